@@ -1,0 +1,165 @@
+"""A bundle: the folder that training writes and the server serves.
+
+    manifest.json      what it is, and the sha256 of every other file
+    backbone.onnx      `image` uint8 (N, H, W, 3) -> `feature` f32 (N, D); normalisation inside
+    head.onnx          the balanced head: `feature` (N, D) -> `logits` (N, C)
+    joint-head.onnx    the head that trained the backbone, for comparison
+    snapshots/         the newest snapshot, made with this backbone, and the crumbs that balance the tail
+    report/            metrics and pictures
+
+It knows nothing of how the parts are made or run.
+"""
+
+import re
+import shutil
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from models import head as heads
+from models import snapshot as snapshots
+from models.errors import FormatError
+from models.files import sha256, write_whole
+from models.head import LinearHead
+from models.preprocess import Preprocess
+from models.snapshot import Snapshot
+
+FORMAT: Literal["breadcrumbs.bundle/1"] = "breadcrumbs.bundle/1"
+REQUIRED = ("backbone.onnx", "head.onnx")
+
+
+class BundleError(FormatError):
+    """A bundle with a part missing, damaged, or not fitting the others."""
+
+
+class Manifest(BaseModel):
+    """What a bundle says of itself; `manifest.json`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    format: Literal["breadcrumbs.bundle/1"] = FORMAT
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")
+    architecture: str
+    preprocess: Preprocess
+    feature_dim: int = Field(gt=0)
+    classes: tuple[str, ...] = Field(min_length=2)
+    train_counts: tuple[int, ...] = Field(description="training images of each class")
+    groups: Literal["A", "B"] = Field(default="A", description="convention of many / medium / few")
+    metrics: dict[str, Any] = {}
+    recipe: dict[str, Any] = {}
+    created: str = Field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
+    files: dict[str, str] = Field(default={}, description="sha256 of every file, by its path in the bundle")
+
+    @model_validator(mode="after")
+    def _fit(self) -> "Manifest":
+        if len(self.train_counts) != len(self.classes):
+            raise ValueError(f"{len(self.classes)} classes but {len(self.train_counts)} train_counts")
+        return self
+
+
+class Bundle:
+    """An opened bundle: every file present, and of the digest that the manifest names."""
+
+    def __init__(self, folder: Path, manifest: Manifest) -> None:
+        self.folder = folder
+        self.manifest = manifest
+
+    @property
+    def backbone_digest(self) -> str:
+        """The sha256 of `backbone.onnx`: the name of this feature space."""
+        return self.manifest.files["backbone.onnx"]
+
+    def backbone(self) -> bytes:
+        """The bytes of `backbone.onnx`, known to name no other file."""
+        data = (self.folder / "backbone.onnx").read_bytes()
+        heads.parse_onnx(data)
+        return data
+
+    def head(self) -> LinearHead:
+        """The balanced head."""
+        return self._head("head.onnx")
+
+    def joint_head(self) -> LinearHead | None:
+        """The joint head, where the bundle keeps it."""
+        return self._head("joint-head.onnx") if "joint-head.onnx" in self.manifest.files else None
+
+    def _head(self, name: str) -> LinearHead:
+        head = heads.from_onnx((self.folder / name).read_bytes())
+        if head.classes != self.manifest.classes or head.feature_dim != self.manifest.feature_dim:
+            raise BundleError(
+                f"{name} has {len(head.classes)} classes of {head.feature_dim} features; the manifest says "
+                f"{len(self.manifest.classes)} of {self.manifest.feature_dim}, in its own order"
+            )
+        return head
+
+    def snapshots(self) -> list[Snapshot]:
+        """The stored snapshots, the newest first; the features are mapped, not read."""
+        paths = [self.folder / name for name in self.manifest.files if name.startswith("snapshots/")]
+        return sorted((snapshots.read(path) for path in paths), key=lambda s: -s.epoch)
+
+
+def read(folder: Path) -> Bundle:
+    """Open a bundle and verify every file in it.
+
+    Raises:
+        BundleError: naming the file, what was expected and what came.
+    """
+    try:
+        text = (folder / "manifest.json").read_bytes()
+    except OSError as error:
+        raise BundleError(f"no bundle at {folder}: cannot read manifest.json ({error.strerror})") from error
+    try:
+        manifest = Manifest.model_validate_json(text)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"])
+        raise BundleError(f"{folder}/manifest.json: {place}: {first['msg']}") from error
+    for name in REQUIRED:
+        if name not in manifest.files:
+            raise BundleError(f"{folder}: manifest.json lists no {name}")
+    for name, digest in manifest.files.items():
+        _verify(folder, name, digest)
+    return Bundle(folder, manifest)
+
+
+def _verify(folder: Path, name: str, digest: str) -> None:
+    if not re.fullmatch(r"([a-z0-9-]+/)?[A-Za-z0-9][A-Za-z0-9._-]*", name):
+        raise BundleError(f"{folder}: manifest.json names {name!r:.80}, which is no path inside a bundle")
+    try:
+        found = sha256(folder / name)
+    except OSError as error:
+        raise BundleError(f"{folder}: cannot read {name} ({error.strerror})") from error
+    if found != digest:
+        raise BundleError(f"{folder}: {name} is damaged: expected sha256 {digest}, got {found}")
+
+
+def write(folder: Path, manifest: Manifest, files: Mapping[str, bytes]) -> Bundle:
+    """Write a bundle beside its place, verify it, then move it there; an older one is replaced.
+
+    Args:
+        folder: where it will be.
+        manifest: everything but `files`, which is filled in here.
+        files: the bytes of each file, by its path in the bundle.
+
+    Raises:
+        BundleError: the parts do not fit together.
+    """
+    fresh = folder.with_name(f".{folder.name}.new")
+    shutil.rmtree(fresh, ignore_errors=True)
+    for name, data in files.items():
+        write_whole(fresh / name, data)
+    digests = {name: sha256(fresh / name) for name in sorted(files)}
+    complete = manifest.model_copy(update={"files": digests})
+    write_whole(fresh / "manifest.json", complete.model_dump_json(indent=1).encode() + b"\n")
+    bundle = read(fresh)
+    bundle.head()
+    stale = folder.with_name(f".{folder.name}.old")
+    shutil.rmtree(stale, ignore_errors=True)
+    if folder.exists():
+        folder.rename(stale)
+    fresh.rename(folder)
+    shutil.rmtree(stale, ignore_errors=True)
+    return Bundle(folder, complete)

@@ -1,0 +1,37 @@
+"""The root of every error that a user can cause, and the tree of them all.
+
+Each error is defined where it is raised; this page only draws the tree. It knows nothing of HTTP: the one
+mapping to status codes is `serving.problems`, and a test proves that no leaf is missing there.
+
+    BreadcrumbsError
+    ├── FormatError            a file is not what its format says             models.errors
+    │   ├── HeadError          … a head                                       models.head
+    │   ├── SnapshotError      … a snapshot                                   models.snapshot
+    │   └── BundleError        … a bundle                                     models.bundle
+    ├── ImageError             an image that cannot be decoded                models.preprocess
+    │   └── ImageTooLarge      … or is larger than the limit                  models.preprocess
+    ├── BackboneError          no such backbone, or no weights for it         models.backbones
+    ├── ConfigError            a setting that cannot be                       training.config
+    ├── DataError              images or labels that cannot be trained on     training.data
+    ├── TrainingError          a run that cannot go on                        training.fit
+    ├── ExportError            torch and ONNX Runtime disagree                training.export
+    ├── RefitError             snapshots that cannot become a head            training.refit
+    ├── EngineError            a model that ONNX Runtime cannot run           serving.engine
+    ├── ServerError            a server that refused, or is not there         serving.client
+    ├── StoreError             the store cannot be read or written            serving.store
+    │   ├── NotFound           no such head, snapshot or refit                serving.store
+    │   └── Conflict           someone else was first                         serving.store
+    └── Refused                a request that the server will not take        serving.limits
+        ├── TooLarge           … over a named limit                           serving.limits
+        ├── Unsupported        … in a form that is not offered                serving.limits
+        ├── BadRequest         … that does not say what it wants              serving.limits
+        └── Overloaded         … now                                          serving.limits
+"""
+
+
+class BreadcrumbsError(Exception):
+    """A mistake of the user's or of the surroundings, told in one sentence: what was expected and what came."""
+
+
+class FormatError(BreadcrumbsError):
+    """A file is not what its format says."""

@@ -1,0 +1,186 @@
+"""The linear head: what turns a feature into a class, and its two forms on disk.
+
+`head.safetensors` is what the store keeps and the server binds; `head.onnx` is the same numbers for other runtimes.
+It knows nothing of how a head is fitted (`training.refit`) or run (`serving.engine`).
+
+Letters: N rows, D feature dimensions, C classes.
+"""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
+
+from models import tensors
+from models.errors import FormatError
+
+FORMAT = "breadcrumbs.head/1"
+OPSET = 18
+IR_VERSION = 10
+
+Floats = NDArray[np.float32]
+
+
+class HeadError(FormatError):
+    """A head that is damaged, or whose parts do not fit together."""
+
+
+@dataclass(frozen=True, eq=False)
+class LinearHead:
+    """logits = features · weightᵀ + bias.
+
+    Attributes:
+        weight: f32 (C, D).
+        bias: f32 (C,).
+        classes: C distinct names; a class's index is its place.
+
+    Raises:
+        HeadError: the shapes disagree, a value is not finite, or a name occurs twice.
+    """
+
+    weight: Floats
+    bias: Floats
+    classes: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        if self.weight.ndim != 2 or self.bias.shape != (len(self.weight),) or len(self.weight) != len(self.classes):
+            raise HeadError(
+                f"head: weight {self.weight.shape}, bias {self.bias.shape} and {len(self.classes)} classes do not fit; "
+                "expected (C, D), (C,) and C"
+            )
+        if self.weight.dtype != np.float32 or self.bias.dtype != np.float32:
+            raise HeadError(f"head: expected float32, got {self.weight.dtype} and {self.bias.dtype}")
+        if not (np.isfinite(self.weight).all() and np.isfinite(self.bias).all()):
+            raise HeadError("head: weight or bias has values that are not finite")
+        check_classes(self.classes)
+
+    @property
+    def feature_dim(self) -> int:
+        """D."""
+        return int(self.weight.shape[1])
+
+    @cached_property
+    def digest(self) -> str:
+        """The sha256 over classes, weight and bias: what two equal heads share, whatever their file."""
+        state = hashlib.sha256(json.dumps(self.classes).encode())
+        state.update(self.weight.astype("<f4").tobytes())
+        state.update(self.bias.astype("<f4").tobytes())
+        return state.hexdigest()
+
+    def logits(self, features: NDArray[np.floating]) -> Floats:
+        """Return the logits of features (N, D) as f32 (N, C)."""
+        return np.asarray(features, np.float32) @ self.weight.T + self.bias
+
+
+def check_classes(classes: Sequence[str]) -> None:
+    """Refuse class names that are empty or occur twice.
+
+    Raises:
+        HeadError: naming the class.
+    """
+    seen = set[str]()
+    for name in classes:
+        if not name or name in seen:
+            raise HeadError(f"class {name!r} is empty or occurs twice")
+        seen.add(name)
+
+
+def to_bytes(head: LinearHead) -> bytes:
+    """Return the head as the bytes of `head.safetensors`."""
+    metadata = {"format": FORMAT, "classes": json.dumps(head.classes)}
+    return tensors.encode({"weight": head.weight, "bias": head.bias}, metadata)
+
+
+def read(path: Path) -> LinearHead:
+    """Read `head.safetensors`.
+
+    Raises:
+        HeadError: the file is not a head, or is damaged.
+    """
+    try:
+        arrays, metadata = tensors.read(path, {"weight": ("F32",), "bias": ("F32",)})
+    except FormatError as error:
+        raise HeadError(f"{path.name}: {error}") from error
+    if metadata.get("format") != FORMAT:
+        raise HeadError(f"{path.name}: expected format {FORMAT}, got {metadata.get('format')!r:.80}")
+    if set(arrays) != {"weight", "bias"}:
+        raise HeadError(f"{path.name}: expected tensors weight and bias, got {', '.join(arrays) or 'none'}")
+    weight, bias = (np.array(arrays[name], np.float32) for name in ("weight", "bias"))
+    return LinearHead(weight, bias, parse_classes(metadata))
+
+
+def parse_classes(metadata: dict[str, str]) -> tuple[str, ...]:
+    """Read the JSON list of class names out of a file's metadata.
+
+    Raises:
+        HeadError: it is missing, or no list of strings.
+    """
+    try:
+        classes = json.loads(metadata.get("classes", ""))
+    except (ValueError, RecursionError) as error:
+        raise HeadError("metadata 'classes': expected a JSON list of names") from error
+    if not isinstance(classes, list) or not all(isinstance(name, str) for name in classes):
+        raise HeadError("metadata 'classes': expected a JSON list of names")
+    return tuple(classes)
+
+
+def to_onnx(head: LinearHead) -> bytes:
+    """Return the head as an ONNX model: `feature` (N, D) -> `logits` (N, C).
+
+    `weight` and `bias` are initialisers that are also graph inputs: the model runs as it is, and a runtime can bind
+    another head's arrays, with another C, to the same session.
+    """
+    float32 = TensorProto.FLOAT
+    graph = helper.make_graph(
+        [helper.make_node("Gemm", ["feature", "weight", "bias"], ["logits"], transB=1)],
+        "head",
+        [
+            helper.make_tensor_value_info("feature", float32, ["N", "D"]),
+            helper.make_tensor_value_info("weight", float32, ["C", "D"]),
+            helper.make_tensor_value_info("bias", float32, ["C"]),
+        ],
+        [helper.make_tensor_value_info("logits", float32, ["N", "C"])],
+        [numpy_helper.from_array(head.weight, "weight"), numpy_helper.from_array(head.bias, "bias")],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], producer_name="breadcrumbs")
+    model.ir_version = IR_VERSION
+    helper.set_model_props(model, {"format": FORMAT, "classes": json.dumps(head.classes)})
+    return bytes(model.SerializeToString())
+
+
+def from_onnx(data: bytes) -> LinearHead:
+    """Read back what `to_onnx` made.
+
+    Raises:
+        HeadError: not such a model.
+    """
+    model = parse_onnx(data)
+    metadata = {prop.key: prop.value for prop in model.metadata_props}
+    arrays = {item.name: item for item in model.graph.initializer}
+    if metadata.get("format") != FORMAT or set(arrays) != {"weight", "bias"}:
+        raise HeadError("head.onnx: expected a breadcrumbs head with initialisers weight and bias")
+    weight, bias = (np.array(numpy_helper.to_array(arrays[name])) for name in ("weight", "bias"))
+    return LinearHead(weight, bias, parse_classes(metadata))
+
+
+def parse_onnx(data: bytes) -> onnx.ModelProto:
+    """Parse an ONNX model that keeps all of its numbers in the one file.
+
+    Raises:
+        FormatError: it is no ONNX model, or it names other files (external data).
+    """
+    try:
+        model = onnx.load_model_from_string(data)
+    except Exception as error:  # protobuf's DecodeError has no stable place to import it from
+        raise FormatError(f"not an ONNX model: {error}") from error
+    for item in model.graph.initializer:
+        if item.data_location == TensorProto.EXTERNAL:
+            raise FormatError(f"ONNX tensor '{item.name[:80]}' is kept in another file; expected one single file")
+    return model

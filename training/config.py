@@ -1,0 +1,117 @@
+"""What a training run and a refit are told: two frozen, checked models, and the named recipes.
+
+It imports no torch, since the server reads `RefitSpec` here. Every field is a flag of the command line; the text below
+a field is its help.
+"""
+
+from pathlib import Path
+from typing import Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from models.errors import BreadcrumbsError
+
+EMBEDDED = "fashion-mnist-lt"
+
+
+class ConfigError(BreadcrumbsError):
+    """A setting that cannot be, or a recipe that is not there."""
+
+
+class TrainConfig(BaseModel):
+    """Everything that decides a training run; saved beside what the run made."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    data: str = EMBEDDED
+    """`fashion-mnist-lt` (embedded), a folder with a folder per class, or a list file (`path label`, one a line)."""
+    test_data: str | None = None
+    """The same for evaluation; absent: `test/` or `val/` beside `train/`, else a share of the images is held out."""
+    images: Path | None = None
+    """Root of the paths in list files; absent: the folder of the list file."""
+    holdout: float = Field(default=0.2, gt=0, lt=1)
+    """Share of each class held out for evaluation, where the data brings no split of its own."""
+    architecture: str = "resnet8"
+    """resnet8 … resnet32 for small images, resnet10, or any timm name."""
+    pretrained: bool = False
+    """Start from timm's pretrained weights (needs the network once)."""
+    size: int = Field(default=28, ge=8, le=1024)
+    """Side of the square input, in pixels."""
+    augmentation: Literal["crop-flip", "resized-crop", "none"] = "crop-flip"
+    """crop-flip: shift by up to 1/8 and mirror; resized-crop: random area and aspect, mirror, colour jitter."""
+    epochs: int = Field(default=20, ge=1)
+    """Passes over the data."""
+    batch_size: int = Field(default=64, ge=2)
+    """Images a step."""
+    learning_rate: float = Field(default=0.1, gt=0)
+    """Peak of the cosine schedule for the backbone and the joint head (SGD with momentum)."""
+    balanced_learning_rate: float = Field(default=0.1, gt=0)
+    """The same for the balanced head."""
+    momentum: float = Field(default=0.9, ge=0, lt=1)
+    """Nesterov momentum of both optimizers."""
+    weight_decay: float = Field(default=5e-4, ge=0)
+    """L2 penalty in both optimizers."""
+    warmup: Literal["weights", "paper"] = "weights"
+    """Until a class has its crumbs: `weights` repeats what there is; `paper` forwards class-balanced images again."""
+    workers: int = Field(default=0, ge=0)
+    """Processes that decode and augment; 0: this one."""
+    keep_snapshots: int = Field(default=5, ge=1)
+    """Whole snapshots of this many newest epochs are kept in the run's folder; older ones keep the tail's crumbs."""
+    groups: Literal["A", "B"] = "A"
+    """many / medium / few: A: at least 100 / at most 20 training images; B: more than 100 / fewer than 20."""
+    seed: int = Field(default=0, ge=0, lt=2**31)
+    """Of weights, order and augmentation."""
+
+
+RECIPES: dict[str, TrainConfig] = {
+    "demo": TrainConfig(),
+}
+"""Named configurations; `docs/training.md` holds each one's claim: command, machine, time, accuracy."""
+
+
+def recipe(name: str) -> TrainConfig:
+    """Look up a recipe.
+
+    Raises:
+        ConfigError: there is none of that name.
+    """
+    if name not in RECIPES:
+        raise ConfigError(f"no recipe '{name}'; there are: {', '.join(RECIPES)}")
+    return RECIPES[name]
+
+
+class RefitSpec(BaseModel):
+    """How to make a head from snapshots, and when it may go live; the JSON of `POST /v1/refit`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    target_mean: Literal["newest", "none"] = "newest"
+    """Where old features are moved: `newest`: the class's present mean (EMANATE, eq. 6); `none`: nowhere."""
+    target: int | None = Field(default=None, ge=1, le=1_000_000)
+    """Features each class offers; absent: the balanced target n = ceil(N / C) of the newest snapshot."""
+    l2: float | Literal["auto"] = "auto"
+    """λ of the penalty (λ/2)‖W‖²; `auto`: chosen on the hold-out."""
+    prior_offset: float | Literal["auto"] = "auto"
+    """t of the logit offset −t·log π_y, π being the training prior; `auto`: chosen on the hold-out."""
+    allow_new_classes: bool = False
+    """A class name that the live head does not know becomes a new class; else it is refused."""
+    use_bundle_snapshots: bool = True
+    """Also use the snapshots that the bundle carries."""
+    holdout_fraction: float = Field(default=0.2, gt=0, lt=0.9)
+    """Share of each class held out for the comparison, where no hold-out snapshot is named."""
+    gradient_norm: float = Field(default=1e-5, gt=0, le=1e-1)
+    """The solver stops below this norm of the objective's gradient."""
+    activate: Literal["never", "if_better", "always"] = "if_better"
+    """When the new head goes live by itself."""
+    tolerance: float = Field(default=0.01, ge=0, le=1)
+    """How much recall a group (many, medium, few) may lose for the head still to count as better."""
+    seed: int = Field(default=0, ge=0, lt=2**31)
+    """Of the hold-out split, the draws and the bootstrap."""
+
+    @model_validator(mode="after")
+    def _ranges(self) -> Self:
+        if self.l2 != "auto" and not 1e-8 <= self.l2 <= 1e3:
+            raise ValueError(f"l2: expected auto or 1e-8 … 1e3, got {self.l2}")
+        if self.prior_offset != "auto" and not -2 <= self.prior_offset <= 2:
+            raise ValueError(f"prior_offset: expected auto or -2 … 2, got {self.prior_offset}")
+        return self
