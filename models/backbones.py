@@ -70,6 +70,7 @@ class SmallResNet(nn.Module):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
     def forward(self, x: Tensor) -> Tensor:
+        """(N, 3, H, W) -> (N, 64)."""
         x = functional.relu(self.norm(self.conv(x)))
         return cast(Tensor, self.blocks(x)).mean((2, 3))
 
