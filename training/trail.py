@@ -1,0 +1,180 @@
+"""The trail: the crumbs of past epochs, kept on the device in fixed memory, and the balanced set drawn from them.
+
+Class y keeps the newest n features that its images left behind: all of its last q_y − 1 epochs and as much of the
+oldest as fits. They are kept as *residuals*, z_i − z̄_y of their own epoch, so that EMANATE transfer to any later mean
+(eq. 6) is one addition when they are drawn, and no mean but the newest has to be kept. A class with n images or
+more keeps n of its newest epoch, drawn uniformly.
+
+Memory, allocated once: C·n rows of residuals and N rows that collect the epoch in progress; C·n is N rounded up, so
+2·N·D elements. It knows nothing of networks, optimizers or images.
+
+Letters: N images, D feature dimensions, C classes, n the balanced target, S steps an epoch.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from training.emanate import back_track, balanced_target
+
+CHUNK = 16_384  # rows re-centred together at the end of an epoch: bounds the temporary memory
+
+
+@dataclass(frozen=True, eq=False)
+class BalancedBatch:
+    """Features (B, D) and labels int64 (B,) in which, over the epoch, every class has the same weight."""
+
+    features: Tensor
+    labels: Tensor
+
+
+class Trail:
+    """The crumbs of one training run.
+
+    Args:
+        labels: int64 (N,), the class of every training image; an image's row here is its name in `record`.
+        classes: C.
+        feature_dim: D.
+        device, dtype: of the stored features; bfloat16 halves the memory.
+        uniform: draw which features of an over-full epoch survive; else keep the first, as the release does.
+        seed: of every draw.
+    """
+
+    def __init__(
+        self,
+        labels: Tensor,
+        classes: int,
+        feature_dim: int,
+        *,
+        device: torch.device | str = "cpu",
+        dtype: torch.dtype = torch.float32,
+        uniform: bool = True,
+        seed: int = 0,
+    ) -> None:
+        self.labels = labels.to(device)
+        self.classes = classes
+        self.target = balanced_target(len(labels), classes)
+        counts = torch.bincount(self.labels, minlength=classes)
+        self.epochs_back = back_track(counts, self.target)  # q_y
+        self._longest = int(self.epochs_back.max())
+        self._uniform, self._seed = uniform, seed
+        # The epoch in progress: features (N, D), and which images have been seen.
+        self._fresh = torch.zeros(len(labels), feature_dim, device=device, dtype=dtype)
+        self._seen = torch.zeros(len(labels), device=device, dtype=torch.bool)
+        # A ring of n residuals for every class: (C·n, D), where the next goes, and how many there are.
+        self._residuals = torch.zeros(classes * self.target, feature_dim, device=device, dtype=dtype)
+        self._next = torch.zeros(classes, device=device, dtype=torch.int64)
+        self._filled = torch.zeros(classes, device=device, dtype=torch.int64)
+        self.means = torch.zeros(classes, feature_dim, device=device)  # z̄^e, (C, D)
+        self.epochs = 0
+        self._order: Tensor | None = None  # this epoch's shuffled draw
+
+    @property
+    def complete(self) -> bool:
+        """Whether every class has been tracked back its full q_y epochs: the release's readiness."""
+        return self.epochs >= self._longest
+
+    def record(self, rows: Tensor, features: Tensor) -> None:
+        """Keep the features (B, D) that a forward pass gave images `rows` int64 (B,); gradients are left behind."""
+        self._fresh.index_copy_(0, rows, features.detach().to(self._fresh.dtype))
+        self._seen.index_fill_(0, rows, value=True)
+
+    def snapshot(self) -> tuple[Tensor, Tensor]:
+        """Return the rows seen in the epoch in progress, int64 (M,), and their features (M, D): Z^e."""
+        rows = self._seen.nonzero().squeeze(1)
+        return rows, self._fresh[rows]
+
+    def close_epoch(self) -> None:
+        """Make the epoch in progress the newest; a class that it did not see keeps what it has."""
+        seen = self._seen
+        counts = torch.bincount(self.labels, weights=seen.double(), minlength=self.classes).long()
+        self._close_means(counts)
+        rank = self._rank(counts)
+        kept = counts.clamp(max=self.target)
+        first_free = self._next[self.labels]
+        # The lowest rank is written last, so what is overwritten first is the highest rank of the oldest epoch.
+        slot = (first_free + kept[self.labels] - 1 - rank) % self.target
+        keep = (seen & (rank < self.target)).nonzero().squeeze(1)
+        for rows in keep.split(CHUNK):
+            labels = self.labels[rows]
+            residuals = self._fresh[rows].float() - self.means[labels]
+            self._residuals.index_copy_(0, labels * self.target + slot[rows], residuals.to(self._residuals.dtype))
+        self._next = (self._next + kept) % self.target
+        self._filled = (self._filled + kept).clamp(max=self.target)
+        self._seen.zero_()
+        self.epochs += 1
+        self._order = None
+
+    def _close_means(self, counts: Tensor) -> None:
+        sums = torch.zeros_like(self.means)
+        for rows in self._seen.nonzero().squeeze(1).split(CHUNK):
+            sums.index_add_(0, self.labels[rows], self._fresh[rows].float())
+        present = (counts > 0).unsqueeze(1)
+        self.means = torch.where(present, sums / counts.clamp(min=1).unsqueeze(1), self.means)
+
+    def _rank(self, counts: Tensor) -> Tensor:
+        """Each seen image's place 0 … n_y − 1 within its class, drawn or in order; unseen images come after."""
+        key = torch.arange(len(self.labels), device=self.labels.device)
+        if self._uniform:
+            key = torch.randperm(len(self.labels), generator=self._generator(1)).to(key.device)
+        size = len(self.labels)
+        order = (self.labels * (2 * size) + torch.where(self._seen, key, key + size)).argsort()
+        starts = torch.bincount(self.labels, minlength=self.classes).cumsum(0).roll(1)
+        starts[0] = 0
+        rank = torch.empty_like(order)
+        rank[order] = torch.arange(size, device=order.device) - starts[self.labels[order]]
+        return rank
+
+    def balanced(self, step: int, steps: int) -> BalancedBatch:
+        """Return the part of this epoch's balanced set that goes with one training step.
+
+        Over S steps the whole set passes once: n features of every class, transferred to the newest mean. A class with
+        `available` < n crumbs so far repeats them, so each weighs n / available.
+
+        Args:
+            step: 0 … S − 1.
+            steps: S.
+        """
+        if self._order is None:
+            self._order = self._draw()
+        size = -(-len(self._order) // steps)
+        place = self._order[step * size : (step + 1) * size]
+        labels = place // self.target
+        residuals = self._residuals[labels * self.target + place % self.target % self._filled[labels]]
+        return BalancedBatch(residuals.float() + self.means[labels], labels)
+
+    def _draw(self) -> Tensor:
+        order = torch.randperm(self.classes * self.target, generator=self._generator(2)).to(self.labels.device)
+        return order[self._filled[order // self.target] > 0]
+
+    def _generator(self, purpose: int) -> torch.Generator:
+        # Seeded from the epoch's number, not carried along: a resumed run draws what the whole run would have drawn.
+        return torch.Generator().manual_seed((self._seed * 1_000_003 + self.epochs) * 4 + purpose)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything needed to go on after the last closed epoch."""
+        return {
+            "residuals": self._residuals,
+            "next": self._next,
+            "filled": self._filled,
+            "means": self.means,
+            "epochs": self.epochs,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from `state_dict`.
+
+        Raises:
+            ValueError: the state is of other classes, counts or dimensions.
+        """
+        for name, own in (("residuals", self._residuals), ("means", self.means)):
+            if state[name].shape != own.shape:
+                raise ValueError(f"trail: expected {name} {tuple(own.shape)}, got {tuple(state[name].shape)}")
+        self._residuals.copy_(state["residuals"])
+        self._next, self._filled = state["next"].to(self._next.device), state["filled"].to(self._filled.device)
+        self.means = state["means"].to(self.means.device)
+        self.epochs = int(state["epochs"])
+        self._seen.zero_()
+        self._order = None
