@@ -85,7 +85,7 @@ def evaluate(logits: Floats, labels: Integers, class_groups: Sequence[Group]) ->
 def softmax(logits: Floats) -> NDArray[np.float64]:
     """Return the probabilities (N, C) of logits (N, C), in float64."""
     shifted = np.exp(logits.astype(np.float64) - logits.max(1, keepdims=True))
-    return shifted / shifted.sum(1, keepdims=True)
+    return np.asarray(shifted / shifted.sum(1, keepdims=True))
 
 
 def _recall(right: Floats, labels: Integers, classes: int) -> NDArray[np.float64]:

@@ -91,13 +91,13 @@ class Trail:
         seen = self._seen
         counts = torch.bincount(self.labels, weights=seen.double(), minlength=self.classes).long()
         self._close_means(counts)
-        rank = self._rank(counts)
+        rank = self._rank()
         kept = counts.clamp(max=self.target)
         first_free = self._next[self.labels]
         # The lowest rank is written last, so what is overwritten first is the highest rank of the oldest epoch.
         slot = (first_free + kept[self.labels] - 1 - rank) % self.target
         keep = (seen & (rank < self.target)).nonzero().squeeze(1)
-        for rows in keep.split(CHUNK):
+        for rows in torch.split(keep, CHUNK):
             labels = self.labels[rows]
             residuals = self._fresh[rows].float() - self.means[labels]
             self._residuals.index_copy_(0, labels * self.target + slot[rows], residuals.to(self._residuals.dtype))
@@ -109,12 +109,12 @@ class Trail:
 
     def _close_means(self, counts: Tensor) -> None:
         sums = torch.zeros_like(self.means)
-        for rows in self._seen.nonzero().squeeze(1).split(CHUNK):
+        for rows in torch.split(self._seen.nonzero().squeeze(1), CHUNK):
             sums.index_add_(0, self.labels[rows], self._fresh[rows].float())
         present = (counts > 0).unsqueeze(1)
         self.means = torch.where(present, sums / counts.clamp(min=1).unsqueeze(1), self.means)
 
-    def _rank(self, counts: Tensor) -> Tensor:
+    def _rank(self) -> Tensor:
         """Each seen image's place 0 … n_y − 1 within its class, drawn or in order; unseen images come after."""
         key = torch.arange(len(self.labels), device=self.labels.device)
         if self._uniform:

@@ -24,7 +24,8 @@ TARGET = Path(__file__).with_name("fashion-mnist-lt.npz")
 
 def train_count(label: int) -> int:
     """Training images of a class: 1000 · 100^(−label/9), rounded."""
-    return round(1000 * 100 ** (-label / 9))
+    share: float = 100 ** (-label / 9)
+    return round(1000 * share)
 
 
 def read_idx(path: Path) -> NDArray[np.uint8]:

@@ -1,0 +1,234 @@
+"""Which images there are to train on and to test on, checked before anything starts.
+
+Three sources: the embedded Fashion-MNIST-LT; a folder with a folder per class; a list file in the field's form
+(`path label`, one a line, labels from 0). It knows nothing of batches, augmentation or torch.
+"""
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from models.errors import BreadcrumbsError
+from models.preprocess import FORMATS, MAX_PIXELS, ImageError, Pixels, decode
+from training.config import EMBEDDED, TrainConfig
+
+EMBEDDED_FILE = Path(__file__).with_name("embedded") / "fashion-mnist-lt.npz"
+SUFFIXES = {".jpg", ".jpeg", ".png", ".webp"}
+TEST_FOLDERS = ("test", "val", "validation")
+SHOWN = 20  # problems named in one error
+
+Integers = NDArray[np.int64]
+
+
+class DataError(BreadcrumbsError):
+    """Images or labels that cannot be trained on; every problem found is named, up to a limit."""
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """Labelled images, in memory or on disk.
+
+    Attributes:
+        labels: int64 (N,).
+        ids: int64 (N,), the same for the same image in every run on the same data.
+        pixels: uint8 (N, rows, columns) or (N, rows, columns, 3); or
+        paths: N files.
+    """
+
+    labels: Integers
+    ids: Integers
+    pixels: Pixels | None = None
+    paths: tuple[Path, ...] | None = None
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def image(self, row: int) -> Pixels:
+        """Return one image as uint8 (rows, columns, 3).
+
+        Raises:
+            DataError: the file can no longer be read.
+        """
+        if self.pixels is not None:
+            pixels = self.pixels[row]
+            return pixels if pixels.ndim == 3 else np.repeat(pixels[:, :, None], 3, axis=2)
+        path = (self.paths or ())[row]
+        try:
+            return decode(path.read_bytes())
+        except (OSError, ImageError) as error:
+            raise DataError(f"{path}: {error}") from error
+
+    def take(self, rows: Integers) -> "Split":
+        """The split with some of its rows."""
+        pixels = None if self.pixels is None else self.pixels[rows]
+        paths = None if self.paths is None else tuple(self.paths[int(r)] for r in rows)
+        return Split(self.labels[rows], self.ids[rows], pixels, paths)
+
+
+@dataclass(frozen=True, eq=False)
+class Data:
+    """What a run trains on and is tested on."""
+
+    train: Split
+    test: Split
+    classes: tuple[str, ...]
+
+    @property
+    def train_counts(self) -> Integers:
+        """Training images of each class, int64 (C,)."""
+        return np.bincount(self.train.labels, minlength=len(self.classes)).astype(np.int64)
+
+
+def load(config: TrainConfig) -> Data:
+    """Find the images that a configuration names, and check them all.
+
+    Raises:
+        DataError: naming unreadable files, empty classes, labels out of range and paths that occur twice.
+    """
+    if config.data == EMBEDDED:
+        return _embedded()
+    source = Path(config.data)
+    test = Path(config.test_data) if config.test_data else None
+    if source.is_dir():
+        data = _from_folder(source, test, config)
+    elif source.is_file():
+        data = _from_lists(source, test, config)
+    else:
+        raise DataError(f"no data at {source}; expected '{EMBEDDED}', a folder with a folder per class, or a list file")
+    _check(data)
+    return data
+
+
+def _embedded() -> Data:
+    with np.load(EMBEDDED_FILE, allow_pickle=False) as file:
+        train, test = (
+            Split(file[f"{s}_labels"], file[f"{s}_ids"], pixels=file[f"{s}_images"]) for s in ("train", "test")
+        )
+        return Data(train, test, tuple(str(name) for name in file["classes"]))
+
+
+def _from_folder(source: Path, test: Path | None, config: TrainConfig) -> Data:
+    root = source / "train" if (source / "train").is_dir() else source
+    if test is None and root != source:
+        test = next((source / name for name in TEST_FOLDERS if (source / name).is_dir()), None)
+    classes = tuple(sorted(p.name for p in root.iterdir() if p.is_dir() and not p.name.startswith(".")))
+    train = _class_folders(root, classes)
+    if test is None:
+        return _hold_out(train, classes, config)
+    extra = sorted(p.name for p in test.iterdir() if p.is_dir() and p.name not in classes)
+    if extra:
+        raise DataError(f"{test} has classes that {root} has not: {', '.join(extra[:SHOWN])}")
+    return Data(train, _class_folders(test, classes), classes)
+
+
+def _class_folders(root: Path, classes: Sequence[str]) -> Split:
+    paths: list[Path] = []
+    labels: list[int] = []
+    for label, name in enumerate(classes):
+        own = sorted(p for p in (root / name).rglob("*") if p.suffix.lower() in SUFFIXES and not p.name.startswith("."))
+        paths += own
+        labels += [label] * len(own)
+    return _split(paths, labels)
+
+
+def _from_lists(source: Path, test: Path | None, config: TrainConfig) -> Data:
+    root = config.images or source.parent
+    train = _read_list(source, root)
+    names = source.parent / "classnames.txt"
+    largest = int(train.labels.max(initial=-1))
+    classes = (
+        tuple(line.strip() for line in names.read_text().splitlines() if line.strip())
+        if names.is_file()
+        else tuple(str(label) for label in range(largest + 1))
+    )
+    return _hold_out(train, classes, config) if test is None else Data(train, _read_list(test, root), classes)
+
+
+def _read_list(file: Path, root: Path) -> Split:
+    if not file.is_file():
+        raise DataError(f"no list file at {file}")
+    paths: list[Path] = []
+    labels: list[int] = []
+    for number, line in enumerate(file.read_text().splitlines(), 1):
+        if not line.strip():
+            continue
+        path, _, label = line.strip().rpartition(" ")
+        if not path or not label.lstrip("-").isdigit():
+            raise DataError(f"{file}:{number}: expected 'path label', got {line!r:.120}")
+        paths.append(root / path)
+        labels.append(int(label))
+    return _split(paths, labels)
+
+
+def _split(paths: list[Path], labels: list[int]) -> Split:
+    return Split(np.array(labels, np.int64), np.arange(len(paths)), paths=tuple(paths))
+
+
+def _hold_out(everything: Split, classes: tuple[str, ...], config: TrainConfig) -> Data:
+    """Hold out a seeded share of each class; a class with one image keeps it for training."""
+    rng = np.random.default_rng(config.seed)
+    held = np.zeros(len(everything), bool)
+    for label in range(len(classes)):
+        own = rng.permutation(np.flatnonzero(everything.labels == label))
+        count = max(1, round(config.holdout * len(own))) if len(own) > 1 else 0
+        held[own[:count]] = True
+    return Data(everything.take(np.flatnonzero(~held)), everything.take(np.flatnonzero(held)), classes)
+
+
+def _check(data: Data) -> None:
+    problems: list[str] = []
+    for name, split in (("train", data.train), ("test", data.test)):
+        outside = np.flatnonzero((split.labels < 0) | (split.labels >= len(data.classes)))
+        problems += [
+            f"{_name(split, int(r))}: label {split.labels[r]} in {name}, expected 0 … {len(data.classes) - 1}"
+            for r in outside
+        ]
+    present = set(data.train.labels.tolist())
+    problems += [f"class '{c}' has no training image" for i, c in enumerate(data.classes) if i not in present]
+    if len(data.test) == 0:
+        problems.append("there is no test image; name some with --test-data")
+    problems += _duplicates(data) + _unreadable([*(data.train.paths or ()), *(data.test.paths or ())])
+    if problems:
+        more = f"\n… and {len(problems) - SHOWN} more" if len(problems) > SHOWN else ""
+        raise DataError(f"{len(problems)} problems in the data:\n" + "\n".join(problems[:SHOWN]) + more)
+
+
+def _name(split: Split, row: int) -> str:
+    return str(split.paths[row]) if split.paths else f"image {row}"
+
+
+def _duplicates(data: Data) -> list[str]:
+    seen = set[Path]()
+    problems = []
+    for path in [*(data.train.paths or ()), *(data.test.paths or ())]:
+        if path in seen:
+            problems.append(f"{path}: listed twice")
+        seen.add(path)
+    return problems
+
+
+def _unreadable(paths: list[Path]) -> list[str]:
+    with ThreadPoolExecutor() as pool:
+        return [f"{path}: {defect}" for path, defect in zip(paths, pool.map(_defect, paths), strict=True) if defect]
+
+
+def _defect(path: Path) -> str | None:
+    """What is wrong with a file, from its header and, for JPEG, its end: cheap enough for millions."""
+    try:
+        with Image.open(path, formats=FORMATS) as image:
+            if image.width * image.height > MAX_PIXELS:
+                return f"{image.width} x {image.height} pixels; the limit is {MAX_PIXELS} in all"
+            jpeg = image.format == "JPEG"
+        if jpeg:
+            with path.open("rb") as file:
+                file.seek(max(0, path.stat().st_size - 1024))
+                if b"\xff\xd9" not in file.read():
+                    return "cut short: the JPEG has no end marker"
+    except OSError as error:  # Pillow's UnidentifiedImageError is one
+        return "not a JPEG, PNG or WebP image" if error.errno is None else str(error.strerror)
+    return None

@@ -1,0 +1,96 @@
+"""From a trained network to ONNX, and no further unless both give the same answers on real images.
+
+It knows nothing of training. The gate compares torch and ONNX Runtime on every test image: features within 1e-3 of
+the largest feature, and the same top class from both heads.
+"""
+
+import contextlib
+import io
+import logging
+import tempfile
+import warnings
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from models.errors import BreadcrumbsError
+from models.head import IR_VERSION, LinearHead, parse_onnx
+from models.preprocess import Preprocess
+from training.network import Features
+
+TOLERANCE = 1e-3  # of features, relative to the largest
+OPSET = 18
+
+Floats = NDArray[np.float32]
+
+
+class ExportError(BreadcrumbsError):
+    """The exported network does not give the answers of the trained one."""
+
+
+def to_onnx(features: Features, preprocess: Preprocess) -> bytes:
+    """Return the network as ONNX: `image` uint8 (N, H, W, 3) -> `feature` f32 (N, D), N free, one single file."""
+    example = torch.zeros(2, preprocess.height, preprocess.width, 3, dtype=torch.uint8)
+    module = features.eval().to("cpu")
+    with tempfile.TemporaryDirectory() as folder, _quiet():
+        path = Path(folder) / "backbone.onnx"
+        torch.onnx.export(
+            module, (example,), str(path), dynamo=True, external_data=False, opset_version=OPSET,
+            input_names=["image"], output_names=["feature"], dynamic_shapes=({0: torch.export.Dim("N")},),
+            verbose=False,
+        )  # fmt: skip
+        model = parse_onnx(path.read_bytes())
+    model.ir_version = IR_VERSION
+    return bytes(model.SerializeToString())
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """The exporter speaks of its own inner life, at length; errors still come through as exceptions."""
+    loggers = [logging.getLogger(name) for name in ("onnxscript", "onnx_ir")]
+    levels = [logger.level for logger in loggers]
+    try:
+        for logger in loggers:
+            logger.setLevel(logging.ERROR)
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+
+
+def run_onnx(model: bytes, batches: Iterable[Tensor]) -> Floats:
+    """Return the features (N, D) of batches of uint8 images by ONNX Runtime on the CPU."""
+    session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
+    return np.concatenate([session.run(None, {"image": images.numpy()})[0] for images in batches])
+
+
+def gate(torch_features: Floats, onnx_features: Floats, heads: Iterable[LinearHead]) -> float:
+    """Refuse an export that answers otherwise than the network it came from.
+
+    Args:
+        torch_features, onnx_features: (N, D) of the same real images.
+        heads: each must give the same top class on both.
+
+    Returns:
+        The largest difference of a feature, relative to the largest feature.
+
+    Raises:
+        ExportError: beyond the tolerance, or a top class differs.
+    """
+    difference = float(np.abs(torch_features - onnx_features).max() / np.abs(torch_features).max())
+    if not difference <= TOLERANCE:
+        raise ExportError(
+            f"features of torch and ONNX Runtime differ by {difference:.2g} of the largest; limit {TOLERANCE}"
+        )
+    for head in heads:
+        changed = int((head.logits(torch_features).argmax(1) != head.logits(onnx_features).argmax(1)).sum())
+        if changed:
+            raise ExportError(f"torch and ONNX Runtime differ in the top class of {changed} of {len(onnx_features)}")
+    return difference

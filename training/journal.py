@@ -1,0 +1,75 @@
+"""What a run tells while it runs: a log line, a JSON line and TensorBoard scalars for every epoch; progress bars.
+
+It knows nothing of how the numbers come about.
+"""
+
+import json
+import logging
+import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, Self, TypeVar
+
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from torch.utils.tensorboard import SummaryWriter
+
+from training.evaluate import GROUPS, Metrics
+
+T = TypeVar("T")  # the generic syntax needs Python 3.12
+log = logging.getLogger("breadcrumbs.training")
+
+
+class Journal:
+    """The record of one run, appended to `log.jsonl` and `tensorboard/` in its folder; a context manager."""
+
+    def __init__(self, folder: Path, epochs: int, first: int) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self._file = folder / "log.jsonl"
+        self._forget_from(first)
+        self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=first)
+        self._epochs = epochs
+
+    def _forget_from(self, epoch: int) -> None:
+        """Drop lines of epochs that a resumed run will do again."""
+        if self._file.exists():
+            lines = self._file.read_text().splitlines()
+            kept = [line for line in lines if json.loads(line)["epoch"] < epoch]
+            self._file.write_text("".join(line + "\n" for line in kept))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._board.close()
+
+    def epoch(self, epoch: int, scalars: dict[str, float], heads: dict[str, Metrics]) -> None:
+        """Write one epoch: named scalars (losses, seconds) and the metrics of each head."""
+        line: dict[str, Any] = {"epoch": epoch, **scalars, **{name: m.as_dict() for name, m in heads.items()}}
+        with self._file.open("a") as file:
+            file.write(json.dumps(line) + "\n")
+        for name, value in scalars.items():
+            self._board.add_scalar(name, value, epoch)
+        for head, metrics in heads.items():
+            for name in ("all", "balanced", *GROUPS):
+                value = getattr(metrics, name)
+                if value is not None:
+                    self._board.add_scalar(f"{head}/{name}", value, epoch)
+        text = "  ".join(f"{head} {groups_line(metrics)}" for head, metrics in heads.items())
+        numbers = "  ".join(f"{name} {value:.3g}" for name, value in scalars.items())
+        log.info("epoch %d/%d  %s  %s", epoch, self._epochs, numbers, text)
+
+
+def groups_line(metrics: Metrics) -> str:
+    """`many / medium / few / all` in percent."""
+    values = (metrics.many, metrics.medium, metrics.few, metrics.balanced)
+    return " / ".join("–" if v is None else f"{100 * v:.1f}" for v in values)
+
+
+def track(items: Iterable[T], total: int, title: str) -> Iterator[T]:
+    """Show a progress bar over the items, on a terminal only."""
+    bar = Progress(
+        TextColumn(title), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
+        transient=True, disable=not sys.stderr.isatty(),
+    )  # fmt: skip
+    with bar:
+        yield from bar.track(items, total=total)

@@ -1,0 +1,105 @@
+"""From a finished run to a bundle: export, gate, newest snapshot, crumbs, metrics.
+
+What is measured here is measured on the exported model by ONNX Runtime, so it is what the server will do. It knows
+nothing of the training loop.
+"""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from models import bundle as bundles
+from models import head as heads
+from models import snapshot as snapshots
+from models.bundle import Bundle, Manifest
+from models.files import write_whole
+from models.head import LinearHead
+from models.preprocess import Preprocess
+from models.snapshot import Snapshot
+from training import crumbs, export
+from training.config import TrainConfig
+from training.data import Data, Split
+from training.emanate import back_track, balanced_target
+from training.evaluate import evaluate, groups
+from training.loader import test_batches
+from training.network import TwoHeads
+
+Floats = NDArray[np.float32]
+
+
+def package(network: TwoHeads, data: Data, preprocess: Preprocess, config: TrainConfig, out: Path) -> Bundle:
+    """Export a network on the CPU and write the bundle to `out/bundle`, the metrics to `out/metrics.json`.
+
+    Raises:
+        ExportError: ONNX Runtime does not answer as torch does.
+    """
+    network.eval()
+    backbone = export.to_onnx(network.features, preprocess)
+    own = {"balanced": _linear(network.balanced, data.classes), "joint": _linear(network.joint, data.classes)}
+    test = export.run_onnx(backbone, images_of(data.test, preprocess, config))
+    difference = export.gate(_torch_features(network, data.test, preprocess, config), test, own.values())
+    class_groups = groups(data.train_counts, config.groups)
+    metrics: dict[str, Any] = {
+        name: evaluate(head.logits(test), data.test.labels, class_groups).as_dict() for name, head in own.items()
+    }
+    metrics |= {"groups": config.groups, "test_images": len(data.test), "export_difference": difference}
+    files = {
+        "backbone.onnx": backbone,
+        "head.onnx": heads.to_onnx(own["balanced"]),
+        "joint-head.onnx": heads.to_onnx(own["joint"]),
+        "report/metrics.json": json.dumps(metrics, indent=1).encode() + b"\n",
+    }
+    manifest = Manifest(
+        name=config.data if config.data == "fashion-mnist-lt" else "breadcrumbs",
+        architecture=config.architecture, preprocess=preprocess, feature_dim=own["joint"].feature_dim,
+        classes=data.classes, train_counts=tuple(data.train_counts.tolist()), groups=config.groups,
+        metrics=metrics, recipe=config.model_dump(mode="json"),
+    )  # fmt: skip
+    newest = _newest(backbone, own["joint"], data, preprocess, config)
+    files |= _snapshot_files(newest, data, out / "snapshots")
+    write_whole(out / "metrics.json", files["report/metrics.json"])
+    return bundles.write(out / "bundle", manifest, files)
+
+
+def _linear(layer: nn.Linear, classes: tuple[str, ...]) -> LinearHead:
+    weight, bias = (p.detach().float().numpy() for p in (layer.weight, layer.bias))
+    return LinearHead(weight, bias, classes)
+
+
+def images_of(split: Split, preprocess: Preprocess, config: TrainConfig) -> list[Tensor]:
+    """The images of a split as the server would see them, uint8 (B, H, W, 3) each."""
+    return [images for images, _, _ in test_batches(split, preprocess, config)]
+
+
+def _torch_features(network: TwoHeads, split: Split, preprocess: Preprocess, config: TrainConfig) -> Floats:
+    with torch.no_grad():
+        return torch.cat([network.features(images) for images in images_of(split, preprocess, config)]).numpy()
+
+
+def _newest(backbone: bytes, joint: LinearHead, data: Data, preprocess: Preprocess, config: TrainConfig) -> Snapshot:
+    """One more look at the training images, after the last epoch, with the exported backbone."""
+    digest = hashlib.sha256(backbone).hexdigest()
+    return Snapshot(
+        features=export.run_onnx(backbone, images_of(data.train, preprocess, config)),
+        labels=data.train.labels, classes=data.classes, backbone=digest, epoch=config.epochs + 1,
+        ids=data.train.ids, weight=joint.weight, bias=joint.bias,
+    )  # fmt: skip
+
+
+def _snapshot_files(newest: Snapshot, data: Data, folder: Path) -> dict[str, bytes]:
+    """The newest snapshot and, of older epochs, the rows that still balance the tail."""
+    counts = torch.from_numpy(data.train_counts)
+    epochs_back = back_track(counts, balanced_target(int(counts.sum()), len(counts))).numpy()
+    files = {f"snapshots/{crumbs.path_of(Path(), newest.epoch)}": snapshots.to_bytes(newest)}
+    for path in crumbs.stored(folder):
+        older = snapshots.read(path)
+        kept = crumbs.tail(older, epochs_back, newest.epoch - older.epoch)
+        if kept is not None:
+            files[f"snapshots/{path.name}"] = snapshots.to_bytes(kept)
+    return files
