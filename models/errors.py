@@ -18,11 +18,15 @@ mapping to status codes is `serving.problems`, and a test proves that no leaf is
     ├── RefitError             snapshots that cannot become a head            training.refit
     ├── EngineError            a model that ONNX Runtime cannot run           serving.engine
     ├── ServerError            a server that refused, or is not there         serving.client
+    ├── RefitFailed            a refit's process that left no head            serving.refit
     ├── StoreError             the store cannot be read or written            serving.store
     │   ├── NotFound           no such head, snapshot or refit                serving.store
     │   └── Conflict           someone else was first                         serving.store
+    │       └── KeyReused      … under the same Idempotency-Key               serving.jobs
     └── Refused                a request that the server will not take        serving.limits
         ├── TooLarge           … over a named limit                           serving.limits
+        ├── Forbidden          … for something that is switched off here      serving.limits
+        ├── Abandoned          … whose client has gone                        serving.limits
         ├── Unsupported        … in a form that is not offered                serving.limits
         ├── BadRequest         … that does not say what it wants              serving.limits
         └── Overloaded         … now                                          serving.limits

@@ -1,0 +1,85 @@
+"""Around every request: its id, its one log line, its numbers, and the answer to what nobody foresaw.
+
+Routes put what they want on the line into `note`. It is plain ASGI, outside of everything else, so that the duration
+is the whole one; it knows nothing of what a request is about.
+"""
+
+import json
+import logging
+import re
+import time
+import uuid
+from typing import Any
+
+from starlette.requests import Request
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from serving import problems
+from serving.metrics import Metrics
+
+LOG = logging.getLogger("breadcrumbs.access")
+SERVER = logging.getLogger("breadcrumbs.server")
+
+
+def note(request: Request, **numbers: Any) -> None:
+    """Put numbers on a request's log line."""
+    request.scope["breadcrumbs.notes"].update(numbers)
+
+
+class Access:
+    """The middleware.
+
+    Args:
+        app: what it wraps.
+        metrics: where requests are counted.
+        log: whether to write a line for each.
+    """
+
+    def __init__(self, app: ASGIApp, metrics: Metrics, log: bool) -> None:
+        self._app = app
+        self._metrics = metrics
+        self._log = log
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        began, request_id, status = time.perf_counter(), _request_id(scope), 0
+        scope["breadcrumbs.notes"] = {}
+
+        async def answer(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                message["headers"] = [*message["headers"], (b"x-request-id", request_id.encode())]
+            await send(message)
+
+        try:
+            await self._app(scope, receive, answer)
+        except Exception:
+            SERVER.exception("request %s failed", request_id)
+            scope["problem"] = "internal"
+            if status:
+                raise  # half an answer is out: only a broken connection can say so
+            await problems.internal()(scope, receive, answer)
+        finally:
+            self._count(scope, status, time.perf_counter() - began, request_id)
+
+    def _count(self, scope: Scope, status: int, seconds: float, request_id: str) -> None:
+        route = getattr(scope.get("route"), "path", "unmatched")
+        self._metrics.requests.labels(route, str(status)).inc()
+        self._metrics.duration.observe(seconds)
+        if "problem" in scope:
+            self._metrics.rejected.labels(scope["problem"]).inc()
+        if self._log:
+            line = {"method": scope["method"], "route": route, "status": status, "ms": round(seconds * 1000, 2)}
+            line |= scope["breadcrumbs.notes"] | {"request_id": request_id}
+            if "problem" in scope:
+                line["problem"] = scope["problem"]
+            LOG.info(json.dumps(line))
+
+
+def _request_id(scope: Scope) -> str:
+    given = dict(scope["headers"]).get(b"x-request-id", b"").decode("latin-1")
+    return given if re.fullmatch(r"[A-Za-z0-9._-]{1,64}", given) else uuid.uuid4().hex

@@ -1,0 +1,124 @@
+"""The log of what went live: one immutable record a change, each carrying the sha256 of the one before it.
+
+The record with the highest number is what is live. Appending is put-if-absent of the next number: of two writers one
+wins and the other is told. It knows nothing of engines.
+"""
+
+import hashlib
+from datetime import UTC, datetime
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from serving.heads import HeadRecord
+from serving.store import Conflict, Store, StoreError
+
+
+class Activation(BaseModel):
+    """One change of what is live; `activations/<number>.json`."""
+
+    model_config = ConfigDict(frozen=True, use_attribute_docstrings=True)
+
+    number: int
+    """1 is the first; the highest is what is live."""
+    head: int
+    """Version of the head that went live."""
+    digest: str
+    """sha256 over that head's classes, weight and bias."""
+    kind: Literal["activate", "rollback"] = "activate"
+    """`rollback`: the head before was taken back."""
+    actor: str
+    """Who did it: `bundle`, `api`, `refit <id>`, `server`."""
+    reason: str
+    """Why, in the actor's words."""
+    at: str
+    """ISO 8601."""
+    previous: str | None
+    """sha256 of the record before this one, as it lies in the store."""
+
+
+def _name(number: int) -> str:
+    return f"activations/{number:08d}.json"
+
+
+async def log(store: Store) -> list[Activation]:
+    """Read the whole log, oldest first.
+
+    Raises:
+        StoreError: a record is missing or unreadable, or does not carry the hash of the one before it.
+    """
+    records: list[Activation] = []
+    previous = None
+    for name in await store.names("activations"):
+        data = await store.get(name)
+        record = _parse(name, data)
+        if record.number != len(records) + 1 or name != _name(record.number):
+            raise StoreError(f"{name}: expected activation {len(records) + 1}, got {record.number}")
+        if record.previous != previous:
+            raise StoreError(f"{name} does not carry the hash of the record before it: the log was changed")
+        previous = hashlib.sha256(data).hexdigest()
+        records.append(record)
+    return records
+
+
+def _parse(name: str, data: bytes) -> Activation:
+    try:
+        return Activation.model_validate_json(data)
+    except ValidationError as error:
+        raise StoreError(f"{name} is damaged: {error.errors()[0]['msg']}") from error
+
+
+async def append(
+    store: Store,
+    head: HeadRecord,
+    actor: str,
+    reason: str,
+    expected_live: int | None = None,
+    kind: Literal["activate", "rollback"] = "activate",
+) -> Activation:
+    """Make a head the live one.
+
+    Args:
+        store: where the log is.
+        head: what goes live.
+        actor: who does it.
+        reason: why.
+        expected_live: the version that is believed to be live; absent: whatever it is.
+        kind: whether the head before is taken back.
+
+    Raises:
+        Conflict: another head is live than was expected, or another writer appended first.
+    """
+    names = await store.names("activations")
+    data = await store.get(names[-1]) if names else None
+    last = _parse(names[-1], data) if data is not None else None
+    live = last.head if last else None
+    if expected_live is not None and live != expected_live:
+        raise Conflict(f"head {live} is live; expected head {expected_live}: someone else was first")
+    activation = Activation(
+        number=last.number + 1 if last else 1,
+        head=head.version,
+        digest=head.digest,
+        kind=kind,
+        actor=actor,
+        reason=reason,
+        at=datetime.now(UTC).isoformat(timespec="milliseconds"),
+        previous=hashlib.sha256(data).hexdigest() if data is not None else None,
+    )
+    try:
+        await store.create(_name(activation.number), activation.model_dump_json(indent=1).encode() + b"\n")
+    except Conflict as error:
+        raise Conflict(f"activation {activation.number} was taken meanwhile: someone else was first") from error
+    return activation
+
+
+def before(records: list[Activation]) -> int | None:
+    """Return the version that a rollback leads to: what was live before the last change not yet taken back."""
+    trail: list[int] = []
+    for record in records:
+        if record.kind == "rollback" and record.head in trail:
+            while trail[-1] != record.head:
+                trail.pop()
+        elif not trail or trail[-1] != record.head:
+            trail.append(record.head)
+    return trail[-2] if len(trail) > 1 else None

@@ -1,0 +1,146 @@
+"""The server: its parts made, joined and taken down again. What each part does is in its own module."""
+
+import asyncio
+import contextlib
+import logging
+import signal
+import sys
+from collections.abc import AsyncIterator, Sequence
+from socket import socket
+
+import uvicorn
+from fastapi import FastAPI
+
+from models import bundle as bundles
+from serving import heads, live, problems
+from serving.access import Access
+from serving.batcher import Batcher
+from serving.engine import Engine, Row, Scores
+from serving.inference import Inference
+from serving.jobs import Jobs
+from serving.live import Live
+from serving.metrics import Metrics
+from serving.routes import heads as heads_routes
+from serving.routes import predict, refit, snapshots, system
+from serving.service import Service
+from serving.settings import Settings
+from serving.store import Store
+
+LOG = logging.getLogger("breadcrumbs.server")
+REFIT = (sys.executable, "-m", "breadcrumbs", "refit")
+GRACE = 30
+"""Seconds that requests in flight get to end after SIGTERM."""
+
+
+def create_app(settings: Settings, refit_command: Sequence[str] = REFIT) -> FastAPI:
+    """Make the app; models are loaded and the store is opened when it starts.
+
+    Args:
+        settings: every knob.
+        refit_command: the program that a refit runs, without its arguments.
+    """
+    metrics = Metrics()
+
+    @contextlib.asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        async with contextlib.AsyncExitStack() as stack:
+            app.state.service = await _open(settings, refit_command, metrics, stack)
+            yield
+
+    app = FastAPI(
+        title="Breadcrumbs",
+        description="Long-tailed image classification; its head is refitted from snapshots and swapped under load.",
+        lifespan=lifespan,
+    )
+    problems.install(app)
+    app.add_middleware(Access, metrics=metrics, log=settings.access_log)
+    for routes in (predict, snapshots, refit, heads_routes, system):
+        app.include_router(routes.router)
+    return app
+
+
+async def _open(
+    settings: Settings, refit_command: Sequence[str], metrics: Metrics, stack: contextlib.AsyncExitStack
+) -> Service:
+    """Make the parts in order; `stack` takes down those that need it, in the opposite order."""
+    bundle = await asyncio.to_thread(bundles.read, settings.bundle)
+    store = Store.open(settings.store)
+    activation = await live.first(store, bundle)
+    _, head = await heads.read(store, activation.head)
+    size = (bundle.manifest.preprocess.height, bundle.manifest.preprocess.width)
+
+    def start_engine() -> Engine:
+        engine = Engine(
+            bundle.backbone(), head, activation.head, size, settings.device, settings.threads, metrics.computed
+        )
+        engine.warm_up(settings.max_batch)
+        return engine
+
+    engine = await asyncio.to_thread(start_engine)
+    metrics.device.labels(engine.device).set(1)
+    batcher: Batcher[Row, Scores] = Batcher(
+        engine.compute, settings.max_batch, settings.queue, lambda size, _seconds: metrics.batch_size.observe(size)
+    )
+    stack.push_async_callback(asyncio.to_thread, batcher.close)
+    inference = Inference(
+        bundle.manifest.preprocess, engine, batcher,
+        settings.decode_threads, settings.max_pixels, settings.queue, settings.deadline,
+    )  # fmt: skip
+    stack.push_async_callback(asyncio.to_thread, inference.close)
+    current = Live(store, bundle, engine, activation)
+    jobs = Jobs(store, bundle, current, refit_command, settings.refit_queue, settings.refit_timeout)
+    await jobs.open()
+    stack.push_async_callback(jobs.close)
+    LOG.info(
+        "serving %s, head %d, %d classes, on %s",
+        bundle.manifest.name, activation.head, len(head.classes), engine.device,
+    )  # fmt: skip
+    return Service(settings, bundle, store, engine, batcher, inference, current, jobs, metrics)
+
+
+class Server(uvicorn.Server):
+    """Uvicorn, which ends refits first when it is told to stop: their event streams would keep it waiting."""
+
+    def __init__(self, app: FastAPI, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self._app = app
+
+    async def shutdown(self, sockets: list[socket] | None = None) -> None:
+        """Stop accepting, end what is in flight, take the app down."""
+        await self._app.state.service.jobs.close()
+        await super().shutdown(sockets)
+
+
+def config(app: FastAPI, settings: Settings) -> uvicorn.Config:
+    """How uvicorn serves an app: its own access lines off, logging left to whoever runs it."""
+    return uvicorn.Config(
+        app,
+        host=settings.host,
+        port=settings.port,
+        access_log=False,
+        log_config=None,
+        timeout_graceful_shutdown=GRACE,
+        lifespan="on",
+    )
+
+
+def run(settings: Settings) -> None:
+    """Serve until SIGTERM or SIGINT, then end what is in flight and return.
+
+    Raises:
+        BreadcrumbsError: bundle, store or device cannot be used.
+        SystemExit: the address cannot be listened on; the log says why.
+    """
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    # Uvicorn raises the signal again once it has shut down in order; that must not turn success into failure.
+    signal.signal(signal.SIGTERM, lambda _number, _frame: None)
+    app = create_app(settings)
+    how = config(app, settings)
+    how.lifespan = "off"  # so that an error of ours comes out as it is, not as a traceback in uvicorn's log
+
+    async def serve() -> None:
+        async with app.router.lifespan_context(app):
+            await Server(app, how).serve()
+
+    with contextlib.suppress(KeyboardInterrupt), asyncio.Runner(loop_factory=how.get_loop_factory()) as runner:
+        runner.run(serve())

@@ -1,0 +1,169 @@
+"""Items in, results out, computed together: it knows nothing of HTTP, ONNX or images.
+
+The straight line of an item: `submit` puts an entry with its own future into a bounded queue; the one worker thread
+takes whatever waits the moment it is free, up to `max_batch`, computes it in one call, and hands every result to its
+future in one visit to the event loop. Nothing ever waits for company. An entry whose caller has gone leaves the queue
+at once, so that it is neither computed nor counted.
+"""
+
+import asyncio
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Generic, TypeVar
+
+from serving.limits import Overloaded
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+@dataclass(frozen=True)
+class Answer(Generic[R]):
+    """A result, with what it cost.
+
+    Attributes:
+        result: what `compute` returned for the item.
+        queued: seconds from submission to the start of its batch.
+        computed: seconds that its batch took.
+        batch_size: items in its batch.
+    """
+
+    result: R
+    queued: float
+    computed: float
+    batch_size: int
+
+
+@dataclass(eq=False)
+class _Entry(Generic[T, R]):
+    item: T
+    future: asyncio.Future[Answer[R]]
+    submitted: float = field(default_factory=time.perf_counter)
+
+
+class Batcher(Generic[T, R]):
+    """Computes items in batches, in one worker thread of its own; made and used in one event loop.
+
+    Args:
+        compute: takes 1 … `max_batch` items, returns as many results in the same order; what it raises goes to the
+            items of that batch alone.
+        max_batch: items computed together at most.
+        queue: items waiting at most.
+        observe: told after each batch its size and its seconds; called in the worker thread.
+    """
+
+    def __init__(
+        self,
+        compute: Callable[[list[T]], Sequence[R]],
+        max_batch: int,
+        queue: int,
+        observe: Callable[[int, float], None] = lambda _size, _seconds: None,
+    ) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._compute = compute
+        self._max_batch = max_batch
+        self._queue = queue
+        self._observe = observe
+        self._waiting: OrderedDict[int, _Entry[T, R]] = OrderedDict()
+        self._changed = threading.Condition()
+        self._closing = False
+        self._seconds_per_item = 0.0
+        self._thread = threading.Thread(target=self._work, name="batcher", daemon=True)
+        self._thread.start()
+
+    @property
+    def pending(self) -> int:
+        """Items waiting now."""
+        return len(self._waiting)
+
+    async def submit(self, items: Sequence[T], deadline: float) -> list[Answer[R]]:
+        """Compute some items, all or none, and return their answers in order.
+
+        Args:
+            items: at least one; they may end up in different batches.
+            deadline: seconds from now after which they are given up.
+
+        Raises:
+            Overloaded: the queue has no room for them, the deadline has passed, or the batcher is closed.
+        """
+        entries = [_Entry[T, R](item, self._loop.create_future()) for item in items]
+        self._admit(entries)
+        try:
+            async with asyncio.timeout(deadline):
+                return list(await asyncio.gather(*(entry.future for entry in entries)))
+        except TimeoutError as error:
+            raise Overloaded(f"not computed within the deadline of {deadline:g} s", self._wait_seconds()) from error
+        finally:
+            self._forget(entries)
+
+    def _admit(self, entries: list[_Entry[T, R]]) -> None:
+        with self._changed:
+            if self._closing:
+                raise Overloaded("the server is stopping")
+            if len(self._waiting) + len(entries) > self._queue:
+                raise Overloaded(
+                    f"{len(self._waiting)} images are waiting and {len(entries)} came; the limit is {self._queue}",
+                    self._wait_seconds(),
+                )
+            self._waiting.update((id(entry), entry) for entry in entries)
+            self._changed.notify()
+
+    def _forget(self, entries: list[_Entry[T, R]]) -> None:
+        with self._changed:
+            for entry in entries:
+                self._waiting.pop(id(entry), None)
+        for entry in entries:
+            if entry.future.done() and not entry.future.cancelled():
+                entry.future.exception()  # a second failure in a request that has already failed is not news
+            entry.future.cancel()
+
+    def _wait_seconds(self) -> float:
+        return len(self._waiting) * self._seconds_per_item
+
+    def close(self) -> None:
+        """Compute what waits, refuse what comes, and return when the worker has finished."""
+        with self._changed:
+            self._closing = True
+            self._changed.notify()
+        self._thread.join()
+
+    def _work(self) -> None:
+        while entries := self._take():
+            started = time.perf_counter()
+            outcome = self._run([entry.item for entry in entries])
+            seconds = time.perf_counter() - started
+            share = seconds / len(entries)
+            self._seconds_per_item = share if not self._seconds_per_item else 0.8 * self._seconds_per_item + 0.2 * share
+            self._observe(len(entries), seconds)
+            try:
+                self._loop.call_soon_threadsafe(_settle, entries, outcome, started, seconds)
+            except RuntimeError:  # the loop is closed: nobody waits any more
+                return
+
+    def _take(self) -> list[_Entry[T, R]]:
+        with self._changed:
+            self._changed.wait_for(lambda: self._waiting or self._closing)
+            count = min(self._max_batch, len(self._waiting))
+            return [self._waiting.popitem(last=False)[1] for _ in range(count)]
+
+    def _run(self, items: list[T]) -> Sequence[R] | Exception:
+        try:
+            results = self._compute(items)
+        except Exception as error:  # noqa: BLE001 - it belongs to these items; the worker must outlive it
+            return error
+        if len(results) != len(items):
+            return RuntimeError(f"compute returned {len(results)} results for {len(items)} items; this is a bug")
+        return results
+
+
+def _settle(entries: list[_Entry[T, R]], outcome: Sequence[R] | Exception, started: float, seconds: float) -> None:
+    for place, entry in enumerate(entries):
+        if entry.future.done():
+            continue
+        if isinstance(outcome, Exception):
+            entry.future.set_exception(outcome)
+        else:
+            entry.future.set_result(Answer(outcome[place], started - entry.submitted, seconds, len(entries)))

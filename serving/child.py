@@ -1,0 +1,126 @@
+"""A refit's child process: started, listened to, stopped. It knows nothing of heads, snapshots or the store.
+
+The child prints JSON objects, one a line, on its standard output. It is not trusted to end, to be brief or to speak
+JSON: it runs in a process group of its own, under a time limit, and lines, their number and what is kept of its
+standard error are bounded.
+"""
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+LINE = 65_536
+"""Bytes of one line at most."""
+TAIL = 8_192
+"""Bytes of standard error that are kept, its end."""
+PATIENCE = 1.0
+"""Seconds between asking the child to stop and stopping it."""
+
+
+@dataclass(frozen=True)
+class Ending:
+    """How a child ended.
+
+    Attributes:
+        code: its exit status, negative for a signal; none: it was stopped for breaking a limit.
+        said: the last object that it printed.
+        stderr: the end of its standard error.
+        broken: the limit that it broke.
+    """
+
+    code: int | None
+    said: dict[str, Any]
+    stderr: str
+    broken: str = ""
+
+
+async def run(command: Sequence[str], hear: Callable[[dict[str, Any]], Awaitable[None]], seconds: float) -> Ending:
+    """Run a child to its end. Being cancelled stops the child first.
+
+    Args:
+        command: program and arguments.
+        hear: told every object that it prints.
+        seconds: it may take.
+    """
+    try:
+        process = await asyncio.create_subprocess_exec(
+            *command,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+            limit=LINE,
+            start_new_session=True,
+        )
+    except OSError as error:
+        return Ending(None, {}, "", f"it could not be started: {error}")
+    said: dict[str, Any] = {}
+
+    async def listen(event: dict[str, Any]) -> None:
+        said.clear()
+        said.update(event)
+        await hear(event)
+
+    assert process.stdout is not None  # noqa: S101 - both are pipes, as asked above; this tells the type checker
+    assert process.stderr is not None  # noqa: S101 - likewise
+    tail = asyncio.ensure_future(_tail(process.stderr))
+    broken = ""
+    try:
+        async with asyncio.timeout(seconds):
+            await _lines(process.stdout, listen)
+            await process.wait()
+    except TimeoutError:
+        broken = f"it took longer than {seconds:g} s"
+    except ValueError as error:
+        broken = str(error)
+    finally:
+        await asyncio.shield(_stop(process))
+        stderr = (await tail).decode(errors="replace")
+    return Ending(None if broken else process.returncode, said, stderr, broken)
+
+
+async def _lines(stream: asyncio.StreamReader, listen: Callable[[dict[str, Any]], Awaitable[None]]) -> None:
+    while True:
+        try:
+            line = await stream.readline()
+        except ValueError as error:
+            raise ValueError(f"it printed a line of more than {LINE} bytes") from error
+        if not line:
+            return
+        try:
+            event = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            raise ValueError(f"it printed what is no JSON: {line[:80]!r}") from error
+        await listen(_event(event, line))
+
+
+def _event(value: object, line: bytes) -> dict[str, Any]:
+    if isinstance(value, dict) and isinstance(value.get("event"), str):
+        return value
+    raise ValueError(f"it printed what is no object with an event: {line[:80]!r}")
+
+
+async def _tail(stream: asyncio.StreamReader) -> bytes:
+    kept = b""
+    while piece := await stream.read(TAIL):
+        kept = (kept + piece)[-TAIL:]
+    return kept
+
+
+async def _stop(process: asyncio.subprocess.Process) -> None:
+    """End the child and whatever it has started, if there is still something to end."""
+    if process.returncode is None:
+        _signal(process, signal.SIGTERM)
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(process.wait(), PATIENCE)
+    _signal(process, signal.SIGKILL)
+    await process.wait()
+
+
+def _signal(process: asyncio.subprocess.Process, number: signal.Signals) -> None:
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, number)

@@ -1,0 +1,230 @@
+"""ONNX Runtime: images to features through the bundle's backbone, features to logits through a head.
+
+There is one backbone session and one head session, for as long as the server lives. The head session takes weight and
+bias as inputs, so that another head, with more classes too, is another pair of arrays: a swap is one assignment, no
+session is made or dropped, and a batch that has begun ends with the head it began with. It knows nothing of bytes,
+HTTP, queues or where heads are kept.
+
+Letters: N rows, D feature dimensions, C classes.
+"""
+
+import ctypes
+import logging
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import onnxruntime as ort
+from numpy.typing import NDArray
+
+from models import head as heads
+from models.errors import BreadcrumbsError
+from models.head import LinearHead
+from models.preprocess import Pixels
+
+LOG = logging.getLogger("breadcrumbs.engine")
+ERRORS_ONLY = 3  # ONNX Runtime warns that the head's weight is also an input, which is the point of it
+CUDA_OPTIONS = {"cudnn_conv_algo_search": "HEURISTIC"}  # EXHAUSTIVE re-tunes for every new batch size
+
+Device = Literal["auto", "cpu", "cuda"]
+Floats = NDArray[np.float32]
+
+
+class EngineError(BreadcrumbsError):
+    """A model that ONNX Runtime cannot run, or a device that it cannot run on."""
+
+
+@dataclass(frozen=True, eq=False)
+class BoundHead:
+    """A head whose arrays lie on the device.
+
+    Attributes:
+        version: its number in the store.
+        head: the numbers and the class names.
+        weight, bias: the same numbers, as ONNX Runtime's values.
+    """
+
+    version: int
+    head: LinearHead
+    weight: Any = field(repr=False)
+    bias: Any = field(repr=False)
+
+
+@dataclass(frozen=True, eq=False)
+class Row:
+    """One image to compute.
+
+    Attributes:
+        pixels: uint8 (H, W, 3).
+        head: the head to use; none: the one that is live when its batch begins.
+    """
+
+    pixels: Pixels
+    head: BoundHead | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Scores:
+    """What came out for one image: feature (D,), logits (C,), and the head that made them."""
+
+    feature: Floats
+    logits: Floats
+    head: BoundHead
+
+
+class Engine:
+    """Runs batches; `compute` is for one thread, `swap` and `bind` for any.
+
+    Args:
+        backbone: the bytes of `backbone.onnx`.
+        head: what is live at first.
+        version: its number.
+        size: rows and columns of the images.
+        device: where to run; see `Settings.device`.
+        threads: CPU threads of the backbone, 0: ONNX Runtime's choice.
+        observe: told the seconds of backbone and head after each batch.
+
+    Raises:
+        EngineError: the device cannot be used, or the model does not run on it.
+    """
+
+    def __init__(
+        self,
+        backbone: bytes,
+        head: LinearHead,
+        version: int,
+        size: tuple[int, int],
+        device: Device = "auto",
+        threads: int = 0,
+        observe: Callable[[float, float], None] = lambda _backbone, _head: None,
+    ) -> None:
+        self._observe = observe
+        self._size = size
+        self._backbone, self.device = _open(backbone, device, threads)
+        self._heads = _session(heads.to_onnx(head), self.device, 1)
+        self._feature_dim = head.feature_dim
+        self._live = self.bind(version, head)
+        self.answered = 0.0
+        """When the last batch came out well, on the monotonic clock."""
+
+    @property
+    def live(self) -> BoundHead:
+        """The head that a batch beginning now would use."""
+        return self._live
+
+    def bind(self, version: int, head: LinearHead) -> BoundHead:
+        """Bring a head's arrays to the device.
+
+        Raises:
+            EngineError: it takes features of another dimension.
+        """
+        if head.feature_dim != self._feature_dim:
+            raise EngineError(
+                f"head {version} takes features of {head.feature_dim} dimensions; the backbone has {self._feature_dim}"
+            )
+        return BoundHead(version, head, self._value(head.weight), self._value(head.bias))
+
+    def _value(self, array: Floats) -> Any:
+        return ort.OrtValue.ortvalue_from_numpy(np.ascontiguousarray(array), self.device, 0)
+
+    def swap(self, head: BoundHead) -> None:
+        """Make a bound head the live one, from the next batch on."""
+        self._live = head
+
+    def warm_up(self, max_batch: int) -> None:
+        """Run batches of 1, 2, 4, … `max_batch` blank images, so that the first request does not pay for it.
+
+        Raises:
+            EngineError: the backbone does not run, or gives features of another dimension than the head takes.
+        """
+        sizes = {min(2**power, max_batch) for power in range(max_batch.bit_length() + 1)}
+        for count in sorted(sizes):
+            self.compute([Row(np.zeros((*self._size, 3), np.uint8))] * count)
+
+    def compute(self, rows: Sequence[Row]) -> list[Scores]:
+        """Compute a batch. Rows that name no head all use ONE head: the one that is live now.
+
+        Raises:
+            EngineError: ONNX Runtime failed, or a result is not finite.
+        """
+        live = self._live
+        wanted = [row.head or live for row in rows]
+        try:
+            features, logits = self._run(np.stack([row.pixels for row in rows]), wanted)
+        except Exception as error:  # ONNX Runtime's exceptions have no common root of their own
+            raise EngineError(f"ONNX Runtime failed on a batch of {len(rows)}: {str(error)[:500]}") from error
+        if features.shape != (len(rows), self._feature_dim):
+            raise EngineError(f"backbone gave {features.shape}; expected {(len(rows), self._feature_dim)}")
+        scores = [
+            Scores(feature, logits[head.version][place], head)
+            for place, (feature, head) in enumerate(zip(features, wanted, strict=True))
+        ]
+        if not all(np.isfinite(values).all() for values in logits.values()):
+            raise EngineError("the model gave a value that is not finite")
+        self.answered = time.monotonic()
+        return scores
+
+    def _run(self, images: Pixels, wanted: list[BoundHead]) -> tuple[Floats, dict[int, Floats]]:
+        """The features (N, D), left on the device between the two sessions; and each wanted head's logits (N, C)."""
+        began = time.perf_counter()
+        binding = self._backbone.io_binding()
+        binding.bind_cpu_input("image", images)
+        binding.bind_output("feature", self.device)
+        self._backbone.run_with_iobinding(binding)
+        feature = binding.get_outputs()[0]
+        middle = time.perf_counter()
+        logits = {}
+        for head in {head.version: head for head in wanted}.values():
+            binding = self._heads.io_binding()
+            for name, value in (("feature", feature), ("weight", head.weight), ("bias", head.bias)):
+                binding.bind_ortvalue_input(name, value)
+            binding.bind_output("logits", self.device)
+            self._heads.run_with_iobinding(binding)
+            logits[head.version] = binding.get_outputs()[0].numpy()
+        features = feature.numpy()
+        self._observe(middle - began, time.perf_counter() - middle)
+        return features, logits
+
+
+def _open(backbone: bytes, device: Device, threads: int) -> tuple[Any, str]:
+    """Open the backbone on the wanted device and prove that it is there."""
+    if device == "cpu":
+        return _session(backbone, "cpu", threads), "cpu"
+    ort.preload_dlls()
+    defect = _cuda_defect()
+    if defect is None:
+        session = _session(backbone, "cuda", threads)
+        if session.get_providers()[0] == "CUDAExecutionProvider":
+            LOG.info("device: cuda")
+            return session, "cuda"
+        defect = "ONNX Runtime could not start it: no GPU, or a driver older than CUDA 13 needs"
+    if device == "cuda":
+        raise EngineError(f"device cuda was asked for, but CUDA cannot be used: {defect}")
+    LOG.warning("device: cpu, since CUDA cannot be used: %s", defect)
+    return _session(backbone, "cpu", threads), "cpu"
+
+
+def _cuda_defect() -> str | None:
+    if "CUDAExecutionProvider" not in ort.get_available_providers():
+        return "this build of onnxruntime has no CUDA; install onnxruntime-gpu[cuda,cudnn]"
+    capi = Path(ort.__file__).parent / "capi"
+    try:  # ONNX Runtime only logs why its library does not load; the loader says it
+        ctypes.CDLL(str(capi / "libonnxruntime_providers_shared.so"), ctypes.RTLD_GLOBAL)
+        ctypes.CDLL(str(capi / "libonnxruntime_providers_cuda.so"))
+    except OSError as error:
+        return str(error)
+    return None
+
+
+def _session(model: bytes, device: str, threads: int) -> Any:
+    options = ort.SessionOptions()
+    options.log_severity_level = ERRORS_ONLY
+    options.intra_op_num_threads = threads
+    cuda = [("CUDAExecutionProvider", CUDA_OPTIONS)] if device == "cuda" else []
+    try:
+        return ort.InferenceSession(model, options, providers=[*cuda, "CPUExecutionProvider"])
+    except Exception as error:  # ONNX Runtime's exceptions have no common root of their own
+        raise EngineError(f"ONNX Runtime cannot load the model: {str(error)[:500]}") from error

@@ -1,0 +1,165 @@
+"""Heads in the store: immutable, numbered, each with its lineage, verified whenever it is read.
+
+A number is claimed by creating `head.safetensors`; `head.json`, written last, is the mark that the head is complete.
+A claim without that mark (a crash in between) is skipped for ever. It knows nothing of which head is live.
+"""
+
+import re
+import tempfile
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from models import head as heads
+from models.bundle import Bundle
+from models.errors import FormatError
+from models.head import LinearHead
+from serving.store import Conflict, NotFound, Store, StoreError
+
+
+class Lineage(BaseModel):
+    """Where a head comes from."""
+
+    model_config = ConfigDict(frozen=True, use_attribute_docstrings=True)
+
+    parent: int | None = None
+    """Version of the head that it was compared with; absent: it came with the bundle."""
+    snapshots: list[str] = []
+    """sha256 of the snapshots that it was fitted to."""
+    holdout: str | None = None
+    """sha256 of the hold-out snapshot, where one was named."""
+    refit: str | None = None
+    """The refit that made it."""
+    spec: dict[str, Any] = {}
+    """How it was fitted."""
+
+
+class HeadRecord(BaseModel):
+    """What the store says of a head; `head.json`."""
+
+    model_config = ConfigDict(frozen=True, use_attribute_docstrings=True)
+
+    version: int
+    """Its number: 1 is the first."""
+    digest: str
+    """sha256 over classes, weight and bias."""
+    backbone: str
+    """sha256 of the backbone whose features it takes."""
+    feature_dim: int
+    """D."""
+    classes: int
+    """C."""
+    created: str
+    """ISO 8601."""
+    lineage: Lineage = Lineage()
+    """Where it comes from."""
+    metrics: dict[str, Any] = {}
+    """What was measured when it was made; by the refit's report, or by the bundle's training."""
+    groups: Literal["A", "B"] = "A"
+    """Convention of many / medium / few in the metrics."""
+
+
+def folder(version: int) -> str:
+    """The place of a head in the store."""
+    return f"heads/{version:06d}"
+
+
+async def add(store: Store, head: LinearHead, bundle: Bundle, lineage: Lineage, metrics: dict[str, Any]) -> HeadRecord:
+    """Store a head for the bundle's backbone under the next free number."""
+    version = await _claim(store, heads.to_bytes(head))
+    record = HeadRecord(
+        version=version,
+        digest=head.digest,
+        backbone=bundle.backbone_digest,
+        feature_dim=head.feature_dim,
+        classes=len(head.classes),
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        lineage=lineage,
+        metrics=metrics,
+        groups=bundle.manifest.groups,
+    )
+    await store.create(f"{folder(version)}/head.onnx", heads.to_onnx(head))
+    await store.create(f"{folder(version)}/head.json", record.model_dump_json(indent=1).encode() + b"\n")
+    return record
+
+
+async def _claim(store: Store, data: bytes) -> int:
+    taken = [_version(name) for name in await store.names("heads")]
+    version = max(taken, default=0) + 1
+    while True:
+        try:
+            await store.create(f"{folder(version)}/head.safetensors", data)
+        except Conflict:
+            version += 1
+        else:
+            return version
+
+
+def _version(name: str) -> int:
+    """The number in an object's name; 0 for what does not belong there."""
+    found = re.match(r"heads/([0-9]{6,9})/", name)
+    return int(found[1]) if found else 0
+
+
+async def record(store: Store, version: int) -> HeadRecord:
+    """Read what the store says of a head.
+
+    Raises:
+        NotFound: there is no such head.
+        StoreError: its record is damaged.
+    """
+    try:
+        data = await store.get(f"{folder(version)}/head.json")
+    except NotFound as error:
+        raise NotFound(f"there is no head {version}") from error
+    try:
+        return HeadRecord.model_validate_json(data)
+    except ValidationError as error:
+        raise StoreError(f"head {version} is damaged: head.json: {error.errors()[0]['msg']}") from error
+
+
+async def records(store: Store) -> list[HeadRecord]:
+    """Read the records of all complete heads, the newest first; a damaged record is left out."""
+    found = []
+    for name in await store.names("heads"):
+        if _version(name) and name.endswith("/head.json"):
+            try:
+                found.append(await record(store, _version(name)))
+            except StoreError:  # it is refused by name where it is asked for; a list is no place to fail
+                continue
+    return sorted(found, key=lambda item: -item.version)
+
+
+async def read(store: Store, version: int) -> tuple[HeadRecord, LinearHead]:
+    """Read a head and verify its digest.
+
+    Raises:
+        NotFound: there is no such head.
+        StoreError: it is damaged.
+    """
+    known = await record(store, version)
+    with tempfile.TemporaryDirectory() as place:
+        path = Path(place) / "head.safetensors"
+        try:
+            await store.fetch(f"{folder(version)}/head.safetensors", path)
+            head = heads.read(path)
+        except (FormatError, NotFound) as error:
+            raise StoreError(f"head {version} is damaged: {error}") from error
+    if head.digest != known.digest:
+        raise StoreError(f"head {version} is damaged: expected digest {known.digest}, got {head.digest}")
+    return known, head
+
+
+async def read_onnx(store: Store, version: int) -> bytes:
+    """Read `head.onnx` of a head and verify it; raises as `read` does."""
+    known = await record(store, version)
+    data = await store.get(f"{folder(version)}/head.onnx")
+    try:
+        digest = heads.from_onnx(data).digest
+    except FormatError as error:
+        raise StoreError(f"head {version} is damaged: head.onnx: {error}") from error
+    if digest != known.digest:
+        raise StoreError(f"head {version} is damaged: head.onnx: expected digest {known.digest}, got {digest}")
+    return data

@@ -1,0 +1,172 @@
+"""What is too much, refused early: bytes counted as they come, never as a header promises them.
+
+Every refusal names the limit and what came. It knows nothing of images, models or the store; the numbers come from
+`serving.settings`, the status codes from `serving.problems`.
+"""
+
+import asyncio
+import contextlib
+import hashlib
+from collections.abc import AsyncGenerator, Awaitable
+from pathlib import Path
+from typing import TypeVar
+
+from fastapi import Request
+from pydantic import BaseModel, ValidationError
+from starlette.datastructures import FormData
+from starlette.formparsers import MultiPartException, MultiPartParser
+from starlette.requests import ClientDisconnect
+
+from models.errors import BreadcrumbsError
+
+T = TypeVar("T")
+Model = TypeVar("Model", bound=BaseModel)
+
+SMALL_BODY = 2**20
+"""Bytes of a request that carries only words and numbers, such as the JSON of a refit."""
+
+
+class Refused(BreadcrumbsError):
+    """A request that the server will not take."""
+
+
+class TooLarge(Refused):
+    """A request over a named limit."""
+
+
+class Unsupported(Refused):
+    """A request in a form that is not offered."""
+
+
+class BadRequest(Refused):
+    """A request that does not say what it wants, or says it wrongly."""
+
+
+class Forbidden(Refused):
+    """A request for something that is switched off here."""
+
+
+class Abandoned(Refused):
+    """A request whose client has gone; nobody reads the answer."""
+
+
+class Overloaded(Refused):
+    """A request that would have to wait too long; try again after `retry_after` seconds."""
+
+    def __init__(self, message: str, retry_after: float = 1.0) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+async def chunks(request: Request, limit: int, what: str) -> AsyncGenerator[bytes, None]:
+    """Yield a request's body as it comes, counted.
+
+    Raises:
+        TooLarge: more than `limit` bytes, or a Content-Length that already says so.
+        Unsupported: the body is compressed.
+        Abandoned: the client went away in the middle.
+    """
+    encoding = request.headers.get("content-encoding", "identity")
+    if encoding != "identity":
+        raise Unsupported(f"content-encoding {encoding!r:.40}: expected a body that is not compressed")
+    declared = request.headers.get("content-length", "0")
+    if declared.isdecimal() and int(declared) > limit:
+        raise TooLarge(f"{what} has {declared} bytes; the limit is {limit}")
+    size = 0
+    try:
+        async for chunk in request.stream():
+            size += len(chunk)
+            if size > limit:
+                raise TooLarge(f"{what} has more than {limit} bytes, which is the limit; {size} came so far")
+            yield chunk
+    except ClientDisconnect as error:
+        raise Abandoned(f"the client left after {size} bytes of {what}") from error
+
+
+async def read_body(request: Request, limit: int, what: str) -> bytes:
+    """Read a whole body into memory; raises as `chunks` does."""
+    body = bytearray()
+    async for chunk in chunks(request, limit, what):
+        body += chunk
+    return bytes(body)
+
+
+async def save_body(request: Request, path: Path, limit: int, what: str) -> str:
+    """Write a body to a file as it comes and return its sha256; raises as `chunks` does."""
+    state = hashlib.sha256()
+    with path.open("wb") as file:
+        async for chunk in chunks(request, limit, what):
+            await asyncio.to_thread(file.write, chunk)
+            state.update(chunk)
+    return state.hexdigest()
+
+
+async def read_form(request: Request, limit: int, max_files: int, what: str) -> FormData:
+    """Read a multipart body, its files spooled to disk where they are large; the caller closes it.
+
+    Raises:
+        BadRequest: it is no multipart body, or has too many parts.
+        TooLarge, Unsupported, Abandoned: as `chunks` does.
+    """
+    if media_type(request) != "multipart/form-data":
+        raise Unsupported(f"content-type {media_type(request)!r:.80}: expected multipart/form-data")
+    body = chunks(request, limit, what)
+    try:
+        return await MultiPartParser(request.headers, body, max_files=max_files, max_part_size=SMALL_BODY).parse()
+    except MultiPartException as error:
+        raise BadRequest(f"multipart body: {error.message}") from error
+
+
+async def read_json(request: Request, model: type[Model], limit: int = SMALL_BODY) -> Model:
+    """Read a JSON body into a checked model.
+
+    Raises:
+        BadRequest: it is no JSON, or not what `model` expects; naming the field.
+    """
+    return parse_json(await read_body(request, limit, "JSON body"), model, "JSON body")
+
+
+def parse_json(data: bytes | str, model: type[Model], what: str) -> Model:
+    """Parse JSON into a checked model; raises as `read_json` does."""
+    try:
+        return model.model_validate_json(data)
+    except ValidationError as error:
+        raise BadRequest(f"{what}: {tell(error)}") from error
+
+
+def tell(error: ValidationError) -> str:
+    """Say in a sentence where a model's first defect is and what was expected."""
+    first = error.errors(include_url=False, include_context=False)[0]
+    place = ".".join(str(part) for part in first["loc"])
+    came = "" if first["type"] in {"missing", "json_invalid"} else f", got {first['input']!r:.80}"
+    return f"{place + ': ' if place else ''}{first['msg']}{came}"
+
+
+def media_type(request: Request) -> str:
+    """Return the content type without its parameters, in small letters."""
+    return request.headers.get("content-type", "").partition(";")[0].strip().lower()
+
+
+async def while_connected(request: Request, work: Awaitable[T]) -> T:
+    """Await `work`, and cancel it as soon as the client goes away. The body must have been read.
+
+    Raises:
+        Abandoned: the client went away first.
+    """
+    working = asyncio.ensure_future(work)
+    leaving = asyncio.ensure_future(_gone(request))
+    try:
+        await asyncio.wait({working, leaving}, return_when=asyncio.FIRST_COMPLETED)
+        if working.done():
+            return working.result()
+        raise Abandoned("the client left before the answer was there")
+    finally:
+        for task in (working, leaving):
+            task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await leaving
+
+
+async def _gone(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass

@@ -1,0 +1,139 @@
+"""The head that is live: in the store's log and in the engine, the same one in both.
+
+Changes go through here one at a time, the log first, then the engine; so what the engine serves is always what the
+log says, or, for the moment of a swap, what it said before. It knows nothing of HTTP or of how heads are made.
+"""
+
+import asyncio
+import logging
+from collections import OrderedDict
+
+from models.bundle import Bundle
+from models.head import LinearHead
+from serving import activations, heads
+from serving.activations import Activation
+from serving.engine import BoundHead, Engine
+from serving.heads import HeadRecord, Lineage
+from serving.store import Conflict, Store, StoreError
+
+LOG = logging.getLogger("breadcrumbs.live")
+CACHE = 8
+"""Heads kept bound besides the live one, for requests that name a version."""
+
+
+async def first(store: Store, bundle: Bundle) -> Activation:
+    """Find what is to be live at start, and leave the log saying so.
+
+    An empty store gets the bundle's own head. A live head that is damaged, or that was fitted to another backbone,
+    gives way to the last activated one that is sound, else to the bundle's own.
+
+    Raises:
+        StoreError: the log itself is damaged.
+    """
+    log = await activations.log(store)
+    defects = []
+    for record in reversed(log):
+        try:
+            known, _ = await sound(store, bundle, record.head)
+        except StoreError as error:
+            LOG.error("%s", error)  # noqa: TRY400 - the sentence says it; a traceback would not add to it
+            defects.append(str(error))
+            continue
+        if not defects:
+            return record
+        return await activations.append(store, known, "server", defects[0], log[-1].head)
+    known = await heads.add(store, bundle.head(), bundle, Lineage(), bundle.manifest.metrics)
+    actor, reason = ("server", defects[0]) if defects else ("bundle", "the head that came with the bundle")
+    return await activations.append(store, known, actor, reason)
+
+
+async def sound(store: Store, bundle: Bundle, version: int) -> tuple[HeadRecord, LinearHead]:
+    """Read a head that can serve with this bundle.
+
+    Raises:
+        NotFound: there is no such head.
+        Conflict: it was fitted to another backbone.
+        StoreError: it is damaged.
+    """
+    known, head = await heads.read(store, version)
+    if known.backbone != bundle.backbone_digest:
+        raise Conflict(
+            f"head {version} was fitted to backbone {known.backbone[:12]}; this one is {bundle.backbone_digest[:12]}"
+        )
+    return known, head
+
+
+class Live:
+    """What is live, and the only way to change it.
+
+    Args:
+        store: where heads and log are.
+        bundle: whose backbone the heads must fit.
+        engine: runs them; its live head is `activation`'s.
+        activation: the newest one.
+    """
+
+    def __init__(self, store: Store, bundle: Bundle, engine: Engine, activation: Activation) -> None:
+        self._store = store
+        self._bundle = bundle
+        self._engine = engine
+        self._activation = activation
+        self._changing = asyncio.Lock()
+        self._bound: OrderedDict[int, BoundHead] = OrderedDict()
+
+    @property
+    def head(self) -> BoundHead:
+        """The live head."""
+        return self._engine.live
+
+    @property
+    def activation(self) -> Activation:
+        """The activation that made it live."""
+        return self._activation
+
+    async def named(self, version: int) -> BoundHead:
+        """Return some version, ready to compute; raises as `sound` does."""
+        if version == self._engine.live.version:
+            return self._engine.live
+        if version not in self._bound:
+            _, head = await sound(self._store, self._bundle, version)
+            self._bound[version] = self._engine.bind(version, head)
+        self._bound.move_to_end(version)
+        if len(self._bound) > CACHE:
+            self._bound.popitem(last=False)
+        return self._bound[version]
+
+    async def activate(self, version: int, actor: str, reason: str, expected_live: int | None = None) -> Activation:
+        """Make a version live; if it is, nothing changes and its activation is returned.
+
+        Raises:
+            Conflict: another head is live than `expected_live`, or it was fitted to another backbone.
+            NotFound, StoreError: there is no such head, or it is damaged.
+        """
+        async with self._changing:
+            if version == self.head.version and expected_live in {None, version}:
+                return self._activation
+            return await self._change(version, actor, reason, expected_live, back=False)
+
+    async def rollback(self, actor: str, reason: str) -> Activation:
+        """Go back to the head that was live before; raises as `activate` does.
+
+        Raises:
+            Conflict: there is none.
+        """
+        async with self._changing:
+            version = activations.before(await activations.log(self._store))
+            if version is None:
+                raise Conflict("there is no head to go back to: the live one was the first")
+            return await self._change(version, actor, reason, self.head.version, back=True)
+
+    async def _change(self, version: int, actor: str, reason: str, expected_live: int | None, back: bool) -> Activation:
+        known, head = await sound(self._store, self._bundle, version)
+        bound = self._engine.bind(version, head)
+        kind = "rollback" if back else "activate"
+        self._activation = await activations.append(
+            self._store, known, actor, reason, expected_live, "rollback" if back else "activate"
+        )
+        self._engine.swap(bound)
+        LOG.info("%s: head %d is live, by %s: %s", kind, version, actor, reason)
+        return self._activation

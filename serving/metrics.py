@@ -1,0 +1,56 @@
+"""The numbers at `/metrics`: names, units and buckets in one place; every app has a registry of its own.
+
+Seconds and bytes, `_total` on counters, no label without a bound: classes are counted by group, never by name. It
+knows nothing of who counts.
+"""
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+
+
+class Metrics:
+    """All metrics of one app."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self.requests = self._counter("requests", "Requests answered.", "route", "code")
+        self.duration = self._seconds("request_duration_seconds", "From a request's first byte to its answer's last.")
+        self.queue = self._seconds("queue_duration_seconds", "From an image's submission to the start of its batch.")
+        self.decode = self._seconds("decode_duration_seconds", "To decode all images of a request.")
+        self.backbone = self._seconds("backbone_duration_seconds", "Of a batch in the backbone.")
+        self.head = self._seconds("head_duration_seconds", "Of a batch in its head or heads, and back from the device.")
+        self.batch_size = Histogram(
+            "breadcrumbs_batch_size", "Images computed together.", buckets=SIZES, registry=self.registry
+        )
+        self.pending = self._gauge("pending_requests", "Images waiting to be computed.")
+        self.rejected = self._counter("rejected", "Requests answered with an error, by its type.", "reason")
+        self.predictions = self._counter("predictions", "Top classes, by head and group.", "head", "group")
+        self.head_info = self._gauge("head_info", "1 for the live head.", "version", "digest")
+        self.swaps = self._counter("head_swaps", "Times that a head went live.", "actor")
+        self.device = self._gauge("execution_provider_info", "1 for where the models run.", "provider")
+        self.refits = self._gauge("refit_jobs", "Refits, by state.", "state")
+
+    def _counter(self, name: str, text: str, *labels: str) -> Counter:
+        return Counter(f"breadcrumbs_{name}_total", text, labels, registry=self.registry)
+
+    def _gauge(self, name: str, text: str, *labels: str) -> Gauge:
+        return Gauge(f"breadcrumbs_{name}", text, labels, registry=self.registry)
+
+    def _seconds(self, name: str, text: str) -> Histogram:
+        return Histogram(f"breadcrumbs_{name}", text, buckets=SECONDS, registry=self.registry)
+
+    def computed(self, backbone: float, head: float) -> None:
+        """Count one batch's seconds."""
+        self.backbone.observe(backbone)
+        self.head.observe(head)
+
+    def live(self, version: int, digest: str) -> None:
+        """Name the live head, and no other."""
+        self.head_info.clear()
+        self.head_info.labels(str(version), digest).set(1)
+
+    def text(self) -> bytes:
+        """Return everything in Prometheus' text format."""
+        return generate_latest(self.registry)

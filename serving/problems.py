@@ -1,0 +1,95 @@
+"""The one mapping from errors to HTTP: a status, and the shape `{"error": {"type": …, "message": …}}`.
+
+It covers the whole tree of `models.errors`, what FastAPI raises by itself (404, 405, 422), and, through
+`internal`, whatever nobody foresaw. It knows nothing of what the requests were about.
+"""
+
+import math
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse, Response
+from starlette.exceptions import HTTPException
+
+from models.errors import BreadcrumbsError, FormatError
+from models.preprocess import ImageError, ImageTooLarge
+from serving.engine import EngineError
+from serving.jobs import KeyReused
+from serving.limits import Abandoned, BadRequest, Forbidden, Overloaded, Refused, TooLarge, Unsupported
+from serving.store import Conflict, NotFound, StoreError
+
+STATUS: dict[type[BreadcrumbsError], tuple[int, str]] = {
+    FormatError: (422, "format"),
+    ImageError: (422, "image"),
+    ImageTooLarge: (413, "too_large"),
+    EngineError: (503, "engine"),
+    StoreError: (503, "store"),
+    NotFound: (404, "not_found"),
+    Conflict: (409, "conflict"),
+    KeyReused: (422, "idempotency"),
+    Refused: (400, "refused"),
+    TooLarge: (413, "too_large"),
+    Unsupported: (415, "unsupported"),
+    Forbidden: (403, "forbidden"),
+    BadRequest: (422, "bad_request"),
+    Abandoned: (499, "abandoned"),
+    Overloaded: (503, "overloaded"),
+    BreadcrumbsError: (422, "invalid"),
+}
+"""Status and type of each error; a class that is not here has its nearest parent's."""
+
+HTTP_TYPES = {400: "bad_request", 404: "not_found", 405: "method_not_allowed", 413: "too_large"}
+
+
+def status(error: BreadcrumbsError) -> tuple[int, str]:
+    """Return the HTTP status and the type of an error."""
+    return next(STATUS[cls] for cls in type(error).__mro__ if cls in STATUS)
+
+
+def body(kind: str, message: str) -> dict[str, dict[str, str]]:
+    """Return the one shape of an error."""
+    return {"error": {"type": kind, "message": message}}
+
+
+def internal() -> Response:
+    """The answer to an error that nobody foresaw; what it was is in the log, under the request's id."""
+    message = "an unexpected error in the server; this is a bug. The server's log has it under this X-Request-ID"
+    return JSONResponse(body("internal", message), 500)
+
+
+def install(app: FastAPI) -> None:
+    """Answer every error of this app in the one shape."""
+    app.add_exception_handler(BreadcrumbsError, _known)
+    app.add_exception_handler(HTTPException, _http)
+    app.add_exception_handler(RequestValidationError, _validation)
+
+
+async def _known(request: Request, error: Exception) -> Response:
+    if not isinstance(error, BreadcrumbsError):
+        raise error
+    code, kind = status(error)
+    request.scope["problem"] = kind
+    headers = {"Retry-After": str(max(1, math.ceil(error.retry_after)))} if isinstance(error, Overloaded) else None
+    return JSONResponse(body(kind, str(error)), code, headers)
+
+
+async def _http(request: Request, error: Exception) -> Response:
+    if not isinstance(error, HTTPException):
+        raise error
+    message = str(error.detail)
+    if error.status_code == 404:
+        message = f"nothing at {request.url.path!r:.200}; /docs lists what there is"
+    if error.status_code == 405:
+        message = f"{request.method} is not offered at {request.url.path!r:.200}; /docs lists what is"
+    kind = HTTP_TYPES.get(error.status_code, "http")
+    request.scope["problem"] = kind
+    return JSONResponse(body(kind, message), error.status_code, error.headers)
+
+
+async def _validation(request: Request, error: Exception) -> Response:
+    if not isinstance(error, RequestValidationError):
+        raise error
+    first = error.errors()[0]
+    place = " ".join(str(part) for part in first["loc"])
+    request.scope["problem"] = "bad_request"
+    return JSONResponse(body("bad_request", f"{place}: {first['msg']}, got {first.get('input')!r:.80}"), 422)

@@ -1,0 +1,189 @@
+"""One refit from its inputs to a verdict: the child makes a head, this checks it, stores it and lets it go live.
+
+What the child hands over is treated as an upload is: read by its format, compared with what it must fit. It knows
+nothing of queues, of other refits or of HTTP.
+"""
+
+import asyncio
+import json
+import logging
+import tempfile
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from models import head as heads
+from models.bundle import Bundle
+from models.errors import BreadcrumbsError, FormatError
+from models.files import write_whole
+from models.head import LinearHead
+from serving import child, snapshots
+from serving import heads as stored
+from serving.heads import HeadRecord, Lineage
+from serving.live import Live
+from serving.store import Conflict, Store
+from training.config import RefitSpec
+
+LOG = logging.getLogger("breadcrumbs.refit")
+REPORT_LIMIT = 32 * 2**20
+"""Bytes of a report at most."""
+
+Say = Callable[[dict[str, Any]], Awaitable[None]]
+
+
+class RefitFailed(BreadcrumbsError):
+    """A refit that came to nothing; `kind` names the child's own error where it told one."""
+
+    def __init__(self, message: str, kind: str = "refit") -> None:
+        super().__init__(message)
+        self.kind = kind
+
+
+class RefitRequest(BaseModel):
+    """What to refit from; the JSON of `POST /v1/refit`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    snapshots: list[str] = []
+    """sha256 of the snapshots to fit to."""
+    holdout: str | None = None
+    """sha256 of the snapshot to compare on; absent: a share of the others is held out."""
+    spec: RefitSpec = RefitSpec()
+    """How to fit, and when to go live."""
+
+
+class Gate(BaseModel):
+    """Whether a head was good enough to go live, and if not, why."""
+
+    passed: bool
+    reasons: list[str] = []
+
+
+class Report(BaseModel):
+    """What is read of a child's report; the rest is kept and shown as it is."""
+
+    gate: Gate
+    candidate: dict[str, Any] = {}
+    live: dict[str, Any] = {}
+
+
+class Verdict(BaseModel):
+    """What became of a refit."""
+
+    compared: int = Field(description="version of the head it was compared with")
+    head: int = Field(description="version of the new head")
+    gate: Gate
+    activated: bool
+    activation: int | None = Field(default=None, description="number of the activation that made it live")
+    note: str = Field(description="why it is live, or why not")
+
+
+async def make(
+    job: str, request: RefitRequest, store: Store, bundle: Bundle, live: LinearHead, command: Sequence[str],
+    seconds: float, say: Say,
+) -> tuple[LinearHead, Report, bytes]:  # fmt: skip
+    """Run the child and return the head it made, its report, and the report's bytes.
+
+    Raises:
+        RefitFailed: it told an error, died, or left what is no head or does not fit the live one.
+    """
+    with tempfile.TemporaryDirectory(prefix="breadcrumbs-refit-") as name:
+        folder = Path(name)
+        arguments = await _inputs(folder, request, store, bundle, live)
+        ending = await child.run([*command, *arguments], say, seconds)
+        if ending.code != 0 or ending.said.get("event") != "done":
+            raise _failure(job, ending)
+        return await asyncio.to_thread(_outputs, folder / "out", live)
+
+
+async def _inputs(folder: Path, request: RefitRequest, store: Store, bundle: Bundle, live: LinearHead) -> list[str]:
+    """Lay out a child's inputs in a folder and return its arguments."""
+    arguments = ["--bundle", str(bundle.folder), "--head", str(folder / "live.safetensors")]
+    write_whole(folder / "live.safetensors", heads.to_bytes(live))
+    for place, sha in enumerate(request.snapshots):
+        await snapshots.fetch(store, sha, folder / f"{place}.safetensors")
+        arguments += ["--snapshot", str(folder / f"{place}.safetensors")]
+    if request.holdout:
+        await snapshots.fetch(store, request.holdout, folder / "holdout.safetensors")
+        arguments += ["--holdout", str(folder / "holdout.safetensors")]
+    write_whole(folder / "spec.json", request.spec.model_dump_json().encode())
+    (folder / "out").mkdir()
+    return [*arguments, "--spec", str(folder / "spec.json"), "--out", str(folder / "out"), "--json"]
+
+
+def _failure(job: str, ending: child.Ending) -> RefitFailed:
+    told = ending.said.get("error")
+    if ending.code == 2 and isinstance(told, dict):
+        return RefitFailed(str(told.get("message", ""))[:2000], str(told.get("type", "refit"))[:80])
+    how = ending.broken or (
+        f"it ended with exit status {ending.code}" if ending.code else "it ended without saying that it was done"
+    )
+    LOG.error("refit %s: its process failed: %s; the end of what it wrote: %s", job, how, ending.stderr)
+    return RefitFailed(f"the refit's process failed: {how}; the server's log has what it wrote")
+
+
+def _outputs(folder: Path, live: LinearHead) -> tuple[LinearHead, Report, bytes]:
+    try:
+        with (folder / "report.json").open("rb") as file:
+            data = file.read(REPORT_LIMIT + 1)
+        if len(data) > REPORT_LIMIT:
+            raise RefitFailed(f"the refit's report has more than {REPORT_LIMIT} bytes")
+        json.loads(data, parse_constant=_no_constant)
+        report = Report.model_validate_json(data)
+        head = heads.read(folder / "head.safetensors")
+    except ValidationError as error:
+        raise RefitFailed(f"the refit's report is not one: {error.errors()[0]['msg']}") from error
+    except (OSError, FormatError, ValueError) as error:
+        raise RefitFailed(f"the refit left no head or no report: {error}") from error
+    if head.feature_dim != live.feature_dim:
+        raise RefitFailed(f"the refit's head takes {head.feature_dim} features; the backbone gives {live.feature_dim}")
+    if head.classes[: len(live.classes)] != live.classes:
+        raise RefitFailed(
+            "the refit's head lost a class or moved one: those of the live head must come first, in order"
+        )
+    return head, report, data
+
+
+def _no_constant(name: str) -> None:
+    raise ValueError(f"report.json has {name}, which is no JSON")
+
+
+async def settle(
+    job: str, request: RefitRequest, store: Store, bundle: Bundle, live: Live, compared: int, head: LinearHead,
+    report: Report,
+) -> Verdict:  # fmt: skip
+    """Store the head and, if the spec and the gate say so and nobody was first, make it live."""
+    lineage = Lineage(
+        parent=compared,
+        snapshots=request.snapshots,
+        holdout=request.holdout,
+        refit=job,
+        spec=request.spec.model_dump(mode="json"),
+    )
+    record = await stored.add(store, head, bundle, lineage, report.candidate)
+    activation, note = await _go_live(job, request.spec.activate, report.gate, live, compared, record)
+    return Verdict(
+        compared=compared,
+        head=record.version,
+        gate=report.gate,
+        activated=activation is not None,
+        activation=activation,
+        note=note,
+    )
+
+
+async def _go_live(
+    job: str, when: Literal["never", "if_better", "always"], gate: Gate, live: Live, compared: int, record: HeadRecord
+) -> tuple[int | None, str]:
+    if when == "never":
+        return None, "not activated: the spec says never"
+    if when == "if_better" and not gate.passed:
+        return None, f"not activated: the gate says no: {'; '.join(gate.reasons) or 'without a reason'}"
+    reason = "the gate says yes" if gate.passed else "the spec says always; the gate says no"
+    try:
+        activation = await live.activate(record.version, f"refit {job}", reason, compared)
+    except Conflict as error:
+        return None, f"not activated: compared with head {compared}, but {error}"
+    return activation.number, f"activated: {reason}"

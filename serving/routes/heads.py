@@ -1,0 +1,70 @@
+"""`/v1/heads` and `/v1/activations`: which heads there are, which one is live, and how to change that."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Path, Query, Request, Response
+
+from serving import activations, heads, limits
+from serving.activations import Activation
+from serving.heads import HeadRecord
+from serving.schemas import ActivateBody, ActivationList, HeadList
+from serving.service import Service, Serving, problems
+from serving.store import Conflict
+
+Version = Annotated[int, Path(ge=1, lt=10**9)]
+
+router = APIRouter(tags=["heads"])
+BODY = {"requestBody": {"content": {"application/json": {"schema": ActivateBody.model_json_schema()}}}}
+
+
+@router.get("/v1/heads")
+async def listing(service: Serving) -> HeadList:
+    """List all heads, the newest first, and say which is live."""
+    return HeadList(live=service.live.head.version, heads=await heads.records(service.store))
+
+
+@router.post("/v1/heads/rollback", responses=problems(409, 422, 503), openapi_extra=BODY)
+async def rollback(request: Request, service: Serving) -> Activation:
+    """Go back to the head that was live before."""
+    wanted = await _wanted(request)
+    live = service.live.head.version
+    if wanted.expected_live not in {None, live}:
+        raise Conflict(f"head {live} is live; expected head {wanted.expected_live}: someone else was first")
+    return _counted(service, await service.live.rollback("api", wanted.reason))
+
+
+@router.get("/v1/heads/{version}", responses=problems(404))
+async def get(version: Version, service: Serving) -> HeadRecord:
+    """Tell a head's metrics and where it comes from."""
+    return await heads.record(service.store, version)
+
+
+@router.get("/v1/heads/{version}/head.onnx", responses=problems(404), response_class=Response)
+async def onnx(version: Version, service: Serving) -> Response:
+    """Download a head as ONNX."""
+    data = await heads.read_onnx(service.store, version)
+    return Response(data, media_type="application/octet-stream")
+
+
+@router.post("/v1/heads/{version}/activate", responses=problems(404, 409, 422, 503), openapi_extra=BODY)
+async def activate(version: Version, request: Request, service: Serving) -> Activation:
+    """Make a head live; if it is, nothing changes."""
+    wanted = await _wanted(request)
+    return _counted(service, await service.live.activate(version, "api", wanted.reason, wanted.expected_live))
+
+
+async def _wanted(request: Request) -> ActivateBody:
+    data = await limits.read_body(request, limits.SMALL_BODY, "JSON body")
+    return limits.parse_json(data or b"{}", ActivateBody, "JSON body")
+
+
+def _counted(service: Service, activation: Activation) -> Activation:
+    service.metrics.swaps.labels("api").inc()
+    return activation
+
+
+@router.get("/v1/activations")
+async def log(service: Serving, limit: Annotated[int, Query(ge=1, le=10_000)] = 100) -> ActivationList:
+    """Tell what was live when, the newest first; the whole log is verified on the way."""
+    records = await activations.log(service.store)
+    return ActivationList(activations=records[::-1][:limit])

@@ -1,0 +1,149 @@
+"""`POST /v1/predict` and `POST /v1/features`: images in; classes, or features, or a whole snapshot out."""
+
+import json
+from typing import Annotated, Any, Literal
+
+import numpy as np
+from fastapi import APIRouter, Query, Request, Response
+from numpy.typing import NDArray
+
+from models import snapshot as snapshots
+from models import tensors
+from models.groups import groups
+from models.snapshot import Snapshot
+from serving import limits, uploads
+from serving.access import note
+from serving.inference import Outcome
+from serving.limits import BadRequest
+from serving.schemas import (
+    FeaturesResponse,
+    HeadName,
+    Prediction,
+    PredictResponse,
+    Ranked,
+    Timing,
+)
+from serving.service import Service, Serving, body, choose, problems
+from serving.uploads import Upload
+
+SAFETENSORS = "application/octet-stream"
+ERRORS = problems(413, 415, 422, 503)
+
+router = APIRouter(tags=["predict"])
+
+
+@router.post("/v1/predict", responses=problems(404, 409, 413, 415, 422, 503), openapi_extra=body(*uploads.FORMS))
+async def predict(
+    request: Request,
+    service: Serving,
+    top_k: Annotated[int, Query(ge=1, description="classes an image; at most all of them")] = 5,
+    head: Annotated[str, Query(description="`active`, or a version number")] = "active",
+) -> PredictResponse:
+    """Classify one image (raw body) or several (multipart, or base64 in JSON): the top classes with probabilities."""
+    upload = await uploads.read(request, service.settings)
+    if upload.labels is not None or upload.epoch is not None:
+        raise BadRequest("labels and epoch make a snapshot: POST them to /v1/features")
+    chosen = await choose(service, head)
+    outcome = await limits.while_connected(request, service.inference.run(upload.images, chosen))
+    timing = _timing(request, service, outcome)
+    predictions = [_rank(scores.logits, outcome.head.head.classes, top_k) for scores in outcome.scores]
+    _count(service, outcome.head.version, predictions)
+    name = HeadName(version=outcome.head.version, digest=outcome.head.head.digest)
+    return PredictResponse(head=name, predictions=predictions, timing=timing, batch_size=outcome.batch_size)
+
+
+def _rank(logits: NDArray[np.float32], classes: tuple[str, ...], top_k: int) -> Prediction:
+    powers = np.exp(logits.astype(np.float64) - logits.max())
+    probabilities = powers / powers.sum()
+    order = np.argsort(-probabilities, kind="stable")[:top_k]
+    return Prediction(
+        classes=[
+            Ranked.model_construct(name=classes[index], index=int(index), probability=float(probabilities[index]))
+            for index in order
+        ]
+    )
+
+
+def _count(service: Service, version: int, predictions: list[Prediction]) -> None:
+    manifest = service.bundle.manifest
+    known = groups(manifest.train_counts, manifest.groups)
+    for prediction in predictions:
+        index = prediction.classes[0].index
+        group = known[index] if index < len(known) else "new"
+        service.metrics.predictions.labels(str(version), group).inc()
+
+
+def _timing(request: Request, service: Service, outcome: Outcome) -> Timing:
+    queue, decode, compute = (
+        round(1000 * seconds, 3) for seconds in (outcome.queued, outcome.decoded, outcome.computed)
+    )
+    service.metrics.queue.observe(outcome.queued)
+    service.metrics.decode.observe(outcome.decoded)
+    note(
+        request, images=len(outcome.scores), head=outcome.head.version, batch_size=outcome.batch_size,
+        queue_ms=queue, decode_ms=decode, compute_ms=compute,
+    )  # fmt: skip
+    return Timing(queue_ms=queue, decode_ms=decode, compute_ms=compute)
+
+
+@router.post("/v1/features", responses=ERRORS, openapi_extra=body(*uploads.FORMS), response_model=FeaturesResponse)
+async def features(
+    request: Request,
+    service: Serving,
+    format: Annotated[  # noqa: A002 - the word that clients write
+        Literal["json", "safetensors"] | None, Query(description="absent: as `Accept` says, else json")
+    ] = None,
+) -> FeaturesResponse | Response:
+    """Return the features of images, as JSON or safetensors.
+
+    With `labels` (class names or indices, one an image) and `epoch`, the safetensors are a complete snapshot, ready
+    for `PUT /v1/snapshots`.
+    """
+    upload = await uploads.read(request, service.settings)
+    binary = format == "safetensors" or (format is None and SAFETENSORS in request.headers.get("accept", ""))
+    _check_form(upload, binary)
+    outcome = await limits.while_connected(request, service.inference.run(upload.images))
+    timing = _timing(request, service, outcome)
+    values = np.stack([scores.feature for scores in outcome.scores])
+    if not binary:
+        return FeaturesResponse(
+            backbone=service.bundle.backbone_digest,
+            feature_dim=values.shape[1],
+            features=values.tolist(),
+            timing=timing,
+            batch_size=outcome.batch_size,
+        )
+    if upload.labels is None or upload.epoch is None:
+        data = tensors.encode({"features": values}, {"backbone": service.bundle.backbone_digest})
+    else:
+        data = _snapshot(values, upload.labels, upload.epoch, outcome.head.head.classes, service)
+    return Response(data, media_type=SAFETENSORS)
+
+
+def _check_form(upload: Upload, binary: bool) -> None:
+    if (upload.labels is None) != (upload.epoch is None):
+        raise BadRequest("labels and epoch make a snapshot together; only one of them came")
+    if upload.labels is not None and not binary:
+        raise BadRequest("labels make a snapshot, which is no JSON: ask with format=safetensors")
+
+
+def _snapshot(
+    values: NDArray[np.float32], labels: list[Any], epoch: int, known: tuple[str, ...], service: Service
+) -> bytes:
+    """A snapshot's bytes; names that the live head does not know follow its classes, in order of appearance."""
+    classes = list(known)
+    indices = []
+    for label in labels:
+        if isinstance(label, int):
+            if not 0 <= label < len(known):
+                raise BadRequest(f"label {label}: expected 0 … {len(known) - 1}, or a class name")
+            indices.append(label)
+            continue
+        if not label:
+            raise BadRequest(f"label {json.dumps(label)}: a class name cannot be empty")
+        if label not in classes:
+            classes.append(label)
+        indices.append(classes.index(label))
+    return snapshots.to_bytes(
+        Snapshot(values, np.array(indices, np.int64), tuple(classes), service.bundle.backbone_digest, epoch)
+    )

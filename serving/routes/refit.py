@@ -1,0 +1,154 @@
+"""`/v1/refit`: start a refit, follow it, end it."""
+
+import asyncio
+import json
+import re
+import shutil
+import tempfile
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Annotated
+
+from fastapi import APIRouter, Header, Request, Response
+from fastapi.responses import StreamingResponse
+from starlette.datastructures import FormData, UploadFile
+
+from models.files import sha256
+from serving import limits, snapshots
+from serving.job import Job, Trail
+from serving.limits import BadRequest, Forbidden, TooLarge
+from serving.refit import RefitRequest
+from serving.schemas import JobDetail, JobList
+from serving.service import Service, Serving, body, problems
+from serving.store import NotFound
+from training.config import RefitSpec
+
+router = APIRouter(tags=["refit"])
+
+
+@router.post(
+    "/v1/refit",
+    status_code=202,
+    responses=problems(403, 404, 413, 415, 422, 503),
+    openapi_extra=body("application/json", "multipart/form-data"),
+)
+async def start(
+    request: Request,
+    response: Response,
+    service: Serving,
+    idempotency_key: Annotated[str | None, Header(max_length=255)] = None,
+) -> Job:
+    """Start a refit from stored snapshots (JSON), or from snapshots that come with it (multipart)."""
+    if not service.settings.refit:
+        raise Forbidden("refits are switched off on this server (refit = false)")
+    if limits.media_type(request) == "multipart/form-data":
+        wanted = await _from_form(request, service)
+    else:
+        wanted = await limits.read_json(request, RefitRequest)
+    await _check(wanted, service)
+    job = await service.jobs.start(wanted, idempotency_key)
+    response.headers["Location"] = f"/v1/refit/{job.id}"
+    return job
+
+
+async def _check(wanted: RefitRequest, service: Service) -> None:
+    if not wanted.snapshots and not wanted.spec.use_bundle_snapshots:
+        raise BadRequest("no snapshots: name some, or let the spec use those of the bundle")
+    if len(wanted.snapshots) > service.settings.max_snapshots:
+        raise TooLarge(f"{len(wanted.snapshots)} snapshots; the limit is {service.settings.max_snapshots}")
+    named = [*wanted.snapshots, *([wanted.holdout] if wanted.holdout else [])]
+    if len(set(named)) < len(named):
+        raise BadRequest("a snapshot is named twice; the hold-out must be another than those that are fitted to")
+    for sha in named:
+        try:
+            found = await snapshots.get(service.store, sha, service.bundle)
+        except NotFound as error:
+            raise BadRequest(f"{error}; PUT it to /v1/snapshots first") from error
+        snapshots.fits(sha, found.feature_dim, service.bundle)
+
+
+async def _from_form(request: Request, service: Service) -> RefitRequest:
+    """Files `snapshot` (any number) and `holdout` (one at most), and the field `spec` (JSON)."""
+    most = service.settings.max_snapshots + 1
+    form = await limits.read_form(request, most * service.settings.max_snapshot_bytes, most, "request body")
+    try:
+        unknown = sorted(set(form) - {"snapshot", "holdout", "spec"})
+        if unknown:
+            raise BadRequest(f"form field {unknown[0]!r:.80}: expected snapshot, holdout or spec")
+        spec = form.get("spec", "{}")
+        if not isinstance(spec, str):
+            raise BadRequest("form field 'spec': expected JSON text, got a file")
+        parsed = limits.parse_json(spec, RefitSpec, "spec")
+        fitted = [await _keep(item, service) for item in _files(form, "snapshot")]
+        held = [await _keep(item, service) for item in _files(form, "holdout")]
+    finally:
+        await form.close()
+    if len(held) > 1:
+        raise BadRequest(f"{len(held)} hold-out files; expected one at most")
+    return RefitRequest(snapshots=fitted, holdout=held[0] if held else None, spec=parsed)
+
+
+def _files(form: FormData, name: str) -> list[UploadFile]:
+    items = form.getlist(name)
+    files = [item for item in items if isinstance(item, UploadFile)]
+    if len(files) < len(items):
+        raise BadRequest(f"form field {name!r}: expected a file, got text")
+    return files
+
+
+async def _keep(file: UploadFile, service: Service) -> str:
+    """Put a form's file among the snapshots and return its sha256."""
+    limit = service.settings.max_snapshot_bytes
+    if (file.size or 0) > limit:
+        raise TooLarge(f"snapshot {file.filename!r:.80} has {file.size} bytes; the limit is {limit}")
+    with tempfile.TemporaryDirectory(prefix="breadcrumbs-upload-") as folder:
+        path = Path(folder) / "snapshot"
+
+        def copy() -> str:
+            with path.open("wb") as target:
+                shutil.copyfileobj(file.file, target)
+            return sha256(path)
+
+        sha = await asyncio.to_thread(copy)
+        await snapshots.add(service.store, path, sha, service.bundle)
+    return sha
+
+
+@router.get("/v1/refit")
+async def listing(service: Serving) -> JobList:
+    """List all refits, the newest first."""
+    return JobList(refits=service.jobs.all())
+
+
+@router.get("/v1/refit/{job_id}", responses=problems(404))
+async def get(job_id: str, service: Serving) -> JobDetail:
+    """Tell how far a refit has come; its report, once it has one."""
+    job = service.jobs.trail(job_id).job
+    report = await service.jobs.report(job_id)
+    return JobDetail(**dict(job), report=json.loads(report) if report else None)
+
+
+@router.get("/v1/refit/{job_id}/events", responses=problems(404, 422), response_class=StreamingResponse)
+async def events(job_id: str, service: Serving, last_event_id: Annotated[str, Header()] = "0") -> StreamingResponse:
+    """Follow a refit by server-sent events until it has ended; `Last-Event-ID` resumes after that event."""
+    if not re.fullmatch(r"[0-9]{1,9}", last_event_id):
+        raise BadRequest(f"Last-Event-ID {last_event_id!r:.40}: expected a whole number")
+    return StreamingResponse(
+        _stream(service.jobs.trail(job_id), int(last_event_id)),
+        media_type="text/event-stream",
+        headers={"Cache-Control": "no-cache", "X-Accel-Buffering": "no"},
+    )
+
+
+async def _stream(trail: Trail, after: int) -> AsyncIterator[str]:
+    async for event in trail.follow(after):
+        if event is None:
+            yield ": waiting\n\n"
+        else:
+            yield f"id: {event['id']}\nevent: {event['event']}\ndata: {json.dumps(event)}\n\n"
+
+
+@router.delete("/v1/refit/{job_id}", responses=problems(404, 409))
+async def cancel(job_id: str, service: Serving) -> Job:
+    """Cancel a refit that waits or runs; its process is stopped before this answers."""
+    return await service.jobs.cancel(job_id)

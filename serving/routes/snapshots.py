@@ -1,0 +1,53 @@
+"""`/v1/snapshots`: keep feature snapshots, so that refits can name them."""
+
+import tempfile
+from pathlib import Path
+
+from fastapi import APIRouter, Request, Response
+
+from serving import limits, snapshots
+from serving.limits import Unsupported
+from serving.schemas import SnapshotList
+from serving.service import Serving, body, problems
+from serving.snapshots import SnapshotRecord
+from serving.store import Conflict
+
+BINARY = "application/octet-stream"
+
+router = APIRouter(tags=["snapshots"])
+
+
+@router.put("/v1/snapshots", status_code=201, responses=problems(413, 415, 422), openapi_extra=body(BINARY))
+async def put(request: Request, response: Response, service: Serving) -> SnapshotRecord:
+    """Upload one snapshot as the raw body; 200 instead of 201 if it was here already."""
+    kind = limits.media_type(request)
+    if kind not in {"", BINARY}:
+        raise Unsupported(f"content-type {kind!r:.80}: expected {BINARY}")
+    with tempfile.TemporaryDirectory(prefix="breadcrumbs-upload-") as folder:
+        path = Path(folder) / "snapshot"
+        sha = await limits.save_body(request, path, service.settings.max_snapshot_bytes, "snapshot")
+        found, new = await snapshots.add(service.store, path, sha, service.bundle)
+    response.headers["Location"] = f"/v1/snapshots/{sha}"
+    response.status_code = 201 if new else 200
+    return found
+
+
+@router.get("/v1/snapshots")
+async def listing(service: Serving) -> SnapshotList:
+    """List all snapshots, the newest epoch first."""
+    return SnapshotList(snapshots=await snapshots.records(service.store, service.bundle))
+
+
+@router.get("/v1/snapshots/{sha256}", responses=problems(404))
+async def get(sha256: str, service: Serving) -> SnapshotRecord:
+    """Tell what a snapshot holds."""
+    return await snapshots.get(service.store, sha256, service.bundle)
+
+
+@router.delete("/v1/snapshots/{sha256}", status_code=204, responses=problems(404, 409))
+async def delete(sha256: str, service: Serving) -> None:
+    """Delete a snapshot that no waiting or running refit needs."""
+    job = service.jobs.using(sha256)
+    if job:
+        raise Conflict(f"snapshot {sha256[:12]} is needed by refit {job}")
+    await snapshots.remove(service.store, sha256, service.bundle)

@@ -1,0 +1,49 @@
+"""Alive, ready, numbers; and the way from `/` to the documentation."""
+
+from fastapi import APIRouter, Response
+from fastapi.responses import JSONResponse, RedirectResponse
+
+from serving.engine import EngineError
+from serving.limits import Overloaded
+from serving.schemas import Health
+from serving.service import Serving, problems
+
+router = APIRouter(tags=["system"])
+
+
+@router.get("/", include_in_schema=False)
+async def root() -> RedirectResponse:
+    """Lead to the documentation."""
+    return RedirectResponse("/docs")
+
+
+@router.get("/healthz")
+async def alive() -> Health:
+    """Tell that the process answers; nothing about whether it can predict."""
+    return Health(status="alive")
+
+
+@router.get("/readyz", responses=problems(503), response_model=Health)
+async def ready(service: Serving) -> Health | Response:
+    """Tell whether images can be answered now, proved by a real inference a few seconds old at most."""
+    try:
+        age = await service.inference.prove()
+    except (EngineError, Overloaded) as error:
+        return JSONResponse({"error": {"type": "not_ready", "message": f"not ready: {error}"}}, 503)
+    return Health(
+        status="ready",
+        head=service.live.head.version,
+        device=service.engine.device,
+        proved_seconds_ago=round(age, 3),
+    )
+
+
+@router.get("/metrics", response_class=Response)
+async def metrics(service: Serving) -> Response:
+    """Tell all numbers in Prometheus' text format."""
+    numbers = service.metrics
+    numbers.pending.set(service.batcher.pending)
+    numbers.live(service.live.head.version, service.live.head.head.digest)
+    for state, count in service.jobs.counts().items():
+        numbers.refits.labels(state).set(count)
+    return Response(numbers.text(), media_type="text/plain; version=0.0.4; charset=utf-8")

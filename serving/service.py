@@ -1,0 +1,65 @@
+"""What the routes work with: one of each, made in `serving.app` and handed to every route by `Serving`."""
+
+from dataclasses import dataclass
+from typing import Annotated, Any, cast
+
+from fastapi import Depends, Request
+
+from models.bundle import Bundle
+from serving.batcher import Batcher
+from serving.engine import BoundHead, Engine, Row, Scores
+from serving.inference import Inference
+from serving.jobs import Jobs
+from serving.limits import BadRequest
+from serving.live import Live
+from serving.metrics import Metrics
+from serving.schemas import ProblemResponse
+from serving.settings import Settings
+from serving.store import Store
+
+
+@dataclass(frozen=True)
+class Service:
+    """The collaborators of one app."""
+
+    settings: Settings
+    bundle: Bundle
+    store: Store
+    engine: Engine
+    batcher: Batcher[Row, Scores]
+    inference: Inference
+    live: Live
+    jobs: Jobs
+    metrics: Metrics
+
+
+async def _service(request: Request) -> Service:
+    return cast(Service, request.app.state.service)
+
+
+Serving = Annotated[Service, Depends(_service)]
+
+
+async def choose(service: Service, head: str) -> BoundHead | None:
+    """Return the head that a request names: none for `active`, which is whatever is live when its batch begins.
+
+    Raises:
+        BadRequest: it is neither `active` nor a number.
+        NotFound, StoreError: there is no such head, or it cannot serve.
+    """
+    if head == "active":
+        return None
+    if not (head.isascii() and head.isdecimal() and len(head) < 10):
+        raise BadRequest(f"head={head!r:.40}: expected active or a version number")
+    return await service.live.named(int(head))
+
+
+def body(*types: str) -> dict[str, Any]:
+    """Describe a body that the route reads itself, for `/openapi.json`."""
+    content = {kind: {"schema": {"type": "string", "format": "binary"}} for kind in types}
+    return {"requestBody": {"required": True, "content": content}}
+
+
+def problems(*codes: int) -> dict[int | str, dict[str, Any]]:
+    """Describe the errors of a route, for `/openapi.json`."""
+    return {code: {"model": ProblemResponse} for code in codes}

@@ -1,0 +1,70 @@
+"""Every knob of the server: one field is a flag of `breadcrumbs serve`, an environment variable and a documented row.
+
+The text below a field is its help and its row in `docs/serving.md`; the environment variable is `BREADCRUMBS_` and the
+field's name in capitals. Nothing else in the package reads the environment, and nothing here knows what a knob does.
+"""
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+import models
+
+MIB = 2**20
+
+
+class Settings(BaseSettings):
+    """The server's settings; frozen, checked when made."""
+
+    model_config = SettingsConfigDict(
+        frozen=True, env_prefix="BREADCRUMBS_", extra="forbid", use_attribute_docstrings=True
+    )
+
+    bundle: Path = Path(models.__file__).parent / "demo"
+    """Folder of the bundle to serve, as `breadcrumbs train` writes it."""
+    store: Path = Path("store")
+    """Folder for heads, snapshots, refits and the log of what went live; made if missing. Keep it on a disk that
+    survives the container: it is all the state there is."""
+    host: str = "127.0.0.1"
+    """Address to listen on; 0.0.0.0 for every interface, behind a proxy that authenticates."""
+    port: int = Field(default=8000, ge=0, le=65535)
+    """TCP port; 0 lets the system choose a free one."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where the models run. `cuda` fails at start where CUDA cannot be used; `auto` takes CUDA if it works, else the
+    CPU, and logs which. Say `cuda` in production, so that a broken driver is seen at once."""
+    threads: int = Field(default=0, ge=0, le=1024)
+    """CPU threads of the backbone; 0 lets ONNX Runtime take one a physical core. Lower it where `decode_threads` need
+    the cores."""
+    max_batch: int = Field(default=32, ge=1, le=4096)
+    """Images computed together at most. Larger: more images a second under load and more memory; idle latency does not
+    change, since nothing waits for company."""
+    queue: int = Field(default=256, ge=1, le=1_000_000)
+    """Images that may wait at most; beyond it a request is refused at once with 503 and `Retry-After`. About
+    `deadline` times the images a second that the machine reaches."""
+    deadline: float = Field(default=10.0, gt=0, le=3600)
+    """Seconds that a request may take from its last byte to its answer; then it is given up with 503 and not
+    computed."""
+    decode_threads: int = Field(default=2, ge=1, le=256)
+    """Threads that decode images; about half the cores on the CPU, all of them beside a GPU."""
+    max_image_bytes: int = Field(default=20 * MIB, ge=1)
+    """Bytes of one encoded image at most."""
+    max_pixels: int = Field(default=50_000_000, ge=1)
+    """Pixels of one image at most, found in its header before it is decoded; decoding takes 3 bytes a pixel."""
+    max_images: int = Field(default=64, ge=1, le=100_000)
+    """Images in one request at most."""
+    max_body_bytes: int = Field(default=64 * MIB, ge=1)
+    """Bytes of one predict or features request at most, all its images together."""
+    max_snapshot_bytes: int = Field(default=2048 * MIB, ge=1)
+    """Bytes of one uploaded snapshot at most; it goes to disk, not to memory."""
+    max_snapshots: int = Field(default=32, ge=1, le=10_000)
+    """Snapshots that one refit may name at most."""
+    refit: bool = True
+    """Whether refits may be started here; without it the server only answers and swaps."""
+    refit_queue: int = Field(default=8, ge=0, le=10_000)
+    """Refits that may wait behind the running one at most; beyond it they are refused with 503."""
+    refit_timeout: float = Field(default=3600.0, gt=0)
+    """Seconds that one refit may take; then its process is stopped and the refit has failed."""
+    access_log: bool = True
+    """Write one line a request: route, status, duration, queue and compute time, head version, request id."""

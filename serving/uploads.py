@@ -1,0 +1,108 @@
+"""The images of a request, in whichever of its three forms they came: raw, multipart, or base64 in JSON.
+
+It counts and measures them, and knows nothing of what an image is.
+"""
+
+import base64
+import binascii
+from dataclasses import dataclass
+
+from fastapi import Request
+from pydantic import ValidationError
+from starlette.datastructures import FormData, UploadFile
+
+from serving import limits
+from serving.limits import BadRequest, TooLarge, Unsupported
+from serving.schemas import FeaturesBody
+from serving.settings import Settings
+
+RAW = ("image/jpeg", "image/png", "image/webp")
+FORMS = (*RAW, "multipart/form-data", "application/json")
+
+
+@dataclass(frozen=True)
+class Upload:
+    """What came.
+
+    Attributes:
+        images: the bytes of image files, at least one.
+        labels: one an image, names or indices; or none.
+        epoch: of the snapshot that is asked for; or none.
+    """
+
+    images: list[bytes]
+    labels: list[str | int] | None = None
+    epoch: int | None = None
+
+
+async def read(request: Request, settings: Settings) -> Upload:
+    """Read a request's images.
+
+    Raises:
+        Unsupported: the content type is none of `FORMS`.
+        TooLarge: the body, an image, or the number of images is over its limit.
+        BadRequest: there is no image, or the body is not what its content type says.
+    """
+    kind = limits.media_type(request)
+    if kind in RAW:
+        upload = Upload([await limits.read_body(request, settings.max_image_bytes, "image")])
+    elif kind == "multipart/form-data":
+        upload = await _from_form(request, settings)
+    elif kind == "application/json":
+        upload = _from_json(await limits.read_json(request, FeaturesBody, settings.max_body_bytes), settings)
+    else:
+        raise Unsupported(f"content-type {kind!r:.80}: expected {', '.join(FORMS)}")
+    if upload.labels is not None and len(upload.labels) != len(upload.images):
+        raise BadRequest(f"{len(upload.labels)} labels for {len(upload.images)} images; expected one each")
+    for place, image in enumerate(upload.images):
+        name = f"image {place + 1} of {len(upload.images)}"
+        if not image:
+            raise BadRequest(f"{name} is empty")
+        if len(image) > settings.max_image_bytes:
+            raise TooLarge(f"{name} has {len(image)} bytes; the limit is {settings.max_image_bytes}")
+    return upload
+
+
+def _check_count(count: int, settings: Settings) -> None:
+    if count > settings.max_images:
+        raise TooLarge(f"the request has {count} images; the limit is {settings.max_images}")
+
+
+def _from_json(body: FeaturesBody, settings: Settings) -> Upload:
+    _check_count(len(body.images), settings)
+    images = []
+    for place, text in enumerate(body.images):
+        try:
+            images.append(base64.b64decode(text, validate=True))
+        except (binascii.Error, ValueError) as error:
+            raise BadRequest(f"image {place + 1} of {len(body.images)} is not base64: {error}") from error
+    return Upload(images, body.labels, body.epoch)
+
+
+async def _from_form(request: Request, settings: Settings) -> Upload:
+    """Every file is an image, whatever its field's name; `labels` (a JSON list) and `epoch` are fields."""
+    form = await limits.read_form(request, settings.max_body_bytes, settings.max_images + 1, "request body")
+    try:
+        files = [item for _, item in form.multi_items() if isinstance(item, UploadFile)]
+        _check_count(len(files), settings)
+        images = [await file.read() for file in files]
+        words = _words(form, len(images))
+    finally:
+        await form.close()
+    return Upload(images, words.labels, words.epoch)
+
+
+def _words(form: FormData, images: int) -> FeaturesBody:
+    """The fields of a form that are no files, checked as their JSON form is."""
+    fields = {name: value for name, value in form.multi_items() if isinstance(value, str)}
+    unknown = sorted(set(fields) - {"labels", "epoch"})
+    if unknown:
+        raise BadRequest(f"form field {unknown[0]!r:.80}: expected files, labels or epoch")
+    if not images:
+        raise BadRequest("the form has no file; expected at least one image")
+    labels, epoch = fields.get("labels", "null"), fields.get("epoch", "null")
+    text = f'{{"images": ["the files are beside this"], "labels": {labels}, "epoch": {epoch}}}'
+    try:
+        return FeaturesBody.model_validate_json(text)
+    except ValidationError as error:
+        raise BadRequest(f"form fields: {limits.tell(error)}") from error

@@ -1,0 +1,32 @@
+"""Servers: one of a test's own, or one for a whole file."""
+
+import contextlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from running import make_settings, running
+
+from models.bundle import Bundle
+
+Serve = Callable[..., contextlib.AbstractContextManager[httpx.Client]]
+
+
+@pytest.fixture
+def serve(tiny_bundle: Bundle, tmp_path: Path) -> Serve:
+    """Start a server on this test's own store: `with serve("mode of the fake child", setting=…) as client`."""
+
+    def start(*mode: str, **more: Any) -> contextlib.AbstractContextManager[httpx.Client]:
+        return running(make_settings(tiny_bundle, tmp_path / "store", **more), *mode)
+
+    return start
+
+
+@pytest.fixture(scope="module")
+def client(tiny_bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
+    """A client of one server for a whole file, for tests that leave no trace in others."""
+    store = tmp_path_factory.mktemp("store")
+    with running(make_settings(tiny_bundle, store, max_images=4, max_image_bytes=20_000, max_body_bytes=60_000)) as one:
+        yield one

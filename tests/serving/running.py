@@ -1,0 +1,49 @@
+"""A real server: uvicorn in a thread, on a free port; its refits run `fake_refit.py`."""
+
+import contextlib
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from models.bundle import Bundle
+from serving import app as apps
+from serving.settings import Settings
+
+FAKE = Path(__file__).parent / "fake_refit.py"
+
+
+@contextlib.contextmanager
+def running(settings: Settings, *mode: str) -> Iterator[httpx.Client]:
+    """Run a server and give a client for it; `mode` goes to the fake child of refits."""
+    app = apps.create_app(settings, [sys.executable, str(FAKE), *mode])
+    started = threading.Event()
+
+    class Announcing(apps.Server):
+        async def startup(self, sockets: Any = None) -> None:
+            try:
+                await super().startup(sockets)
+            finally:
+                started.set()
+
+    server = Announcing(app, apps.config(app, settings))
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    try:
+        assert started.wait(30)
+        assert server.started, "the server did not start"
+        port = server.servers[0].sockets[0].getsockname()[1]
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=20) as client:
+            yield client
+    finally:
+        server.should_exit = True
+        thread.join(30)
+
+
+def make_settings(bundle: Bundle, store: Path, **more: Any) -> Settings:
+    """Settings for tests: a free port, the CPU, one thread."""
+    given = {"port": 0, "device": "cpu", "threads": 1, "max_batch": 8, "access_log": False} | more
+    return Settings(bundle=bundle.folder, store=store, **given)

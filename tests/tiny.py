@@ -1,0 +1,94 @@
+"""A tiny bundle, made without torch, whose every answer numpy can compute; and images and snapshots for it."""
+
+import io
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
+from PIL import Image
+
+from models import bundle as bundles
+from models import head as heads
+from models import snapshot as snapshots
+from models.bundle import Bundle, Manifest
+from models.head import IR_VERSION, LinearHead
+from models.preprocess import Preprocess
+from models.snapshot import Snapshot
+
+SIDE = 8
+CLASSES = ("oak", "elm", "Wollemia nobilis")
+COUNTS = (120, 40, 5)
+PROJECTION = np.random.default_rng(7).normal(size=(3, 4)).astype(np.float32)
+
+
+def tiny_backbone() -> bytes:
+    """`image` uint8 (N, 8, 8, 3) -> mean colour on 0 … 1, times PROJECTION -> `feature` f32 (N, 4)."""
+    nodes = [
+        helper.make_node("Cast", ["image"], ["floats"], to=TensorProto.FLOAT),
+        helper.make_node("Div", ["floats", "full"], ["scaled"]),
+        helper.make_node("ReduceMean", ["scaled", "axes"], ["colour"], keepdims=0),
+        helper.make_node("MatMul", ["colour", "projection"], ["feature"]),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "tiny",
+        [helper.make_tensor_value_info("image", TensorProto.UINT8, ["N", SIDE, SIDE, 3])],
+        [helper.make_tensor_value_info("feature", TensorProto.FLOAT, ["N", 4])],
+        [
+            numpy_helper.from_array(np.float32(255), "full"),
+            numpy_helper.from_array(np.array([1, 2], np.int64), "axes"),
+            numpy_helper.from_array(PROJECTION, "projection"),
+        ],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)])
+    model.ir_version = IR_VERSION
+    return bytes(model.SerializeToString())
+
+
+def expected_features(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """What the tiny backbone gives for uint8 (N, 8, 8, 3), in numpy."""
+    return np.asarray((pixels / 255.0).mean((1, 2)) @ PROJECTION, np.float32)
+
+
+def picture(seed: int = 0) -> NDArray[np.uint8]:
+    """A random uint8 image (8, 8, 3)."""
+    return np.random.default_rng(seed).integers(0, 256, (SIDE, SIDE, 3), dtype=np.uint8)
+
+
+def png(pixels: NDArray[np.uint8]) -> bytes:
+    """The bytes of a PNG file."""
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "PNG")
+    return file.getvalue()
+
+
+def tiny_head(seed: int = 1, classes: tuple[str, ...] = CLASSES, dim: int = 4) -> LinearHead:
+    """A random head."""
+    weight = np.random.default_rng(seed).normal(size=(len(classes), dim)).astype(np.float32)
+    return LinearHead(weight, np.zeros(len(classes), np.float32), classes)
+
+
+def tiny_snapshot(backbone: str, epoch: int = 2, rows: int = 12, dim: int = 4) -> Snapshot:
+    """A random snapshot with every class in it."""
+    features = np.random.default_rng(epoch).normal(size=(rows, dim)).astype(np.float32)
+    return Snapshot(features, np.arange(rows) % len(CLASSES), CLASSES, backbone, epoch, created="2026-01-01")
+
+
+def write_bundle(folder: Path, backbone: bytes | None = None) -> Bundle:
+    """A tiny bundle; another `backbone` makes it another feature space."""
+    manifest = Manifest(
+        name="tiny",
+        architecture="mean-colour",
+        preprocess=Preprocess(height=SIDE, width=SIDE, mean=(0, 0, 0), std=(1, 1, 1)),
+        feature_dim=4,
+        classes=CLASSES,
+        train_counts=COUNTS,
+        metrics={"all": 0.5},
+    )
+    files = {
+        "backbone.onnx": backbone or tiny_backbone(),
+        "head.onnx": heads.to_onnx(tiny_head()),
+        "snapshots/epoch-0001.safetensors": snapshots.to_bytes(tiny_snapshot("a" * 64, 1)),
+    }
+    return bundles.write(folder, manifest, files)
