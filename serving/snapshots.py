@@ -116,8 +116,9 @@ async def get(store: Store, sha: str, bundle: Bundle) -> SnapshotRecord:
         NotFound: there is none of that sha256.
         StoreError: its record is damaged.
     """
+    name = _name(sha, "json")
     try:
-        data = await store.get(_name(sha, "json"))
+        data = await store.get(name)
     except NotFound as error:
         raise NotFound(f"there is no snapshot {sha:.80}") from error
     try:

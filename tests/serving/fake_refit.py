@@ -20,8 +20,13 @@ from models import snapshot as snapshots
 from models.head import LinearHead
 
 
+def out(line: str) -> None:
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()
+
+
 def say(event: str, **more: object) -> None:
-    print(json.dumps({"event": event, **more}), flush=True)
+    out(json.dumps({"event": event, **more}))
 
 
 def main() -> int:
@@ -47,12 +52,12 @@ def main() -> int:
         say("error", error={"type": "refit", "message": "class 'elm' has 1 example; expected 2"})
         return 2
     if mode == "crashes":
-        print("Traceback: secret words", file=sys.stderr)
+        sys.stderr.write("Traceback: secret words\n")
         return 1
     if mode == "mumbles":
-        print("not JSON", flush=True)
+        out("not JSON")
     if mode == "rants":
-        print("x" * 100_000, flush=True)
+        out("x" * 100_000)
     if mode == "silent":
         return 0
     live = heads.read(arguments.head)

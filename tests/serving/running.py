@@ -3,7 +3,7 @@
 import contextlib
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +13,13 @@ from models.bundle import Bundle
 from serving import app as apps
 from serving.settings import Settings
 
-FAKE = Path(__file__).parent / "fake_refit.py"
+FAKE = (sys.executable, str(Path(__file__).parent / "fake_refit.py"))
 
 
 @contextlib.contextmanager
-def running(settings: Settings, *mode: str) -> Iterator[httpx.Client]:
+def running(settings: Settings, *mode: str, command: Sequence[str] = FAKE) -> Iterator[httpx.Client]:
     """Run a server and give a client for it; `mode` goes to the fake child of refits."""
-    app = apps.create_app(settings, [sys.executable, str(FAKE), *mode])
+    app = apps.create_app(settings, [*command, *mode])
     started = threading.Event()
 
     class Announcing(apps.Server):
