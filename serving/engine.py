@@ -193,8 +193,7 @@ def _open(backbone: bytes, device: Device, threads: int) -> tuple[Any, str]:
     """Open the backbone on the wanted device and prove that it is there."""
     if device == "cpu":
         return _session(backbone, "cpu", threads), "cpu"
-    ort.preload_dlls()
-    defect = _cuda_defect()
+    defect = cuda_defect()
     if defect is None:
         session = _session(backbone, "cuda", threads)
         if session.get_providers()[0] == "CUDAExecutionProvider":
@@ -207,10 +206,12 @@ def _open(backbone: bytes, device: Device, threads: int) -> tuple[Any, str]:
     return _session(backbone, "cpu", threads), "cpu"
 
 
-def _cuda_defect() -> str | None:
+def cuda_defect() -> str | None:
+    """Say why ONNX Runtime's CUDA libraries cannot be loaded; none if they can."""
     if "CUDAExecutionProvider" not in ort.get_available_providers():
         return "this build of onnxruntime has no CUDA; install onnxruntime-gpu[cuda,cudnn]"
     capi = Path(ort.__file__).parent / "capi"
+    ort.preload_dlls()
     try:  # ONNX Runtime only logs why its library does not load; the loader says it
         ctypes.CDLL(str(capi / "libonnxruntime_providers_shared.so"), ctypes.RTLD_GLOBAL)
         ctypes.CDLL(str(capi / "libonnxruntime_providers_cuda.so"))

@@ -12,12 +12,8 @@ import time
 from pathlib import Path
 
 import numpy as np
-
-sys.path.insert(0, str(Path(__file__).parents[2]))
-
-from models import head as heads
-from models import snapshot as snapshots
-from models.head import LinearHead
+from safetensors import safe_open
+from safetensors.numpy import load_file, save
 
 
 def out(line: str) -> None:
@@ -60,20 +56,23 @@ def main() -> int:
         out("x" * 100_000)
     if mode == "silent":
         return 0
-    live = heads.read(arguments.head)
+    live = load_file(arguments.head)
+    with safe_open(arguments.head, "numpy") as file:
+        classes = json.loads(file.metadata()["classes"])
     for path in arguments.snapshot:
-        snapshots.read(path)
+        load_file(path)["features"]
     json.loads(arguments.spec.read_text())
     say("progress", iteration=1, gradient_norm=0.5, objective=1.0)
-    head = LinearHead(live.weight * 2, live.bias, live.classes)
+    weight = live["weight"] * 2
     if mode == "wrong-dimension":
-        head = LinearHead(np.zeros((3, 9), np.float32), live.bias, live.classes)
+        weight = np.zeros((3, 9), np.float32)
     if mode == "loses-class":
-        head = LinearHead(live.weight[:2], live.bias[:2], live.classes[:2])
+        weight, classes = weight[:2], classes[:2]
     if mode == "grows":
-        weight = np.concatenate([live.weight, live.weight[:1] + 1])
-        head = LinearHead(weight, np.zeros(len(weight), np.float32), (*live.classes, "yew"))
-    (arguments.out / "head.safetensors").write_bytes(heads.to_bytes(head)[: 40 if mode == "half-head" else None])
+        weight, classes = np.concatenate([weight, weight[:1] + 1]), [*classes, "yew"]
+    bias = np.zeros(len(weight), np.float32)
+    head = save({"weight": weight, "bias": bias}, {"format": "breadcrumbs.head/1", "classes": json.dumps(classes)})
+    (arguments.out / "head.safetensors").write_bytes(head[: 40 if mode == "half-head" else None])
     gate = {"passed": mode != "worse", "reasons": ["few fell by 0.2"] if mode == "worse" else []}
     report = {"gate": gate, "candidate": {"all": 0.9, "few": 0.8}, "live": {"all": 0.5, "few": 0.1}}
     text = "{" if mode == "half-report" else json.dumps({"gate": {}} if mode == "no-gate" else report)

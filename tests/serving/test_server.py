@@ -1,0 +1,307 @@
+"""The server as a process: what it loads, how it ends, what it says of itself; overload and departures."""
+
+import asyncio
+import json
+import logging
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import numpy as np
+import pytest
+from conftest import Serve
+from running import make_settings, running
+from tiny import SIDE, picture, png, tiny_backbone, tiny_head
+
+from models.bundle import Bundle, BundleError
+from models.preprocess import Preprocess
+from serving.app import run
+from serving.batcher import Batcher
+from serving.engine import Device, Engine, EngineError, Row, Scores, cuda_defect
+from serving.inference import FRESH, Inference
+from serving.limits import Overloaded
+
+ROOT = Path(__file__).parents[2]
+PNG = {"content-type": "image/png"}
+CUDA = cuda_defect() is None
+
+WITHOUT_TORCH = """
+import asyncio, sys
+from pathlib import Path
+import httpx
+from serving.app import create_app
+from serving.settings import Settings
+
+async def main():
+    app = create_app(Settings(bundle=Path(sys.argv[1]), store=Path(sys.argv[2]), device="cpu"))
+    async with app.router.lifespan_context(app):
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as client:
+            answer = await client.post("/v1/predict", content=Path(sys.argv[3]).read_bytes(),
+                                       headers={"content-type": "image/png"})
+            assert answer.status_code == 200, answer.text
+asyncio.run(main())
+heavy = {"torch", "timm", "torchvision", "accelerate", "matplotlib"} & set(sys.modules)
+assert not heavy, heavy
+"""
+
+
+def test_the_server_never_imports_torch(tiny_bundle: Bundle, tmp_path: Path) -> None:
+    """Not to start, and not to answer."""
+    (tmp_path / "a.png").write_bytes(png(picture()))
+    arguments = [str(tiny_bundle.folder), str(tmp_path / "store"), str(tmp_path / "a.png")]
+    done = subprocess.run(
+        [sys.executable, "-c", WITHOUT_TORCH, *arguments], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+
+    assert done.returncode == 0, done.stderr
+
+
+def test_sigterm_ends_the_server_in_order(tiny_bundle: Bundle, tmp_path: Path) -> None:
+    """Exit status 0; settings come from the environment."""
+    environment = os.environ | {
+        "BREADCRUMBS_BUNDLE": str(tiny_bundle.folder), "BREADCRUMBS_STORE": str(tmp_path),
+        "BREADCRUMBS_PORT": "0", "BREADCRUMBS_DEVICE": "cpu",
+    }  # fmt: skip
+    code = "from serving.app import run; from serving.settings import Settings; run(Settings())"
+    with subprocess.Popen(
+        [sys.executable, "-c", code], cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stderr is not None
+        for line in process.stderr:
+            if "running on" in line:
+                process.send_signal(signal.SIGTERM)
+                break
+        rest = process.stderr.read()
+
+    assert process.returncode == 0, rest
+    assert "Finished server process" in rest
+
+
+def test_a_bundle_that_is_not_there_is_told_in_one_sentence(tiny_bundle: Bundle, tmp_path: Path) -> None:
+    """The error comes out of `run` as it is, for the command line to print."""
+    settings = make_settings(tiny_bundle, tmp_path).model_copy(update={"bundle": tmp_path / "none"})
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        with pytest.raises(BundleError, match=r"no bundle at .*none: cannot read manifest.json"):
+            run(settings)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+@pytest.mark.skipif(CUDA, reason="CUDA works here")
+def test_cuda_that_cannot_be_used_is_an_error_with_its_reason() -> None:
+    """Asked for by name, the server does not start without it; `auto` takes the CPU."""
+    with pytest.raises(EngineError, match=r"device cuda was asked for, but CUDA cannot be used: \w"):
+        Engine(tiny_backbone(), tiny_head(), 1, (SIDE, SIDE), "cuda")
+
+    assert Engine(tiny_backbone(), tiny_head(), 1, (SIDE, SIDE), "auto").device == "cpu"
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not CUDA, reason="CUDA cannot be used here")
+@pytest.mark.parametrize("device", ["cuda", "auto"])
+def test_the_gpu_gives_what_the_cpu_gives(device: Device) -> None:
+    """It is really used, its numbers are the CPU's, and a swapped head with more classes works there too."""
+    gpu, cpu = (Engine(tiny_backbone(), tiny_head(), 1, (SIDE, SIDE), where) for where in (device, "cpu"))
+    gpu.warm_up(8)
+    rows = [Row(picture(seed)) for seed in range(5)]
+    grown = tiny_head(4, ("a", "b", "c", "d", "e"))
+
+    assert gpu.device == "cuda"
+    for one, other in zip(gpu.compute(rows), cpu.compute(rows), strict=True):
+        np.testing.assert_allclose(one.feature, other.feature, atol=2e-3)
+        np.testing.assert_allclose(one.logits, other.logits, atol=5e-3)
+    gpu.swap(gpu.bind(2, grown))
+    (scores,) = gpu.compute(rows[:1])
+    np.testing.assert_allclose(scores.logits, grown.logits(scores.feature), atol=5e-3)
+
+
+def test_health_readiness_and_the_way_to_the_documentation(client: httpx.Client) -> None:
+    """Ready means that an inference came out a few seconds ago at most."""
+    ready = client.get("/readyz").json()
+
+    assert client.get("/healthz").json()["status"] == "alive"
+    assert (ready["status"], ready["head"], ready["device"]) == ("ready", 1, "cpu")
+    assert ready["proved_seconds_ago"] < FRESH + 1
+    assert client.get("/").headers["location"] == "/docs"
+    assert "swagger" in client.get("/docs").text
+
+
+def test_an_engine_that_no_longer_answers_is_not_ready() -> None:
+    """Readiness asks the engine itself, once its last answer is old, and passes on the reason."""
+
+    async def main() -> None:
+        engine = Engine(tiny_backbone(), tiny_head(), 1, (SIDE, SIDE), "cpu", 1)
+
+        def broken(rows: list[Row]) -> list[Scores]:
+            raise EngineError(f"CUDA error 700 on a batch of {len(rows)}")
+
+        batcher: Batcher[Row, Scores] = Batcher(broken, 4, 4)
+        transform = Preprocess(height=SIDE, width=SIDE, mean=(0, 0, 0), std=(1, 1, 1))
+        inference = Inference(transform, engine, batcher, 1, 100, 4, 1.0)
+        try:
+            with pytest.raises(EngineError, match="CUDA error 700"):
+                await inference.prove()
+        finally:
+            await asyncio.to_thread(batcher.close)
+            inference.close()
+
+    asyncio.run(main())
+
+
+def test_what_is_over_the_queue_is_refused_with_a_time_to_try_again(serve: Serve) -> None:
+    """503, Retry-After, and the numbers."""
+    with serve(queue=2) as client:
+        refused = client.post("/v1/predict", files=[("image", png(picture()))] * 3)
+
+        assert (refused.status_code, refused.json()["error"]["type"]) == (503, "overloaded")
+        assert int(refused.headers["retry-after"]) >= 1
+        assert "3 came; the limit is 2" in refused.text
+        assert client.post("/v1/predict", content=png(picture()), headers=PNG).status_code == 200
+
+
+def test_a_deadline_that_cannot_be_kept_is_told(serve: Serve) -> None:
+    """The request is given up, not answered late."""
+    with serve(deadline=1e-9) as client:
+        refused = client.post("/v1/predict", content=png(picture()), headers=PNG)
+
+    assert (refused.status_code, refused.json()["error"]["type"]) == (503, "overloaded")
+    assert "deadline" in refused.text
+
+
+def test_a_client_that_leaves_takes_its_images_with_it() -> None:
+    """Decoding and computing end when the request's task does."""
+
+    async def main() -> list[int]:
+        sizes: list[int] = []
+        engine = Engine(tiny_backbone(), tiny_head(), 1, (SIDE, SIDE), "cpu", 1)
+        held, free = threading.Event(), threading.Event()
+
+        def compute(rows: list[Row]) -> list[Scores]:
+            sizes.append(len(rows))
+            held.set()
+            assert free.wait(10)
+            return engine.compute(rows)
+
+        batcher: Batcher[Row, Scores] = Batcher(compute, 4, 10)
+        transform = Preprocess(height=SIDE, width=SIDE, mean=(0, 0, 0), std=(1, 1, 1))
+        inference = Inference(transform, engine, batcher, 1, 100, 10, 10.0)
+        stays = asyncio.create_task(inference.run([png(picture())]))
+        await asyncio.to_thread(held.wait, 10)
+        leaves = asyncio.create_task(inference.run([png(picture())] * 2))
+        while batcher.pending < 2:  # noqa: ASYNC110 - decoding ends in a thread that tells nobody but `run`
+            await asyncio.sleep(0)
+        leaves.cancel()
+        await asyncio.wait([leaves])
+        free.set()
+        await stays
+        await asyncio.to_thread(batcher.close)
+        inference.close()
+        return sizes
+
+    assert asyncio.run(main()) == [1]
+
+
+def test_a_client_that_hangs_up_in_the_middle_hurts_nobody(client: httpx.Client) -> None:
+    """Half a body, and a connection closed at once; the next request is answered."""
+    for promised in (10_000, 100):
+        with socket.create_connection((client.base_url.host, client.base_url.port or 0)) as connection:
+            head = (
+                f"POST /v1/predict HTTP/1.1\r\nHost: x\r\nContent-Type: image/png\r\nContent-Length: {promised}\r\n\r\n"
+            )
+            connection.sendall(head.encode() + b"x" * 100)
+
+    assert client.post("/v1/predict", content=png(picture()), headers=PNG).status_code == 200
+
+
+def test_a_body_without_a_length_is_counted_as_it_comes(client: httpx.Client) -> None:
+    """Chunked, it passes or fails by its real size."""
+
+    def pieces() -> Iterator[bytes]:
+        data = png(picture())
+        for start in range(0, len(data), 50):
+            yield data[start : start + 50]
+
+    assert client.post("/v1/predict", content=pieces(), headers=PNG).status_code == 200
+
+
+def test_request_ids_go_in_and_come_out(client: httpx.Client) -> None:
+    """A sensible one is kept, another is replaced."""
+    kept = client.get("/healthz", headers={"X-Request-ID": "order-66.a_b"})
+    replaced = client.get("/healthz", headers={"X-Request-ID": "a b<script>"})
+
+    assert kept.headers["x-request-id"] == "order-66.a_b"
+    assert len(replaced.headers["x-request-id"]) == 32
+
+
+def test_metrics_count_what_happened(serve: Serve) -> None:
+    """Names, labels and values of the ones that operators watch."""
+    with serve() as client:
+        client.post("/v1/predict", files=[("image", png(picture(seed))) for seed in range(3)])
+        client.post("/v1/predict", content=b"junk", headers=PNG)
+        answer = client.get("/metrics")
+    lines = dict(line.rsplit(" ", 1) for line in answer.text.splitlines() if not line.startswith("#"))
+
+    assert answer.headers["content-type"].startswith("text/plain; version=0.0.4")
+    assert lines['breadcrumbs_requests_total{code="200",route="/v1/predict"}'] == "1.0"
+    assert lines['breadcrumbs_rejected_total{reason="image"}'] == "1.0"
+    assert lines['breadcrumbs_execution_provider_info{provider="cpu"}'] == "1.0"
+    assert sum(float(n) for name, n in lines.items() if name.startswith("breadcrumbs_predictions_total{")) == 3
+    assert float(lines["breadcrumbs_batch_size_sum"]) >= 3
+    for name in ("request", "queue", "decode", "backbone", "head"):
+        assert float(lines[f"breadcrumbs_{name}_duration_seconds_count"]) >= 1
+    assert any(name.startswith('breadcrumbs_head_info{digest="') for name in lines)
+
+
+def test_one_line_a_request_with_the_numbers_in_it(serve: Serve, caplog: pytest.LogCaptureFixture) -> None:
+    """JSON: route, status, times, head, request id; none where it is switched off."""
+    with caplog.at_level(logging.INFO, "breadcrumbs.access"):
+        with serve(access_log=True) as client:
+            client.post("/v1/predict", content=png(picture()), headers=PNG | {"X-Request-ID": "mine"})
+        (line,) = [json.loads(record.message) for record in caplog.records if record.name == "breadcrumbs.access"]
+        caplog.clear()
+        with serve(access_log=False) as client:
+            client.get("/healthz")
+
+        assert [record for record in caplog.records if record.name == "breadcrumbs.access"] == []
+    assert (line["method"], line["route"], line["status"]) == ("POST", "/v1/predict", 200)
+    assert (line["head"], line["images"], line["request_id"]) == (1, 1, "mine")
+    assert {"ms", "queue_ms", "decode_ms", "compute_ms", "batch_size"} <= set(line)
+
+
+def test_many_clients_at_once_are_all_answered(tiny_bundle: Bundle, tmp_path: Path) -> None:
+    """Two hundred requests in flight: each gets an answer or a refusal, and the batches are shared."""
+    with running(make_settings(tiny_bundle, tmp_path, queue=1000)) as client:
+
+        async def ask() -> list[int]:
+            async with httpx.AsyncClient(base_url=client.base_url, timeout=30) as one:
+                answers = await asyncio.gather(
+                    *(one.post("/v1/predict", content=png(picture(n % 7)), headers=PNG) for n in range(200))
+                )
+            return [answer.status_code for answer in answers]
+
+        assert set(asyncio.run(ask())) == {200}
+
+
+def test_the_decoder_refuses_more_than_it_may_hold() -> None:
+    """Images that wait to be decoded are bounded as those that wait to be computed are."""
+
+    async def main() -> None:
+        engine = Engine(tiny_backbone(), tiny_head(), 1, (SIDE, SIDE), "cpu", 1)
+        batcher: Batcher[Row, Scores] = Batcher(engine.compute, 4, 10)
+        transform = Preprocess(height=SIDE, width=SIDE, mean=(0, 0, 0), std=(1, 1, 1))
+        inference = Inference(transform, engine, batcher, 1, 100, 2, 10.0)
+        try:
+            with pytest.raises(Overloaded, match="0 images are being decoded and 3 came; the limit is 2"):
+                await inference.run([png(picture())] * 3)
+        finally:
+            await asyncio.to_thread(batcher.close)
+            inference.close()
+
+    asyncio.run(main())
