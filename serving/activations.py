@@ -4,6 +4,7 @@ The record with the highest number is what is live. Appending is put-if-absent o
 wins and the other is told. It knows nothing of engines.
 """
 
+import asyncio
 import hashlib
 from datetime import UTC, datetime
 from typing import Literal
@@ -12,6 +13,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from serving.heads import HeadRecord
 from serving.store import Conflict, Store, StoreError
+
+Kind = Literal["activate", "rollback"]
 
 
 class Activation(BaseModel):
@@ -25,7 +28,7 @@ class Activation(BaseModel):
     """Version of the head that went live."""
     digest: str
     """sha256 over that head's classes, weight and bias."""
-    kind: Literal["activate", "rollback"] = "activate"
+    kind: Kind = "activate"
     """`rollback`: the head before was taken back."""
     actor: str
     """Who did it: `bundle`, `api`, `refit <id>`, `server`."""
@@ -41,26 +44,6 @@ def _name(number: int) -> str:
     return f"activations/{number:08d}.json"
 
 
-async def log(store: Store) -> list[Activation]:
-    """Read the whole log, oldest first.
-
-    Raises:
-        StoreError: a record is missing or unreadable, or does not carry the hash of the one before it.
-    """
-    records: list[Activation] = []
-    previous = None
-    for name in await store.names("activations"):
-        data = await store.get(name)
-        record = _parse(name, data)
-        if record.number != len(records) + 1 or name != _name(record.number):
-            raise StoreError(f"{name}: expected activation {len(records) + 1}, got {record.number}")
-        if record.previous != previous:
-            raise StoreError(f"{name} does not carry the hash of the record before it: the log was changed")
-        previous = hashlib.sha256(data).hexdigest()
-        records.append(record)
-    return records
-
-
 def _parse(name: str, data: bytes) -> Activation:
     try:
         return Activation.model_validate_json(data)
@@ -68,48 +51,78 @@ def _parse(name: str, data: bytes) -> Activation:
         raise StoreError(f"{name} is damaged: {error.errors()[0]['msg']}") from error
 
 
-async def append(
-    store: Store,
-    head: HeadRecord,
-    actor: str,
-    reason: str,
-    expected_live: int | None = None,
-    kind: Literal["activate", "rollback"] = "activate",
-) -> Activation:
-    """Make a head the live one.
+class Log:
+    """The log of a store. What was read once is kept; only what is new is read, and verified, again."""
 
-    Args:
-        store: where the log is.
-        head: what goes live.
-        actor: who does it.
-        reason: why.
-        expected_live: the version that is believed to be live; absent: whatever it is.
-        kind: whether the head before is taken back.
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._records: list[Activation] = []
+        self._hash: str | None = None
+        self._busy = asyncio.Lock()
 
-    Raises:
-        Conflict: another head is live than was expected, or another writer appended first.
-    """
-    names = await store.names("activations")
-    data = await store.get(names[-1]) if names else None
-    last = _parse(names[-1], data) if data is not None else None
-    live = last.head if last else None
-    if expected_live is not None and live != expected_live:
-        raise Conflict(f"head {live} is live; expected head {expected_live}: someone else was first")
-    activation = Activation(
-        number=last.number + 1 if last else 1,
-        head=head.version,
-        digest=head.digest,
-        kind=kind,
-        actor=actor,
-        reason=reason,
-        at=datetime.now(UTC).isoformat(timespec="milliseconds"),
-        previous=hashlib.sha256(data).hexdigest() if data is not None else None,
-    )
-    try:
-        await store.create(_name(activation.number), activation.model_dump_json(indent=1).encode() + b"\n")
-    except Conflict as error:
-        raise Conflict(f"activation {activation.number} was taken meanwhile: someone else was first") from error
-    return activation
+    async def read(self) -> list[Activation]:
+        """Return the whole log, oldest first.
+
+        Raises:
+            StoreError: a record is missing or unreadable, or does not carry the hash of the one before it.
+        """
+        async with self._busy:
+            return await self._read()
+
+    async def _read(self) -> list[Activation]:
+        names = await self._store.names("activations")
+        for name in names[len(self._records) :]:
+            data = await self._store.get(name)
+            record = _parse(name, data)
+            if record.number != len(self._records) + 1 or name != _name(record.number):
+                raise StoreError(f"{name}: expected activation {len(self._records) + 1}, got {record.number}")
+            if record.previous != self._hash:
+                raise StoreError(f"{name} does not carry the hash of the record before it: the log was changed")
+            self._keep(record, data)
+        return list(self._records)
+
+    def _keep(self, record: Activation, data: bytes) -> None:
+        self._records.append(record)
+        self._hash = hashlib.sha256(data).hexdigest()
+
+    async def append(
+        self, head: HeadRecord, actor: str, reason: str, expected_live: int | None = None, kind: Kind = "activate"
+    ) -> Activation:
+        """Make a head the live one.
+
+        Args:
+            head: what goes live.
+            actor: who does it.
+            reason: why.
+            expected_live: the version that is believed to be live; absent: whatever it is.
+            kind: whether the head before is taken back.
+
+        Raises:
+            Conflict: another head is live than was expected, or another writer appended first.
+        """
+        async with self._busy:
+            records = await self._read()
+            live = records[-1].head if records else None
+            if expected_live is not None and live != expected_live:
+                raise Conflict(f"head {live} is live; expected head {expected_live}: someone else was first")
+            record = Activation(
+                number=len(records) + 1,
+                head=head.version,
+                digest=head.digest,
+                kind=kind,
+                actor=actor,
+                reason=reason,
+                at=datetime.now(UTC).isoformat(timespec="milliseconds"),
+                previous=self._hash,
+            )
+            data = record.model_dump_json(indent=1).encode() + b"\n"
+            try:
+                await self._store.create(_name(record.number), data)
+            except Conflict as error:
+                message = f"activation {record.number} was taken meanwhile: someone else was first"
+                raise Conflict(message) from error
+            self._keep(record, data)
+            return record
 
 
 def before(records: list[Activation]) -> int | None:

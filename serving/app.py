@@ -14,6 +14,7 @@ from fastapi import FastAPI
 from models import bundle as bundles
 from serving import heads, live, problems
 from serving.access import Access
+from serving.activations import Log
 from serving.batcher import Batcher
 from serving.engine import Engine, Row, Scores
 from serving.inference import Inference
@@ -65,7 +66,8 @@ async def _open(
     """Make the parts in order; `stack` takes down those that need it, in the opposite order."""
     bundle = await asyncio.to_thread(bundles.read, settings.bundle)
     store = Store.open(settings.store)
-    activation = await live.first(store, bundle)
+    log = Log(store)
+    activation = await live.first(store, bundle, log)
     _, head = await heads.read(store, activation.head)
     size = (bundle.manifest.preprocess.height, bundle.manifest.preprocess.width)
 
@@ -87,7 +89,7 @@ async def _open(
         settings.decode_threads, settings.max_pixels, settings.queue, settings.deadline,
     )  # fmt: skip
     stack.push_async_callback(asyncio.to_thread, inference.close)
-    current = Live(store, bundle, engine, activation)
+    current = Live(store, bundle, engine, log, activation)
     jobs = Jobs(store, bundle, current, refit_command, settings.refit_queue, settings.refit_timeout)
     await jobs.open()
     stack.push_async_callback(jobs.close)

@@ -11,7 +11,7 @@ from collections import OrderedDict
 from models.bundle import Bundle
 from models.head import LinearHead
 from serving import activations, heads
-from serving.activations import Activation
+from serving.activations import Activation, Kind, Log
 from serving.engine import BoundHead, Engine
 from serving.heads import HeadRecord, Lineage
 from serving.store import Conflict, Store, StoreError
@@ -21,7 +21,7 @@ CACHE = 8
 """Heads kept bound besides the live one, for requests that name a version."""
 
 
-async def first(store: Store, bundle: Bundle) -> Activation:
+async def first(store: Store, bundle: Bundle, log: Log) -> Activation:
     """Find what is to be live at start, and leave the log saying so.
 
     An empty store gets the bundle's own head. A live head that is damaged, or that was fitted to another backbone,
@@ -30,9 +30,9 @@ async def first(store: Store, bundle: Bundle) -> Activation:
     Raises:
         StoreError: the log itself is damaged.
     """
-    log = await activations.log(store)
+    records = await log.read()
     defects = []
-    for record in reversed(log):
+    for record in reversed(records):
         try:
             known, _ = await sound(store, bundle, record.head)
         except StoreError as error:
@@ -41,10 +41,10 @@ async def first(store: Store, bundle: Bundle) -> Activation:
             continue
         if not defects:
             return record
-        return await activations.append(store, known, "server", defects[0], log[-1].head)
+        return await log.append(known, "server", defects[0], records[-1].head)
     known = await heads.add(store, bundle.head(), bundle, Lineage(), bundle.manifest.metrics)
     actor, reason = ("server", defects[0]) if defects else ("bundle", "the head that came with the bundle")
-    return await activations.append(store, known, actor, reason)
+    return await log.append(known, actor, reason)
 
 
 async def sound(store: Store, bundle: Bundle, version: int) -> tuple[HeadRecord, LinearHead]:
@@ -70,13 +70,15 @@ class Live:
         store: where heads and log are.
         bundle: whose backbone the heads must fit.
         engine: runs them; its live head is `activation`'s.
+        log: of what went live.
         activation: the newest one.
     """
 
-    def __init__(self, store: Store, bundle: Bundle, engine: Engine, activation: Activation) -> None:
+    def __init__(self, store: Store, bundle: Bundle, engine: Engine, log: Log, activation: Activation) -> None:
         self._store = store
         self._bundle = bundle
         self._engine = engine
+        self._log = log
         self._activation = activation
         self._changing = asyncio.Lock()
         self._bound: OrderedDict[int, BoundHead] = OrderedDict()
@@ -103,6 +105,10 @@ class Live:
             self._bound.popitem(last=False)
         return self._bound[version]
 
+    async def log(self) -> list[Activation]:
+        """Return what was live when, oldest first; raises `StoreError` where the log was changed."""
+        return await self._log.read()
+
     async def activate(self, version: int, actor: str, reason: str, expected_live: int | None = None) -> Activation:
         """Make a version live; if it is, nothing changes and its activation is returned.
 
@@ -122,7 +128,7 @@ class Live:
             Conflict: there is none.
         """
         async with self._changing:
-            version = activations.before(await activations.log(self._store))
+            version = activations.before(await self._log.read())
             if version is None:
                 raise Conflict("there is no head to go back to: the live one was the first")
             return await self._change(version, actor, reason, self.head.version, back=True)
@@ -130,10 +136,8 @@ class Live:
     async def _change(self, version: int, actor: str, reason: str, expected_live: int | None, back: bool) -> Activation:
         known, head = await sound(self._store, self._bundle, version)
         bound = self._engine.bind(version, head)
-        kind = "rollback" if back else "activate"
-        self._activation = await activations.append(
-            self._store, known, actor, reason, expected_live, "rollback" if back else "activate"
-        )
+        kind: Kind = "rollback" if back else "activate"
+        self._activation = await self._log.append(known, actor, reason, expected_live, kind)
         self._engine.swap(bound)
         LOG.info("%s: head %d is live, by %s: %s", kind, version, actor, reason)
         return self._activation

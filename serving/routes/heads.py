@@ -4,7 +4,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Path, Query, Request, Response
 
-from serving import activations, heads, limits
+from serving import heads, limits
 from serving.activations import Activation
 from serving.heads import HeadRecord
 from serving.schemas import ActivateBody, ActivationList, HeadList
@@ -65,6 +65,6 @@ def _counted(service: Service, activation: Activation) -> Activation:
 
 @router.get("/v1/activations")
 async def log(service: Serving, limit: Annotated[int, Query(ge=1, le=10_000)] = 100) -> ActivationList:
-    """Tell what was live when, the newest first; the whole log is verified on the way."""
-    records = await activations.log(service.store)
+    """Tell what was live when, the newest first."""
+    records = await service.live.log()
     return ActivationList(activations=records[::-1][:limit])

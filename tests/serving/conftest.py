@@ -1,24 +1,15 @@
 """Servers: one of a test's own, or one for a whole file."""
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
-from running import make_settings, running
+from running import LIMITS, Serve, make_settings, running
 
 from models.bundle import Bundle
-
-Serve = Callable[..., contextlib.AbstractContextManager[httpx.Client]]
-LIMITS: dict[str, Any] = {
-    "max_images": 4,
-    "max_image_bytes": 20_000,
-    "max_body_bytes": 60_000,
-    "max_snapshot_bytes": 50_000,
-    "max_snapshots": 2,
-}
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@
 import contextlib
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,15 @@ from serving import app as apps
 from serving.settings import Settings
 
 FAKE = (sys.executable, str(Path(__file__).parent / "fake_refit.py"))
+
+Serve = Callable[..., contextlib.AbstractContextManager[httpx.Client]]
+LIMITS: dict[str, Any] = {
+    "max_images": 4,
+    "max_image_bytes": 20_000,
+    "max_body_bytes": 60_000,
+    "max_snapshot_bytes": 50_000,
+    "max_snapshots": 2,
+}
 
 
 @contextlib.contextmanager

@@ -9,7 +9,7 @@ import httpx
 import numpy as np
 import onnx
 import pytest
-from conftest import Serve
+from running import Serve
 from tiny import expected_features, picture, png, tiny_head
 
 from models import head as heads
@@ -17,6 +17,7 @@ from models.bundle import Bundle
 from models.head import LinearHead
 from serving import heads as stored
 from serving import live as lives
+from serving.activations import Log
 from serving.heads import Lineage
 from serving.store import Store
 
@@ -29,7 +30,7 @@ def fill(folder: Path, bundle: Bundle, count: int) -> dict[int, LinearHead]:
 
     async def main() -> dict[int, LinearHead]:
         store = Store.open(folder)
-        await lives.first(store, bundle)
+        await lives.first(store, bundle, Log(store))
         known = {1: bundle.head()}
         for seed in range(count):
             head = tiny_head(20 + seed)

@@ -8,8 +8,9 @@ import pytest
 from tiny import SIDE, tiny_backbone, tiny_head, write_bundle
 
 from models.bundle import Bundle
-from serving import activations, heads
+from serving import heads
 from serving import live as lives
+from serving.activations import Log
 from serving.engine import Engine
 from serving.heads import Lineage
 from serving.live import Live
@@ -19,12 +20,13 @@ from serving.store import Conflict, NotFound, Store, StoreError
 async def opened(folder: Path, bundle: Bundle, more: int = 0) -> tuple[Store, Live]:
     """A store with the bundle's head live and `more` others."""
     store = Store.open(folder)
-    activation = await lives.first(store, bundle)
+    log = Log(store)
+    activation = await lives.first(store, bundle, log)
     for seed in range(more):
         await heads.add(store, tiny_head(10 + seed), bundle, Lineage(parent=1), {"all": 0.1})
     _, head = await heads.read(store, activation.head)
     engine = Engine(bundle.backbone(), head, activation.head, (SIDE, SIDE), "cpu", 1)
-    return store, Live(store, bundle, engine, activation)
+    return store, Live(store, bundle, engine, log, activation)
 
 
 def test_an_empty_store_gets_the_bundles_head(tiny_bundle: Bundle, tmp_path: Path) -> None:
@@ -33,7 +35,7 @@ def test_an_empty_store_gets_the_bundles_head(tiny_bundle: Bundle, tmp_path: Pat
     async def main() -> None:
         store, live = await opened(tmp_path, tiny_bundle)
         await opened(tmp_path, tiny_bundle)
-        (record,) = await activations.log(store)
+        (record,) = await Log(store).read()
 
         assert (record.number, record.head, record.actor, record.previous) == (1, 1, "bundle", None)
         assert live.head.head.digest == tiny_bundle.head().digest
@@ -51,10 +53,10 @@ def test_of_many_activations_at_once_one_wins(tiny_bundle: Bundle, tmp_path: Pat
         store, _ = await opened(tmp_path, tiny_bundle, 5)
         wanted = [await heads.record(store, version) for version in range(2, 7)]
         results = await asyncio.gather(
-            *(activations.append(store, head, "api", "race", 1) for head in wanted), return_exceptions=True
+            *(Log(store).append(head, "api", "race", 1) for head in wanted), return_exceptions=True
         )
         won = [result for result in results if not isinstance(result, BaseException)]
-        log = await activations.log(store)
+        log = await Log(store).read()
 
         assert len(won) == 1
         assert all(isinstance(result, Conflict) for result in results if result not in won)
@@ -84,7 +86,7 @@ def test_activating_what_is_live_changes_nothing(tiny_bundle: Bundle, tmp_path: 
         store, live = await opened(tmp_path, tiny_bundle)
 
         assert (await live.activate(1, "api", "again")).number == 1
-        assert len(await activations.log(store)) == 1
+        assert len(await Log(store).read()) == 1
 
     asyncio.run(main())
 
@@ -103,7 +105,7 @@ def test_rollback_goes_back_step_by_step_and_not_in_circles(tiny_bundle: Bundle,
             await live.rollback("api", "")
         await live.activate(3, "api", "")
         assert (await live.rollback("api", "")).head == 1
-        assert [record.head for record in await activations.log(store)] == [1, 2, 3, 2, 1, 3, 1]
+        assert [record.head for record in await Log(store).read()] == [1, 2, 3, 2, 1, 3, 1]
         assert live.head.version == 1
 
     asyncio.run(main())
@@ -129,7 +131,7 @@ def test_a_damaged_live_head_gives_way_to_the_last_good_one(tiny_bundle: Bundle,
         else:
             path.unlink()
         store, live = await opened(tmp_path, tiny_bundle)
-        last = (await activations.log(store))[-1]
+        last = (await Log(store).read())[-1]
 
         assert live.head.version == last.head == 2
         assert last.actor == "server"
@@ -151,7 +153,7 @@ def test_with_no_sound_head_left_the_bundles_own_serves(tiny_bundle: Bundle, tmp
 
         assert live.head.version == 2
         assert live.head.head.digest == tiny_bundle.head().digest
-        assert (await activations.log(store))[-1].actor == "server"
+        assert (await Log(store).read())[-1].actor == "server"
 
     asyncio.run(main())
 
@@ -189,7 +191,7 @@ def test_a_changed_log_is_noticed(tiny_bundle: Bundle, tmp_path: Path, change: o
         path = tmp_path / "activations/00000001.json"
         path.write_text(json.dumps(change(json.loads(path.read_text()))))  # type: ignore[operator]  # a function each
         with pytest.raises(StoreError, match=message):
-            await activations.log(store)
+            await Log(store).read()
 
     asyncio.run(main())
 

@@ -10,8 +10,7 @@ from typing import Any
 
 import httpx
 import pytest
-from conftest import Serve
-from running import make_settings, running
+from running import Serve, make_settings, running
 from tiny import CLASSES, picture, png, tiny_snapshot
 
 from models import head as heads

@@ -15,8 +15,7 @@ from pathlib import Path
 import httpx
 import numpy as np
 import pytest
-from conftest import Serve
-from running import make_settings, running
+from running import Serve, make_settings, running
 from tiny import SIDE, picture, png, tiny_backbone, tiny_head
 
 from models.bundle import Bundle, BundleError
