@@ -89,7 +89,7 @@ async def _open(
         settings.decode_threads, settings.max_pixels, settings.queue, settings.deadline,
     )  # fmt: skip
     stack.push_async_callback(asyncio.to_thread, inference.close)
-    current = Live(store, bundle, engine, log, activation)
+    current = Live(store, bundle, engine, log, activation, lambda one: metrics.swapped(one.actor))
     jobs = Jobs(store, bundle, current, refit_command, settings.refit_queue, settings.refit_timeout)
     await jobs.open()
     stack.push_async_callback(jobs.close)

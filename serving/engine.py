@@ -142,7 +142,7 @@ class Engine:
         """
         sizes = {min(2**power, max_batch) for power in range(max_batch.bit_length() + 1)}
         for count in sorted(sizes):
-            self.compute([Row(np.zeros((*self._size, 3), np.uint8))] * count)
+            self._score([Row(np.zeros((*self._size, 3), np.uint8))] * count)
 
     def compute(self, rows: Sequence[Row]) -> list[Scores]:
         """Compute a batch. Rows that name no head all use ONE head: the one that is live now.
@@ -150,10 +150,15 @@ class Engine:
         Raises:
             EngineError: ONNX Runtime failed, or a result is not finite.
         """
+        scores, seconds = self._score(rows)
+        self._observe(*seconds)
+        return scores
+
+    def _score(self, rows: Sequence[Row]) -> tuple[list[Scores], tuple[float, float]]:
         live = self._live
         wanted = [row.head or live for row in rows]
         try:
-            features, logits = self._run(np.stack([row.pixels for row in rows]), wanted)
+            features, logits, seconds = self._run(np.stack([row.pixels for row in rows]), wanted)
         except Exception as error:  # ONNX Runtime's exceptions have no common root of their own
             raise EngineError(f"ONNX Runtime failed on a batch of {len(rows)}: {str(error)[:500]}") from error
         if features.shape != (len(rows), self._feature_dim):
@@ -165,10 +170,10 @@ class Engine:
         if not all(np.isfinite(values).all() for values in logits.values()):
             raise EngineError("the model gave a value that is not finite")
         self.answered = time.monotonic()
-        return scores
+        return scores, seconds
 
-    def _run(self, images: Pixels, wanted: list[BoundHead]) -> tuple[Floats, dict[int, Floats]]:
-        """The features (N, D), left on the device between the two sessions; and each wanted head's logits (N, C)."""
+    def _run(self, images: Pixels, wanted: list[BoundHead]) -> tuple[Floats, dict[int, Floats], tuple[float, float]]:
+        """The features (N, D), left on the device between the two sessions; each wanted head's logits (N, C); seconds."""
         began = time.perf_counter()
         binding = self._backbone.io_binding()
         binding.bind_cpu_input("image", images)
@@ -185,8 +190,7 @@ class Engine:
             self._heads.run_with_iobinding(binding)
             logits[head.version] = binding.get_outputs()[0].numpy()
         features = feature.numpy()
-        self._observe(middle - began, time.perf_counter() - middle)
-        return features, logits
+        return features, logits, (middle - began, time.perf_counter() - middle)
 
 
 def _open(backbone: bytes, device: Device, threads: int) -> tuple[Any, str]:

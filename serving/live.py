@@ -7,6 +7,7 @@ log says, or, for the moment of a swap, what it said before. It knows nothing of
 import asyncio
 import logging
 from collections import OrderedDict
+from collections.abc import Callable
 
 from models.bundle import Bundle
 from models.head import LinearHead
@@ -72,13 +73,23 @@ class Live:
         engine: runs them; its live head is `activation`'s.
         log: of what went live.
         activation: the newest one.
+        observe: told of every change, after it.
     """
 
-    def __init__(self, store: Store, bundle: Bundle, engine: Engine, log: Log, activation: Activation) -> None:
+    def __init__(
+        self,
+        store: Store,
+        bundle: Bundle,
+        engine: Engine,
+        log: Log,
+        activation: Activation,
+        observe: Callable[[Activation], None] = lambda _: None,
+    ) -> None:
         self._store = store
         self._bundle = bundle
         self._engine = engine
         self._log = log
+        self._observe = observe
         self._activation = activation
         self._changing = asyncio.Lock()
         self._bound: OrderedDict[int, BoundHead] = OrderedDict()
@@ -139,5 +150,6 @@ class Live:
         kind: Kind = "rollback" if back else "activate"
         self._activation = await self._log.append(known, actor, reason, expected_live, kind)
         self._engine.swap(bound)
+        self._observe(self._activation)
         LOG.info("%s: head %d is live, by %s: %s", kind, version, actor, reason)
         return self._activation

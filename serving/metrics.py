@@ -46,6 +46,10 @@ class Metrics:
         self.backbone.observe(backbone)
         self.head.observe(head)
 
+    def swapped(self, actor: str) -> None:
+        """Count that a head went live; of `refit <id>` only the first word, which is bounded."""
+        self.swaps.labels(actor.partition(" ")[0]).inc()
+
     def live(self, version: int, digest: str) -> None:
         """Name the live head, and no other."""
         self.head_info.clear()

@@ -8,7 +8,7 @@ from serving import heads, limits
 from serving.activations import Activation
 from serving.heads import HeadRecord
 from serving.schemas import ActivateBody, ActivationList, HeadList
-from serving.service import Service, Serving, problems
+from serving.service import Serving, problems
 from serving.store import Conflict
 
 Version = Annotated[int, Path(ge=1, lt=10**9)]
@@ -30,7 +30,7 @@ async def rollback(request: Request, service: Serving) -> Activation:
     live = service.live.head.version
     if wanted.expected_live not in {None, live}:
         raise Conflict(f"head {live} is live; expected head {wanted.expected_live}: someone else was first")
-    return _counted(service, await service.live.rollback("api", wanted.reason))
+    return await service.live.rollback("api", wanted.reason)
 
 
 @router.get("/v1/heads/{version}", responses=problems(404))
@@ -50,17 +50,12 @@ async def onnx(version: Version, service: Serving) -> Response:
 async def activate(version: Version, request: Request, service: Serving) -> Activation:
     """Make a head live; if it is, nothing changes."""
     wanted = await _wanted(request)
-    return _counted(service, await service.live.activate(version, "api", wanted.reason, wanted.expected_live))
+    return await service.live.activate(version, "api", wanted.reason, wanted.expected_live)
 
 
 async def _wanted(request: Request) -> ActivateBody:
     data = await limits.read_body(request, limits.SMALL_BODY, "JSON body")
     return limits.parse_json(data or b"{}", ActivateBody, "JSON body")
-
-
-def _counted(service: Service, activation: Activation) -> Activation:
-    service.metrics.swaps.labels("api").inc()
-    return activation
 
 
 @router.get("/v1/activations")

@@ -1,0 +1,92 @@
+"""The pages on the server, compared with the server."""
+
+import re
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+from running import make_settings
+
+from models.bundle import Bundle
+from serving import problems
+from serving.app import create_app
+from serving.metrics import Metrics
+from serving.settings import Settings
+
+DOCS = Path(__file__).parents[2] / "docs"
+
+
+def row(name: str) -> str:
+    """The documented row of a setting."""
+    field = Settings.model_fields[name]
+    assert field.description, f"{name} has no text"
+    default = {True: "on", False: "off"}[field.default] if isinstance(field.default, bool) else field.default
+    shown = "the demo bundle" if name == "bundle" else default
+    text = " ".join(field.description.split())
+    return f"| `--{name.replace('_', '-')}` | `BREADCRUMBS_{name.upper()}` | {shown} | {text} |"
+
+
+def test_every_setting_has_its_row() -> None:
+    """Flag, environment variable, default and meaning, in the words of the code; and no row without a setting."""
+    rows = [line for line in (DOCS / "serving.md").read_text().splitlines() if line.startswith("| `--")]
+
+    assert rows == [row(name) for name in Settings.model_fields]
+
+
+def test_every_route_has_its_section_with_an_example(tiny_bundle: Bundle, tmp_path: Path) -> None:
+    """And no section is about a route that is not there."""
+    paths = create_app(make_settings(tiny_bundle, tmp_path)).openapi()["paths"]
+    routes = {f"{method.upper()} {path}" for path, methods in paths.items() for method in methods}
+    sections = re.findall(r"^### `([^`]+)`\n(.*?)(?=^##|\Z)", (DOCS / "http.md").read_text(), re.MULTILINE | re.DOTALL)
+
+    assert {name for name, _ in sections} == routes
+    for name, text in sections:
+        assert "$ curl" in text, f"{name} has no example"
+
+
+def test_every_error_type_has_its_row() -> None:
+    """Status and type, as the mapping has them; parents that nothing raises are left out."""
+    rows = set(re.findall(r"^\| (\d+) \| `(\w+)` \|", (DOCS / "http.md").read_text(), re.MULTILINE))
+    inner = {"refused", "invalid", "abandoned"}  # two parents, and one that nobody is left to read
+    mapped = {(str(code), kind) for code, kind in problems.STATUS.values() if kind not in inner}
+
+    assert rows == mapped | {("405", "method_not_allowed"), ("500", "internal"), ("503", "not_ready")}
+
+
+def test_every_metric_has_its_row() -> None:
+    """Names and labels."""
+    rows = dict(re.findall(r"^\| `(breadcrumbs_\w+)` \| (.*?) ?\|", (DOCS / "serving.md").read_text(), re.MULTILINE))
+    found = {}
+    for one in vars(Metrics()).values():
+        if hasattr(one, "_labelnames"):
+            name = one._name + ("_total" if type(one).__name__ == "Counter" else "")
+            found[name] = ", ".join(f"`{label}`" for label in one._labelnames)
+
+    assert rows == found
+
+
+def test_settings_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Under their documented names; an argument wins."""
+    monkeypatch.setenv("BREADCRUMBS_MAX_BATCH", "7")
+    monkeypatch.setenv("BREADCRUMBS_ACCESS_LOG", "off")
+
+    assert (Settings().max_batch, Settings().access_log, Settings(max_batch=9).max_batch) == (7, False, 9)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("MAX_BATCH", "0"), ("PORT", "70000"), ("DEVICE", "tpu"), ("DEADLINE", "-1"), ("QUEUE", "many")]
+)
+def test_a_setting_that_cannot_be_is_refused_by_name(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
+    """With the value that came."""
+    monkeypatch.setenv(f"BREADCRUMBS_{name}", value)
+    with pytest.raises(ValidationError) as refusal:
+        Settings()
+    (error,) = refusal.value.errors()
+
+    assert (error["loc"], str(error["input"])) == ((name.lower(),), value)
+
+
+def test_settings_do_not_change_after_they_were_read() -> None:
+    """They are frozen."""
+    with pytest.raises(ValidationError, match="frozen"):
+        Settings().port = 1  # type: ignore[misc]  # that it cannot be set is the point
