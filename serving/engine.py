@@ -26,6 +26,7 @@ from models.head import LinearHead
 from models.preprocess import Pixels
 
 LOG = logging.getLogger("breadcrumbs.engine")
+SILENT = 4
 ERRORS_ONLY = 3  # ONNX Runtime warns that the head's weight is also an input, which is the point of it
 CUDA_OPTIONS = {"cudnn_conv_algo_search": "HEURISTIC"}  # EXHAUSTIVE re-tunes for every new batch size
 
@@ -173,7 +174,7 @@ class Engine:
         return scores, seconds
 
     def _run(self, images: Pixels, wanted: list[BoundHead]) -> tuple[Floats, dict[int, Floats], tuple[float, float]]:
-        """The features (N, D), left on the device between the two sessions; each wanted head's logits (N, C); seconds."""
+        """The features (N, D), on the device between the sessions; each wanted head's logits (N, C); seconds."""
         began = time.perf_counter()
         binding = self._backbone.io_binding()
         binding.bind_cpu_input("image", images)
@@ -197,31 +198,38 @@ def _open(backbone: bytes, device: Device, threads: int) -> tuple[Any, str]:
     """Open the backbone on the wanted device and prove that it is there."""
     if device == "cpu":
         return _session(backbone, "cpu", threads), "cpu"
-    defect = cuda_defect()
-    if defect is None:
-        session = _session(backbone, "cuda", threads)
+    if "CUDAExecutionProvider" in ort.get_available_providers():
+        session = _cuda_session(backbone, threads)
         if session.get_providers()[0] == "CUDAExecutionProvider":
             LOG.info("device: cuda")
             return session, "cuda"
-        defect = "ONNX Runtime could not start it: no GPU, or a driver older than CUDA 13 needs"
+    reason = _cuda_defect()
     if device == "cuda":
-        raise EngineError(f"device cuda was asked for, but CUDA cannot be used: {defect}")
-    LOG.warning("device: cpu, since CUDA cannot be used: %s", defect)
+        raise EngineError(f"device cuda was asked for, but CUDA cannot be used: {reason}")
+    LOG.warning("device: cpu, since CUDA cannot be used: %s", reason)
     return _session(backbone, "cpu", threads), "cpu"
 
 
-def cuda_defect() -> str | None:
-    """Say why ONNX Runtime's CUDA libraries cannot be loaded; none if they can."""
+def _cuda_session(backbone: bytes, threads: int) -> Any:
+    ort.preload_dlls()
+    ort.set_default_logger_severity(SILENT)  # it would tell of a missing library, at length; we tell it once
+    try:
+        return _session(backbone, "cuda", threads)
+    finally:
+        ort.set_default_logger_severity(ERRORS_ONLY)
+
+
+def _cuda_defect() -> str:
+    """Say why ONNX Runtime has no CUDA. Only after it has tried: its libraries must be loaded by itself first."""
     if "CUDAExecutionProvider" not in ort.get_available_providers():
         return "this build of onnxruntime has no CUDA; install onnxruntime-gpu[cuda,cudnn]"
     capi = Path(ort.__file__).parent / "capi"
-    ort.preload_dlls()
     try:  # ONNX Runtime only logs why its library does not load; the loader says it
         ctypes.CDLL(str(capi / "libonnxruntime_providers_shared.so"), ctypes.RTLD_GLOBAL)
         ctypes.CDLL(str(capi / "libonnxruntime_providers_cuda.so"))
     except OSError as error:
         return str(error)
-    return None
+    return "no GPU is there, or its driver is older than the CUDA libraries need"
 
 
 def _session(model: bytes, device: str, threads: int) -> Any:

@@ -87,6 +87,8 @@ class Jobs:
             Overloaded: too many wait.
         """
         async with self._starting:
+            if self._worker is None:
+                raise Overloaded("the server is stopping")
             for trail in self._trails.values():
                 if key is not None and trail.key == key:
                     if trail.job.request != request:

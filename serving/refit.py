@@ -7,6 +7,7 @@ nothing of queues, of other refits or of HTTP.
 import asyncio
 import json
 import logging
+import math
 import tempfile
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
@@ -130,7 +131,7 @@ def _outputs(folder: Path, live: LinearHead) -> tuple[LinearHead, Report, bytes]
             data = file.read(REPORT_LIMIT + 1)
         if len(data) > REPORT_LIMIT:
             raise RefitFailed(f"the refit's report has more than {REPORT_LIMIT} bytes")
-        json.loads(data, parse_constant=_no_constant)
+        json.loads(data, parse_constant=_no_constant, parse_float=_finite)
         report = Report.model_validate_json(data)
         head = heads.read(folder / "head.safetensors")
     except ValidationError as error:
@@ -144,6 +145,13 @@ def _outputs(folder: Path, live: LinearHead) -> tuple[LinearHead, Report, bytes]
             "the refit's head lost a class or moved one: those of the live head must come first, in order"
         )
     return head, report, data
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(f"report.json has {text[:40]}, which is not finite")
+    return value
 
 
 def _no_constant(name: str) -> None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from fastapi import Request
 from pydantic import ValidationError
+from pydantic_core import from_json
 from starlette.datastructures import FormData, UploadFile
 
 from serving import limits
@@ -100,9 +101,11 @@ def _words(form: FormData, images: int) -> FeaturesBody:
         raise BadRequest(f"form field {unknown[0]!r:.80}: expected files, labels or epoch")
     if not images:
         raise BadRequest("the form has no file; expected at least one image")
-    labels, epoch = fields.get("labels", "null"), fields.get("epoch", "null")
-    text = f'{{"images": ["the files are beside this"], "labels": {labels}, "epoch": {epoch}}}'
     try:
-        return FeaturesBody.model_validate_json(text)
+        values = {name: from_json(text) for name, text in fields.items()}
+    except ValueError as error:
+        raise BadRequest(f"form fields: expected JSON: {error}") from error
+    try:
+        return FeaturesBody.model_validate({"images": ["the files are beside this"], **values})
     except ValidationError as error:
         raise BadRequest(f"form fields: {limits.tell(error)}") from error

@@ -77,7 +77,9 @@ def main() -> int:
     report = {"gate": gate, "candidate": {"all": 0.9, "few": 0.8}, "live": {"all": 0.5, "few": 0.1}}
     text = "{" if mode == "half-report" else json.dumps({"gate": {}} if mode == "no-gate" else report)
     if mode != "no-report":
-        (arguments.out / "report.json").write_text(text.replace("0.9", "NaN") if mode == "nan" else text)
+        (arguments.out / "report.json").write_text(
+            text.replace("0.9", {"nan": "NaN", "huge": "1e999"}.get(mode, "0.9"))
+        )
     say("done")
     return 0
 

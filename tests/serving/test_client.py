@@ -30,7 +30,7 @@ def test_every_method_does_what_it_says(serve: Serve, tmp_path) -> None:
 
         job = client.refit([stored.sha256], RefitSpec(activate="never"), key="k")
         assert client.refit([stored.sha256], RefitSpec(activate="never"), key="k").id == job.id
-        assert [event["id"] for event in client.events(job.id, after=1)][0] == 2
+        assert next(client.events(job.id, after=1))["id"] == 2
         done = client.wait(job.id)
         assert (done.state, done.report is not None, client.jobs()[0].id) == ("succeeded", True, job.id)
 

@@ -159,6 +159,7 @@ def test_a_refit_may_grow_the_classes(serve: Serve) -> None:
         ("no-report", "refit", "the refit left no head or no report"),
         ("no-gate", "refit", "the refit's report is not one"),
         ("nan", "refit", "report.json has NaN"),
+        ("huge", "refit", "report.json has 1e999, which is not finite"),
     ],
 )
 def test_a_child_that_fails_or_lies_changes_nothing(serve: Serve, mode: str, kind: str, message: str) -> None:
