@@ -1,33 +1,24 @@
 """How good a head is, group by group, and whether another is better: on logits and labels, in numpy.
 
-Groups follow the training counts of the classes. Two conventions circulate and give different numbers on the same
-predictions: A: many >= 100, few <= 20 (OLTR, Breadcrumbs); B: many > 100, few < 20 (Decoupling and most later work).
-It knows nothing of models, files or torch.
+It knows nothing of models, files or torch; the groups are `models.groups`'.
 
 Letters: N rows, C classes.
 """
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-Convention = Literal["A", "B"]
-Group = Literal["many", "medium", "few"]
-GROUPS: tuple[Group, ...] = ("many", "medium", "few")
+from models.groups import GROUPS, Group
+
 BINS = 15  # of the expected calibration error
 DRAWS = 1000  # of the bootstrap
 
 Floats = NDArray[np.floating]
 Integers = NDArray[np.integer]
-
-
-def groups(counts: Sequence[int] | Integers, convention: Convention = "A") -> list[Group]:
-    """Return the group of each class by its training images (C,)."""
-    many, few = (100, 20) if convention == "A" else (101, 19)
-    return ["many" if n >= many else "few" if n <= few else "medium" for n in counts]
 
 
 @dataclass(frozen=True)

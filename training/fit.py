@@ -26,12 +26,13 @@ from models import backbones
 from models.bundle import Bundle
 from models.errors import BreadcrumbsError
 from models.files import write_whole
+from models.groups import groups
 from models.preprocess import Preprocess
 from models.snapshot import Snapshot
 from training import checkpoint, crumbs
 from training.config import TrainConfig
 from training.data import Data, Split, load
-from training.evaluate import Metrics, evaluate, groups
+from training.evaluate import Metrics, evaluate
 from training.journal import Journal, track
 from training.loader import Batch, preprocess_for, test_batches, training_batches
 from training.network import Features, TwoHeads
@@ -97,6 +98,16 @@ def fit(config: TrainConfig, out: Path, *, resume: bool = False) -> Bundle:
             heads = evaluate_heads(run)
             journal.epoch(run.epoch, {**losses, "seconds": time.monotonic() - started}, heads)
             checkpoint.save(out / "checkpoint.pt", _state(run))
+    return package(run.network.cpu(), run.data, run.preprocess, config, out)
+
+
+def export_checkpoint(out: Path) -> Bundle:
+    """Make the bundle of a run again from its newest checkpoint."""
+    path = out / "checkpoint.pt"
+    state = checkpoint.load(path, torch.device("cpu"))
+    config = TrainConfig.model_validate_json(state["config"])
+    run = prepare(config, load(config))
+    _restore(run, state)
     return package(run.network.cpu(), run.data, run.preprocess, config, out)
 
 
@@ -209,7 +220,7 @@ def _check_finite(run: Run, losses: Tensor) -> None:
 def evaluate_heads(run: Run) -> dict[str, Metrics]:
     """Measure both heads on the test images."""
     features = features_of(run, run.data.test)
-    own = groups(run.data.train_counts, run.config.groups)
+    own = groups(run.data.train_counts.tolist(), run.config.groups)
     heads = {"joint": run.network.joint, "balanced": run.network.balanced}
     with torch.no_grad():
         logits = {name: head(features).cpu().numpy() for name, head in heads.items()}

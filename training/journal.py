@@ -13,7 +13,8 @@ from typing import Any, Self, TypeVar
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch.utils.tensorboard import SummaryWriter
 
-from training.evaluate import GROUPS, Metrics
+from models.groups import GROUPS
+from training.evaluate import Metrics
 
 T = TypeVar("T")  # the generic syntax needs Python 3.12
 log = logging.getLogger("breadcrumbs.training")

@@ -1,0 +1,40 @@
+# Every target sets up .venv by itself: python3.11 or newer, make and git are enough.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.PHONY: help demo test quick check bench serve clean
+
+help:  ## list the targets
+	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 10
+
+$(STAMP): pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed, this is " + sys.version.split()[0] if sys.version_info < (3, 11) else 0)'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade 'pip>=24'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+demo: $(STAMP)  ## train, serve, predict, refit, activate on embedded images; stays up (DEMO_EXIT=1: stops)
+	$(BIN)/python -m breadcrumbs demo $(if $(DEMO_EXIT),--no-stay)
+
+test: $(STAMP)  ## all tests
+	$(BIN)/python -m pytest
+
+quick: $(STAMP)  ## the tests that neither train nor start servers
+	$(BIN)/python -m pytest -m 'not slow'
+
+check: $(STAMP)  ## lint, format, strict types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: $(STAMP)  ## accuracy of joint, balanced and refitted head, 3 seeds; prints rows for benchmarks/results.md
+	$(BIN)/python benchmarks/accuracy.py
+
+serve: $(STAMP)  ## serve the embedded bundle
+	$(BIN)/python -m breadcrumbs serve
+
+clean:  ## remove .venv, runs and stores
+	rm -rf $(VENV) runs store

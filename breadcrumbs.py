@@ -1,0 +1,314 @@
+"""The command line: from a folder of images to a live endpoint, and back again with feature snapshots.
+
+Each command is a few lines that import what they need and nothing more: `breadcrumbs serve` never loads torch. The
+flags of `train`, `refit` and `serve` are the fields of `TrainConfig`, `RefitSpec` and `Settings`.
+
+Exit status: 0 it did what it says; 1 it found a bug of ours; 2 something you can mend, told in one sentence;
+130 interrupted.
+"""
+
+import json
+import logging
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from cyclopts import App, Parameter
+from rich.console import Console
+
+from models.errors import BreadcrumbsError
+from serving.settings import Settings
+from training.config import RefitSpec, TrainConfig
+
+Fields = Parameter(name="*")  # every field is a flag of its own
+
+app = App(name="breadcrumbs", help="Long-tailed image classification, from a folder of images to a live endpoint.")
+heads = App(name="heads", help="The heads of a server: list them, activate one, roll back.")
+app.command(heads)
+screen = Console()
+
+
+@app.command
+def train(
+    *,
+    recipe: str = "demo",
+    out: Path = Path("runs/latest"),
+    resume: bool = False,
+    config: Annotated[TrainConfig | None, Fields] = None,
+) -> None:
+    """Train backbone and heads, and write a bundle.
+
+    Example: `breadcrumbs train --data photos/ --architecture resnet50 --pretrained --size 224 --out runs/photos`
+
+    Args:
+        recipe: named configuration to start from; every other flag overrides one of its fields.
+        out: folder of the run; the bundle is in its `bundle/`.
+        resume: go on from the checkpoint in `out`, with the configuration saved there.
+        config: fields of the configuration.
+    """
+    from training.config import recipe as find
+    from training.fit import fit
+
+    base = TrainConfig.model_validate_json((out / "config.json").read_text()) if resume else find(recipe)
+    given = {} if config is None else config.model_dump(include=config.model_fields_set)
+    chosen = TrainConfig.model_validate({**base.model_dump(), **given})
+    try:
+        bundle = fit(chosen, out, resume=resume)
+    except KeyboardInterrupt:
+        print(f"stopped; go on with: breadcrumbs train --resume --out {out}", file=sys.stderr)  # noqa: T201
+        raise
+    _print_heads(f"{bundle.folder} on {bundle.manifest.metrics['test_images']} test images", bundle.manifest.metrics)
+
+
+@app.command
+def evaluate(bundle: Path, /, *, data: str | None = None, test_data: str | None = None) -> None:
+    """Measure a bundle's heads on test images, as the server would answer.
+
+    Example: `breadcrumbs evaluate runs/photos/bundle`
+
+    Args:
+        bundle: folder of the bundle.
+        data: the data set, as for `train`; absent: the one it was trained on.
+        test_data: its test part, as for `train`.
+    """
+    from models import bundle as bundles
+    from training.package import measure
+
+    opened = bundles.read(bundle)
+    changed = {k: v for k, v in {"data": data, "test_data": test_data}.items() if v is not None}
+    config = TrainConfig.model_validate({**opened.manifest.recipe, **changed})
+    _print_heads(str(bundle), measure(opened, config))
+
+
+@app.command
+def export(run: Path, /) -> None:
+    """Make the bundle of a run again from its checkpoint.
+
+    Example: `breadcrumbs export runs/photos`
+
+    Args:
+        run: folder of the run.
+    """
+    from training.fit import export_checkpoint
+
+    bundle = export_checkpoint(run)
+    _print_heads(str(bundle.folder), bundle.manifest.metrics)
+
+
+@app.command
+def serve(settings: Annotated[Settings | None, Fields] = None) -> None:
+    """Answer predict requests from a bundle; refit and swap heads.
+
+    Example: `breadcrumbs serve --bundle runs/photos/bundle --store /var/lib/breadcrumbs --host 0.0.0.0`
+
+    Args:
+        settings: every flag is also an environment variable, `BREADCRUMBS_` and its name in capitals.
+    """
+    from serving.app import run
+
+    run(settings or Settings())
+
+
+@app.command
+def predict(*images: Path, server: str = "http://127.0.0.1:8000", top_k: int = 3, json: bool = False) -> None:
+    """Classify images by a running server.
+
+    Example: `breadcrumbs predict cat.jpg dog.png`
+
+    Args:
+        images: JPEG, PNG or WebP files.
+        server: where it is.
+        top_k: classes shown of each image.
+        json: print the server's answer.
+    """
+    from serving.client import Client
+
+    with Client(server) as client:
+        answer = client.predict(list(images), top_k)
+    if json:
+        print(answer.model_dump_json(by_alias=True))  # noqa: T201
+        return
+    for path, prediction in zip(images, answer.predictions, strict=True):
+        ranked = "  ".join(f"{c.name} {c.probability:.3f}" for c in prediction.classes)
+        screen.print(f"{path}  {ranked}  (head {answer.head.version})", highlight=False)
+
+
+@app.command
+def refit(
+    *,
+    bundle: Path,
+    out: Path,
+    snapshot: tuple[Path, ...] = (),
+    head: Path | None = None,
+    holdout: Path | None = None,
+    spec: Path | None = None,
+    json: bool = False,
+    given: Annotated[RefitSpec | None, Fields] = None,
+) -> None:
+    """Make a new head from feature snapshots, without images. The server runs this very command for `POST /v1/refit`.
+
+    Example: `breadcrumbs refit --bundle runs/photos/bundle --snapshot new.safetensors --out refitted`
+
+    Args:
+        bundle: folder of the deployed bundle.
+        out: folder for head.safetensors, head.onnx and report.json.
+        snapshot: snapshots to use beside the bundle's own; may be given several times.
+        head: head.safetensors of the live head; absent: the bundle's.
+        holdout: snapshot to choose and compare on; absent: a share of the images is held out.
+        spec: a JSON file of settings; flags override it.
+        json: print one JSON object a line: stages, progress, the end.
+        given: settings of the refit.
+    """
+    from training.refit import run
+
+    base: dict[str, Any] = {} if spec is None else _read_json(spec)
+    base |= {} if given is None else given.model_dump(include=given.model_fields_set)
+    report = run(bundle, head, snapshot, holdout, RefitSpec.model_validate(base), out, _teller(json))
+    if json:
+        _tell_json({"event": "done"})
+        return
+    _print_heads(f"{out} on {report['rows']} held-out rows", report)
+    verdict = report["gate"]
+    print("gate: passed" if verdict["passed"] else "gate: " + "; ".join(verdict["reasons"]))  # noqa: T201
+
+
+@heads.default
+def list_heads(*, server: str = "http://127.0.0.1:8000") -> None:
+    """List the heads of a server, the newest first.
+
+    Args:
+        server: where it is.
+    """
+    from rich.table import Table
+
+    from serving.client import Client
+
+    with Client(server) as client:
+        answer = client.heads()
+    table = Table("version", "live", "made", "parent", "balanced")
+    for record in answer.heads:
+        balanced = record.metrics.get("candidate", record.metrics).get("balanced")
+        table.add_row(
+            str(record.version), "●" if record.version == answer.live else "", record.created,
+            str(record.lineage.parent or ""), f"{100 * balanced:.1f}" if isinstance(balanced, float) else "",
+        )  # fmt: skip
+    screen.print(table)
+
+
+@heads.command
+def activate(version: int, /, *, server: str = "http://127.0.0.1:8000", reason: str = "") -> None:
+    """Make a head live.
+
+    Example: `breadcrumbs heads activate 3 --reason "approved by the lab"`
+
+    Args:
+        version: the head's number.
+        server: where the server is.
+        reason: kept in the log.
+    """
+    from serving.client import Client
+
+    with Client(server) as client:
+        print(client.activate(version, reason).model_dump_json())  # noqa: T201
+
+
+@heads.command
+def rollback(*, server: str = "http://127.0.0.1:8000", reason: str = "") -> None:
+    """Go back to the head that was live before.
+
+    Args:
+        server: where the server is.
+        reason: kept in the log.
+    """
+    from serving.client import Client
+
+    with Client(server) as client:
+        print(client.rollback(reason).model_dump_json())  # noqa: T201
+
+
+@app.command
+def demo(*, out: Path = Path("runs/demo"), port: int = 8000, stay: bool = True) -> None:
+    """Train on the embedded images, serve, predict, refit and activate: everything once, on this machine.
+
+    Args:
+        out: folder for everything it makes; emptied first.
+        port: of the server.
+        stay: leave the server running at the end, until Ctrl-C.
+    """
+    from serving.demo import run
+
+    shutil.rmtree(out, ignore_errors=True)
+    run(out, port, stay=stay)
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        value = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise BreadcrumbsError(f"{path}: expected a JSON object of settings ({error})") from error
+    if not isinstance(value, dict):
+        raise BreadcrumbsError(f"{path}: expected a JSON object of settings, got {type(value).__name__}")
+    return value
+
+
+def _tell_json(event: dict[str, Any]) -> None:
+    print(json.dumps(event), flush=True)  # noqa: T201
+
+
+def _teller(as_json: bool) -> Callable[[dict[str, Any]], None]:
+    if as_json:
+        return _tell_json
+    log = logging.getLogger("breadcrumbs.refit")
+
+    def tell(event: dict[str, Any]) -> None:
+        if event["event"] == "stage":
+            log.info("%s", event["stage"])
+        else:
+            log.info("  iteration %d: gradient norm %.2e", event["iteration"], event["gradient_norm"])
+
+    return tell
+
+
+def _print_heads(title: str, metrics: dict[str, Any]) -> None:
+    """A table of the heads in `metrics`: percent of many, medium, few and all."""
+    from rich.table import Table
+
+    table = Table(title=title)
+    for name in ("head", "many", "medium", "few", "all"):
+        table.add_column(name, justify="left" if name == "head" else "right")
+    for name, measured in metrics.items():
+        if isinstance(measured, dict) and "balanced" in measured and "recall" in measured:
+            values = (measured[key] for key in ("many", "medium", "few", "balanced"))
+            table.add_row(name, *("–" if v is None else f"{100 * v:.1f}" for v in values))
+    screen.print(table)
+
+
+def main() -> None:
+    """Run the command line; a user's mistake is one sentence and exit status 2."""
+    from pydantic import ValidationError
+
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", stream=sys.stderr)
+    for noisy in ("httpx", "onnxscript", "onnx_ir"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+    kind: Literal["json", "text"] = "json" if "--json" in sys.argv else "text"
+    try:
+        app()
+    except (BreadcrumbsError, ValidationError) as error:
+        message = str(error) if isinstance(error, BreadcrumbsError) else _first(error)
+        if kind == "json":
+            _tell_json({"event": "error", "error": {"type": type(error).__name__, "message": message}})
+        print(f"breadcrumbs: {message}", file=sys.stderr)  # noqa: T201
+        sys.exit(2)
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+def _first(error: Any) -> str:
+    first = error.errors()[0]
+    return f"{'.'.join(str(part) for part in first['loc'])}: {first['msg']}"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,180 @@
+"""The whole path once, as a user would walk it: the command line in child processes, everything else over HTTP.
+
+    train -> serve -> predict -> upload snapshots -> refit -> activate -> predict again -> before / after
+
+Half of the embedded test images is the hold-out that the refit chooses on; the other half is what the table reports.
+It knows only public interfaces: commands, routes, and where the embedded images are.
+"""
+
+import io
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from rich.console import Console
+from rich.table import Table
+
+from models import bundle as bundles
+from models.errors import BreadcrumbsError
+from models.groups import Group, groups
+from serving.client import Client, ServerError
+from training.config import RefitSpec, TrainConfig
+from training.data import Split, load
+from training.evaluate import Metrics, evaluate
+
+START_SECONDS = 60
+INTERRUPTED = 130  # the command line's status
+REQUEST_IMAGES = 50
+SNAPSHOTS = 5  # of the newest epochs, uploaded
+
+screen = Console()
+
+
+class DemoFailed(BreadcrumbsError):
+    """A step did not do what it says."""
+
+
+def run(out: Path, port: int, *, stay: bool) -> None:
+    """Walk the path; at the end stay up until interrupted, or stop the server and return.
+
+    Raises:
+        DemoFailed: naming the step.
+    """
+    started = time.monotonic()
+    _say("1  train backbone, joint head and balanced head on the embedded Fashion-MNIST-LT")
+    _command("train", "--recipe", "demo", "--out", str(out))
+    _say(f"   {time.monotonic() - started:.0f} s")
+    _say(f"2  serve {out}/bundle")
+    serve = ["serve", "--bundle", f"{out}/bundle", "--store", f"{out}/store", "--port", str(port), "--no-access-log"]
+    server = subprocess.Popen([sys.executable, "-m", "breadcrumbs", *serve])
+    try:
+        with Client(f"http://127.0.0.1:{port}", timeout=120) as client:
+            _wait_ready(client, server)
+            _walk(client, out)
+        if stay:
+            _say(f"the server stays up: http://127.0.0.1:{port}/docs   (Ctrl-C stops it)")
+            server.wait()
+    except KeyboardInterrupt:
+        pass
+    finally:
+        _stop(server)
+
+
+def _walk(client: Client, out: Path) -> None:
+    bundle = bundles.read(out / "bundle")
+    data = load(TrainConfig.model_validate(bundle.manifest.recipe))
+    chosen, reported = _halves(data.test)
+    class_groups = groups(bundle.manifest.train_counts, bundle.manifest.groups)
+    _say(f"3  predict {len(reported)} test images over HTTP")
+    before = _measure(client, reported, class_groups)
+    _say(f"4  upload the snapshots of the last {SNAPSHOTS} epochs, and a hold-out of {len(chosen)} images")
+    epoch = bundle.manifest.recipe["epochs"] + 1
+    holdout = out / "holdout.safetensors"
+    holdout.write_bytes(client.snapshot(_png(chosen), [data.classes[y] for y in chosen.labels], epoch))
+    uploads = sorted((out / "snapshots").glob("epoch-*.safetensors"))[-SNAPSHOTS:]
+    stored = [client.put_snapshot(path).sha256 for path in uploads]
+    _say("5  refit: EMANATE transfer, class-balanced head, comparison with the live one")
+    job = client.refit(stored, RefitSpec(), client.put_snapshot(holdout).sha256)
+    done = client.wait(job.id)
+    if done.state != "succeeded" or done.verdict is None:
+        raise DemoFailed(f"refit {job.id} {done.state}: {done.error.message if done.error else ''}")
+    version, gate = done.verdict.head, done.verdict.gate
+    _say(f"   chosen: {(done.report or {}).get('chosen')}; gate: {'; '.join(gate.reasons) or 'passed'}")
+    if done.verdict.activated:
+        _say(f"6  head {version} went live by itself")
+    else:
+        _say(f"6  activate head {version} by hand, against the gate, to show it")
+        client.activate(version, "demo: shown although the gate refused it")
+    after = _measure(client, reported, class_groups)
+    if after[1] != version:
+        raise DemoFailed(f"head {after[1]} answered; head {version} should be live")
+    _table({f"live head {before[1]}, as trained": before[0], f"refitted head {after[1]}": after[0]}, len(reported))
+
+
+def _say(text: str) -> None:
+    screen.print(text, highlight=False)
+
+
+def _command(*arguments: str) -> None:
+    code = subprocess.run([sys.executable, "-m", "breadcrumbs", *arguments], check=False).returncode
+    if code in {-signal.SIGINT, INTERRUPTED}:
+        raise KeyboardInterrupt
+    if code:
+        raise DemoFailed(f"breadcrumbs {arguments[0]} ended with status {code}")
+
+
+def _wait_ready(client: Client, server: "subprocess.Popen[bytes]") -> None:
+    """Wait until the server answers from a real inference."""
+    deadline = time.monotonic() + START_SECONDS
+    while time.monotonic() < deadline:
+        if server.poll() is not None:
+            raise DemoFailed(f"the server ended with status {server.returncode}")
+        try:
+            client.ready()
+        except ServerError:
+            time.sleep(0.2)
+        else:
+            return
+    raise DemoFailed(f"the server was not ready within {START_SECONDS} s")
+
+
+def _stop(server: "subprocess.Popen[bytes]") -> None:
+    if server.poll() is None:
+        server.send_signal(signal.SIGTERM)
+    try:
+        code = server.wait(60)
+    except subprocess.TimeoutExpired:
+        server.kill()
+        raise DemoFailed("the server did not stop within 60 s of SIGTERM") from None
+    if code:
+        raise DemoFailed(f"the server ended with status {code}")
+
+
+def _halves(test: Split) -> tuple[Split, Split]:
+    """Split the test images in two, each class evenly."""
+    rng = np.random.default_rng(0)
+    first = np.zeros(len(test), bool)
+    for label in np.unique(test.labels):
+        own = rng.permutation(np.flatnonzero(test.labels == label))
+        first[own[: len(own) // 2]] = True
+    return test.take(np.flatnonzero(first)), test.take(np.flatnonzero(~first))
+
+
+def _png(split: Split) -> list[bytes]:
+    files = []
+    for row in range(len(split)):
+        buffer = io.BytesIO()
+        Image.fromarray(split.image(row)).save(buffer, "PNG")
+        files.append(buffer.getvalue())
+    return files
+
+
+def _measure(client: Client, split: Split, class_groups: Sequence[Group]) -> tuple[Metrics, int]:
+    """Predict every image over HTTP; return the metrics and the one head that answered."""
+    files = _png(split)
+    logits: list[NDArray[np.float64]] = []
+    answered = set[int]()
+    for first in range(0, len(files), REQUEST_IMAGES):
+        answer = client.predict(files[first : first + REQUEST_IMAGES], top_k=len(class_groups))
+        answered.add(answer.head.version)
+        for prediction in answer.predictions:
+            row = np.zeros(len(class_groups))
+            for ranked in prediction.classes:
+                row[ranked.index] = np.log(max(ranked.probability, 1e-30))
+            logits.append(row)
+    if len(answered) != 1:
+        raise DemoFailed(f"heads {sorted(answered)} answered; expected one")
+    return evaluate(np.stack(logits), split.labels, class_groups), answered.pop()
+
+
+def _table(rows: dict[str, Metrics], images: int) -> None:
+    table = Table("head", "many", "medium", "few", "all", title=f"accuracy in %, {images} test images over HTTP")
+    for name, m in rows.items():
+        table.add_row(name, *("–" if v is None else f"{100 * v:.1f}" for v in (m.many, m.medium, m.few, m.balanced)))
+    screen.print(table)

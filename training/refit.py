@@ -1,0 +1,270 @@
+"""A new head from feature snapshots: no images, no backbone, no retraining.
+
+    read -> hold out -> present means -> EMANATE transfer -> balanced set -> solve -> compare -> certificate -> report
+
+It knows nothing of HTTP, jobs or the store: the command line, and through it the server's child process, call `refit`.
+
+Letters: N rows, D feature dimensions, C classes, n the balanced target.
+"""
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from models import bundle as bundles
+from models import head as heads
+from models import snapshot as snapshots
+from models.bundle import Bundle
+from models.files import write_whole
+from models.groups import groups
+from models.head import LinearHead
+from models.snapshot import Snapshot
+from training.certificate import certify
+from training.config import RefitSpec
+from training.emanate import balanced_target
+from training.evaluate import evaluate
+from training.gate import comparison, judge
+from training.pool import (
+    BalancedSet,
+    RefitError,
+    Rows,
+    balanced,
+    newest_first,
+    present_means,
+    rows_of,
+    split,
+    target_classes,
+)
+from training.selection import Chosen, Holdout, choose, with_offset
+from training.solver import Progress, solve
+
+UNKNOWN = -1e9  # the live head's logit of a class it does not have
+CERTIFICATE_L2 = 1e-3
+
+Tell = Callable[[dict[str, Any]], None]
+"""Hears each event of a refit: a stage begun, or the solver's progress."""
+
+
+@dataclass(frozen=True, eq=False)
+class Refit:
+    """The new head, and what is known of it."""
+
+    head: LinearHead
+    report: dict[str, Any]
+
+
+@dataclass(frozen=True, eq=False)
+class _Material:
+    """What a refit stands on, read and checked."""
+
+    classes: tuple[str, ...]
+    counts: NDArray[np.int64]  # training images of each class (C,)
+    pool: list[Rows]  # what may be fitted
+    present: list[Rows]  # what the deployed backbone made: where the present means come from
+    held: Holdout
+
+
+def refit(
+    bundle: Bundle,
+    live: LinearHead,
+    uploads: Sequence[Snapshot],
+    holdout: Snapshot | None,
+    spec: RefitSpec,
+    tell: Tell = lambda _: None,
+) -> Refit:
+    """Fit a head to snapshots and compare it with the live one.
+
+    Args:
+        bundle: the deployed backbone: its digest, training counts and stored snapshots.
+        live: the head to be replaced.
+        uploads: snapshots of this backbone, or of other epochs or versions of it.
+        holdout: rows of the deployed backbone to choose and compare on; none: a share of the images is held out.
+        spec: how.
+        tell: hears of stages and progress.
+
+    Raises:
+        RefitError: the snapshots do not fit the bundle, each other or the hold-out.
+    """
+    tell({"event": "stage", "stage": "read"})
+    material = _read(bundle, live, uploads, holdout, spec)
+    classes, held = material.classes, material.held
+    tell({"event": "stage", "stage": "transfer"})
+    means = present_means(material.pool, material.present, classes) if spec.target_mean == "newest" else None
+    target = spec.target or balanced_target(int(material.counts.sum()), len(classes))
+    pool = balanced(material.pool, means, target, len(classes), spec.seed)
+    log_prior = np.log(material.counts / material.counts.sum())
+    tell({"event": "stage", "stage": "solve"})
+    chosen = choose(pool, classes, log_prior, held, spec.l2, spec.prior_offset, spec.gradient_norm, _progress(tell))
+    tell({"event": "stage", "stage": "evaluate"})
+    measured = comparison(
+        _logits(live, held, len(classes)), chosen.head.logits(held.features), held.labels, held.groups, spec.seed
+    )
+    report = {
+        "spec": spec.model_dump(mode="json"),
+        "snapshots": [_describe(s, bundle) for s in uploads],
+        "classes": {"count": len(classes), "new": list(classes[len(live.classes) :])},
+        "pool": _describe_pool(pool, target, classes),
+        "chosen": {"l2": chosen.l2, "prior_offset": chosen.prior_offset},
+        "solver": _describe_solution(chosen),
+        "holdout": {"source": "split" if holdout is None else "snapshot", "groups": bundle.manifest.groups},
+        **measured,
+        "gate": asdict(judge(measured, classes, spec.tolerance)),
+        "baselines": _baselines(bundle, material, log_prior, spec),
+    }
+    tell({"event": "stage", "stage": "certificate"})
+    report["certificate"] = _certificate(material, spec)
+    tell({"event": "stage", "stage": "report"})
+    return Refit(chosen.head, report)
+
+
+def _read(
+    bundle: Bundle, live: LinearHead, uploads: Sequence[Snapshot], holdout: Snapshot | None, spec: RefitSpec
+) -> _Material:
+    stored = bundle.snapshots()
+    usable = _without_repeats([*uploads, *(stored if spec.use_bundle_snapshots else ())])
+    if not usable:
+        raise RefitError("there is no snapshot to refit from: name one, or set use_bundle_snapshots")
+    classes = target_classes(live.classes, usable, grow=spec.allow_new_classes)
+    digest = bundle.backbone_digest
+    pool = newest_first([rows_of(s, classes, live.feature_dim, digest) for s in usable])
+    present = newest_first(
+        [rows_of(s, classes, live.feature_dim, digest) for s in [*uploads, *stored] if s.backbone == digest]
+    )
+    if not present:
+        raise RefitError("no snapshot was made with the deployed backbone, and the bundle carries none")
+    counts = _counts(bundle, classes, pool)
+    if holdout is None:
+        held, pool, present = split(pool, present, len(classes), spec.holdout_fraction, spec.seed)
+    else:
+        held = _check_holdout(rows_of(holdout, classes, live.feature_dim, digest))
+    class_groups = groups(counts.tolist(), bundle.manifest.groups)
+    return _Material(classes, counts, pool, present, Holdout(held.features.numpy(), held.labels.numpy(), class_groups))
+
+
+def _without_repeats(snapshots: Sequence[Snapshot]) -> list[Snapshot]:
+    """Of several snapshots of one backbone and epoch, the one with most rows: a bundle's crumbs are parts of others."""
+    best: dict[tuple[str, int], Snapshot] = {}
+    for snapshot in snapshots:
+        key = (snapshot.backbone, snapshot.epoch)
+        if key not in best or len(snapshot.labels) > len(best[key].labels):
+            best[key] = snapshot
+    return list(best.values())
+
+
+def _counts(bundle: Bundle, classes: Sequence[str], pool: Sequence[Rows]) -> NDArray[np.int64]:
+    """Training images of each class: the bundle's, or for a class it does not know the most rows of one snapshot."""
+    known = dict(zip(bundle.manifest.classes, bundle.manifest.train_counts, strict=True))
+    most = torch.stack([torch.bincount(part.labels, minlength=len(classes)) for part in pool]).amax(0).numpy()
+    return np.array([known.get(name, 0) or max(1, int(most[i])) for i, name in enumerate(classes)], np.int64)
+
+
+def _check_holdout(rows: Rows) -> Rows:
+    if not rows.present:
+        raise RefitError("the hold-out was not made with the deployed backbone, so no head can be compared on it")
+    if bool((rows.labels < 0).any()):
+        raise RefitError("the hold-out has rows of classes that neither the live head nor the snapshots have")
+    return rows
+
+
+def _logits(live: LinearHead, held: Holdout, classes: int) -> NDArray[np.float32]:
+    known = live.logits(held.features)
+    return np.pad(known, ((0, 0), (0, classes - known.shape[1])), constant_values=UNKNOWN)
+
+
+def _progress(tell: Tell) -> Progress:
+    def progress(iteration: int, norm: float, value: float) -> None:
+        tell({"event": "progress", "iteration": iteration, "gradient_norm": norm, "objective": value})
+
+    return progress
+
+
+def _baselines(
+    bundle: Bundle, material: _Material, log_prior: NDArray[np.float64], spec: RefitSpec
+) -> dict[str, dict[str, Any]]:
+    """What else these rows could have become, each with its own offset chosen in the same way."""
+    held, classes = material.held, material.classes
+    everything = max(len(part.labels) for part in material.pool)
+    newest = balanced(material.pool[:1], None, everything, len(classes), spec.seed)
+    found = {"crt": choose(newest, classes, log_prior, held, spec.l2, spec.prior_offset, spec.gradient_norm)}
+    joint = bundle.joint_head()
+    if joint is not None and joint.classes == classes:
+        found["joint"] = with_offset(joint, log_prior, held, 0.0)
+        found["joint_logit_adjusted"] = with_offset(joint, log_prior, held, "auto")
+    return {
+        name: {
+            "l2": chosen.l2,
+            "prior_offset": chosen.prior_offset,
+            **evaluate(chosen.head.logits(held.features), held.labels, held.groups).as_dict(),
+        }
+        for name, chosen in found.items()
+    }
+
+
+def _certificate(material: _Material, spec: RefitSpec) -> dict[str, Any] | None:
+    """Lemma 1 between the newest part and the oldest that has as many classes; none if there is only one."""
+    seen = [int((torch.bincount(part.labels) > 0).sum()) for part in material.pool]
+    whole = [part for part, count in zip(material.pool, seen, strict=True) if count == max(seen)]
+    if len(whole) < 2:
+        return None
+
+    def fit(features: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        counts = torch.bincount(labels, minlength=len(material.classes))
+        weights = 1 / (counts[labels] * (counts > 0).sum())
+        solution = solve(features, labels, weights, len(counts), CERTIFICATE_L2, gradient_norm=spec.gradient_norm)
+        return solution.weight, solution.bias
+
+    return certify(whole[0], whole[-1], material.classes, fit, spec.seed) | {
+        "head": f"class-balanced, l2 {CERTIFICATE_L2}"
+    }
+
+
+def _describe(snapshot: Snapshot, bundle: Bundle) -> dict[str, Any]:
+    present = snapshot.backbone == bundle.backbone_digest
+    return {"epoch": snapshot.epoch, "rows": len(snapshot.labels), "deployed_backbone": present}
+
+
+def _describe_pool(pool: BalancedSet, target: int, classes: Sequence[str]) -> dict[str, Any]:
+    counts = torch.bincount(pool.labels, minlength=len(classes))
+    crumbs = torch.bincount(pool.labels[pool.ages > 0], minlength=len(classes))
+    return {"target": target, "rows": counts.tolist(), "transferred": crumbs.tolist()}
+
+
+def _describe_solution(chosen: Chosen) -> dict[str, Any] | None:
+    if chosen.solution is None:
+        return None
+    names = ("objective", "gradient_norm", "gap_bound", "iterations", "converged")
+    return {name: getattr(chosen.solution, name) for name in names}
+
+
+def run(
+    bundle: Path,
+    head: Path | None,
+    uploads: Sequence[Path],
+    holdout: Path | None,
+    spec: RefitSpec,
+    out: Path,
+    tell: Tell = lambda _: None,
+) -> dict[str, Any]:
+    """Refit from files to files: `head.safetensors`, `head.onnx` and `report.json` in `out`. Returns the report.
+
+    Raises:
+        FormatError: a file is damaged.
+        RefitError: as `refit`.
+    """
+    opened = bundles.read(bundle)
+    live = opened.head() if head is None else heads.read(head)
+    made = refit(
+        opened, live, [snapshots.read(path) for path in uploads],
+        None if holdout is None else snapshots.read(holdout), spec, tell,
+    )  # fmt: skip
+    write_whole(out / "head.safetensors", heads.to_bytes(made.head))
+    write_whole(out / "head.onnx", heads.to_onnx(made.head))
+    write_whole(out / "report.json", json.dumps(made.report, indent=1).encode() + b"\n")
+    return made.report

@@ -1,0 +1,102 @@
+"""Choosing the penalty λ and the prior offset t on held-out rows, the same way for ours and for every baseline.
+
+It knows nothing of where the features come from.
+
+Letters: N rows, D feature dimensions, C classes.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.groups import Group
+from models.head import LinearHead
+from training.evaluate import evaluate
+from training.pool import BalancedSet
+from training.solver import Progress, Solution, solve
+
+L2_PATH = (1e-2, 1e-3, 1e-4, 1e-5)  # from strong to weak: each solution starts the next
+PATH_NORM = 1e-4  # near enough to choose by; the chosen one is then solved as far as asked
+OFFSETS = (0.0, 0.25, 0.5, 0.75, 1.0, 1.25, 1.5)
+
+Choice = float | Literal["auto"]
+
+
+@dataclass(frozen=True, eq=False)
+class Holdout:
+    """Rows of the deployed backbone that no candidate was fitted on: (N, D), (N,), and each class's group (C,)."""
+
+    features: NDArray[np.float32]
+    labels: NDArray[np.int64]
+    groups: tuple[Group, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Chosen:
+    """A head with the λ and t it was chosen by; the solution where it was solved for."""
+
+    head: LinearHead
+    l2: float | None
+    prior_offset: float
+    solution: Solution | None = None
+
+
+def choose(
+    pool: BalancedSet, classes: tuple[str, ...], log_prior: NDArray[np.float64], held: Holdout,
+    l2: Choice, offset: Choice, gradient_norm: float, progress: Progress | None = None,
+) -> Chosen:  # fmt: skip
+    """Fit heads along the path of λ and return the best on the hold-out, each with its best offset.
+
+    Args:
+        pool: what to fit.
+        classes: C names.
+        log_prior: log π (C,), of the training counts.
+        held: what to choose on.
+        l2, offset: a number, or `auto`.
+        gradient_norm: the solver's stopping point.
+        progress: hears of the solver.
+    """
+
+    def fit(value: float, norm: float, t: Choice, start: Solution | None) -> Chosen:
+        solution = solve(
+            pool.features, pool.labels, pool.weights, len(classes), value, gradient_norm=norm,
+            start=None if start is None else (start.weight, start.bias), progress=progress,
+        )  # fmt: skip
+        head = LinearHead(solution.weight.float().numpy(), solution.bias.float().numpy(), classes)
+        best = with_offset(head, log_prior, held, t)
+        return Chosen(best.head, value, best.prior_offset, solution)
+
+    if l2 != "auto":
+        return fit(l2, gradient_norm, offset, None)
+    found: dict[float, Chosen] = {}
+    start = None
+    for value in L2_PATH:
+        found[value] = fit(value, max(gradient_norm, PATH_NORM), offset, start)
+        start = found[value].solution
+    best = _best(list(found.values()), held)
+    value = next(value for value, chosen in found.items() if chosen is best)
+    return fit(value, gradient_norm, best.prior_offset, best.solution)
+
+
+def with_offset(head: LinearHead, log_prior: NDArray[np.float64], held: Holdout, offset: Choice) -> Chosen:
+    """Give a head the prior offset −t·log π (C,), t being a number or the best on the hold-out."""
+    candidates = [
+        Chosen(LinearHead(head.weight, (head.bias - t * log_prior).astype(np.float32), head.classes), None, t)
+        for t in (OFFSETS if offset == "auto" else (offset,))
+    ]
+    return _best(candidates, held)
+
+
+def _best(candidates: Sequence[Chosen], held: Holdout) -> Chosen:
+    """The highest balanced accuracy; of equals, the lower likelihood loss."""
+    if len(candidates) == 1:
+        return candidates[0]
+
+    def score(candidate: Chosen) -> tuple[float, float]:
+        measured = evaluate(candidate.head.logits(held.features), held.labels, held.groups)
+        return measured.balanced, -measured.nll
+
+    return max(candidates, key=score)
