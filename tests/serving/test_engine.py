@@ -1,6 +1,7 @@
 """The engine on the CPU, against numpy."""
 
 import threading
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -78,6 +79,25 @@ def test_swapping_while_batches_run_never_mixes_heads() -> None:
         assert len({s.head.version for s in scores}) == 1
         head = known[scores[0].head.version]
         np.testing.assert_allclose(scores[0].logits, head.logits(scores[0].feature), atol=1e-5)
+
+
+def test_a_swap_in_the_middle_of_a_batch_waits_for_the_next() -> None:
+    """The live head is looked at once a batch, however the swap falls."""
+    one = engine()
+    bound = one.bind(2, tiny_head(2))
+
+    class Swapping(list[Row]):
+        """Rows between which the head is swapped."""
+
+        def __iter__(self) -> Iterator[Row]:
+            for row in super().__iter__():
+                yield row
+                one.swap(bound)
+
+    scores = one.compute(Swapping(rows(3)))
+
+    assert [s.head.version for s in scores] == [1, 1, 1]
+    assert [s.head.version for s in one.compute(rows(2))] == [2, 2]
 
 
 def test_a_head_of_another_dimension_is_refused() -> None:
