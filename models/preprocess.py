@@ -15,12 +15,14 @@ inside `backbone.onnx`.
 """
 
 import io
-from typing import Literal
+import struct
+import zlib
+from typing import IO, Literal
 
 import numpy as np
 import simplejpeg
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 from pydantic import BaseModel, ConfigDict, Field
 
 from models.errors import BreadcrumbsError
@@ -28,8 +30,28 @@ from models.errors import BreadcrumbsError
 FORMATS = ("JPEG", "PNG", "WEBP")
 MAX_PIXELS = 50_000_000
 
+# Pillow's own limit warns or raises before ours can be named. `open_image` is the one place that opens files, and it
+# checks every size before anything of that size is allocated.
+Image.MAX_IMAGE_PIXELS = None
+
 Pixels = NDArray[np.uint8]
 
+# Pillow's decoders raise these and no common base; a damaged file is the sender's mistake, whichever it is.
+_DAMAGED = (
+    OSError, SyntaxError, ValueError, EOFError, IndexError, TypeError, ZeroDivisionError, OverflowError, struct.error,
+    zlib.error,
+)  # fmt: skip
+
+ORIENTATION = 0x0112  # the EXIF tag: how the camera was held
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 _RESAMPLING = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 
 
@@ -77,29 +99,57 @@ def load(data: bytes, preprocess: Preprocess, max_pixels: int = MAX_PIXELS) -> P
 def decode(data: bytes, max_pixels: int = MAX_PIXELS) -> Pixels:
     """Decode one image file to upright RGB pixels, uint8 (rows, columns, 3). Raises as `load` does."""
     try:
-        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
-            width, height = image.size
-            if width * height > max_pixels:
-                raise ImageTooLarge(
-                    f"image has {width} x {height} = {width * height} pixels; the limit is {max_pixels}"
-                )
+        with open_image(io.BytesIO(data), max_pixels) as image:
             return _pixels(image, data)
-    except UnidentifiedImageError as error:
-        raise ImageError(f"not a JPEG, PNG or WebP image ({len(data)} bytes)") from error
     except ImageError:
         raise
-    # Pillow's decoders raise these and no common base; a damaged file is the sender's mistake, whichever it is.
-    except (OSError, SyntaxError, ValueError, EOFError, IndexError, TypeError, ZeroDivisionError, OverflowError) as e:
-        raise ImageError(f"damaged image: {e}") from e
-    except Image.DecompressionBombError as error:
-        raise ImageTooLarge(str(error)) from error
+    except _DAMAGED as error:
+        raise ImageError(f"damaged image: {error}") from error
+
+
+def open_image(file: IO[bytes], max_pixels: int = MAX_PIXELS) -> Image.Image:
+    """Open an image file, of which only the header is read, for the caller to decode and to close.
+
+    Raises:
+        ImageTooLarge: more than `max_pixels` pixels.
+        ImageError: not one of `FORMATS`, or damaged in the header.
+    """
+    canvas = _webp_canvas(file.read(30))
+    if canvas is not None:  # Pillow's WebP decoder allocates the canvas when it opens the file
+        _check_size(*canvas, max_pixels)
+    try:
+        image = Image.open(file, formats=FORMATS)
+    except UnidentifiedImageError as error:
+        raise ImageError(f"not a JPEG, PNG or WebP image ({file.seek(0, io.SEEK_END)} bytes)") from error
+    except _DAMAGED as error:
+        raise ImageError(f"damaged image: {error}") from error
+    _check_size(*image.size, max_pixels)
+    return image
+
+
+def _check_size(width: int, height: int, max_pixels: int) -> None:
+    if width * height > max_pixels:
+        raise ImageTooLarge(f"image has {width} x {height} = {width * height} pixels; the limit is {max_pixels}")
+
+
+def _webp_canvas(header: bytes) -> tuple[int, int] | None:
+    """The width and height that the first 30 bytes of a WebP file claim; none for any other file."""
+    if header[:4] != b"RIFF" or header[8:12] != b"WEBP" or len(header) < 30:
+        return None
+    kind = header[12:16]
+    if kind == b"VP8X":
+        return int.from_bytes(header[24:27], "little") + 1, int.from_bytes(header[27:30], "little") + 1
+    if kind == b"VP8L":
+        bits = int.from_bytes(header[21:25], "little")
+        return (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
+    return int.from_bytes(header[26:28], "little") & 0x3FFF, int.from_bytes(header[28:30], "little") & 0x3FFF
 
 
 def _pixels(image: Image.Image, data: bytes) -> Pixels:
-    if image.format == "JPEG" and image.mode in {"RGB", "L"} and image.getexif().get(0x0112, 1) == 1:
+    if image.format == "JPEG" and image.mode in {"RGB", "L"} and image.getexif().get(ORIENTATION, 1) == 1:
         return np.asarray(simplejpeg.decode_jpeg(data, "RGB", strict=True))  # twice as fast as Pillow
-    upright = ImageOps.exif_transpose(image)
-    return np.asarray(_rgb(upright), dtype=np.uint8)
+    turn = _TURNS.get(image.getexif().get(ORIENTATION, 1))
+    return np.asarray(_rgb(image if turn is None else image.transpose(turn)), dtype=np.uint8)
 
 
 def _rgb(image: Image.Image) -> Image.Image:

@@ -11,10 +11,9 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from models.errors import BreadcrumbsError
-from models.preprocess import FORMATS, MAX_PIXELS, ImageError, Pixels, decode
+from models.preprocess import ImageError, Pixels, decode, open_image
 from training.config import EMBEDDED, TrainConfig
 
 EMBEDDED_FILE = Path(__file__).with_name("embedded") / "fashion-mnist-lt.npz"
@@ -220,15 +219,15 @@ def _unreadable(paths: list[Path]) -> list[str]:
 def _defect(path: Path) -> str | None:
     """What is wrong with a file, from its header and, for JPEG, its end: cheap enough for millions."""
     try:
-        with Image.open(path, formats=FORMATS) as image:
-            if image.width * image.height > MAX_PIXELS:
-                return f"{image.width} x {image.height} pixels; the limit is {MAX_PIXELS} in all"
-            jpeg = image.format == "JPEG"
-        if jpeg:
-            with path.open("rb") as file:
+        with path.open("rb") as file:
+            with open_image(file) as image:
+                jpeg = image.format == "JPEG"
+            if jpeg:
                 file.seek(max(0, path.stat().st_size - 1024))
                 if b"\xff\xd9" not in file.read():
                     return "cut short: the JPEG has no end marker"
-    except OSError as error:  # Pillow's UnidentifiedImageError is one
-        return "not a JPEG, PNG or WebP image" if error.errno is None else str(error.strerror)
+    except ImageError as error:
+        return str(error)
+    except OSError as error:
+        return str(error.strerror)
     return None
