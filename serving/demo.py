@@ -21,8 +21,10 @@ from rich.console import Console
 from rich.table import Table
 
 from models import bundle as bundles
+from models import snapshot as snapshots
 from models.errors import BreadcrumbsError
 from models.groups import Group, groups
+from models.snapshot import Snapshot
 from serving.client import Client, ServerError
 from training.config import RefitSpec, TrainConfig
 from training.data import Split, load
@@ -74,9 +76,8 @@ def _walk(client: Client, out: Path) -> None:
     _say(f"3  predict {len(reported)} test images over HTTP")
     before = _measure(client, reported, class_groups)
     _say(f"4  upload the snapshots of the last {SNAPSHOTS} epochs, and a hold-out of {len(chosen)} images")
-    epoch = bundle.manifest.recipe["epochs"] + 1
     holdout = out / "holdout.safetensors"
-    holdout.write_bytes(client.snapshot(_png(chosen), [data.classes[y] for y in chosen.labels], epoch))
+    snapshots.write(holdout, _features(client, chosen, data.classes, epoch=bundle.manifest.recipe["epochs"] + 1))
     uploads = sorted((out / "snapshots").glob("epoch-*.safetensors"))[-SNAPSHOTS:]
     stored = [client.put_snapshot(path).sha256 for path in uploads]
     _say("5  refit: EMANATE transfer, class-balanced head, comparison with the live one")
@@ -171,6 +172,14 @@ def _measure(client: Client, split: Split, class_groups: Sequence[Group]) -> tup
     if len(answered) != 1:
         raise DemoFailed(f"heads {sorted(answered)} answered; expected one")
     return evaluate(np.stack(logits), split.labels, class_groups), answered.pop()
+
+
+def _features(client: Client, split: Split, classes: tuple[str, ...], epoch: int) -> Snapshot:
+    """Ask the server for the features of labelled images, and make a snapshot of them."""
+    files = _png(split)
+    answers = [client.features(files[i : i + REQUEST_IMAGES]) for i in range(0, len(files), REQUEST_IMAGES)]
+    features = np.concatenate([np.array(answer.features, np.float32) for answer in answers])
+    return Snapshot(features, split.labels, classes, answers[0].backbone, epoch)
 
 
 def _table(rows: dict[str, Metrics], images: int) -> None:

@@ -39,7 +39,7 @@ class TrainConfig(BaseModel):
     """Side of the square input, in pixels."""
     augmentation: Literal["crop-flip", "resized-crop", "none"] = "crop-flip"
     """crop-flip: shift by up to 1/8 and mirror; resized-crop: random area and aspect, mirror, colour jitter."""
-    epochs: int = Field(default=40, ge=1)
+    epochs: int = Field(default=36, ge=1)
     """Passes over the data."""
     batch_size: int = Field(default=64, ge=2)
     """Images a step."""

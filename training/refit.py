@@ -9,7 +9,7 @@ Letters: N rows, D feature dimensions, C classes, n the balanced target.
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from models import head as heads
 from models import snapshot as snapshots
 from models.bundle import Bundle
 from models.files import write_whole
-from models.groups import groups
+from models.groups import GROUPS, Group, groups
 from models.head import LinearHead
 from models.snapshot import Snapshot
 from training.certificate import certify
@@ -54,10 +54,11 @@ Tell = Callable[[dict[str, Any]], None]
 
 @dataclass(frozen=True, eq=False)
 class Refit:
-    """The new head, and what is known of it."""
+    """The new head, what is known of it, and the heads it was compared with besides the live one."""
 
     head: LinearHead
     report: dict[str, Any]
+    baselines: dict[str, LinearHead]
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,11 +102,13 @@ def refit(
     pool = balanced(material.pool, means, target, len(classes), spec.seed)
     log_prior = np.log(material.counts / material.counts.sum())
     tell({"event": "stage", "stage": "solve"})
-    chosen = choose(pool, classes, log_prior, held, spec.l2, spec.prior_offset, spec.gradient_norm, _progress(tell))
+    wanted = replace(held, floor=_floor(live, held, spec.tolerance))
+    chosen = choose(pool, classes, log_prior, wanted, spec.l2, spec.prior_offset, spec.gradient_norm, _progress(tell))
     tell({"event": "stage", "stage": "evaluate"})
     measured = comparison(
         _logits(live, held, len(classes)), chosen.head.logits(held.features), held.labels, held.groups, spec.seed
     )
+    baselines = _baselines(bundle, material, log_prior, spec)
     report = {
         "spec": spec.model_dump(mode="json"),
         "snapshots": [_describe(s, bundle) for s in uploads],
@@ -116,12 +119,12 @@ def refit(
         "holdout": {"source": "split" if holdout is None else "snapshot", "groups": bundle.manifest.groups},
         **measured,
         "gate": asdict(judge(measured, classes, spec.tolerance)),
-        "baselines": _baselines(bundle, material, log_prior, spec),
+        "baselines": {name: _describe_baseline(chosen, held) for name, chosen in baselines.items()},
     }
     tell({"event": "stage", "stage": "certificate"})
     report["certificate"] = _certificate(material, spec)
     tell({"event": "stage", "stage": "report"})
-    return Refit(chosen.head, report)
+    return Refit(chosen.head, report, {name: chosen.head for name, chosen in baselines.items()})
 
 
 def _read(
@@ -178,6 +181,13 @@ def _logits(live: LinearHead, held: Holdout, classes: int) -> NDArray[np.float32
     return np.pad(known, ((0, 0), (0, classes - known.shape[1])), constant_values=UNKNOWN)
 
 
+def _floor(live: LinearHead, held: Holdout, tolerance: float) -> dict[Group, float]:
+    """The recall of each group below which the gate will refuse."""
+    measured = evaluate(_logits(live, held, len(held.groups)), held.labels, held.groups)
+    recalls = {group: getattr(measured, group) for group in GROUPS}
+    return {group: recall - tolerance for group, recall in recalls.items() if recall is not None}
+
+
 def _progress(tell: Tell) -> Progress:
     def progress(iteration: int, norm: float, value: float) -> None:
         tell({"event": "progress", "iteration": iteration, "gradient_norm": norm, "objective": value})
@@ -187,7 +197,7 @@ def _progress(tell: Tell) -> Progress:
 
 def _baselines(
     bundle: Bundle, material: _Material, log_prior: NDArray[np.float64], spec: RefitSpec
-) -> dict[str, dict[str, Any]]:
+) -> dict[str, Chosen]:
     """What else these rows could have become, each with its own offset chosen in the same way."""
     held, classes = material.held, material.classes
     everything = max(len(part.labels) for part in material.pool)
@@ -197,14 +207,12 @@ def _baselines(
     if joint is not None and joint.classes == classes:
         found["joint"] = with_offset(joint, log_prior, held, 0.0)
         found["joint_logit_adjusted"] = with_offset(joint, log_prior, held, "auto")
-    return {
-        name: {
-            "l2": chosen.l2,
-            "prior_offset": chosen.prior_offset,
-            **evaluate(chosen.head.logits(held.features), held.labels, held.groups).as_dict(),
-        }
-        for name, chosen in found.items()
-    }
+    return found
+
+
+def _describe_baseline(chosen: Chosen, held: Holdout) -> dict[str, Any]:
+    measured = evaluate(chosen.head.logits(held.features), held.labels, held.groups)
+    return {"l2": chosen.l2, "prior_offset": chosen.prior_offset, **measured.as_dict()}
 
 
 def _certificate(material: _Material, spec: RefitSpec) -> dict[str, Any] | None:

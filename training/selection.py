@@ -6,7 +6,7 @@ Letters: N rows, D feature dimensions, C classes.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
@@ -27,11 +27,19 @@ Choice = float | Literal["auto"]
 
 @dataclass(frozen=True, eq=False)
 class Holdout:
-    """Rows of the deployed backbone that no candidate was fitted on: (N, D), (N,), and each class's group (C,)."""
+    """Rows of the deployed backbone that no candidate was fitted on.
+
+    Attributes:
+        features: f32 (N, D).
+        labels: int64 (N,).
+        groups: each class's group (C,).
+        floor: recall that a group should keep, for the groups that have one: what the gate will ask for.
+    """
 
     features: NDArray[np.float32]
     labels: NDArray[np.int64]
     groups: tuple[Group, ...]
+    floor: dict[Group, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,12 +99,13 @@ def with_offset(head: LinearHead, log_prior: NDArray[np.float64], held: Holdout,
 
 
 def _best(candidates: Sequence[Chosen], held: Holdout) -> Chosen:
-    """The highest balanced accuracy; of equals, the lower likelihood loss."""
+    """Of those that keep every group above its floor, if any do, the best in balanced accuracy; then in likelihood."""
     if len(candidates) == 1:
         return candidates[0]
 
-    def score(candidate: Chosen) -> tuple[float, float]:
+    def score(candidate: Chosen) -> tuple[bool, float, float]:
         measured = evaluate(candidate.head.logits(held.features), held.labels, held.groups)
-        return measured.balanced, -measured.nll
+        keeps = all((getattr(measured, group) or 0) >= value for group, value in held.floor.items())
+        return keeps, measured.balanced, -measured.nll
 
     return max(candidates, key=score)

@@ -1,0 +1,164 @@
+"""Whole training runs: what they write, that they learn, stop and go on."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from small_run import CLASSES, COUNTS, small_config
+
+from models import bundle as bundles
+from models import snapshot as snapshots
+from training.data import load
+from training.emanate import back_track, balanced_target
+from training.fit import TrainingError, fit, prepare, train_epoch
+
+pytestmark = pytest.mark.slow
+ROOT = Path(__file__).parent.parent.parent
+
+
+def lines(run: Path) -> list[dict[str, Any]]:
+    """The run's log, an epoch a line."""
+    return [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+
+
+def without_seconds(run: Path) -> list[dict[str, Any]]:
+    """The log without what a clock says."""
+    return [{k: v for k, v in line.items() if k != "seconds"} for line in lines(run)]
+
+
+def test_a_run_writes_everything(run: Path) -> None:
+    """Configuration, log, checkpoint, TensorBoard, snapshots, metrics and a bundle that verifies."""
+    bundle = bundles.read(run / "bundle")
+
+    assert json.loads((run / "config.json").read_text())["epochs"] == 3
+    assert [line["epoch"] for line in lines(run)] == [1, 2, 3]
+    assert list((run / "tensorboard").glob("events*"))
+    assert json.loads((run / "metrics.json").read_text()) == bundle.manifest.metrics
+    assert bundle.manifest.classes == CLASSES
+    assert bundle.manifest.train_counts == COUNTS
+    assert (run / "checkpoint.pt").exists()
+    for head in ("joint", "balanced"):
+        assert {"many", "medium", "few", "all", "ece"} <= set(bundle.manifest.metrics[head])
+
+
+def test_both_heads_learn(run: Path) -> None:
+    """Colours are easy: both losses fall, and the balanced head beats chance by far."""
+    first, last = lines(run)[1], lines(run)[-1]
+
+    assert last["joint_loss"] < lines(run)[0]["joint_loss"]
+    assert last["balanced_loss"] < first["balanced_loss"]
+    assert last["balanced"]["balanced"] > 0.6
+
+
+def test_the_first_epoch_leaves_the_balanced_head_alone(images: Path) -> None:
+    """Nobody has left a crumb in the first epoch; from the second on the head learns, whatever class is short."""
+    run = prepare(small_config(images), load(small_config(images)))
+    before = run.network.balanced.weight.detach().clone()
+
+    train_epoch(run)
+    untouched = torch.equal(run.network.balanced.weight, before)
+    run.trail.close_epoch()
+    run.epoch += 1
+    train_epoch(run)
+
+    assert untouched
+    assert not run.trail.complete
+    assert not torch.equal(run.network.balanced.weight, before)
+
+
+def test_the_papers_warm_up_forwards_balanced_images(images: Path) -> None:
+    """With warmup=paper the balanced head learns from the first epoch on, and batch norm sees the second pass."""
+    config = small_config(images).model_copy(update={"warmup": "paper"})
+    seen = {}
+
+    for name, chosen in (("weights", small_config(images)), ("paper", config)):
+        run = prepare(chosen, load(chosen))
+        before = run.network.balanced.weight.detach().clone()
+        train_epoch(run)
+        norm = run.network.features.network.norm
+        seen[name] = (torch.equal(run.network.balanced.weight, before), int(norm.num_batches_tracked))
+
+    assert seen["weights"] == (True, 6)
+    assert seen["paper"] == (False, 12)
+
+
+def test_the_bundle_carries_the_newest_snapshot_and_the_crumbs(run: Path) -> None:
+    """The newest is one more look with the exported backbone; older ones hold just the classes they balance."""
+    bundle = bundles.read(run / "bundle")
+    stored = bundle.snapshots()
+    newest = stored[0]
+    back = back_track(torch.tensor(COUNTS), balanced_target(sum(COUNTS), len(COUNTS))).numpy()
+
+    assert newest.backbone == bundle.backbone_digest
+    assert newest.epoch == 4
+    assert newest.counts().tolist() == list(COUNTS)
+    assert len(stored) > 1
+    for older in stored[1:]:
+        expected = np.where(back > newest.epoch - older.epoch, COUNTS, 0)
+        assert older.counts().tolist() == expected.tolist()
+
+
+def test_a_runs_snapshots_are_of_the_same_images(run: Path) -> None:
+    """The whole snapshots of the newest epochs have every image once, by id, and that epoch's classifier."""
+    whole = [snapshots.read(run / "snapshots" / f"epoch-000{e}.safetensors") for e in (2, 3)]
+
+    for snapshot in whole:
+        assert sorted(snapshot.ids.tolist()) == list(range(sum(COUNTS)))
+        assert snapshot.weight.shape == (3, 64)
+    assert whole[0].backbone != whole[1].backbone
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(images: Path, tmp_path: Path) -> None:
+    """The error names the step and the epoch, and the last good checkpoint stays."""
+    config = small_config(images).model_copy(update={"learning_rate": 1e18})
+
+    with pytest.raises(TrainingError, match=r"not finite from step \d+ of epoch 1"):
+        fit(config, tmp_path / "out")
+
+
+def test_a_run_is_not_overwritten(run: Path, images: Path) -> None:
+    """A folder that holds a run is refused without --resume."""
+    with pytest.raises(TrainingError, match="--resume"):
+        fit(small_config(images), run)
+
+
+def test_a_resumed_run_keeps_its_configuration(run: Path, images: Path) -> None:
+    """Going on with other settings is refused, naming them."""
+    with pytest.raises(TrainingError, match="batch_size was 8, is 4"):
+        fit(small_config(images).model_copy(update={"batch_size": 4}), run, resume=True)
+
+
+def test_ctrl_c_leaves_a_run_that_goes_on_exactly(images: Path, tmp_path: Path) -> None:
+    """Interrupted and resumed, a run logs the same numbers and ends with the same backbone as one left alone."""
+    command = [sys.executable, "-m", "breadcrumbs", "train", "--data", str(images), "--size", "16", "--epochs", "60"]
+    command += ["--batch-size", "8", "--learning-rate", "0.05", "--keep-snapshots", "2"]
+
+    alone = subprocess.run(
+        [*command, "--out", str(tmp_path / "alone")], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    child = subprocess.Popen([*command, "--out", str(tmp_path / "cut")], cwd=ROOT, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and not (tmp_path / "cut" / "checkpoint.pt").exists():
+        assert child.poll() is None
+    child.send_signal(signal.SIGINT)
+    _, said = child.communicate(timeout=60)
+    stopped_at = len(lines(tmp_path / "cut"))
+    resume = [sys.executable, "-m", "breadcrumbs", "train", "--resume", "--out", str(tmp_path / "cut")]
+    resumed = subprocess.run(resume, cwd=ROOT, capture_output=True, text=True, check=False)
+
+    assert alone.returncode == 0, alone.stderr
+    assert child.returncode == 130
+    assert "--resume" in said
+    assert "Traceback" not in said
+    assert stopped_at < 60
+    assert resumed.returncode == 0, resumed.stderr
+    assert without_seconds(tmp_path / "cut") == without_seconds(tmp_path / "alone")
+    digests = {bundles.read(tmp_path / name / "bundle").backbone_digest for name in ("alone", "cut")}
+    assert len(digests) == 1
