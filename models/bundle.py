@@ -125,9 +125,13 @@ def read(folder: Path) -> Bundle:
     return Bundle(folder, manifest)
 
 
-def _verify(folder: Path, name: str, digest: str) -> None:
+def _check_name(folder: Path, name: str) -> None:
     if not re.fullmatch(r"([a-z0-9-]+/)?[A-Za-z0-9][A-Za-z0-9._-]*", name):
         raise BundleError(f"{folder}: manifest.json names {name!r:.80}, which is no path inside a bundle")
+
+
+def _verify(folder: Path, name: str, digest: str) -> None:
+    _check_name(folder, name)
     try:
         found = sha256(folder / name)
     except OSError as error:
@@ -147,15 +151,15 @@ def write(folder: Path, manifest: Manifest, files: Mapping[str, bytes]) -> Bundl
     Raises:
         BundleError: the parts do not fit together.
     """
+    for name in files:
+        _check_name(folder, name)
     fresh = folder.with_name(f".{folder.name}.new")
     shutil.rmtree(fresh, ignore_errors=True)
-    for name, data in files.items():
-        write_whole(fresh / name, data)
-    digests = {name: sha256(fresh / name) for name in sorted(files)}
-    complete = manifest.model_copy(update={"files": digests})
-    write_whole(fresh / "manifest.json", complete.model_dump_json(indent=1).encode() + b"\n")
-    bundle = read(fresh)
-    bundle.head()
+    try:
+        complete = _fill(fresh, manifest, files)
+    except BaseException:
+        shutil.rmtree(fresh, ignore_errors=True)
+        raise
     stale = folder.with_name(f".{folder.name}.old")
     shutil.rmtree(stale, ignore_errors=True)
     if folder.exists():
@@ -163,3 +167,14 @@ def write(folder: Path, manifest: Manifest, files: Mapping[str, bytes]) -> Bundl
     fresh.rename(folder)
     shutil.rmtree(stale, ignore_errors=True)
     return Bundle(folder, complete)
+
+
+def _fill(folder: Path, manifest: Manifest, files: Mapping[str, bytes]) -> Manifest:
+    """Write a bundle's files and its manifest, and read them back."""
+    for name, data in files.items():
+        write_whole(folder / name, data)
+    digests = {name: sha256(folder / name) for name in sorted(files)}
+    complete = manifest.model_copy(update={"files": digests})
+    write_whole(folder / "manifest.json", complete.model_dump_json(indent=1).encode() + b"\n")
+    read(folder).head()
+    return complete

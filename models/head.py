@@ -8,7 +8,7 @@ Letters: N rows, D feature dimensions, C classes.
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -166,7 +166,10 @@ def from_onnx(data: bytes) -> LinearHead:
     arrays = {item.name: item for item in model.graph.initializer}
     if metadata.get("format") != FORMAT or set(arrays) != {"weight", "bias"}:
         raise HeadError("head.onnx: expected a breadcrumbs head with initialisers weight and bias")
-    weight, bias = (np.array(numpy_helper.to_array(arrays[name])) for name in ("weight", "bias"))
+    try:
+        weight, bias = (np.array(numpy_helper.to_array(arrays[name])) for name in ("weight", "bias"))
+    except Exception as error:  # onnx raises what numpy and its own tables of types raise
+        raise HeadError(f"head.onnx: weight or bias is damaged: {error}") from error
     return LinearHead(weight, bias, parse_classes(metadata))
 
 
@@ -180,7 +183,25 @@ def parse_onnx(data: bytes) -> onnx.ModelProto:
         model = onnx.load_model_from_string(data)
     except Exception as error:  # protobuf's DecodeError has no stable place to import it from
         raise FormatError(f"not an ONNX model: {error}") from error
-    for item in model.graph.initializer:
+    inside = [node for function in model.functions for node in function.node]
+    for item in [*_tensors(model.graph), *_tensors_of(inside)]:
         if item.data_location == TensorProto.EXTERNAL:
             raise FormatError(f"ONNX tensor '{item.name[:80]}' is kept in another file; expected one single file")
     return model
+
+
+def _tensors(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
+    """Every tensor that a graph carries, in its nodes and their subgraphs too."""
+    yield from graph.initializer
+    for sparse in graph.sparse_initializer:
+        yield from (sparse.values, sparse.indices)
+    yield from _tensors_of(graph.node)
+
+
+def _tensors_of(nodes: Iterable[onnx.NodeProto]) -> Iterator[onnx.TensorProto]:
+    for attribute in (attribute for node in nodes for attribute in node.attribute):
+        yield from (attribute.t, *attribute.tensors)
+        for sparse in (attribute.sparse_tensor, *attribute.sparse_tensors):
+            yield from (sparse.values, sparse.indices)
+        for graph in (attribute.g, *attribute.graphs):
+            yield from _tensors(graph)
