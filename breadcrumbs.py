@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from cyclopts import App, Parameter
+from pydantic import ValidationError
 from rich.console import Console
 
 from models.errors import BreadcrumbsError
@@ -51,7 +52,7 @@ def train(
     from training.config import recipe as find
     from training.fit import fit
 
-    base = TrainConfig.model_validate_json((out / "config.json").read_text()) if resume else find(recipe)
+    base = TrainConfig.model_validate(_read_json(out / "config.json")) if resume else find(recipe)
     given = {} if config is None else config.model_dump(include=config.model_fields_set)
     chosen = TrainConfig.model_validate({**base.model_dump(), **given})
     try:
@@ -246,6 +247,8 @@ def demo(*, out: Path = Path("runs/demo"), port: int = 8000, stay: bool = True) 
 def _read_json(path: Path) -> dict[str, Any]:
     try:
         value = json.loads(path.read_text())
+    except FileNotFoundError as error:
+        raise BreadcrumbsError(f"there is no {path}") from error
     except (OSError, ValueError) as error:
         raise BreadcrumbsError(f"{path}: expected a JSON object of settings ({error})") from error
     if not isinstance(value, dict):
@@ -287,16 +290,14 @@ def _print_heads(title: str, metrics: dict[str, Any]) -> None:
 
 def main() -> None:
     """Run the command line; a user's mistake is one sentence and exit status 2."""
-    from pydantic import ValidationError
-
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", stream=sys.stderr)
     for noisy in ("httpx", "onnxscript", "onnx_ir"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
     kind: Literal["json", "text"] = "json" if "--json" in sys.argv else "text"
     try:
         app()
-    except (BreadcrumbsError, ValidationError) as error:
-        message = str(error) if isinstance(error, BreadcrumbsError) else _first(error)
+    except (BreadcrumbsError, ValidationError, OSError) as error:
+        message = _sentence(error)
         if kind == "json":
             _tell_json({"event": "error", "error": {"type": type(error).__name__, "message": message}})
         print(f"breadcrumbs: {message}", file=sys.stderr)  # noqa: T201
@@ -305,9 +306,13 @@ def main() -> None:
         sys.exit(130)
 
 
-def _first(error: Any) -> str:
-    first = error.errors()[0]
-    return f"{'.'.join(str(part) for part in first['loc'])}: {first['msg']}"
+def _sentence(error: BreadcrumbsError | ValidationError | OSError) -> str:
+    if isinstance(error, ValidationError):
+        first = error.errors()[0]
+        return f"{'.'.join(str(part) for part in first['loc'])}: {first['msg']}"
+    if isinstance(error, OSError) and error.filename:
+        return f"{error.filename}: {error.strerror}"
+    return str(error)
 
 
 if __name__ == "__main__":

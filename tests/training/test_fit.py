@@ -140,9 +140,8 @@ def test_ctrl_c_leaves_a_run_that_goes_on_exactly(images: Path, tmp_path: Path) 
     command = [sys.executable, "-m", "breadcrumbs", "train", "--data", str(images), "--size", "16", "--epochs", "60"]
     command += ["--batch-size", "8", "--learning-rate", "0.05", "--keep-snapshots", "2"]
 
-    alone = subprocess.run(
-        [*command, "--out", str(tmp_path / "alone")], cwd=ROOT, capture_output=True, text=True, check=False
-    )
+    quiet = {"cwd": ROOT, "capture_output": True, "text": True}
+    alone = subprocess.run([*command, "--out", str(tmp_path / "alone")], check=False, **quiet)
     child = subprocess.Popen([*command, "--out", str(tmp_path / "cut")], cwd=ROOT, stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline and not (tmp_path / "cut" / "checkpoint.pt").exists():
@@ -151,7 +150,7 @@ def test_ctrl_c_leaves_a_run_that_goes_on_exactly(images: Path, tmp_path: Path) 
     _, said = child.communicate(timeout=60)
     stopped_at = len(lines(tmp_path / "cut"))
     resume = [sys.executable, "-m", "breadcrumbs", "train", "--resume", "--out", str(tmp_path / "cut")]
-    resumed = subprocess.run(resume, cwd=ROOT, capture_output=True, text=True, check=False)
+    resumed = subprocess.run(resume, check=False, **quiet)
 
     assert alone.returncode == 0, alone.stderr
     assert child.returncode == 130

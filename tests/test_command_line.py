@@ -1,0 +1,89 @@
+"""The command line: help, one-sentence errors, exit statuses. What commands do is tested with what they call."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from serving.settings import Settings
+from training.config import RefitSpec, TrainConfig
+
+ROOT = Path(__file__).parent.parent
+COMMANDS = ("train", "evaluate", "export", "serve", "predict", "refit", "heads", "demo")
+
+
+def command(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run the command line."""
+    line = [sys.executable, "-m", "breadcrumbs", *arguments]
+    return subprocess.run(line, cwd=ROOT, capture_output=True, text=True, check=False, env={"COLUMNS": "200"})
+
+
+def test_help_lists_every_command() -> None:
+    """`breadcrumbs --help` names each command."""
+    answer = command("--help")
+
+    assert answer.returncode == 0
+    assert all(name in answer.stdout for name in COMMANDS)
+
+
+@pytest.mark.parametrize(
+    ("name", "model"), [("train", TrainConfig), ("refit", RefitSpec), ("serve", Settings)], ids=str
+)
+def test_every_field_is_a_flag(name: str, model: type) -> None:
+    """Each field of a configuration is a flag with a help text."""
+    answer = command(name, "--help")
+    flags = {f"--{field.replace('_', '-')}" for field in model.model_fields}
+
+    assert {flag for flag in flags if flag not in answer.stdout} == set()
+    assert all(field.description for field in model.model_fields.values())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("train", "--recipe", "nope"), "no recipe 'nope'; there are: demo"),
+        (("train", "--data", "nowhere", "--out", "OUT"), "no data at nowhere"),
+        (("train", "--resume", "--out", "OUT"), "config.json"),
+        (("train", "--epochs", "0"), "epochs"),
+        (("serve", "--bundle", "nowhere"), "no bundle at nowhere"),
+        (("serve", "--port", "70000"), "port"),
+        (("evaluate", "nowhere"), "no bundle at nowhere"),
+        (("export", "nowhere"), "no checkpoint"),
+        (("predict", "nowhere.png", "--server", "http://127.0.0.1:9"), "nowhere.png"),
+        (("heads", "--server", "http://127.0.0.1:9"), "no answer from http://127.0.0.1:9"),
+        (("refit", "--bundle", "nowhere", "--out", "OUT"), "no bundle at nowhere"),
+        (("refit", "--bundle", "models/demo", "--out", "OUT", "--spec", "pyproject.toml"), "JSON object"),
+    ],
+    ids=lambda value: "-".join(value) if isinstance(value, tuple) else "",
+)
+def test_a_users_mistake_is_one_sentence(arguments: tuple[str, ...], message: str, tmp_path: Path) -> None:
+    """A mistake ends with a status that is not 0, one message that names it, and no traceback."""
+    answer = command(*(str(tmp_path / "out") if a == "OUT" else a for a in arguments))
+
+    assert answer.returncode in {1, 2}
+    assert message in answer.stdout + answer.stderr
+    assert "Traceback" not in answer.stderr
+
+
+def test_refit_says_its_error_in_json(tmp_path: Path) -> None:
+    """With --json the last line is the error as an object, as the server reads it; the status is 2."""
+    answer = command("refit", "--bundle", "nowhere", "--out", str(tmp_path), "--json")
+
+    last = json.loads(answer.stdout.splitlines()[-1])
+    assert answer.returncode == 2
+    assert last["event"] == "error"
+    assert last["error"]["type"] == "BundleError"
+    assert "no bundle at nowhere" in last["error"]["message"]
+
+
+@pytest.mark.slow
+def test_evaluate_measures_the_embedded_bundle() -> None:
+    """`breadcrumbs evaluate models/demo` prints the numbers that the manifest has."""
+    answer = command("evaluate", "models/demo")
+    metrics = json.loads((ROOT / "models/demo/manifest.json").read_text())["metrics"]
+
+    assert answer.returncode == 0, answer.stderr
+    for head in ("balanced", "joint"):
+        assert f"{100 * metrics[head]['balanced']:.1f}" in answer.stdout
