@@ -1,0 +1,231 @@
+"""README and the pages of `docs/`, compared with the code; the server's own pages are in `serving/test_docs.py`."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from pydantic import BaseModel
+
+import breadcrumbs
+from models import head as heads
+from models import snapshot as snapshots
+from models.bundle import Manifest
+from models.head import LinearHead
+from models.preprocess import Preprocess
+from models.snapshot import Snapshot
+from serving.activations import Activation
+from serving.heads import HeadRecord, Lineage
+from serving.job import Kept
+from serving.snapshots import SnapshotRecord
+from training.config import RECIPES, RefitSpec, TrainConfig
+
+ROOT = Path(__file__).parents[1]
+DOCS = ROOT / "docs"
+PAGES = [path for path in (ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md") if path.exists()]
+PAGES += sorted(DOCS.rglob("*.md"))
+TEXT = {str(path.relative_to(ROOT)): path.read_text() for path in PAGES}
+
+FENCE = re.compile(r"^```.*?\n(.*?)^```", re.MULTILINE | re.DOTALL)
+SPAN = re.compile(r"`([^`\n]+)`")
+
+
+def prose(text: str) -> str:
+    """A page without its fenced blocks."""
+    return FENCE.sub("", text)
+
+
+def code(text: str) -> list[str]:
+    """The lines of a page's fenced blocks, and its code spans."""
+    lines = [line for block in FENCE.findall(text) for line in block.splitlines()]
+    return lines + SPAN.findall(prose(text))
+
+
+def broken_links(page: Path, text: str) -> list[str]:
+    """The relative links of a page that lead nowhere."""
+    targets = re.findall(r"\]\(([^)\s]+)\)", prose(text))
+    files = [target.partition("#")[0] for target in targets if not re.match(r"[a-z]+:", target)]
+    return [name for name in files if name and not (page.parent / name).exists()]
+
+
+def make_targets(text: str) -> set[str]:
+    """The targets that a page tells its reader to make."""
+    pattern = re.compile(r"^(?:\$ )?(?:\w+=\S+ )*make ([a-z]+)")
+    return {found[1] for piece in code(text) if (found := pattern.match(piece))}
+
+
+def source_files(text: str) -> set[str]:
+    """The Python files that a page names in code spans."""
+    return {name for name in SPAN.findall(prose(text)) if re.fullmatch(r"(models|training|serving)/[\w/]+\.py", name)}
+
+
+def commands() -> set[str]:
+    """Every command of the command line, as it is typed."""
+    own = {name for name in breadcrumbs.app if not name.startswith("-")}
+    return own | {f"heads {name}" for name in breadcrumbs.heads if not name.startswith("-")}
+
+
+def rows(page: str) -> dict[str, list[str]]:
+    """The cells after the first of every table row whose first cell is one code span."""
+    found = re.findall(r"^\| `([^`]+)` \| (.*) \|$", TEXT[page], re.MULTILINE)
+    return {name: cells.split(" | ") for name, cells in found}
+
+
+def shown(value: Any) -> str:
+    """A default as the pages write it."""
+    if value is None:
+        return "none"
+    return ("on" if value else "off") if isinstance(value, bool) else str(value)
+
+
+def header(data: bytes) -> dict[str, Any]:
+    """The header of a safetensors file."""
+    parsed: dict[str, Any] = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
+    return parsed
+
+
+def section(page: str, start: str) -> str:
+    """A page's text from one heading to the next of the same depth or higher."""
+    depth = start.count("#")
+    found = re.search(rf"^{re.escape(start)}\n(.*?)(?=^#{{1,{depth}}} |\Z)", TEXT[page], re.MULTILINE | re.DOTALL)
+    assert found, f"{page} has no section {start!r}"
+    return found[1]
+
+
+@pytest.mark.parametrize("name", TrainConfig.model_fields)
+def test_every_training_flag_has_its_row(name: str) -> None:
+    """Flag, default and meaning, in the words of the code."""
+    field = TrainConfig.model_fields[name]
+    assert field.description, f"{name} has no text"
+
+    assert rows("docs/training.md").get(f"--{name.replace('_', '-')}") == [
+        shown(field.default),
+        " ".join(field.description.split()),
+    ]
+
+
+def test_no_training_flag_is_documented_that_is_not_there() -> None:
+    """A row without a field is as wrong as a field without a row."""
+    flags = {name for name in rows("docs/training.md") if name.startswith("--")}
+
+    assert flags == {f"--{name.replace('_', '-')}" for name in TrainConfig.model_fields}
+
+
+def test_every_refit_setting_has_its_row() -> None:
+    """Name and default of every field, a meaning beside it, and no row without a field."""
+    text = section("docs/method.md", "## Refit settings")
+    table = re.findall(r"^\| `(\w+)` \| ([^|]+) \| (.+) \|$", text, re.MULTILINE)
+
+    assert {name: default for name, default, _ in table} == {
+        name: shown(field.default) for name, field in RefitSpec.model_fields.items()
+    }
+    assert all(meaning.strip() for _, _, meaning in table)
+
+
+def test_every_recipe_has_its_row() -> None:
+    """A recipe is a claim, and the page holds it."""
+    assert set(RECIPES) <= set(rows("docs/training.md"))
+
+
+def test_every_command_is_on_a_page() -> None:
+    """As a reader would type it, in the README or `docs/`."""
+    pieces = [piece for name, text in TEXT.items() if name.startswith(("README", "docs")) for piece in code(text)]
+
+    missing = {name for name in commands() if not any(re.search(rf"\bbreadcrumbs {name}\b", p) for p in pieces)}
+    assert missing == set()
+
+
+def test_no_command_is_on_a_page_that_is_not_there() -> None:
+    """`breadcrumbs WORD` in code is a command."""
+    pieces = [piece for text in TEXT.values() for piece in code(text)]
+    typed = {found[1] for piece in pieces if (found := re.match(r"(?:\$ )?breadcrumbs ([a-z]+)", piece))}
+
+    assert typed
+    assert typed <= commands()
+
+
+@pytest.mark.parametrize("name", TEXT)
+def test_no_relative_link_is_broken(name: str) -> None:
+    """Every file that a page links to is there."""
+    assert broken_links(ROOT / name, TEXT[name]) == []
+
+
+def test_every_make_target_on_a_page_exists() -> None:
+    """And CONTRIBUTING.md lists them all."""
+    targets = set(re.findall(r"^([a-z]+):.*##", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    named = set().union(*(make_targets(text) for text in TEXT.values()))
+
+    assert named <= targets
+    assert make_targets(TEXT["CONTRIBUTING.md"]) == targets
+
+
+@pytest.mark.parametrize("name", TEXT)
+def test_every_source_file_on_a_page_exists(name: str) -> None:
+    """A file that was renamed is renamed on the pages too."""
+    assert {path for path in source_files(TEXT[name]) if not (ROOT / path).is_file()} == set()
+
+
+def test_every_source_file_has_its_line_in_the_architecture() -> None:
+    """One line a file, empty package files left out."""
+    found = {
+        str(path.relative_to(ROOT))
+        for floor in ("models", "training", "serving")
+        for path in (ROOT / floor).rglob("*.py")
+        if path.name != "__init__.py"
+    }
+
+    assert source_files(TEXT["docs/architecture.md"]) == found
+
+
+def test_every_part_of_a_snapshot_is_specified() -> None:
+    """The tensors and metadata keys of a file with everything in it, no more and no fewer."""
+    values = np.zeros((2, 3), np.float32)
+    full = Snapshot(values, np.array([0, 1]), ("a", "b"), "0" * 64, 1, np.array([1, 2]), values, values[:, 0])
+    written = header(snapshots.to_bytes(full))
+    keys = set(written.pop("__metadata__"))
+
+    page = section("docs/formats.md", "## Snapshot").partition("A snapshot of 2 rows")[0]
+    assert set(re.findall(r"^\| `(\w+)` \|", page, re.MULTILINE)) == keys | set(written)
+    assert f"`{snapshots.FORMAT}`" in page
+
+
+def test_every_part_of_a_head_is_specified() -> None:
+    """The tensors and metadata keys of `head.safetensors`."""
+    head = LinearHead(np.zeros((2, 3), np.float32), np.zeros(2, np.float32), ("a", "b"))
+    written = header(heads.to_bytes(head))
+    keys = set(written.pop("__metadata__"))
+
+    page = section("docs/formats.md", "### head.safetensors")
+    assert set(re.findall(r"^\| `(\w+)` \|", page, re.MULTILINE)) == keys | set(written)
+    assert f"`{heads.FORMAT}`" in page
+
+
+@pytest.mark.parametrize(
+    ("model", "heading"),
+    [
+        (Manifest, "## Bundle"),
+        (Preprocess, "## Bundle"),
+        (HeadRecord, "### heads/"),
+        (Lineage, "### heads/"),
+        (SnapshotRecord, "### snapshots/"),
+        (Kept, "### refits/"),
+        (Activation, "### activations/"),
+    ],
+)
+def test_every_field_of_a_record_is_specified(model: type[BaseModel], heading: str) -> None:
+    """In the section of its file."""
+    spans = set(SPAN.findall(section("docs/formats.md", heading)))
+
+    assert set(model.model_fields) <= spans
+
+
+def test_the_checks_of_the_pages_find_what_is_wrong(tmp_path: Path) -> None:
+    """A page with one of each mistake, and the same words where they are no mistake."""
+    text = "[gone](gone.md) [net](https://x.invalid/y) `make nonsense`, make sense of `models/gone.py`\n"
+    text += "```\n$ X=1 make tea\n[no link](in-code.md)\n```\n"
+
+    assert broken_links(tmp_path / "page.md", text) == ["gone.md"]
+    assert make_targets(text) == {"nonsense", "tea"}
+    assert source_files(text) == {"models/gone.py"}
