@@ -15,7 +15,6 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 from numpy.typing import NDArray
-from safetensors.numpy import save
 
 from models.errors import FormatError
 
@@ -29,12 +28,28 @@ DTYPES: dict[str, np.dtype[Any]] = {
     "I64": np.dtype("<i8"),
 }
 
+_NAMES = {dtype: name for name, dtype in DTYPES.items()}
+
 Tensor = NDArray[Any]
 
 
 def encode(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> bytes:
-    """Return the bytes of a safetensors file."""
-    return save({k: np.ascontiguousarray(v) for k, v in tensors.items()}, metadata=dict(metadata))
+    """Return the bytes of a safetensors file: the same bytes for the same contents, as content addressing needs.
+
+    The library writes metadata in an order that changes from process to process, so the header is written here:
+    metadata by name, tensors by width then name, padded with spaces so that every tensor lies as its type needs.
+    """
+    header: dict[str, Any] = {"__metadata__": dict(sorted(metadata.items()))}
+    data = []
+    end = 0
+    for name, array in sorted(tensors.items(), key=lambda item: (-item[1].itemsize, item[0])):
+        raw = np.ascontiguousarray(array).tobytes()
+        header[name] = {"dtype": _NAMES[array.dtype], "shape": array.shape, "data_offsets": (end, end + len(raw))}
+        data.append(raw)
+        end += len(raw)
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    return b"".join([len(text).to_bytes(8, "little"), text, *data])
 
 
 def read(path: Path, known: Mapping[str, tuple[str, ...]]) -> tuple[dict[str, Tensor], dict[str, str]]:

@@ -61,7 +61,7 @@ def certify(newest: Rows, older: Rows, classes: Sequence[str], fit: Fit, seed: i
         seed: of the halves.
 
     Returns:
-        epochs, share of classes for which the bound held, and the evidence of each class that both halves have.
+        epochs, share of classes for which the bound held, and the evidence of each class that both halves of both have.
     """
     fit_new, new = _halves(newest, seed)
     fit_old, old = _halves(older, seed)
@@ -76,12 +76,14 @@ def certify(newest: Rows, older: Rows, classes: Sequence[str], fit: Fit, seed: i
     bound = (1 - share) * (old_loss - own_loss)
     floor = class_loss(means.to(weight), torch.arange(len(classes)), weight, bias)
     gain = augmented - own_loss
+    fitted = [torch.bincount(part.labels, minlength=len(classes)) > 0 for part in (fit_new, fit_old)]
+    measurable = fitted[0] & fitted[1] & (counts > 0) & (old_counts > 0)
     evidence = [
         Evidence(
             classes[c], int(counts[c]), float(own_loss[c]), float(augmented[c]), float(gain[c]), float(bound[c]),
             bool(gain[c] >= bound[c]), float(floor[c]),
         )
-        for c in range(len(classes)) if counts[c] and old_counts[c]
+        for c in range(len(classes)) if measurable[c]
     ]  # fmt: skip
     held = sum(item.held for item in evidence) / len(evidence) if evidence else None
     return {

@@ -88,7 +88,7 @@ class RefitSpec(BaseModel):
     target_mean: Literal["newest", "none"] = "newest"
     """Where old features are moved: `newest`: the class's present mean (EMANATE, eq. 6); `none`: nowhere."""
     target: int | None = Field(default=None, ge=1, le=1_000_000)
-    """Features each class offers; absent: the balanced target n = ceil(N / C) of the newest snapshot."""
+    """Features each class offers; absent: the balanced target n = ceil(N / C) of the training counts."""
     l2: float | Literal["auto"] = "auto"
     """λ of the penalty (λ/2)‖W‖²; `auto`: chosen on the hold-out."""
     prior_offset: float | Literal["auto"] = "auto"

@@ -4,6 +4,8 @@ Three sources: the embedded Fashion-MNIST-LT; a folder with a folder per class; 
 (`path label`, one a line, labels from 0). It knows nothing of batches, augmentation or torch.
 """
 
+import os
+import re
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -139,9 +141,10 @@ def _from_lists(source: Path, test: Path | None, config: TrainConfig) -> Data:
     root = config.images or source.parent
     train = _read_list(source, root)
     names = source.parent / "classnames.txt"
-    largest = int(train.labels.max(initial=-1))
+    # More classes than images cannot be: a label beyond that is a problem to be named, not a number of classes.
+    largest = min(int(train.labels.max(initial=-1)), len(train) - 1)
     classes = (
-        tuple(line.strip() for line in names.read_text().splitlines() if line.strip())
+        tuple(line.strip() for line in _lines(names) if line.strip())
         if names.is_file()
         else tuple(str(label) for label in range(largest + 1))
     )
@@ -153,15 +156,22 @@ def _read_list(file: Path, root: Path) -> Split:
         raise DataError(f"no list file at {file}")
     paths: list[Path] = []
     labels: list[int] = []
-    for number, line in enumerate(file.read_text().splitlines(), 1):
+    for number, line in enumerate(_lines(file), 1):
         if not line.strip():
             continue
         path, _, label = line.strip().rpartition(" ")
-        if not path or not label.lstrip("-").isdigit():
+        if not path or not re.fullmatch("-?[0-9]{1,9}", label):
             raise DataError(f"{file}:{number}: expected 'path label', got {line!r:.120}")
         paths.append(root / path)
         labels.append(int(label))
     return _split(paths, labels)
+
+
+def _lines(file: Path) -> list[str]:
+    try:
+        return file.read_text(encoding="utf-8").splitlines()
+    except ValueError as error:
+        raise DataError(f"{file} is not a list file: it is not text in UTF-8") from error
 
 
 def _split(paths: list[Path], labels: list[int]) -> Split:
@@ -202,12 +212,13 @@ def _name(split: Split, row: int) -> str:
 
 
 def _duplicates(data: Data) -> list[str]:
-    seen = set[Path]()
+    seen = set[str]()
     problems = []
     for path in [*(data.train.paths or ()), *(data.test.paths or ())]:
-        if path in seen:
+        plain = os.path.normpath(path)
+        if plain in seen:
             problems.append(f"{path}: listed twice")
-        seen.add(path)
+        seen.add(plain)
     return problems
 
 

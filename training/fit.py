@@ -82,6 +82,8 @@ def fit(config: TrainConfig, out: Path, *, resume: bool = False) -> Bundle:
     run = prepare(config, load(config))
     if resume:
         _restore(run, checkpoint.load(out / "checkpoint.pt", run.accelerator.device))
+    else:
+        checkpoint.save(out / "checkpoint.pt", _state(run))  # so that Ctrl-C leaves one at any time
     write_whole(out / "config.json", config.model_dump_json(indent=1).encode() + b"\n")
     log.info(
         "%s on %s: %d training and %d test images of %d classes, %d parameters, from epoch %d of %d",

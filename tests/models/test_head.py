@@ -10,10 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from onnx import TensorProto, external_data_helper, helper, numpy_helper
+from safetensors.numpy import save
 from tiny import CLASSES, tiny_backbone, tiny_head
 
 from models import head as heads
-from models import tensors
 from models.errors import FormatError
 from models.head import FORMAT, HeadError, LinearHead
 
@@ -162,7 +162,7 @@ def test_files_that_are_no_head_are_refused(
     arrays: dict[str, np.ndarray], metadata: dict[str, str], words: str, tmp_path: Path
 ) -> None:
     """A safetensors file that is no head is a HeadError that says why."""
-    (tmp_path / "head.safetensors").write_bytes(tensors.encode(arrays, metadata))
+    (tmp_path / "head.safetensors").write_bytes(save(arrays, metadata))
 
     with pytest.raises(HeadError) as caught:
         heads.read(tmp_path / "head.safetensors")
