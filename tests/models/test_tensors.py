@@ -124,6 +124,28 @@ def test_the_library_reads_what_is_written_here(tmp_path: Path) -> None:
     assert load_file(tmp_path / "x")["b"].tolist() == [5]
 
 
+def test_contents_alone_decide_the_bytes() -> None:
+    """The order in which tensors and metadata are given changes nothing."""
+    a, b = np.float16([1]), np.int64([5])
+
+    one = tensors.encode({"a": a, "b": b}, {"x": "1", "y": "2"})
+
+    assert tensors.encode({"b": b, "a": a}, {"y": "2", "x": "1"}) == one
+
+
+@given(rows=st.integers(0, 9), dim=st.integers(1, 5), dtype=st.sampled_from(["<f2", "<f4"]))
+def test_every_tensor_is_aligned(tmp_path_factory: pytest.TempPathFactory, rows: int, dim: int, dtype: str) -> None:
+    """Each tensor begins at a multiple of its item size, so that it can be mapped and used as it lies."""
+    path = tmp_path_factory.getbasetemp() / "aligned.safetensors"
+    path.write_bytes(
+        tensors.encode({"a": np.zeros((rows, dim), dtype), "b": np.zeros(rows, np.int64)}, {"k": "v" * dim})
+    )
+
+    found, _ = tensors.read(path, KNOWN)
+
+    assert all(array.flags.aligned for array in found.values())
+
+
 def test_tensors_are_mapped_and_read_only(tmp_path: Path) -> None:
     """What is read stays on disk and cannot be written to."""
     (tmp_path / "x").write_bytes(tensors.encode({"a": np.zeros(3, np.float32)}, {}))
