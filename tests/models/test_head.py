@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from onnx import TensorProto, external_data_helper, helper, numpy_helper
 from safetensors.numpy import save
-from safetensors.numpy import save
 from tiny import CLASSES, tiny_backbone, tiny_head
 
 from models import head as heads

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from safetensors.numpy import load_file, save, save
+from safetensors.numpy import load_file, save
 from tiny import CLASSES, tiny_snapshot
 
 from models import snapshot as snapshots
