@@ -1,0 +1,201 @@
+"""Batches: what evaluation sees is what the server sees; what training sees has the right form and a seeded order."""
+
+import io
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor
+
+from models.preprocess import Preprocess
+from models.preprocess import load as load_image
+from training.config import TrainConfig
+from training.data import Split
+from training.loader import (
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    augmentation,
+    preprocess_for,
+    training_batches,
+)
+from training.loader import (
+    test_batches as evaluation_batches,  # else pytest takes it for a test
+)
+
+SHAPES = ((20, 30), (30, 20), (12, 12), (9, 40), (16, 16))
+
+
+def config(**more: Any) -> TrainConfig:
+    return TrainConfig(**{"size": 12, "batch_size": 2} | more)
+
+
+def some_pixels(*shape: int) -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> Split:
+    """Five images of different shapes and kinds on disk."""
+    paths = []
+    for i, shape in enumerate(SHAPES):
+        kind = ("png", "jpeg", "webp")[i % 3]
+        paths.append(tmp_path / f"{i}.{kind}")
+        exif = Image.Exif()
+        exif[0x0112] = 6 if i == 1 else 1
+        Image.fromarray(some_pixels(*shape, 3)).save(paths[-1], exif=exif)
+    return Split(np.arange(5), np.arange(5) + 100, paths=tuple(paths))
+
+
+def in_memory(rows: int, *shape: int) -> Split:
+    return Split(np.arange(rows) % 3, np.arange(rows), pixels=some_pixels(rows, *shape))
+
+
+@pytest.mark.parametrize("resize", [None, 14, 30])
+@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
+def test_evaluation_sees_what_the_server_sees(files: Split, resize: int | None, interpolation: Any) -> None:
+    """Evaluation's batches equal `preprocess.load` of the same files, pixel for pixel, in order."""
+    transform = Preprocess(
+        height=12, width=10, resize=resize, interpolation=interpolation, mean=(0, 0, 0), std=(1, 1, 1)
+    )
+
+    batches = list(evaluation_batches(files, transform, config(batch_size=2)))
+    images = torch.cat([images for images, _, _ in batches])
+
+    assert images.dtype == torch.uint8
+    assert images.shape == (5, 12, 10, 3)
+    for image, path in zip(images, files.paths or (), strict=True):
+        assert np.array_equal(image.numpy(), load_image(path.read_bytes(), transform))
+    assert torch.cat([labels for _, labels, _ in batches]).tolist() == files.labels.tolist()
+    assert torch.cat([rows for _, _, rows in batches]).tolist() == [0, 1, 2, 3, 4]
+
+
+def test_grey_images_in_memory_are_evaluated_as_three_channels() -> None:
+    """A grey set in memory gives the same pixels as its PNG files would."""
+    split = in_memory(3, 9, 9)
+    transform = Preprocess(height=12, width=12, mean=(0, 0, 0), std=(1, 1, 1))
+    assert split.pixels is not None
+
+    ((images, _, _),) = evaluation_batches(split, transform, config())
+
+    for image, pixels in zip(images, split.pixels, strict=True):
+        file = io.BytesIO()
+        Image.fromarray(pixels).save(file, "PNG")
+        assert np.array_equal(image.numpy(), load_image(file.getvalue(), transform))
+
+
+@pytest.mark.parametrize("mode", ["crop-flip", "resized-crop", "none"])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_augmentation_reaches_the_size(mode: Any, shape: tuple[int, int]) -> None:
+    """Whatever the image's shape, each mode gives uint8 (size, size, 3), laid out as rows of pixels."""
+    found = augmentation(config(augmentation=mode))(torch.from_numpy(some_pixels(*shape, 3)))
+
+    assert found.dtype == torch.uint8
+    assert found.shape == (12, 12, 3)
+    assert found.is_contiguous()
+
+
+def times(mode: Any, image: Tensor, number: int) -> list[Tensor]:
+    augment = augmentation(config(augmentation=mode))
+    torch.manual_seed(0)
+    return [augment(image) for _ in range(number)]
+
+
+def test_no_augmentation_changes_nothing() -> None:
+    """`none` leaves an image of the right size as it is."""
+    image = torch.from_numpy(some_pixels(12, 12, 3))
+
+    assert torch.equal(times("none", image, 1)[0], image)
+
+
+def test_crop_flip_shifts_and_mirrors() -> None:
+    """`crop-flip` gives the image or its mirror, shifted by up to an eighth, with black beyond its edge."""
+    size, margin = 16, 2
+    image = torch.arange(1, size + 1, dtype=torch.uint8).repeat(size, 1).unsqueeze(2).repeat(1, 1, 3)
+    augment = augmentation(config(size=size))
+    torch.manual_seed(0)
+
+    found = [augment(image)[size // 2, :, 0].tolist() for _ in range(80)]
+
+    row = [0] * margin + list(range(1, size + 1)) + [0] * margin
+    shifted = [row[i : i + size] for i in range(2 * margin + 1)]
+    assert all(f in shifted or f[::-1] in shifted for f in found)
+    assert {tuple(f) for f in found} == {tuple(s) for s in shifted} | {tuple(s[::-1]) for s in shifted}
+
+
+def test_resized_crop_varies() -> None:
+    """`resized-crop` gives another picture every time."""
+    found = times("resized-crop", torch.from_numpy(some_pixels(30, 40, 3)), 5)
+
+    assert len({image.numpy().tobytes() for image in found}) == 5
+
+
+def order_of(seed: int, **more: Any) -> list[int]:
+    batches = training_batches(in_memory(11, 12, 12), config(**more), torch.Generator().manual_seed(seed))
+    return [int(row) for _, _, rows in batches for row in rows]
+
+
+def test_the_order_is_a_seeded_permutation() -> None:
+    """Every image comes once an epoch, in the generator's order; the same seed gives the same order."""
+    first = order_of(1)
+
+    assert sorted(first) == list(range(11))
+    assert first != list(range(11))
+    assert order_of(1) == first
+    assert order_of(2) != first
+
+
+def test_batches_carry_their_rows_labels_and_images() -> None:
+    """A row names its image and its label, and the last batch is what is left."""
+    split = in_memory(11, 12, 12)
+    batches = list(training_batches(split, config(augmentation="none"), torch.Generator().manual_seed(0)))
+
+    assert [len(rows) for _, _, rows in batches] == [2, 2, 2, 2, 2, 1]
+    for images, labels, rows in batches:
+        assert labels.dtype == rows.dtype == torch.int64
+        for image, label, row in zip(images, labels, rows, strict=True):
+            assert label == split.labels[row]
+            assert np.array_equal(image.numpy(), split.image(int(row)))
+
+
+def test_a_sampler_decides_the_order() -> None:
+    """With a sampler its rows come, with its repeats."""
+    batches = training_batches(in_memory(11, 12, 12), config(), torch.Generator(), sampler=[3, 3, 7])  # type: ignore[arg-type]
+
+    assert [rows.tolist() for _, _, rows in batches] == [[3, 3], [7]]
+
+
+def test_workers_give_what_one_process_gives(files: Split) -> None:
+    """Decoding in other processes changes no pixel and no order."""
+    transform = Preprocess(height=12, width=12, mean=(0, 0, 0), std=(1, 1, 1))
+
+    alone, helped = (
+        torch.cat([i for i, _, _ in evaluation_batches(files, transform, config(workers=w))]) for w in (0, 1)
+    )
+
+    assert torch.equal(alone, helped)
+
+
+@pytest.mark.parametrize("shape", [(7, 5), (7, 5, 3)])
+def test_images_in_memory_are_measured(shape: tuple[int, ...]) -> None:
+    """Mean and deviation are those of the training pixels on 0 … 1, by channel; grey counts for all three."""
+    split = in_memory(4, *shape)
+    assert split.pixels is not None
+    values = split.pixels.astype(float) / 255
+
+    found = preprocess_for(split, config())
+
+    channels = [values[..., c] for c in range(3)] if len(shape) == 3 else [values] * 3
+    assert found.mean == pytest.approx([c.mean() for c in channels], abs=1e-4)
+    assert found.std == pytest.approx([c.std() for c in channels], abs=1e-4)
+    assert (found.height, found.width, found.resize) == (12, 12, None)
+
+
+def test_files_get_the_usual_numbers(files: Split) -> None:
+    """Files are not measured: ImageNet's mean and deviation, and 8/7 of the size before the crop."""
+    found = preprocess_for(files, config(size=28))
+
+    assert (found.mean, found.std) == (IMAGENET_MEAN, IMAGENET_STD)
+    assert (found.height, found.width, found.resize) == (28, 28, 32)
