@@ -7,6 +7,7 @@ Three families, by name:
     any name timm knows                           `timm/NAME` where one of the above hides it; D as timm says
 """
 
+import difflib
 import hashlib
 from dataclasses import dataclass
 from typing import cast
@@ -17,6 +18,7 @@ from torch.nn import functional
 
 from models.errors import BreadcrumbsError
 
+HUB_SECONDS = 5  # to wait for an answer of the hub that has the pretrained weights
 SMALL = {f"resnet{6 * n + 2}": n for n in range(1, 6)}
 
 
@@ -100,8 +102,10 @@ def _timm(name: str, pretrained: bool) -> Backbone:
     import timm
 
     if not timm.is_model(name):
-        near = ", ".join(timm.list_models(f"*{name[:6]}*")[:5])
+        near = ", ".join(difflib.get_close_matches(name, timm.list_models(), 5, 0.5)) or "nothing"
         raise BackboneError(f"no backbone '{name}'; own: {', '.join(SMALL)}, resnet10; timm has near it: {near}")
+    if pretrained:
+        _look_for_the_hub()
     try:
         network = timm.create_model(name, pretrained=pretrained, num_classes=0)
     except Exception as error:  # timm and the hub client raise whatever their transport raises
@@ -112,6 +116,18 @@ def _timm(name: str, pretrained: bool) -> Backbone:
             "train with pretrained = false, or put the weights into the hub's cache (HF_HOME) on a machine with network"
         ) from error
     return Backbone(network, cast(int, network.num_features))
+
+
+def _look_for_the_hub() -> None:
+    """Where the hub cannot be reached, have its client look into its cache at once, not after a minute of retries."""
+    import httpx
+    from huggingface_hub import constants
+
+    if not constants.HF_HUB_OFFLINE:
+        try:
+            httpx.head(constants.ENDPOINT, timeout=HUB_SECONDS)
+        except httpx.HTTPError:
+            constants.HF_HUB_OFFLINE = True
 
 
 def count_parameters(network: nn.Module) -> int:

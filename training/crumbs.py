@@ -31,7 +31,7 @@ def keep(folder: Path, snapshot: Snapshot, epochs_back: Integers, whole: int) ->
     """
     snapshots.write(path_of(folder, snapshot.epoch), snapshot)
     for path in stored(folder):
-        age = snapshot.epoch - int(path.stem.removeprefix("epoch-"))
+        age = snapshot.epoch - _epoch(path)
         if age < 0:  # left by a run that was resumed from an earlier checkpoint
             path.unlink()
         elif age >= whole:
@@ -41,7 +41,11 @@ def keep(folder: Path, snapshot: Snapshot, epochs_back: Integers, whole: int) ->
 
 def stored(folder: Path) -> list[Path]:
     """The snapshots of a run, the newest first."""
-    return sorted(folder.glob("epoch-*.safetensors"), reverse=True)
+    return sorted(folder.glob("epoch-*.safetensors"), key=_epoch, reverse=True)
+
+
+def _epoch(path: Path) -> int:
+    return int(path.stem.removeprefix("epoch-"))
 
 
 def tail(snapshot: Snapshot, epochs_back: Integers, age: int) -> Snapshot | None:

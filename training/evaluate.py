@@ -74,9 +74,10 @@ def evaluate(logits: Floats, labels: Integers, class_groups: Sequence[Group]) ->
 
 
 def softmax(logits: Floats) -> NDArray[np.float64]:
-    """Return the probabilities (N, C) of logits (N, C), in float64."""
-    shifted = np.exp(logits.astype(np.float64) - logits.max(1, keepdims=True))
-    return np.asarray(shifted / shifted.sum(1, keepdims=True))
+    """Return the probabilities (N, C) of logits (N, C), in float64; NaN for a row whose logits are not finite."""
+    with np.errstate(invalid="ignore"):
+        shifted = np.exp(logits.astype(np.float64) - logits.max(1, keepdims=True))
+        return np.asarray(shifted / shifted.sum(1, keepdims=True))
 
 
 def _recall(right: Floats, labels: Integers, classes: int) -> NDArray[np.float64]:
@@ -91,6 +92,8 @@ def _group_recall(recall: NDArray[np.float64], class_groups: Sequence[Group], gr
 
 
 def _calibration_error(confidence: Floats, right: Floats) -> float:
+    if not np.isfinite(confidence).all():
+        return float("nan")
     bins = np.minimum((confidence * BINS).astype(int), BINS - 1)
     gap = np.bincount(bins, weights=confidence - right, minlength=BINS)
     return float(np.abs(gap).sum() / len(right))

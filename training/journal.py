@@ -13,6 +13,7 @@ from typing import Any, Self, TypeVar
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch.utils.tensorboard import SummaryWriter
 
+from models.files import write_whole
 from models.groups import GROUPS
 from training.evaluate import Metrics
 
@@ -31,11 +32,11 @@ class Journal:
         self._epochs = epochs
 
     def _forget_from(self, epoch: int) -> None:
-        """Drop lines of epochs that a resumed run will do again."""
+        """Drop lines of epochs that a resumed run will do again, and a last one that was cut short."""
         if self._file.exists():
-            lines = self._file.read_text().splitlines()
-            kept = [line for line in lines if json.loads(line)["epoch"] < epoch]
-            self._file.write_text("".join(line + "\n" for line in kept))
+            whole = (line for line in self._file.read_text().splitlines() if line.endswith("}"))
+            kept = [line for line in whole if json.loads(line)["epoch"] < epoch]
+            write_whole(self._file, "".join(line + "\n" for line in kept).encode())
 
     def __enter__(self) -> Self:
         return self

@@ -44,8 +44,12 @@ class Rows:
     present: bool
 
     def is_same_look(self, other: "Rows") -> bool:
-        """Whether both are the rows of one file, or of two of the same backbone and epoch."""
-        return self.present and other.present and self.epoch == other.epoch and len(self.labels) == len(other.labels)
+        """Whether both are the same rows: of one file, or of two of the same backbone, epoch and images."""
+        return self.epoch == other.epoch and torch.equal(self.features, other.features)
+
+    def known(self) -> "Rows":
+        """The rows of classes that are among the target classes."""
+        return self.take(self.labels >= 0)
 
     def take(self, mask: Tensor) -> "Rows":
         """Some of the rows, by a mask (M,)."""
@@ -113,7 +117,7 @@ def present_means(pool: Sequence[Rows], present: Sequence[Rows], classes: Sequen
     """
     means = torch.zeros(len(classes), pool[0].features.shape[1])
     known = torch.zeros(len(classes), dtype=torch.bool)
-    for part in present:
+    for part in (part.known() for part in present):
         own, counts = class_means(part.features, part.labels, len(classes))
         fresh = (counts > 0) & ~known
         means[fresh] = own[fresh]
@@ -138,6 +142,7 @@ def split(
     Returns:
         The held-out rows, the pool without them, the present parts without them.
     """
+    present = [part.known() for part in present]
     newest = present[0]
     order = torch.randperm(len(newest.labels), generator=torch.Generator().manual_seed(seed))
     order = order[newest.labels[order].argsort(stable=True)]

@@ -1,0 +1,145 @@
+"""Choosing λ and the prior offset on held-out rows."""
+
+import numpy as np
+import pytest
+import torch
+
+from models.groups import Group
+from models.head import LinearHead
+from training.pool import BalancedSet
+from training.selection import L2_PATH, OFFSETS, Holdout, choose, with_offset
+
+CLASSES = ("head", "tail")
+GROUPS: tuple[Group, ...] = ("many", "few")
+LOG_PRIOR = np.log([0.9, 0.1])
+SPREAD = LOG_PRIOR[0] - LOG_PRIOR[1]  # log 9: what t = 1 takes from the difference of the two logits
+
+
+def line_head() -> LinearHead:
+    """A head whose logits differ by the one feature: it says head above 0, tail below."""
+    return LinearHead(np.float32([[0.5], [-0.5]]), np.zeros(2, np.float32), CLASSES)
+
+
+def held_at(head: list[float], tail: list[float], **floor: float) -> Holdout:
+    """Rows of both classes at these places of the line."""
+    features = np.float32([*head, *tail])[:, None]
+    labels = np.array([0] * len(head) + [1] * len(tail))
+    return Holdout(features, labels, GROUPS, floor)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("best", OFFSETS)
+def test_the_best_offset_is_found(best: float) -> None:
+    """Where only one offset gets every row right, it is the one that is chosen, and it is in the head's bias."""
+    place = best * SPREAD  # the border between the classes that this offset draws
+    held = held_at([place + 0.2, place + 3], [place - 0.2, place - 3])
+
+    chosen = with_offset(line_head(), LOG_PRIOR, held, "auto")
+
+    assert chosen.prior_offset == best
+    assert np.allclose(chosen.head.bias, -best * LOG_PRIOR, atol=1e-6)
+    assert np.array_equal(chosen.head.weight, line_head().weight)
+    assert (chosen.head.logits(held.features).argmax(1) == held.labels).all()
+
+
+@pytest.mark.parametrize("given", [0.0, 0.3, -1.5, 2.0])
+def test_a_given_offset_is_respected(given: float) -> None:
+    """A number is taken, however bad it is on the hold-out."""
+    held = held_at([SPREAD + 0.1], [SPREAD - 0.1])
+
+    chosen = with_offset(line_head(), LOG_PRIOR, held, given)
+
+    assert chosen.prior_offset == given
+    assert np.allclose(chosen.head.bias, -given * LOG_PRIOR, atol=1e-6)
+
+
+def test_of_equals_the_likelier_is_chosen() -> None:
+    """Where every offset is right everywhere, likelihood decides."""
+    held = held_at([9.0], [-6.0])
+
+    chosen = with_offset(line_head(), LOG_PRIOR, held, "auto")
+
+    loss = {t: np.log1p(np.exp(t * SPREAD - 9)) + np.log1p(np.exp(-t * SPREAD - 6)) for t in OFFSETS}
+    assert chosen.prior_offset == min(OFFSETS, key=lambda t: loss[t])
+    assert 0 < chosen.prior_offset < OFFSETS[-1]
+
+
+def test_a_floor_goes_before_the_best_balance() -> None:
+    """An offset under which a group falls below its floor is not chosen while another keeps it."""
+    held = held_at([0.2, 0.2, 5, 5, 5], [0.3, 0.3, 0.3, 0.3, 0.3])  # all of the tail, at the price of two of the head
+
+    free = with_offset(line_head(), LOG_PRIOR, held, "auto")
+    bound = with_offset(line_head(), LOG_PRIOR, held_at([0.2, 0.2, 5, 5, 5], [0.3] * 5, many=0.9), "auto")
+
+    assert free.prior_offset > 0
+    assert bound.prior_offset == 0
+
+
+def test_where_no_offset_keeps_the_floor_the_best_is_chosen() -> None:
+    """A floor that nothing reaches decides nothing."""
+    head, tail = [SPREAD + 0.2], [SPREAD - 0.2]
+
+    chosen = with_offset(line_head(), LOG_PRIOR, held_at(head, tail, few=1.5), "auto")
+
+    assert chosen.prior_offset == 1
+
+
+def two_clouds(rows: int, seed: int, dim: int = 6) -> tuple[np.ndarray, np.ndarray]:
+    """Two classes that overlap, in more dimensions than matter."""
+    rng = np.random.default_rng(seed)
+    labels = np.arange(rows) % 2
+    features = rng.normal(size=(rows, dim))
+    features[:, 0] += 1.5 * labels
+    return features.astype(np.float32), labels
+
+
+def pool_of(rows: int) -> BalancedSet:
+    features, labels = two_clouds(rows, 0)
+    weights = torch.full((rows,), 1 / rows)
+    return BalancedSet(torch.from_numpy(features), torch.from_numpy(labels), weights, torch.zeros(rows).long())
+
+
+HELD = Holdout(*two_clouds(400, 1), GROUPS)
+
+
+def accuracy_and_loss(head: LinearHead) -> tuple[float, float]:
+    logits = head.logits(HELD.features).astype(float)
+    right = logits.argmax(1) == HELD.labels
+    own = logits[np.arange(len(right)), HELD.labels] - np.log(np.exp(logits).sum(1))
+    return float((right[HELD.labels == 0].mean() + right[HELD.labels == 1].mean()) / 2), float(own.mean())
+
+
+def test_the_best_penalty_of_the_path_is_found() -> None:
+    """`auto` gives the λ and offset that are best on the hold-out of all pairs, each fitted by itself."""
+    alone = {(l2, t): choose(pool_of(24), CLASSES, LOG_PRIOR, HELD, l2, t, 1e-6) for l2 in L2_PATH for t in OFFSETS}
+    best = max(alone, key=lambda pair: accuracy_and_loss(alone[pair].head))
+
+    chosen = choose(pool_of(24), CLASSES, LOG_PRIOR, HELD, "auto", "auto", 1e-6)
+
+    assert (chosen.l2, chosen.prior_offset) == best
+    assert chosen.solution is not None
+    assert chosen.solution.converged
+    assert chosen.solution.gradient_norm <= 1e-6
+    assert np.allclose(chosen.head.weight, alone[best].head.weight, atol=1e-3)
+
+
+def test_given_numbers_are_respected() -> None:
+    """A given λ and a given offset are what the head is fitted with; nothing is chosen."""
+    chosen = choose(pool_of(40), CLASSES, LOG_PRIOR, HELD, 0.5, 0.75, 1e-6)
+
+    assert (chosen.l2, chosen.prior_offset) == (0.5, 0.75)
+    assert chosen.solution is not None
+    expected = chosen.solution.bias.numpy() - 0.75 * LOG_PRIOR
+    assert np.allclose(chosen.head.bias, expected, atol=1e-6)
+
+
+def test_a_given_offset_stays_along_the_path() -> None:
+    """With λ on `auto` and a given offset, the offset is the given one for every λ."""
+    heard: list[int] = []
+
+    chosen = choose(
+        pool_of(40), CLASSES, LOG_PRIOR, HELD, "auto", 0.25, 1e-5, lambda iteration, *_: heard.append(iteration)
+    )
+
+    assert chosen.prior_offset == 0.25
+    assert chosen.l2 in L2_PATH
+    assert heard.count(0) == len(L2_PATH) + 1  # each of the path, and the chosen one again
