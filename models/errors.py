@@ -13,12 +13,13 @@ mapping to status codes is `serving.problems`, and a test proves that no leaf is
     ├── BackboneError          no such backbone, or no weights for it         models.backbones
     ├── ConfigError            a setting that cannot be                       training.config
     ├── DataError              images or labels that cannot be trained on     training.data
-    ├── TrainingError          a run that cannot go on                        training.fit
+    ├── TrainingError          a run that cannot go on                        training.run
     ├── ExportError            torch and ONNX Runtime disagree                training.export
     ├── RefitError             snapshots that cannot become a head            training.pool
     ├── EngineError            a model that ONNX Runtime cannot run           serving.engine
     ├── ServerError            a server that refused, or is not there         serving.client
     ├── RefitFailed            a refit's process that left no head            serving.refit
+    ├── DemoFailed             a step of the demo that did not do its work    serving.demo
     ├── StoreError             the store cannot be read or written            serving.store
     │   ├── NotFound           no such head, snapshot or refit                serving.store
     │   └── Conflict           someone else was first                         serving.store

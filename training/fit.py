@@ -7,58 +7,32 @@ forward pass of its own. It knows nothing of EMANATE's formulas (`emanate`, `tra
 Letters: N images, D feature dimensions, C classes, B a batch, S steps an epoch.
 """
 
-import json
 import logging
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
-from accelerate import Accelerator
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.functional import cross_entropy
-from torch.optim.lr_scheduler import CosineAnnealingLR
 from torch.utils.data import WeightedRandomSampler
 
 from models import backbones
 from models.bundle import Bundle
-from models.errors import BreadcrumbsError
 from models.files import write_whole
 from models.groups import groups
-from models.preprocess import Preprocess
 from models.snapshot import Snapshot
 from training import checkpoint, crumbs
 from training.config import TrainConfig
-from training.data import Data, Split, load
+from training.data import Split, load
 from training.evaluate import Metrics, evaluate
 from training.journal import Journal, track
-from training.loader import Batch, preprocess_for, test_batches, training_batches
-from training.network import Features, TwoHeads
+from training.loader import Batch, test_batches, training_batches
 from training.package import package
-from training.trail import BalancedBatch, Trail
+from training.run import Run, TrainingError, prepare, restore, state_of
+from training.trail import BalancedBatch
 
 log = logging.getLogger("breadcrumbs.training")
-
-
-class TrainingError(BreadcrumbsError):
-    """A run that cannot go on."""
-
-
-@dataclass(eq=False)
-class Run:
-    """The moving parts of one run."""
-
-    config: TrainConfig
-    data: Data
-    preprocess: Preprocess
-    accelerator: Accelerator
-    network: TwoHeads
-    trail: Trail
-    optimizers: tuple[torch.optim.Optimizer, torch.optim.Optimizer]  # backbone with joint head, balanced head
-    schedules: tuple[CosineAnnealingLR, CosineAnnealingLR]
-    epoch: int = 0  # the last one finished
 
 
 def fit(config: TrainConfig, out: Path, *, resume: bool = False) -> Bundle:
@@ -81,9 +55,9 @@ def fit(config: TrainConfig, out: Path, *, resume: bool = False) -> Bundle:
         raise TrainingError(f"{out} holds a run; go on with --resume, or name another folder with --out")
     run = prepare(config, load(config))
     if resume:
-        _restore(run, checkpoint.load(out / "checkpoint.pt", run.accelerator.device))
+        restore(run, checkpoint.load(out / "checkpoint.pt", run.accelerator.device))
     else:
-        checkpoint.save(out / "checkpoint.pt", _state(run))  # so that Ctrl-C leaves one at any time
+        checkpoint.save(out / "checkpoint.pt", state_of(run))  # so that Ctrl-C leaves one at any time
     write_whole(out / "config.json", config.model_dump_json(indent=1).encode() + b"\n")
     log.info(
         "%s on %s: %d training and %d test images of %d classes, %d parameters, from epoch %d of %d",
@@ -99,7 +73,7 @@ def fit(config: TrainConfig, out: Path, *, resume: bool = False) -> Bundle:
             run.epoch += 1
             heads = evaluate_heads(run)
             journal.epoch(run.epoch, {**losses, "seconds": time.monotonic() - started}, heads)
-            checkpoint.save(out / "checkpoint.pt", _state(run))
+            checkpoint.save(out / "checkpoint.pt", state_of(run))
     return package(run.network.cpu(), run.data, run.preprocess, config, out)
 
 
@@ -109,37 +83,8 @@ def export_checkpoint(out: Path) -> Bundle:
     state = checkpoint.load(path, torch.device("cpu"))
     config = TrainConfig.model_validate_json(state["config"])
     run = prepare(config, load(config))
-    _restore(run, state)
+    restore(run, state)
     return package(run.network.cpu(), run.data, run.preprocess, config, out)
-
-
-def prepare(config: TrainConfig, data: Data) -> Run:
-    """Make the network, the trail and the optimizers of a run, on the GPU if there is one."""
-    accelerator = Accelerator(mixed_precision="bf16" if torch.cuda.is_available() else "no")
-    torch.manual_seed(config.seed)
-    backbone = backbones.create(config.architecture, config.pretrained)
-    preprocess = preprocess_for(data.train, config)
-    network = TwoHeads(Features(backbone, preprocess), backbone.feature_dim, len(data.classes)).to(accelerator.device)
-    network.to(memory_format=torch.channels_last)  # as the pixels lie: a fifth faster
-    joint = [*network.features.parameters(), *network.joint.parameters()]
-    optimizers = (
-        _sgd(joint, config.learning_rate, config),
-        _sgd(list(network.balanced.parameters()), config.balanced_learning_rate, config),
-    )
-    steps = config.epochs * -(-len(data.train) // config.batch_size)
-    schedules = (CosineAnnealingLR(optimizers[0], steps), CosineAnnealingLR(optimizers[1], steps))
-    trail = Trail(
-        torch.from_numpy(data.train.labels), len(data.classes), backbone.feature_dim,
-        device=accelerator.device, dtype=torch.bfloat16 if accelerator.device.type == "cuda" else torch.float32,
-        uniform=config.warmup != "paper", seed=config.seed,
-    )  # fmt: skip
-    return Run(config, data, preprocess, accelerator, network, trail, optimizers, schedules)
-
-
-def _sgd(parameters: list[nn.Parameter], learning_rate: float, config: TrainConfig) -> torch.optim.SGD:
-    return torch.optim.SGD(
-        parameters, learning_rate, config.momentum, weight_decay=config.weight_decay, nesterov=config.momentum > 0
-    )
 
 
 def train_epoch(run: Run) -> dict[str, float]:
@@ -253,28 +198,3 @@ def _keep_snapshot(run: Run, folder: Path) -> None:
         bias=run.network.joint.bias.detach().float().cpu().numpy(),
     )
     crumbs.keep(folder, snapshot, run.trail.epochs_back.cpu().numpy(), run.config.keep_snapshots)
-
-
-def _state(run: Run) -> dict[str, Any]:
-    return {
-        "config": run.config.model_dump_json(),
-        "epoch": run.epoch,
-        "network": run.network.state_dict(),
-        "optimizers": [optimizer.state_dict() for optimizer in run.optimizers],
-        "schedules": [schedule.state_dict() for schedule in run.schedules],
-        "trail": run.trail.state_dict(),
-    }
-
-
-def _restore(run: Run, state: dict[str, Any]) -> None:
-    was, now = json.loads(state["config"]), json.loads(run.config.model_dump_json())
-    changed = [f"{name} was {was.get(name)!r}, is {now[name]!r}" for name in now if was.get(name) != now[name]]
-    if changed:
-        raise TrainingError("a resumed run keeps its configuration, but " + "; ".join(changed))
-    run.network.load_state_dict(state["network"])
-    for part, saved in zip(run.optimizers, state["optimizers"], strict=True):
-        part.load_state_dict(saved)
-    for schedule, saved in zip(run.schedules, state["schedules"], strict=True):
-        schedule.load_state_dict(saved)
-    run.trail.load_state_dict(state["trail"])
-    run.epoch = state["epoch"]

@@ -108,7 +108,7 @@ def refit(
     measured = comparison(
         _logits(live, held, len(classes)), chosen.head.logits(held.features), held.labels, held.groups, spec.seed
     )
-    baselines = _baselines(bundle, material, log_prior, spec)
+    baselines = _baselines(bundle, material, wanted, log_prior, spec)
     report = {
         "spec": spec.model_dump(mode="json"),
         "snapshots": [_describe(s, bundle) for s in uploads],
@@ -196,10 +196,10 @@ def _progress(tell: Tell) -> Progress:
 
 
 def _baselines(
-    bundle: Bundle, material: _Material, log_prior: NDArray[np.float64], spec: RefitSpec
+    bundle: Bundle, material: _Material, held: Holdout, log_prior: NDArray[np.float64], spec: RefitSpec
 ) -> dict[str, Chosen]:
     """What else these rows could have become, each with its own offset chosen in the same way."""
-    held, classes = material.held, material.classes
+    classes = material.classes
     everything = max(len(part.labels) for part in material.pool)
     newest = balanced(material.pool[:1], None, everything, len(classes), spec.seed)
     found = {"crt": choose(newest, classes, log_prior, held, spec.l2, spec.prior_offset, spec.gradient_norm)}

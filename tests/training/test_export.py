@@ -14,10 +14,10 @@ from models.preprocess import load as load_image
 from training import export
 from training.data import load
 from training.export import ExportError, gate
-from training.fit import prepare
 from training.loader import preprocess_for
 from training.network import Features
 from training.package import images_of
+from training.run import prepare
 
 
 def head_of(dim: int, classes: int = 3) -> LinearHead:
