@@ -43,6 +43,18 @@ def test_depth_counts_layers_with_weights() -> None:
         assert len(layers) == int(name.removeprefix("resnet")) - 1
 
 
+@pytest.mark.parametrize("name", SMALL)
+def test_small_networks_halve_the_image_twice(name: str) -> None:
+    """The last maps of a 32-pixel image are 8 x 8, as in He et al. 2016, section 4.2."""
+    network = create(name).network
+    seen: list[tuple[int, ...]] = []
+    network.blocks.register_forward_hook(lambda *call: seen.append(tuple(call[2].shape)))  # type: ignore[union-attr, operator]
+
+    network(torch.randn(1, 3, 32, 32))
+
+    assert seen == [(1, 64, 8, 8)]
+
+
 def test_resnet10_gives_512_features() -> None:
     """One basic block a stage: 9 convolutions and three projections, 4.9 million parameters without a head."""
     backbone = create("resnet10")
