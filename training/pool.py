@@ -99,6 +99,24 @@ def rows_of(snapshot: Snapshot, classes: Sequence[str], feature_dim: int, backbo
     )
 
 
+def merged(parts: Sequence[Rows]) -> Rows:
+    """Make one part of several uploads of one backbone and epoch; a row that occurs in more than one counts once.
+
+    Ids stay only where they still name one row each: uploads may number their images independently.
+    """
+    if len(parts) == 1:
+        return parts[0]
+    features, labels = torch.cat([part.features for part in parts]), torch.cat([part.labels for part in parts])
+    _, place = torch.unique(features, dim=0, return_inverse=True)
+    first = torch.full((len(place),), len(place)).scatter_reduce(0, place, torch.arange(len(place)), "amin")
+    keep = first[first < len(place)].sort().values
+    known = [part.ids for part in parts if part.ids is not None]
+    ids = torch.cat(known)[keep] if len(known) == len(parts) else None
+    if ids is not None and len(ids) > len(torch.unique(ids)):
+        ids = None
+    return Rows(features[keep], labels[keep], ids, parts[0].epoch, parts[0].present)
+
+
 def newest_first(parts: Sequence[Rows]) -> list[Rows]:
     """Order by newness: what the deployed backbone made comes first, then by epoch."""
     return sorted(parts, key=lambda part: (not part.present, -part.epoch))

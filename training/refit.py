@@ -36,6 +36,7 @@ from training.pool import (
     RefitError,
     Rows,
     balanced,
+    merged,
     newest_first,
     present_means,
     rows_of,
@@ -131,15 +132,13 @@ def _read(
     bundle: Bundle, live: LinearHead, uploads: Sequence[Snapshot], holdout: Snapshot | None, spec: RefitSpec
 ) -> _Material:
     stored = bundle.snapshots()
-    usable = _without_repeats([*uploads, *(stored if spec.use_bundle_snapshots else ())])
+    usable = [*uploads, *(stored if spec.use_bundle_snapshots else ())]
     if not usable:
         raise RefitError("there is no snapshot to refit from: name one, or set use_bundle_snapshots")
     classes = target_classes(live.classes, usable, grow=spec.allow_new_classes)
     digest = bundle.backbone_digest
-    pool = newest_first([rows_of(s, classes, live.feature_dim, digest) for s in usable])
-    present = newest_first(
-        [rows_of(s, classes, live.feature_dim, digest) for s in [*uploads, *stored] if s.backbone == digest]
-    )
+    pool = _looks(usable, classes, live, digest)
+    present = [part for part in _looks([*uploads, *stored], classes, live, digest) if part.present]
     if not present:
         raise RefitError("no snapshot was made with the deployed backbone, and the bundle carries none")
     counts = _counts(bundle, classes, pool)
@@ -151,14 +150,13 @@ def _read(
     return _Material(classes, counts, pool, present, Holdout(held.features.numpy(), held.labels.numpy(), class_groups))
 
 
-def _without_repeats(snapshots: Sequence[Snapshot]) -> list[Snapshot]:
-    """Of several snapshots of one backbone and epoch, the one with most rows: a bundle's crumbs are parts of others."""
-    best: dict[tuple[str, int], Snapshot] = {}
+def _looks(snapshots: Sequence[Snapshot], classes: Sequence[str], live: LinearHead, digest: str) -> list[Rows]:
+    """One part for each backbone and epoch, the newest first: a bundle's crumbs may be rows of an upload."""
+    looks: dict[tuple[str, int], list[Rows]] = {}
     for snapshot in snapshots:
-        key = (snapshot.backbone, snapshot.epoch)
-        if key not in best or len(snapshot.labels) > len(best[key].labels):
-            best[key] = snapshot
-    return list(best.values())
+        rows = rows_of(snapshot, classes, live.feature_dim, digest)
+        looks.setdefault((snapshot.backbone, snapshot.epoch), []).append(rows)
+    return newest_first([merged(parts) for parts in looks.values()])
 
 
 def _counts(bundle: Bundle, classes: Sequence[str], pool: Sequence[Rows]) -> NDArray[np.int64]:

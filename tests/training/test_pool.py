@@ -15,6 +15,7 @@ from training.pool import (
     RefitError,
     Rows,
     balanced,
+    merged,
     newest_first,
     present_means,
     rows_of,
@@ -331,3 +332,33 @@ def test_a_rich_class_is_drawn_uniformly_by_the_seed() -> None:
     assert drawn(balanced([newest], None, 10, 1, 0)) == sets[0]
     assert sets[0] != sets[1]
     assert len(set.union(*sets)) == 30
+
+
+def test_uploads_of_one_look_are_merged_and_nothing_is_lost() -> None:
+    """Rows that two uploads share count once, rows of one alone stay, with labels and, where unique, ids."""
+    features = torch.arange(12.0).reshape(6, 2)
+    labels = torch.tensor([0, 1, 2, 0, 1, 2])
+    ids = torch.arange(6)
+    one = Rows(features[:4], labels[:4], ids[:4], 3, present=True)
+    other = Rows(features[2:], labels[2:], ids[2:], 3, present=True)
+
+    both = merged([one, other])
+
+    assert torch.equal(both.features, features)
+    assert torch.equal(both.labels, labels)
+    assert torch.equal(both.ids, ids)
+    assert merged([one]) is one
+
+
+def test_ids_that_name_different_rows_are_given_up() -> None:
+    """Two uploads that number their images independently keep all their rows, and lose only the ids."""
+    one = Rows(
+        torch.zeros(2, 2) + torch.arange(2.0).unsqueeze(1), torch.tensor([0, 1]), torch.arange(2), 3, present=True
+    )
+    other = Rows(one.features + 5, torch.tensor([1, 1]), torch.arange(2), 3, present=True)
+
+    both = merged([one, other])
+
+    assert len(both.features) == 4
+    assert both.labels.tolist() == [0, 1, 1, 1]
+    assert both.ids is None
