@@ -10,6 +10,7 @@ from socket import socket
 
 import uvicorn
 from fastapi import FastAPI
+from fastapi_offline import FastAPIOffline
 
 from models import bundle as bundles
 from serving import heads, live, problems
@@ -48,10 +49,11 @@ def create_app(settings: Settings, refit_command: Sequence[str] = REFIT) -> Fast
             app.state.service = await _open(settings, refit_command, metrics, stack)
             yield
 
-    app = FastAPI(
+    app: FastAPI = FastAPIOffline(
         title="Breadcrumbs",
         description="Long-tailed image classification; its head is refitted from snapshots and swapped under load.",
         lifespan=lifespan,
+        redoc_url=None,
     )
     problems.install(app)
     app.add_middleware(Access, metrics=metrics, log=settings.access_log)

@@ -4,6 +4,7 @@ import asyncio
 import json
 import logging
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -304,3 +305,18 @@ def test_the_decoder_refuses_more_than_it_may_hold() -> None:
             inference.close()
 
     asyncio.run(main())
+
+
+def test_docs_need_no_internet(serve: Serve) -> None:
+    """The page of routes and everything it loads come from this server."""
+    with serve() as client:
+        page = client.get("/docs")
+        loaded = re.findall(r'(?:src|href)="([^"]+)"', page.text)
+        answers = [client.get(url).status_code for url in loaded]
+        other = client.get("/redoc").status_code
+
+    assert page.status_code == 200
+    assert len(loaded) >= 3
+    assert all(url.startswith("/") for url in loaded)
+    assert answers == [200] * len(loaded)
+    assert other == 404
