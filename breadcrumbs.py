@@ -190,10 +190,10 @@ def list_heads(*, server: str = "http://127.0.0.1:8000") -> None:
         answer = client.heads()
     table = Table("version", "live", "made", "parent", "balanced")
     for record in answer.heads:
-        balanced = record.metrics.get("candidate", record.metrics).get("balanced")
+        balanced = record.metrics.get("balanced")
         table.add_row(
             str(record.version), "●" if record.version == answer.live else "", record.created,
-            str(record.lineage.parent or ""), f"{100 * balanced:.1f}" if isinstance(balanced, float) else "",
+            str(record.lineage.parent or ""), f"{100 * balanced:.1f}" if balanced is not None else "",
         )  # fmt: skip
     screen.print(table)
 

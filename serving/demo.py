@@ -8,6 +8,7 @@ It knows only public interfaces: commands, routes, and where the embedded images
 
 import io
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -48,6 +49,8 @@ def run(out: Path, port: int, *, stay: bool) -> None:
     Raises:
         DemoFailed: naming the step.
     """
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that the server is stopped on that way, too
+    _check_free(port)
     started = time.monotonic()
     _say("1  train backbone, joint head and balanced head on the embedded Fashion-MNIST-LT")
     _command("train", "--recipe", "demo", "--out", str(out))
@@ -96,6 +99,16 @@ def _walk(client: Client, out: Path) -> None:
     if after[1] != version:
         raise DemoFailed(f"head {after[1]} answered; head {version} should be live")
     _table({f"live head {before[1]}, as trained": before[0], f"refitted head {after[1]}": after[0]}, len(reported))
+
+
+def _check_free(port: int) -> None:
+    """Refuse a port where somebody else listens: it would be that server that answered."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError as error:
+            raise DemoFailed(f"port {port} is taken ({error.strerror}); name another with --port") from error
 
 
 def _say(text: str) -> None:

@@ -43,7 +43,7 @@ async def first(store: Store, bundle: Bundle, log: Log) -> Activation:
         if not defects:
             return record
         return await log.append(known, "server", defects[0], records[-1].head)
-    known = await heads.add(store, bundle.head(), bundle, Lineage(), bundle.manifest.metrics)
+    known = await heads.add(store, bundle.head(), bundle, Lineage(), bundle.manifest.metrics.get("balanced", {}))
     actor, reason = ("server", defects[0]) if defects else ("bundle", "the head that came with the bundle")
     return await log.append(known, actor, reason)
 

@@ -142,7 +142,7 @@ def command(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(line, cwd=ROOT, capture_output=True, text=True, check=False)
 
 
-def test_the_command_line_speaks_to_the_server(url: str, images: Split, tmp_path: Path) -> None:
+def test_the_command_line_speaks_to_the_server(url: str, bundle: Bundle, images: Split, tmp_path: Path) -> None:
     """predict, heads, heads activate and heads rollback do what the API does."""
     (tmp_path / "one.png").write_bytes(png(images.image(0)))
 
@@ -157,6 +157,7 @@ def test_the_command_line_speaks_to_the_server(url: str, images: Split, tmp_path
     assert "one.png" in text.stdout
     assert len(json.loads(as_json.stdout)["predictions"][0]["classes"]) == 3
     assert "●" in listed.stdout
+    assert f"{100 * bundle.manifest.metrics['balanced']['balanced']:.1f}" in listed.stdout
     assert json.loads(activated.stdout)["head"] == 2
     assert json.loads(activated.stdout)["reason"] == "by hand"
     assert json.loads(rolled.stdout)["head"] == 1
@@ -168,3 +169,14 @@ def test_the_client_says_when_nobody_is_there() -> None:
     """Without a server the error names the address."""
     with Client("http://127.0.0.1:9") as nobody, pytest.raises(ServerError, match="no answer from http"):
         nobody.heads()
+
+
+def test_the_demo_does_not_talk_to_a_stranger(url: str, tmp_path: Path) -> None:
+    """Where another server has the port, the demo says so before it trains."""
+    port = url.rpartition(":")[2]
+
+    answer = command("demo", "--out", str(tmp_path / "demo"), "--port", port, "--no-stay")
+
+    assert answer.returncode == 2
+    assert f"port {port} is taken" in answer.stderr
+    assert not (tmp_path / "demo").exists()
