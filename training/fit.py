@@ -57,8 +57,8 @@ def fit(config: TrainConfig, out: Path, *, resume: bool = False) -> Bundle:
     if resume:
         restore(run, checkpoint.load(out / "checkpoint.pt", run.accelerator.device))
     else:
+        write_whole(out / "config.json", config.model_dump_json(indent=1).encode() + b"\n")
         checkpoint.save(out / "checkpoint.pt", state_of(run))  # so that Ctrl-C leaves one at any time
-    write_whole(out / "config.json", config.model_dump_json(indent=1).encode() + b"\n")
     log.info(
         "%s on %s: %d training and %d test images of %d classes, %d parameters, from epoch %d of %d",
         config.architecture, run.accelerator.device, len(run.data.train), len(run.data.test), len(run.data.classes),
