@@ -16,6 +16,7 @@ import numpy as np
 import onnxruntime
 import torch
 from numpy.typing import NDArray
+from onnx import ModelProto
 from torch import Tensor
 
 from models.errors import BreadcrumbsError
@@ -46,7 +47,17 @@ def to_onnx(features: Features, preprocess: Preprocess) -> bytes:
         )  # fmt: skip
         model = parse_onnx(path.read_bytes())
     model.ir_version = IR_VERSION
+    _forget_origin(model)
     return bytes(model.SerializeToString())
+
+
+def _forget_origin(model: ModelProto) -> None:
+    """Drop the exporter's notes: stack traces with the paths of this machine, different on every machine."""
+    for part in (model, model.graph, *model.graph.node, *model.graph.value_info, *model.graph.initializer):
+        part.doc_string = ""
+        del part.metadata_props[:]
+    for value in (*model.graph.input, *model.graph.output):
+        del value.metadata_props[:]
 
 
 @contextlib.contextmanager
