@@ -94,7 +94,7 @@ def train_epoch(run: Run) -> dict[str, float]:
         The mean loss of each head.
 
     Raises:
-        TrainingError: a loss is not finite; the message names the epoch, the step and the images.
+        TrainingError: a loss is not finite; the message names the epoch and the step.
     """
     # Seeded by the epoch's number: a resumed run sees what the whole run would have seen.
     seed = run.config.seed * 1_000_003 + run.epoch

@@ -90,3 +90,15 @@ def test_the_gate_refuses_what_is_not_a_number() -> None:
 
     with pytest.raises(ExportError):
         gate(features, np.full((2, 4), np.nan, np.float32), [head_of(4)])
+
+
+@pytest.mark.slow
+def test_the_exported_model_tells_nothing_of_its_maker(run: Path) -> None:
+    """No path of the machine that exported it is in the model, neither in a fresh one nor in the embedded one."""
+    root = Path(export.__file__).parent.parent
+    models = [folder / "backbone.onnx" for folder in (run / "bundle", root / "models" / "demo")]
+
+    for model in models:
+        data = model.read_bytes()
+        assert str(root).encode() not in data
+        assert b".py" not in data
