@@ -12,6 +12,9 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from models.errors import BreadcrumbsError
 
 EMBEDDED = "fashion-mnist-lt"
+STANDARD = ("fashion-mnist", "cifar100")
+
+Method = Literal["plain", "crt", "breadcrumb", "breadcrumb-paper"]
 
 
 class ConfigError(BreadcrumbsError):
@@ -24,37 +27,59 @@ class TrainConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     data: str = EMBEDDED
-    """`fashion-mnist-lt` (embedded), a folder with a folder per class, or a list file (`path label`, one a line)."""
+    """`fashion-mnist-lt` (embedded), `fashion-mnist` or `cifar100` (their files in `images`), a folder with a folder
+    per class, or a list file (`path label`, one a line)."""
     test_data: str | None = None
     """The same for evaluation; absent: `test/` or `val/` beside `train/`, else a share of the images is held out."""
     images: Path | None = None
-    """Root of the paths in list files; absent: the folder of the list file."""
+    """Root of the paths in list files (absent: the list's folder); folder of the files of a standard set."""
+    download: bool = False
+    """Fetch a standard set into `images` if it is not there (needs the network once)."""
+    imbalance: float | None = Field(default=None, ge=1)
+    """Of a standard set: images of the largest class over those of the smallest, falling exponentially between."""
+    largest: int | None = Field(default=None, ge=1)
+    """Of a standard set: training images of the largest class; absent: all it has."""
     holdout: float = Field(default=0.2, gt=0, lt=1)
     """Share of each class held out for evaluation, where the data brings no split of its own."""
     architecture: str = "resnet8"
     """resnet8 … resnet32 for small images, resnet10, or any timm name."""
     pretrained: bool = False
     """Start from timm's pretrained weights (needs the network once)."""
+    frozen: bool = False
+    """Leave the backbone as it is and train the heads alone."""
     size: int = Field(default=28, ge=8, le=1024)
     """Side of the square input, in pixels."""
-    augmentation: Literal["crop-flip", "resized-crop", "none"] = "crop-flip"
-    """crop-flip: shift by up to 1/8 and mirror; resized-crop: random area and aspect, mirror, colour jitter."""
+    augmentation: Literal["crop-flip", "crop", "flip", "resized-crop", "none"] = "crop-flip"
+    """crop: shift by up to 1/8; flip: mirror; crop-flip: both; resized-crop: random area and aspect, mirror, colour."""
+    method: Method = "breadcrumb"
+    """How the balanced head learns. `plain`: not at all, the joint head is exported; `crt`: on class-balanced images,
+    forwarded a second time; `breadcrumb`: on the trail; `breadcrumb-paper`: as the paper's release does."""
     epochs: int = Field(default=36, ge=1)
     """Passes over the data."""
     batch_size: int = Field(default=64, ge=2)
-    """Images a step."""
+    """Images a step, over all processes together."""
+    optimizer: Literal["sgd", "adamw"] = "sgd"
+    """Of the backbone and the joint head; the balanced head always has SGD."""
     learning_rate: float = Field(default=0.1, gt=0)
-    """Peak of the cosine schedule for the backbone and the joint head (SGD with momentum)."""
+    """Peak of the cosine schedule for the backbone and the joint head."""
     balanced_learning_rate: float = Field(default=0.1, gt=0)
     """The same for the balanced head."""
     momentum: float = Field(default=0.9, ge=0, lt=1)
-    """Nesterov momentum of both optimizers."""
+    """Nesterov momentum of SGD."""
     weight_decay: float = Field(default=5e-4, ge=0)
-    """L2 penalty in both optimizers."""
-    warmup: Literal["weights", "paper"] = "weights"
-    """Until a class has its crumbs: `weights` repeats what there is; `paper` forwards class-balanced images again."""
+    """L2 penalty in SGD, decoupled decay in AdamW."""
+    clip: float | None = Field(default=None, gt=0)
+    """Largest norm of the gradient of backbone and joint head; absent: as it comes."""
+    ema: float | None = Field(default=None, gt=0, lt=1)
+    """Decay per step of an exponential moving average of all weights; what is measured and exported is then that."""
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """Of the forward pass, and of the trail; auto: bf16 on a GPU, else fp32."""
+    compile: bool = False
+    """torch.compile the training step: slower to start, faster after, on a GPU."""
     workers: int = Field(default=0, ge=0)
-    """Processes that decode and augment; 0: this one."""
+    """Processes that decode and augment, for each training process; 0: that process itself."""
+    prefetch: int = Field(default=4, ge=1)
+    """Batches that each worker prepares ahead."""
     keep_snapshots: int = Field(default=5, ge=1)
     """Whole snapshots of this many newest epochs are kept in the run's folder; older ones keep the tail's crumbs."""
     groups: Literal["A", "B"] = "A"
