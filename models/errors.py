@@ -12,7 +12,7 @@ mapping to status codes is `serving.problems`, and a test proves that no leaf is
     │   └── ImageTooLarge      … or is larger than the limit                  models.preprocess
     ├── BackboneError          no such backbone, or no weights for it         models.backbones
     ├── ConfigError            a setting that cannot be                       training.config
-    ├── DataError              images or labels that cannot be trained on     training.data
+    ├── DataError              images or labels that cannot be trained on     training.split
     ├── TrainingError          a run that cannot go on                        training.run
     ├── ExportError            torch and ONNX Runtime disagree                training.export
     ├── RefitError             snapshots that cannot become a head            training.pool

@@ -1,96 +1,43 @@
 """Which images there are to train on and to test on, checked before anything starts.
 
-Three sources: the embedded Fashion-MNIST-LT; a folder with a folder per class; a list file in the field's form
-(`path label`, one a line, labels from 0). It knows nothing of batches, augmentation or torch.
+Four sources: the embedded Fashion-MNIST-LT; a standard set in long-tailed form (`training.standard`); a folder with a
+folder per class; a list file in the field's form (`path label`, one a line, labels from 0). It knows nothing of
+batches, augmentation or torch.
 """
 
 import os
 import re
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
-from models.errors import BreadcrumbsError
-from models.preprocess import ImageError, Pixels, decode, open_image
-from training.config import EMBEDDED, TrainConfig
+from models.preprocess import ImageError, open_image
+from training import standard
+from training.config import EMBEDDED, STANDARD, TrainConfig
+from training.split import Data, DataError, Split
+
+__all__ = ["Data", "DataError", "Split", "load"]
 
 EMBEDDED_FILE = Path(__file__).with_name("embedded") / "fashion-mnist-lt.npz"
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp"}
 TEST_FOLDERS = ("test", "val", "validation")
 SHOWN = 20  # problems named in one error
 
-Integers = NDArray[np.int64]
-
-
-class DataError(BreadcrumbsError):
-    """Images or labels that cannot be trained on; every problem found is named, up to a limit."""
-
-
-@dataclass(frozen=True, eq=False)
-class Split:
-    """Labelled images, in memory or on disk.
-
-    Attributes:
-        labels: int64 (N,).
-        ids: int64 (N,), the same for the same image in every run on the same data.
-        pixels: uint8 (N, rows, columns) or (N, rows, columns, 3); or
-        paths: N files.
-    """
-
-    labels: Integers
-    ids: Integers
-    pixels: Pixels | None = None
-    paths: tuple[Path, ...] | None = None
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def image(self, row: int) -> Pixels:
-        """Return one image as uint8 (rows, columns, 3).
-
-        Raises:
-            DataError: the file can no longer be read.
-        """
-        if self.pixels is not None:
-            pixels = self.pixels[row]
-            return pixels if pixels.ndim == 3 else np.repeat(pixels[:, :, None], 3, axis=2)
-        path = (self.paths or ())[row]
-        try:
-            return decode(path.read_bytes())
-        except (OSError, ImageError) as error:
-            raise DataError(f"{path}: {error}") from error
-
-    def take(self, rows: Integers) -> "Split":
-        """The split with some of its rows."""
-        pixels = None if self.pixels is None else self.pixels[rows]
-        paths = None if self.paths is None else tuple(self.paths[int(r)] for r in rows)
-        return Split(self.labels[rows], self.ids[rows], pixels, paths)
-
-
-@dataclass(frozen=True, eq=False)
-class Data:
-    """What a run trains on and is tested on."""
-
-    train: Split
-    test: Split
-    classes: tuple[str, ...]
-
-    @property
-    def train_counts(self) -> Integers:
-        """Training images of each class, int64 (C,)."""
-        return np.bincount(self.train.labels, minlength=len(self.classes)).astype(np.int64)
-
 
 def load(config: TrainConfig) -> Data:
     """Find the images that a configuration names, and check them all.
 
     Raises:
-        DataError: naming unreadable files, empty classes, labels out of range and paths that occur twice.
+        DataError: naming unreadable files, empty classes, labels out of range and paths that occur twice; or a setting
+            that is not for this source.
     """
+    if config.data in STANDARD:
+        data = standard.load(config)
+        _check(data)
+        return data
+    _refuse_settings_of_standard_sets(config)
     if config.data == EMBEDDED:
         return _embedded()
     source = Path(config.data)
@@ -100,9 +47,17 @@ def load(config: TrainConfig) -> Data:
     elif source.is_file():
         data = _from_lists(source, test, config)
     else:
-        raise DataError(f"no data at {source}; expected '{EMBEDDED}', a folder with a folder per class, or a list file")
+        known = ", ".join(f"'{name}'" for name in (EMBEDDED, *STANDARD))
+        raise DataError(f"no data at {source}; expected {known}, a folder with a folder per class, or a list file")
     _check(data)
     return data
+
+
+def _refuse_settings_of_standard_sets(config: TrainConfig) -> None:
+    given = {"imbalance": config.imbalance, "largest": config.largest, "download": config.download or None}
+    for name, value in given.items():
+        if value is not None:
+            raise DataError(f"--{name} is for {' and '.join(STANDARD)} only; --data is {config.data}")
 
 
 def _embedded() -> Data:
@@ -194,7 +149,7 @@ def _check(data: Data) -> None:
     for name, split in (("train", data.train), ("test", data.test)):
         outside = np.flatnonzero((split.labels < 0) | (split.labels >= len(data.classes)))
         problems += [
-            f"{_name(split, int(r))}: label {split.labels[r]} in {name}, expected 0 … {len(data.classes) - 1}"
+            f"{split.name(int(r))}: label {split.labels[r]} in {name}, expected 0 … {len(data.classes) - 1}"
             for r in outside
         ]
     present = set(data.train.labels.tolist())
@@ -205,10 +160,6 @@ def _check(data: Data) -> None:
     if problems:
         more = f"\n… and {len(problems) - SHOWN} more" if len(problems) > SHOWN else ""
         raise DataError(f"{len(problems)} problems in the data:\n" + "\n".join(problems[:SHOWN]) + more)
-
-
-def _name(split: Split, row: int) -> str:
-    return str(split.paths[row]) if split.paths else f"image {row}"
 
 
 def _duplicates(data: Data) -> list[str]:

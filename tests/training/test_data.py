@@ -322,7 +322,8 @@ def test_a_list_file_alone_is_split(listed: Path) -> None:
 def test_no_data_there(tmp_path: Path) -> None:
     """A source that is neither the embedded set nor a folder nor a file is named with what could be."""
     assert "no data at" in problems(tmp_path / "x")
-    assert "expected 'fashion-mnist-lt', a folder with a folder per class, or a list file" in problems("cifar")
+    known = "'fashion-mnist-lt', 'fashion-mnist', 'cifar100'"
+    assert f"expected {known}, a folder with a folder per class, or a list file" in problems("cifar")
     assert "there is no test image" in problems(tmp_path)  # an empty folder
 
 

@@ -1,0 +1,78 @@
+"""Labelled images, in memory or on disk, and the two parts of them that a run needs.
+
+It knows nothing of where they come from: folders, list files and standard sets are `training.data`'s.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.errors import BreadcrumbsError
+from models.preprocess import ImageError, Pixels, decode
+
+Integers = NDArray[np.int64]
+
+
+class DataError(BreadcrumbsError):
+    """Images or labels that cannot be trained on; every problem found is named, up to a limit."""
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """Labelled images, in memory or on disk.
+
+    Attributes:
+        labels: int64 (N,).
+        ids: int64 (N,), the same for the same image in every run on the same data.
+        pixels: uint8 (N, rows, columns) or (N, rows, columns, 3); or
+        paths: N files.
+    """
+
+    labels: Integers
+    ids: Integers
+    pixels: Pixels | None = None
+    paths: tuple[Path, ...] | None = None
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def image(self, row: int) -> Pixels:
+        """Return one image as uint8 (rows, columns, 3).
+
+        Raises:
+            DataError: the file can no longer be read.
+        """
+        if self.pixels is not None:
+            pixels = self.pixels[row]
+            return pixels if pixels.ndim == 3 else np.repeat(pixels[:, :, None], 3, axis=2)
+        path = (self.paths or ())[row]
+        try:
+            return decode(path.read_bytes())
+        except (OSError, ImageError) as error:
+            raise DataError(f"{path}: {error}") from error
+
+    def name(self, row: int) -> str:
+        """What to call an image in a message: its file, or its id."""
+        return str(self.paths[row]) if self.paths else f"image {self.ids[row]}"
+
+    def take(self, rows: Integers) -> "Split":
+        """The split with some of its rows."""
+        pixels = None if self.pixels is None else self.pixels[rows]
+        paths = None if self.paths is None else tuple(self.paths[int(r)] for r in rows)
+        return Split(self.labels[rows], self.ids[rows], pixels, paths)
+
+
+@dataclass(frozen=True, eq=False)
+class Data:
+    """What a run trains on and is tested on."""
+
+    train: Split
+    test: Split
+    classes: tuple[str, ...]
+
+    @property
+    def train_counts(self) -> Integers:
+        """Training images of each class, int64 (C,)."""
+        return np.bincount(self.train.labels, minlength=len(self.classes)).astype(np.int64)
