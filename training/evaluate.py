@@ -1,11 +1,11 @@
-"""How good a head is, group by group, and whether another is better: on logits and labels, in numpy.
+"""How good a head is, group by group, how sure that is, and whether another is better: on logits and labels, in numpy.
 
 It knows nothing of models, files or torch; the groups are `models.groups`'.
 
-Letters: N rows, C classes.
+Letters: N rows, C classes, K resamples of the rows.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -16,6 +16,7 @@ from models.groups import GROUPS, Group
 
 BINS = 15  # of the expected calibration error
 DRAWS = 1000  # of the bootstrap
+AT_ONCE = 1_000_000  # numbers held at once while rows are resampled or turned into probabilities
 
 Floats = NDArray[np.floating]
 Integers = NDArray[np.integer]
@@ -31,6 +32,7 @@ class Metrics:
         many, medium, few: the same over the classes of a group.
         harmonic: harmonic mean of the classes' recalls.
         worst: the lowest recall of a class.
+        macro_f1: mean over the classes that have rows of 2·hits / (rows of the class + rows given the class).
         ece: expected calibration error of the top class, 15 bins.
         nll: mean negative log-likelihood.
         recall: of each class, None where the set has no row of it.
@@ -43,6 +45,7 @@ class Metrics:
     few: float | None
     harmonic: float
     worst: float
+    macro_f1: float
     ece: float
     nll: float
     recall: tuple[float | None, ...]
@@ -54,23 +57,12 @@ class Metrics:
 
 def evaluate(logits: Floats, labels: Integers, class_groups: Sequence[Group]) -> Metrics:
     """Measure logits (N, C) against labels (N,), with each class's group (C,)."""
-    right = (logits.argmax(1) == labels).astype(np.float64)
-    probabilities = softmax(logits)
-    recall = _recall(right, labels, logits.shape[1])
-    seen = recall[~np.isnan(recall)]
-    by_group = {g: _group_recall(recall, class_groups, g) for g in GROUPS}
-    return Metrics(
-        all=float(right.mean()),
-        balanced=float(seen.mean()),
-        many=by_group["many"],
-        medium=by_group["medium"],
-        few=by_group["few"],
-        harmonic=float(len(seen) / (1 / seen).sum()) if seen.all() else 0.0,
-        worst=float(seen.min()),
-        ece=_calibration_error(probabilities.max(1), right),
-        nll=float(-np.log(probabilities[np.arange(len(labels)), labels].clip(1e-30)).mean()),
-        recall=tuple(None if np.isnan(r) else float(r) for r in recall),
-    )
+    outcome = _outcome(logits, labels)
+    counts = _counts(outcome)
+    found: dict[str, Any] = {name: float(values[0]) for name, values in _summary(counts, class_groups).items()}
+    found |= {group: None for group in GROUPS if group not in found}
+    recall = (float(hits) / int(n) if n else None for hits, n in zip(counts.hits[0], counts.rows, strict=True))
+    return Metrics(**found, nll=float(-np.log(outcome.likelihood).mean()), recall=tuple(recall))
 
 
 def softmax(logits: Floats) -> NDArray[np.float64]:
@@ -80,53 +72,157 @@ def softmax(logits: Floats) -> NDArray[np.float64]:
         return np.asarray(shifted / shifted.sum(1, keepdims=True))
 
 
-def _recall(right: Floats, labels: Integers, classes: int) -> NDArray[np.float64]:
-    rows = np.bincount(labels, minlength=classes).astype(np.float64)
-    rows[rows == 0] = np.nan
-    return np.bincount(labels, weights=right, minlength=classes) / rows
-
-
-def _group_recall(recall: NDArray[np.float64], class_groups: Sequence[Group], group: Group) -> float | None:
-    own = np.array([r for r, g in zip(recall, class_groups, strict=True) if g == group and not np.isnan(r)])
-    return float(own.mean()) if len(own) else None
-
-
-def _calibration_error(confidence: Floats, right: Floats) -> float:
-    if not np.isfinite(confidence).all():
-        return float("nan")
-    bins = np.minimum((confidence * BINS).astype(int), BINS - 1)
-    gap = np.bincount(bins, weights=confidence - right, minlength=BINS)
-    return float(np.abs(gap).sum() / len(right))
-
-
 @dataclass(frozen=True)
-class Difference:
-    """Candidate minus live, on the same rows, with a 95 % interval of the paired, stratified bootstrap."""
+class Interval:
+    """A value, and the 95 % percentile interval of the bootstrap around it."""
 
     value: float
     low: float
     high: float
 
 
-def compare(
-    live: Floats, candidate: Floats, labels: Integers, class_groups: Sequence[Group], seed: int = 0
-) -> dict[str, Difference]:
-    """Compare two heads' logits (N, C) on the same labels (N,).
+@dataclass(frozen=True, eq=False)
+class _Counts:
+    """K resamples as sums: a class's rows (C,), those right (K, C), rows given it (K, C), gap by bin (K, BINS)."""
+
+    rows: Integers
+    hits: Integers
+    given: Integers
+    gap: Floats
+
+
+@dataclass(frozen=True, eq=False)
+class Resamples:
+    """What the metrics need of the rows as they are (K = 1) and of DRAWS resamples of them."""
+
+    counts: _Counts
+    draws: _Counts
+
+    def intervals(self, class_groups: Sequence[Group]) -> dict[str, Interval]:
+        """The interval of each metric, with each class's group (C,); a group without rows is left out."""
+        values, draws = _summary(self.counts, class_groups), _summary(self.draws, class_groups)
+        return {name: _interval(float(value[0]), draws[name]) for name, value in values.items()}
+
+
+def intervals(logits: Floats, labels: Integers, class_groups: Sequence[Group], seed: int = 0) -> dict[str, Interval]:
+    """Measure logits (N, C) against labels (N,), every metric but the likelihood with its interval.
+
+    Rows are drawn within their class, so an interval speaks of other test images of the same classes, for a head that
+    stays as it is. Two metrics lean by their nature: among resamples the worst class is more often worse than better,
+    and calibration looks worse, so these intervals reach further to the bad side and may miss their own value. A class
+    whose rows are all right, or all wrong, adds no width.
 
     Returns:
-        `balanced` and each group that has rows: the difference of mean recall. Rows are drawn within their class, so
-        the interval speaks of other images of the same classes.
+        all, balanced, many, medium, few, harmonic, worst, macro_f1, ece; a group without rows is left out.
+    """
+    return resample(logits, labels, seed).intervals(class_groups)
+
+
+def resample(logits: Floats, labels: Integers, seed: int = 0) -> Resamples:
+    """Draw DRAWS resamples of the rows within their classes, once for any grouping of the classes."""
+    outcome = _outcome(logits, labels)
+    parts = [_counts(outcome, places) for places in _draws(labels, seed)]
+    hits, given, gap = (np.concatenate([getattr(p, name) for p in parts]) for name in ("hits", "given", "gap"))
+    return Resamples(_counts(outcome), _Counts(parts[0].rows, hits, given, gap))
+
+
+@dataclass(frozen=True, eq=False)
+class _Outcome:
+    """What a head made of each row (N,): class given, bin of its confidence, confidence less right, likelihood."""
+
+    labels: Integers
+    given: Integers
+    bins: Integers
+    gap: Floats
+    likelihood: Floats
+    classes: int
+
+
+def _outcome(logits: Floats, labels: Integers) -> _Outcome:
+    given = logits.argmax(1)
+    confidence, likelihood = np.empty(len(labels)), np.empty(len(labels))
+    step = max(1, AT_ONCE // logits.shape[1])
+    for rows in (slice(start, start + step) for start in range(0, len(labels), step)):
+        probabilities = softmax(logits[rows])
+        confidence[rows] = probabilities.max(1)
+        likelihood[rows] = np.take_along_axis(probabilities, labels[rows, None], 1)[:, 0].clip(1e-30)
+    bins = np.minimum(np.nan_to_num(confidence) * BINS, BINS - 1).astype(np.int64)
+    return _Outcome(labels, given, bins, confidence - (given == labels), likelihood, logits.shape[1])
+
+
+def _draws(labels: Integers, seed: int) -> Iterator[Integers]:
+    """Yield places (k, N) in the rows: k resamples at a time, each row replaced by one of its class; DRAWS in all."""
+    rng = np.random.default_rng(seed)
+    order = labels.argsort(kind="stable")
+    counts = np.bincount(labels)
+    size, first = counts[labels], (counts.cumsum() - counts)[labels]
+    step = max(1, AT_ONCE // len(labels))
+    for done in range(0, DRAWS, step):
+        shape = (min(step, DRAWS - done), len(labels))
+        yield order[first + (rng.random(shape) * size).astype(np.int64)]
+
+
+def _counts(outcome: _Outcome, places: Integers | None = None) -> _Counts:
+    """Sum up the rows at places (K, N); none: the rows as they are, K = 1."""
+    at = np.arange(len(outcome.labels))[None] if places is None else places
+    resamples, classes = len(at), outcome.classes
+    given = outcome.given[at]
+    right = given == outcome.labels  # a resampled row has the label of the row whose place it takes
+
+    def sums(index: Integers, size: int, weights: Floats | None = None) -> NDArray[Any]:
+        flat = (index + size * np.arange(resamples)[:, None]).ravel()
+        return np.bincount(flat, weights, minlength=resamples * size).reshape(resamples, size)
+
+    labels = np.broadcast_to(outcome.labels, at.shape)
+    hits = sums(labels, classes, right.ravel().astype(np.float64))
+    gap = sums(outcome.bins[at], BINS, outcome.gap[at].ravel())
+    return _Counts(np.bincount(outcome.labels, minlength=classes), hits, sums(given, classes), gap)
+
+
+def _summary(counts: _Counts, class_groups: Sequence[Group]) -> dict[str, NDArray[np.float64]]:
+    """Each metric of K resamples (K,)."""
+    seen, rows = counts.rows > 0, counts.rows.sum()
+    recall = counts.hits[:, seen] / counts.rows[seen]
+    found = {
+        "all": counts.hits.sum(1) / rows,
+        "balanced": recall.mean(1),
+        "worst": recall.min(1),
+        "macro_f1": (2 * counts.hits / np.maximum(counts.rows + counts.given, 1))[:, seen].mean(1),
+        "ece": np.abs(counts.gap).sum(1) / rows,
+    }
+    with np.errstate(divide="ignore"):  # a recall of 0 makes the harmonic mean 0
+        found["harmonic"] = recall.shape[1] / (1 / recall).sum(1)
+    for group in GROUPS:
+        own = np.array([g == group for g in class_groups])[seen]
+        if own.any():
+            found[group] = recall[:, own].mean(1)
+    return found
+
+
+def _interval(value: float, draws: NDArray[np.float64]) -> Interval:
+    low, high = np.quantile(draws, [0.025, 0.975])
+    return Interval(value, float(low), float(high))
+
+
+def compare(
+    live: Floats, candidate: Floats, labels: Integers, class_groups: Sequence[Group], seed: int = 0
+) -> dict[str, Interval]:
+    """Compare two heads' logits (N, C) on the same labels (N,), row by row.
+
+    Returns:
+        `balanced` and each group that has rows: mean recall of the candidate less that of the live head. Rows are drawn
+        within their class, so the interval speaks of other images of the same classes.
     """
     classes = candidate.shape[1]
     change = (candidate.argmax(1) == labels).astype(np.float64) - (live.argmax(1) == labels)
-    value = _recall(change, labels, classes)
+    rows = np.bincount(labels, minlength=classes)
+    value = np.bincount(labels, weights=change, minlength=classes) / np.maximum(rows, 1)
     draws = _bootstrap(change, labels, classes, seed)
-    found: dict[str, Difference] = {}
+    found: dict[str, Interval] = {}
     for name in ("balanced", *GROUPS):
-        member = np.array([name in ("balanced", g) for g in class_groups]) & ~np.isnan(value)
+        member = np.array([name in ("balanced", g) for g in class_groups]) & (rows > 0)
         if member.any():
-            low, high = np.quantile(draws[:, member].mean(1), [0.025, 0.975])
-            found[name] = Difference(float(value[member].mean()), float(low), float(high))
+            found[name] = _interval(float(value[member].mean()), draws[:, member].mean(1))
     return found
 
 

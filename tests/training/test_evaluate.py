@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sklearn.metrics import f1_score
 
 from models.groups import Group
-from training.evaluate import compare, evaluate, softmax
+from training.evaluate import compare, evaluate, intervals, resample, softmax
 
 GROUPS: tuple[Group, ...] = ("many", "medium", "few", "few")
 
@@ -46,6 +47,8 @@ def test_metrics_are_those_of_loops(seed: int, rows: int) -> None:
         own[2] += 1
     recall = {c: sum(r) / len(r) for c, r in right.items()}
     few = [recall[c] for c in (2, 3) if c in recall]
+    given = [max(range(4), key=lambda c: row[c]) for row in logits]
+    f1 = [2 * sum(right[c]) / (len(right[c]) + given.count(c)) for c in right]
 
     assert found.all == pytest.approx(sum(sum(r) for r in right.values()) / rows)
     assert found.balanced == pytest.approx(sum(recall.values()) / len(recall))
@@ -56,6 +59,7 @@ def test_metrics_are_those_of_loops(seed: int, rows: int) -> None:
     assert found.worst == pytest.approx(min(recall.values()))
     harmonic = 0 if 0 in recall.values() else len(recall) / sum(1 / r for r in recall.values())
     assert found.harmonic == pytest.approx(harmonic)
+    assert found.macro_f1 == pytest.approx(sum(f1) / len(f1))
     assert found.nll == pytest.approx(sum(losses) / rows)
     assert found.ece == pytest.approx(sum(n / rows * abs(c / n - r / n) for c, r, n in bins if n))
 
@@ -203,3 +207,111 @@ def test_the_interval_covers_the_truth_as_often_as_it_says() -> None:
         covered += difference.low <= 0.1 <= difference.high
 
     assert 0.9 <= covered / trials <= 0.99
+
+
+def test_macro_f1_is_scikit_learns() -> None:
+    """Over the classes that have rows, the mean F1 is what scikit-learn says."""
+    logits, labels = sample(3)
+    labels[labels == 2] = 1
+
+    expected = f1_score(labels, logits.argmax(1), labels=[0, 1, 3], average="macro")
+
+    assert evaluate(logits, labels, GROUPS).macro_f1 == pytest.approx(expected)
+
+
+METRICS = {"all", "balanced", "many", "medium", "few", "harmonic", "worst", "macro_f1", "ece"}
+
+
+def test_every_metric_of_an_interval_is_the_one_measured() -> None:
+    """The values are those of `evaluate`, each interval has width, and most hold their value."""
+    logits, labels = sample(0, rows=400)
+    measured = evaluate(logits, labels, GROUPS)
+
+    found = intervals(logits, labels, GROUPS)
+
+    assert set(found) == METRICS
+    for name, interval in found.items():
+        assert interval.value == getattr(measured, name)
+        assert interval.low < interval.high
+        assert interval.low <= interval.value <= interval.high or name in {"worst", "ece"}
+
+
+def test_intervals_are_those_of_a_loop_that_draws_rows() -> None:
+    """Drawing whole rows again within each class and measuring each draw by `evaluate` gives nearly the same limits."""
+    logits, labels = sample(5, rows=120)
+    rng = np.random.default_rng(0)
+    own = [np.flatnonzero(labels == c) for c in range(4)]
+    draws = []
+    for _ in range(1000):
+        rows = np.concatenate([rng.choice(places, len(places)) for places in own])
+        draws.append(evaluate(logits[rows], labels[rows], GROUPS).as_dict())
+
+    found = intervals(logits, labels, GROUPS, seed=1)
+
+    for name in METRICS:
+        low, high = np.quantile([draw[name] for draw in draws], [0.025, 0.975])
+        assert found[name].low == pytest.approx(low, abs=0.035)  # a row of a class is 1/30
+        assert found[name].high == pytest.approx(high, abs=0.035)
+
+
+def test_rows_of_an_interval_are_drawn_within_their_class() -> None:
+    """A class that is all right and one that is all wrong give an interval of no width."""
+    found = intervals(logits_for([0, 0, 0, 2], 4), np.array([0, 0, 1, 2]), GROUPS)
+
+    assert (found["balanced"].low, found["balanced"].high) == (found["balanced"].value,) * 2
+    assert found["medium"].value == found["harmonic"].value == found["worst"].high == 0
+
+
+def test_a_group_or_class_without_rows_has_no_interval() -> None:
+    """A group that no row is of is left out; a class without rows changes nothing."""
+    found = intervals(logits_for([0, 1], 4), np.array([0, 0]), GROUPS)
+
+    assert set(found) == METRICS - {"medium", "few"}
+    assert found["balanced"].value == 0.5
+
+
+def test_one_drawing_serves_both_groupings() -> None:
+    """Grouping the same resamples otherwise gives what drawing again for the other groups gives."""
+    logits, labels = sample(7)
+    other: tuple[Group, ...] = ("few", "few", "many", "medium")
+
+    found = resample(logits, labels, 3)
+
+    assert found.intervals(GROUPS) == intervals(logits, labels, GROUPS, 3)
+    assert found.intervals(other) == intervals(logits, labels, other, 3)
+
+
+def test_large_sets_are_drawn_in_parts() -> None:
+    """Where not all resamples fit at once there are still a thousand, each whole and of the same rows a class."""
+    logits, labels = sample(2, rows=3001)
+
+    draws = resample(logits, labels).draws
+
+    assert draws.hits.shape == draws.given.shape == (1000, 4)
+    assert (draws.given.sum(1) == 3001).all()
+    assert (draws.hits <= np.bincount(labels)).all()
+    assert len(np.unique(draws.given, axis=0)) > 900
+
+
+def test_calibration_that_is_not_finite_has_no_interval() -> None:
+    """One row of NaN makes the calibration error and its limits NaN, and nothing else."""
+    logits, labels = sample(1)
+    logits[0, 0] = np.nan
+
+    found = intervals(logits, labels, GROUPS)
+
+    assert all(math.isnan(v) for v in (found["ece"].value, found["ece"].low, found["ece"].high))
+    assert math.isfinite(found["macro_f1"].low)
+
+
+def test_an_accuracys_interval_covers_the_truth_as_often_as_it_says() -> None:
+    """Over many samples of a head whose accuracy is known the interval holds it in about 95 % of them."""
+    rng = np.random.default_rng(0)
+    labels = np.repeat(np.arange(4), 40)
+    covered = 0
+    for _ in range(150):
+        given = np.where(rng.random(len(labels)) < 0.7, labels, (labels + 1) % 4)
+        interval = intervals(logits_for(given.tolist(), 4), labels, GROUPS)["balanced"]
+        covered += interval.low <= 0.7 <= interval.high
+
+    assert 0.9 <= covered / 150 <= 0.99

@@ -18,6 +18,7 @@ METRICS = Metrics(
     medium=0.6,
     few=None,
     harmonic=0.5,
+    macro_f1=0.6,
     worst=0.1,
     ece=0.05,
     nll=1.5,
