@@ -43,10 +43,10 @@ from training.pool import (
     split,
     target_classes,
 )
-from training.selection import Chosen, Holdout, choose, with_offset
+from training.posthoc import NEVER, nearest_class_mean
+from training.selection import Chosen, Holdout, choose, with_offset, with_tau
 from training.solver import Progress, solve
 
-UNKNOWN = -1e9  # the live head's logit of a class it does not have
 CERTIFICATE_L2 = 1e-3
 
 Tell = Callable[[dict[str, Any]], None]
@@ -176,7 +176,7 @@ def _check_holdout(rows: Rows) -> Rows:
 
 def _logits(live: LinearHead, held: Holdout, classes: int) -> NDArray[np.float32]:
     known = live.logits(held.features)
-    return np.pad(known, ((0, 0), (0, classes - known.shape[1])), constant_values=UNKNOWN)
+    return np.pad(known, ((0, 0), (0, classes - known.shape[1])), constant_values=NEVER)
 
 
 def _floor(live: LinearHead, held: Holdout, tolerance: float) -> dict[Group, float]:
@@ -201,16 +201,30 @@ def _baselines(
     everything = max(len(part.labels) for part in material.pool)
     newest = balanced(material.pool[:1], None, everything, len(classes), spec.seed)
     found = {"crt": choose(newest, classes, log_prior, held, spec.l2, spec.prior_offset, spec.gradient_norm)}
+    means = nearest_class_mean(*_newest_of_each(material.present), classes)
+    found["nearest_class_mean"] = with_offset(means, log_prior, held, "auto")
     joint = bundle.joint_head()
     if joint is not None and joint.classes == classes:
         found["joint"] = with_offset(joint, log_prior, held, 0.0)
         found["joint_logit_adjusted"] = with_offset(joint, log_prior, held, "auto")
+        found["tau_normalised"] = with_tau(joint, log_prior, held, "auto")
     return found
+
+
+def _newest_of_each(present: Sequence[Rows]) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """Features (M, D) and labels (M,) of each class in the newest part of the deployed backbone that has it."""
+    features: list[Tensor] = []
+    labels: list[Tensor] = []
+    for part in (part.known() for part in present):
+        fresh = ~torch.isin(part.labels, torch.cat([*labels, part.labels[:0]]))
+        features.append(part.features[fresh])
+        labels.append(part.labels[fresh])
+    return torch.cat(features).numpy(), torch.cat(labels).numpy()
 
 
 def _describe_baseline(chosen: Chosen, held: Holdout) -> dict[str, Any]:
     measured = evaluate(chosen.head.logits(held.features), held.labels, held.groups)
-    return {"l2": chosen.l2, "prior_offset": chosen.prior_offset, **measured.as_dict()}
+    return {"l2": chosen.l2, "tau": chosen.tau, "prior_offset": chosen.prior_offset, **measured.as_dict()}
 
 
 def _certificate(material: _Material, spec: RefitSpec) -> dict[str, Any] | None:

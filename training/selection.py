@@ -1,4 +1,4 @@
-"""Choosing the penalty λ and the prior offset t on held-out rows, the same way for ours and for every baseline.
+"""Choosing the penalty λ, τ and the prior offset t on held-out rows, the same way for ours and for every baseline.
 
 It knows nothing of where the features come from.
 
@@ -6,7 +6,7 @@ Letters: N rows, D feature dimensions, C classes.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
@@ -16,11 +16,13 @@ from models.groups import Group
 from models.head import LinearHead
 from training.evaluate import evaluate
 from training.pool import BalancedSet
+from training.posthoc import logit_adjusted, tau_normalised
 from training.solver import Progress, Solution, solve
 
 L2_PATH = (1e-2, 1e-3, 1e-4, 1e-5)  # from strong to weak: each solution starts the next
 PATH_NORM = 1e-4  # near enough to choose by; the chosen one is then solved as far as asked
 OFFSETS = (0.0, 0.25, 0.5, 0.75, 1.0, 1.25, 1.5)
+TAUS = tuple(i / 10 for i in range(11))
 
 Choice = float | Literal["auto"]
 
@@ -44,12 +46,13 @@ class Holdout:
 
 @dataclass(frozen=True, eq=False)
 class Chosen:
-    """A head with the λ and t it was chosen by; the solution where it was solved for."""
+    """A head with the λ and t it was chosen by; the solution where it was solved for; τ where it was normalised."""
 
     head: LinearHead
     l2: float | None
     prior_offset: float
     solution: Solution | None = None
+    tau: float | None = None
 
 
 def choose(
@@ -91,10 +94,13 @@ def choose(
 
 def with_offset(head: LinearHead, log_prior: NDArray[np.float64], held: Holdout, offset: Choice) -> Chosen:
     """Give a head the prior offset −t·log π (C,), t being a number or the best on the hold-out."""
-    candidates = [
-        Chosen(LinearHead(head.weight, (head.bias - t * log_prior).astype(np.float32), head.classes), None, t)
-        for t in (OFFSETS if offset == "auto" else (offset,))
-    ]
+    offsets = OFFSETS if offset == "auto" else (offset,)
+    return _best([Chosen(logit_adjusted(head, log_prior, t), None, t) for t in offsets], held)
+
+
+def with_tau(head: LinearHead, log_prior: NDArray[np.float64], held: Holdout, offset: Choice) -> Chosen:
+    """Normalise a head's weights by the best τ on the hold-out, each τ with its best offset as in `with_offset`."""
+    candidates = [replace(with_offset(tau_normalised(head, tau), log_prior, held, offset), tau=tau) for tau in TAUS]
     return _best(candidates, held)
 
 

@@ -15,6 +15,7 @@ from models.snapshot import Snapshot
 from training.config import RefitSpec
 from training.pool import RefitError
 from training.refit import refit
+from training.selection import OFFSETS, TAUS
 
 pytestmark = pytest.mark.slow
 
@@ -46,7 +47,11 @@ def test_a_refit_gives_a_head_and_a_whole_report(run: Path, bundle: Bundle, hold
     assert report["pool"]["rows"] == [15, 15, 12]
     assert report["pool"]["transferred"][2] == 9
     assert report["holdout"]["source"] == "snapshot"
-    assert set(report["baselines"]) == {"crt", "joint", "joint_logit_adjusted"}
+    assert set(report["baselines"]) == {
+        "crt", "nearest_class_mean", "joint", "joint_logit_adjusted", "tau_normalised",
+    }  # fmt: skip
+    assert report["baselines"]["tau_normalised"]["tau"] in TAUS
+    assert all(b["prior_offset"] in OFFSETS for b in report["baselines"].values())
     assert report["candidate"]["balanced"] > 0.8
     assert report["certificate"]["classes"]
     assert [e["stage"] for e in heard if e["event"] == "stage"] == [
@@ -63,6 +68,18 @@ def test_the_same_inputs_give_the_same_head(bundle: Bundle, holdout: Snapshot) -
     one, two = (refit(bundle, bundle.head(), [], holdout, spec).head for _ in range(2))
 
     assert one.digest == two.digest
+
+
+def test_class_means_are_of_the_newest_part_that_has_the_class(bundle: Bundle, holdout: Snapshot) -> None:
+    """An upload of one class moves that class's mean; the others keep the mean of the bundle's own snapshot."""
+    newest = bundle.snapshots()[0]
+    upload = newest.take(newest.labels == 2)
+    upload = replace(upload, features=upload.features + 1, epoch=newest.epoch + 1, ids=None)
+
+    found = refit(bundle, bundle.head(), [upload], holdout, RefitSpec(l2=1e-2)).baselines["nearest_class_mean"]
+
+    means = np.stack([newest.features[newest.labels == c].mean(0) + (c == 2) for c in range(3)])
+    assert np.allclose(found.weight, means, atol=1e-5)
 
 
 def test_the_offset_is_minus_t_log_prior(bundle: Bundle, holdout: Snapshot) -> None:

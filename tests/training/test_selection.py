@@ -6,8 +6,10 @@ import torch
 
 from models.groups import Group
 from models.head import LinearHead
+from training.evaluate import evaluate
 from training.pool import BalancedSet
-from training.selection import L2_PATH, OFFSETS, Holdout, choose, with_offset
+from training.posthoc import logit_adjusted, tau_normalised
+from training.selection import L2_PATH, OFFSETS, TAUS, Holdout, choose, with_offset, with_tau
 
 CLASSES = ("head", "tail")
 GROUPS: tuple[Group, ...] = ("many", "few")
@@ -143,3 +145,19 @@ def test_a_given_offset_stays_along_the_path() -> None:
     assert chosen.prior_offset == 0.25
     assert chosen.l2 in L2_PATH
     assert heard.count(0) == len(L2_PATH) + 1  # each of the path, and the chosen one again
+
+
+def test_the_best_tau_is_found_with_its_offset() -> None:
+    """Of all pairs of τ and t, each measured by itself, the best in balanced accuracy, then likelihood, is chosen."""
+    features, labels = two_clouds(300, 3)
+    head = LinearHead(np.float32([[3, 0.1, 0, 0, 0, 0], [2, 0.3, 0.2, 0, 0, 0]]), np.float32([1, 0]), CLASSES)
+    held = Holdout(features, labels, GROUPS)
+    pairs = {(tau, t): logit_adjusted(tau_normalised(head, tau), LOG_PRIOR, t) for tau in TAUS for t in OFFSETS}
+    scores = {pair: evaluate(h.logits(features), labels, GROUPS) for pair, h in pairs.items()}
+    best = max(pairs, key=lambda pair: (scores[pair].balanced, -scores[pair].nll))
+
+    chosen = with_tau(head, LOG_PRIOR, held, "auto")
+
+    assert (chosen.tau, chosen.prior_offset) == best
+    assert chosen.head.digest == pairs[best].digest
+    assert with_tau(head, LOG_PRIOR, held, 0.25).prior_offset == 0.25
