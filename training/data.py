@@ -76,6 +76,8 @@ def _from_folder(source: Path, test: Path | None, config: TrainConfig) -> Data:
     train = _class_folders(root, classes)
     if test is None:
         return _hold_out(train, classes, config)
+    if not test.is_dir():
+        raise DataError(f"no test folder at {test}")
     extra = sorted(p.name for p in test.iterdir() if p.is_dir() and p.name not in classes)
     if extra:
         raise DataError(f"{test} has classes that {root} has not: {', '.join(extra[:SHOWN])}")

@@ -332,6 +332,13 @@ def test_no_list_file(listed: Path) -> None:
     assert problems(listed / "train.txt", test_data=str(listed / "no.txt")) == f"no list file at {listed / 'no.txt'}"
 
 
+def test_no_test_folder(tmp_path: Path) -> None:
+    """A test folder that is not there is named."""
+    fill(tmp_path / "train", a=2)
+
+    assert problems(tmp_path, test_data=str(tmp_path / "no")) == f"no test folder at {tmp_path / 'no'}"
+
+
 def test_an_unreadable_file_is_named(tmp_path: Path) -> None:
     """Text and other formats under an image's suffix are named; so is a list's file that is not there."""
     fill(tmp_path / "train", a=2, b=2)
