@@ -49,6 +49,7 @@ def train(
         resume: go on from the checkpoint in `out`, with the configuration saved there.
         config: fields of the configuration.
     """
+    from training import processes
     from training.config import recipe as find
     from training.fit import fit
 
@@ -60,7 +61,9 @@ def train(
     except KeyboardInterrupt:
         print(f"stopped; go on with: breadcrumbs train --resume --out {out}", file=sys.stderr)  # noqa: T201
         raise
-    _print_heads(f"{bundle.folder} on {bundle.manifest.metrics['test_images']} test images", bundle.manifest.metrics)
+    if processes.is_main():
+        _print_heads(f"{bundle.folder} on {bundle.manifest.metrics['test_images']} test images", bundle.manifest.metrics)
+    processes.leave()
 
 
 @app.command

@@ -1,42 +1,43 @@
 """One training run, top to bottom: two heads in one loop, and a bundle at the end.
 
-For each batch: the backbone and the joint head take a step on the images; the balanced head takes a step on its part
-of the trail's balanced set; the features of the forward pass that just happened become crumbs. Balancing costs no
-forward pass of its own. It knows nothing of EMANATE's formulas (`emanate`, `trail`) or of files (`models`).
+Balancing costs no forward pass of its own (`epoch`, `trail`). It knows nothing of EMANATE's formulas (`emanate`) or of
+how files are laid out (`models`).
 
-Letters: N images, D feature dimensions, C classes, B a batch, S steps an epoch.
+Letters: N images, D feature dimensions, C classes.
 """
 
 import logging
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import torch
 from torch import Tensor
-from torch.nn.functional import cross_entropy
-from torch.utils.data import WeightedRandomSampler
 
 from models import backbones
+from models import bundle as bundles
 from models.bundle import Bundle
 from models.files import write_whole
 from models.groups import groups
 from models.snapshot import Snapshot
-from training import checkpoint, crumbs
+from training import checkpoint, crumbs, processes
 from training.config import TrainConfig
 from training.data import Split, load
+from training.epoch import train_epoch
 from training.evaluate import Metrics, evaluate
-from training.journal import Journal, track
-from training.loader import Batch, test_batches, training_batches
-from training.package import package
+from training.journal import Journal
+from training.loader import evaluation_batches
+from training.network import TwoHeads
+from training.package import heads_of, package
 from training.run import Run, TrainingError, prepare, restore, state_of
-from training.trail import BalancedBatch
+from training.trail import Trail
 
 log = logging.getLogger("breadcrumbs.training")
 
 
 def fit(config: TrainConfig, out: Path, *, resume: bool = False) -> Bundle:
-    """Train, and write everything into a folder: checkpoint, log, snapshots, metrics, bundle.
+    """Train, and write everything into a folder: checkpoint, log, snapshots, metrics, report, bundle.
+
+    Started by `torchrun` or `accelerate launch`, several processes train together; the main one writes.
 
     Args:
         config: what to do.
@@ -56,25 +57,49 @@ def fit(config: TrainConfig, out: Path, *, resume: bool = False) -> Bundle:
     run = prepare(config, load(config))
     if resume:
         restore(run, checkpoint.load(out / "checkpoint.pt", run.accelerator.device))
-    else:
+    elif processes.is_main():
         write_whole(out / "config.json", config.model_dump_json(indent=1).encode() + b"\n")
         checkpoint.save(out / "checkpoint.pt", state_of(run))  # so that Ctrl-C leaves one at any time
-    log.info(
-        "%s on %s: %d training and %d test images of %d classes, %d parameters, from epoch %d of %d",
-        config.architecture, run.accelerator.device, len(run.data.train), len(run.data.test), len(run.data.classes),
-        backbones.count_parameters(run.network), run.epoch + 1, config.epochs,
-    )  # fmt: skip
-    with Journal(out, config.epochs, run.epoch + 1) as journal:
+    _announce(run)
+    with Journal(out, config.epochs, run.epoch + 1, write=processes.is_main()) as journal:
         while run.epoch < config.epochs:
-            started = time.monotonic()
-            losses = train_epoch(run)
-            _keep_snapshot(run, out / "snapshots")
-            run.trail.close_epoch()
-            run.epoch += 1
-            heads = evaluate_heads(run)
-            journal.epoch(run.epoch, {**losses, "seconds": time.monotonic() - started}, heads)
-            checkpoint.save(out / "checkpoint.pt", state_of(run))
-    return package(run.network.cpu(), run.data, run.preprocess, config, out)
+            _epoch(run, journal, out)
+    if processes.is_main():
+        package(run.measured.cpu(), run.data, run.preprocess, config, out)
+    processes.wait()
+    return bundles.read(out / "bundle")
+
+
+def _announce(run: Run) -> None:
+    if processes.is_main():
+        log.info("%s", run.config.model_dump_json())
+        log.info(
+            "%s on %s × %d: %d training and %d test images of %d classes, %d parameters, from epoch %d of %d",
+            run.config.architecture, run.accelerator.device, processes.world(), len(run.data.train), len(run.data.test),
+            len(run.data.classes), backbones.count_parameters(run.network), run.epoch + 1, run.config.epochs,
+        )  # fmt: skip
+
+
+def _epoch(run: Run, journal: Journal, out: Path) -> None:
+    started = time.monotonic()
+    scalars = train_epoch(run)
+    by_class: dict[str, list[float]] = {}
+    snapshot = None
+    if run.trail is not None:
+        snapshot = _snapshot(run, run.trail)
+        run.trail.close_epoch()
+        processes.agree([run.trail.means, run.network.balanced.weight, run.network.balanced.bias])
+        by_class = {"drift": run.trail.drift.tolist(), "crumbs": run.trail.crumbs.tolist()}
+    scalars["train_seconds"] = time.monotonic() - started
+    run.epoch += 1
+    if snapshot is not None and run.trail is not None and processes.is_main():
+        crumbs.keep(out / "snapshots", snapshot, run.trail.epochs_back.cpu().numpy(), run.config.keep_snapshots)
+    heads = evaluate_heads(run)
+    scalars["seconds"] = time.monotonic() - started
+    journal.epoch(run.epoch, scalars, heads, by_class)
+    if processes.is_main():
+        checkpoint.save(out / "checkpoint.pt", state_of(run))
+    processes.wait()
 
 
 def export_checkpoint(out: Path) -> Bundle:
@@ -84,110 +109,35 @@ def export_checkpoint(out: Path) -> Bundle:
     config = TrainConfig.model_validate_json(state["config"])
     run = prepare(config, load(config))
     restore(run, state)
-    return package(run.network.cpu(), run.data, run.preprocess, config, out)
-
-
-def train_epoch(run: Run) -> dict[str, float]:
-    """Pass over the training images once; both heads learn; crumbs are left.
-
-    Returns:
-        The mean loss of each head.
-
-    Raises:
-        TrainingError: a loss is not finite; the message names the epoch and the step.
-    """
-    # Seeded by the epoch's number: a resumed run sees what the whole run would have seen.
-    seed = run.config.seed * 1_000_003 + run.epoch
-    torch.manual_seed(seed)
-    batches = training_batches(run.data.train, run.config, torch.Generator().manual_seed(seed))
-    again = _paper_warmup(run, seed)
-    steps, device = len(batches), run.accelerator.device
-    losses = torch.zeros(2, steps, device=device)
-    run.network.train()
-    title = f"epoch {run.epoch + 1}/{run.config.epochs}"
-    for step, (images, labels, rows) in enumerate(track(batches, steps, title)):
-        losses[0, step] = _joint_step(run, images.to(device), labels.to(device), rows.to(device))
-        if again is not None:
-            losses[1, step] = _balanced_step(run, _forward_again(run, next(again)))
-        elif run.trail.epochs:  # in the first epoch nobody has left a crumb yet
-            losses[1, step] = _balanced_step(run, run.trail.balanced(step, steps))
-    _check_finite(run, losses)
-    return {"joint_loss": float(losses[0].mean()), "balanced_loss": float(losses[1].mean())}
-
-
-def _joint_step(run: Run, images: Tensor, labels: Tensor, rows: Tensor) -> Tensor:
-    with run.accelerator.autocast():
-        logits, features = run.network(images)
-    loss = cross_entropy(logits.float(), labels)
-    run.accelerator.backward(loss)
-    _step(run, 0)
-    run.trail.record(rows, features)
-    return loss.detach()
-
-
-def _balanced_step(run: Run, batch: BalancedBatch) -> Tensor:
-    loss = cross_entropy(run.network.balanced(batch.features), batch.labels)
-    loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
-    _step(run, 1)
-    return loss.detach()
-
-
-def _forward_again(run: Run, batch: Batch) -> BalancedBatch:
-    images, labels, _ = batch
-    with torch.no_grad(), run.accelerator.autocast():
-        features = run.network.features(images.to(run.accelerator.device))
-    return BalancedBatch(features.float(), labels.to(run.accelerator.device))
-
-
-def _step(run: Run, which: int) -> None:
-    run.optimizers[which].step()
-    run.optimizers[which].zero_grad(set_to_none=True)
-    run.schedules[which].step()
-
-
-def _paper_warmup(run: Run, seed: int) -> Iterator[Batch] | None:
-    """The released warm-up: until every class has its q_y epochs, class-balanced images are forwarded once more."""
-    if run.config.warmup != "paper" or run.trail.complete:
-        return None
-    weights = 1 / run.data.train_counts[run.data.train.labels]
-    generator = torch.Generator().manual_seed(seed + 1)
-    steps = -(-len(run.data.train) // run.config.batch_size)
-    sampler = WeightedRandomSampler(weights.tolist(), steps * run.config.batch_size, generator=generator)
-    return iter(training_batches(run.data.train, run.config, generator, sampler))
-
-
-def _check_finite(run: Run, losses: Tensor) -> None:
-    bad = (~losses.isfinite()).any(0).nonzero()
-    if len(bad):
-        raise TrainingError(
-            f"the loss is not finite from step {int(bad[0]) + 1} of epoch {run.epoch + 1} on; "
-            "lower --learning-rate, or look at the images of that batch"
-        )
+    return package(run.measured.cpu(), run.data, run.preprocess, config, out)
 
 
 def evaluate_heads(run: Run) -> dict[str, Metrics]:
-    """Measure both heads on the test images."""
-    features = features_of(run, run.data.test)
+    """Measure every head on the test images."""
+    features = features_of(run, run.measured, run.data.test)
     own = groups(run.data.train_counts.tolist(), run.config.groups)
-    heads = {"joint": run.network.joint, "balanced": run.network.balanced}
     with torch.no_grad():
-        logits = {name: head(features).cpu().numpy() for name, head in heads.items()}
+        logits = {name: head(features).cpu().numpy() for name, head in heads_of(run.measured, run.config).items()}
     return {name: evaluate(values, run.data.test.labels, own) for name, values in logits.items()}
 
 
-def features_of(run: Run, split: Split) -> Tensor:
-    """Return the features (N, D) of a split in evaluation mode, on the run's device."""
-    run.network.eval()
-    with torch.no_grad(), run.accelerator.autocast():
-        batches = test_batches(split, run.preprocess, run.config)
-        return torch.cat([run.network.features(images.to(run.accelerator.device)).float() for images, _, _ in batches])
+def features_of(run: Run, network: TwoHeads, split: Split) -> Tensor:
+    """Return the features (N, D) of a split in evaluation mode, on the run's device; each process does its share."""
+    network.eval()
+    device = run.accelerator.device
+    rows = processes.mine(torch.arange(len(split)))
+    with torch.no_grad(), run.autocast():
+        batches = evaluation_batches(split, run.preprocess, run.config, rows)
+        own = [network.features(images.to(device, non_blocking=True)).float() for images, _, _ in batches]
+    return processes.whole(torch.cat(own), rows.to(device), len(split))
 
 
-def _keep_snapshot(run: Run, folder: Path) -> None:
-    rows, features = run.trail.snapshot()
+def _snapshot(run: Run, trail: Trail) -> Snapshot:
+    """The epoch's features as a file's content: Z^e, with the joint head that saw them."""
+    rows, features = trail.snapshot()
     index = rows.cpu().numpy()
     half = features.half()  # the file may be half as large, where nothing overflows
-    snapshot = Snapshot(
+    return Snapshot(
         features=(half if bool(half.isfinite().all()) else features.float()).cpu().numpy(),
         labels=run.data.train.labels[index],
         classes=run.data.classes,
@@ -197,4 +147,3 @@ def _keep_snapshot(run: Run, folder: Path) -> None:
         weight=run.network.joint.weight.detach().float().cpu().numpy(),
         bias=run.network.joint.bias.detach().float().cpu().numpy(),
     )
-    crumbs.keep(folder, snapshot, run.trail.epochs_back.cpu().numpy(), run.config.keep_snapshots)

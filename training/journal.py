@@ -5,10 +5,11 @@ It knows nothing of how the numbers come about.
 
 import json
 import logging
+import math
 import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, Self, TypeVar
+from typing import Self, TypeVar
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch.utils.tensorboard import SummaryWriter
@@ -22,14 +23,18 @@ log = logging.getLogger("breadcrumbs.training")
 
 
 class Journal:
-    """The record of one run, appended to `log.jsonl` and `tensorboard/` in its folder; a context manager."""
+    """The record of one run, appended to `log.jsonl` and `tensorboard/` in its folder; a context manager.
 
-    def __init__(self, folder: Path, epochs: int, first: int) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
-        self._file = folder / "log.jsonl"
-        self._forget_from(first)
-        self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=first)
-        self._epochs = epochs
+    With `write` off it is silent: of several processes only one writes.
+    """
+
+    def __init__(self, folder: Path, epochs: int, first: int, *, write: bool = True) -> None:
+        self._file, self._epochs = folder / "log.jsonl", epochs
+        self._board: SummaryWriter | None = None
+        if write:
+            folder.mkdir(parents=True, exist_ok=True)
+            self._forget_from(first)
+            self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=first)
 
     def _forget_from(self, epoch: int) -> None:
         """Drop lines of epochs that a resumed run will do again, and a last one that was cut short."""
@@ -42,11 +47,24 @@ class Journal:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._board.close()
+        if self._board is not None:
+            self._board.close()
 
-    def epoch(self, epoch: int, scalars: dict[str, float], heads: dict[str, Metrics]) -> None:
-        """Write one epoch: named scalars (losses, seconds) and the metrics of each head."""
-        line: dict[str, Any] = {"epoch": epoch, **scalars, **{name: m.as_dict() for name, m in heads.items()}}
+    def epoch(
+        self, epoch: int, scalars: dict[str, float], heads: dict[str, Metrics], by_class: dict[str, list[float]]
+    ) -> None:
+        """Write one epoch.
+
+        Args:
+            epoch: its number, from 1.
+            scalars: losses and seconds, by name.
+            heads: what was measured of each head.
+            by_class: lists of C numbers, by name; NaN is written as null.
+        """
+        if self._board is None:
+            return
+        listed = {name: [None if math.isnan(v) else round(v, 6) for v in values] for name, values in by_class.items()}
+        line = {"epoch": epoch, **scalars, **{name: m.as_dict() for name, m in heads.items()}, **listed}
         with self._file.open("a") as file:
             file.write(json.dumps(line) + "\n")
         for name, value in scalars.items():
@@ -67,11 +85,11 @@ def groups_line(metrics: Metrics) -> str:
     return " / ".join("–" if v is None else f"{100 * v:.1f}" for v in values)
 
 
-def track(items: Iterable[T], total: int, title: str) -> Iterator[T]:
+def track(items: Iterable[T], total: int, title: str, *, show: bool = True) -> Iterator[T]:
     """Show a progress bar over the items, on a terminal only."""
     bar = Progress(
         TextColumn(title), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
-        transient=True, disable=not sys.stderr.isatty(),
+        transient=True, disable=not (show and sys.stderr.isatty()),
     )  # fmt: skip
     with bar:
         yield from bar.track(items, total=total)

@@ -4,18 +4,20 @@ Training images are augmented here by torchvision; test images go through `model
 the server uses. Normalisation is `training.network`'s. It knows nothing of networks or losses.
 """
 
-from collections.abc import Callable
+import zlib
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, SequentialSampler
 from torchvision.transforms import v2
 
 from models.preprocess import Preprocess, fit
 from training.config import TrainConfig
 from training.data import Split
+from training.order import Look, Order
 
 Batch = tuple[Tensor, Tensor, Tensor]
 """images uint8 (B, H, W, 3), labels int64 (B,), rows int64 (B,) of the split."""
@@ -35,6 +37,15 @@ class Images(Dataset[Any]):
     def __getitem__(self, row: int) -> tuple[Tensor, int, int]:
         image = torch.from_numpy(np.array(self._split.image(row)))
         return self._prepare(image), int(self._split.labels[row]), row
+
+
+class Augmented(Images):
+    """The same, augmented by chances of the look's own: whichever process or worker looks, it sees the same."""
+
+    def __getitem__(self, look: Look) -> tuple[Tensor, int, int]:  # type: ignore[override]  # what `Order` yields
+        with torch.random.fork_rng(devices=()):
+            torch.default_generator.manual_seed(zlib.crc32(repr(look).encode()))
+            return super().__getitem__(look[-1])
 
 
 def preprocess_for(split: Split, config: TrainConfig) -> Preprocess:
@@ -66,6 +77,8 @@ def augmentation(config: TrainConfig) -> Callable[[Tensor], Tensor]:
             v2.RandomHorizontalFlip(),
             v2.ColorJitter(0.4, 0.4, 0.4),
         ],
+        "crop": [v2.Resize((size, size), antialias=True), v2.RandomCrop(size, padding=size // 8)],
+        "flip": [v2.Resize((size, size), antialias=True), v2.RandomHorizontalFlip()],
         "none": [v2.Resize((size, size), antialias=True)],
     }
     chain = v2.Compose(steps[config.augmentation])
@@ -77,27 +90,44 @@ def augmentation(config: TrainConfig) -> Callable[[Tensor], Tensor]:
     return augment
 
 
-def training_batches(
-    split: Split, config: TrainConfig, generator: torch.Generator, sampler: torch.utils.data.Sampler[int] | None = None
+class TrainingBatches:
+    """The images as an order says, augmented. Workers stay from epoch to epoch."""
+
+    def __init__(self, split: Split, config: TrainConfig, order: Order) -> None:
+        self.order = order
+        self._loader: DataLoader[Batch] = DataLoader(
+            Augmented(split, augmentation(config)),
+            batch_sampler=order,
+            persistent_workers=config.workers > 0,
+            **_workers(config),
+        )
+
+    def __len__(self) -> int:
+        return len(self.order)
+
+    def epoch(self, number: int) -> Iterator[Batch]:
+        """This process's part of every batch of an epoch."""
+        self.order.epoch = number
+        return iter(self._loader)
+
+
+def evaluation_batches(
+    split: Split, preprocess: Preprocess, config: TrainConfig, rows: Tensor | None = None
 ) -> DataLoader[Batch]:
-    """Every image once an epoch in an order drawn from `generator`, or as `sampler` says, augmented."""
-    return DataLoader(
-        Images(split, augmentation(config)),
-        batch_size=config.batch_size,
-        shuffle=sampler is None,
-        sampler=sampler,
-        generator=generator,
-        num_workers=config.workers,
-        pin_memory=torch.cuda.is_available(),
-    )
-
-
-def test_batches(split: Split, preprocess: Preprocess, config: TrainConfig) -> DataLoader[Batch]:
-    """Every image once, in order, as the server would see it."""
+    """Every image once, in order, or some `rows` int64 (M,) of them, as the server would see it."""
 
     def prepare(image: Tensor) -> Tensor:
         return torch.from_numpy(np.array(fit(image.numpy(), preprocess)))
 
-    return DataLoader(
-        Images(split, prepare), batch_size=4 * config.batch_size, num_workers=config.workers, pin_memory=False
-    )
+    images = Images(split, prepare)
+    sampler = SequentialSampler(images) if rows is None else rows.tolist()
+    return DataLoader(images, batch_size=4 * config.batch_size, sampler=sampler, **_workers(config))
+
+
+def _workers(config: TrainConfig) -> dict[str, Any]:
+    return {
+        "num_workers": config.workers,
+        "prefetch_factor": config.prefetch if config.workers else None,
+        "pin_memory": torch.cuda.is_available(),
+        "generator": torch.Generator(),  # of the workers' seeds, which nothing here depends on
+    }

@@ -4,8 +4,12 @@
 nothing of data or optimizers.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from models.backbones import Backbone
 from models.preprocess import Preprocess
@@ -31,17 +35,48 @@ class Features(nn.Module):
         return features
 
 
-class TwoHeads(nn.Module):
-    """The features and the two linear heads on them: joint (trains the backbone) and balanced (is exported)."""
+class Trunk(nn.Module):
+    """What the training images teach: the features and the joint head."""
 
     def __init__(self, features: Features, feature_dim: int, classes: int) -> None:
         super().__init__()
         self.features = features
         self.joint = nn.Linear(feature_dim, classes)
-        self.balanced = nn.Linear(feature_dim, classes)
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
         """Return the joint head's logits (N, C) and the features (N, D)."""
         features: Tensor = self.features(image)
         logits: Tensor = self.joint(features)
         return logits, features
+
+
+class TwoHeads(nn.Module):
+    """The trunk, whose joint head trains the backbone, and the balanced head, which only reads its features."""
+
+    def __init__(self, features: Features, feature_dim: int, classes: int) -> None:
+        super().__init__()
+        self.trunk = Trunk(features, feature_dim, classes)
+        self.balanced = nn.Linear(feature_dim, classes)
+
+    @property
+    def features(self) -> Features:
+        """Images to features."""
+        return self.trunk.features
+
+    @property
+    def joint(self) -> nn.Linear:
+        """The head that is trained with the backbone."""
+        return self.trunk.joint
+
+
+@contextmanager
+def statistics_kept(network: nn.Module) -> Iterator[None]:
+    """Within: batch norm normalises by the batch, as in training, but its running statistics stay as they are."""
+    norms = [module for module in network.modules() if isinstance(module, _BatchNorm) and module.track_running_stats]
+    try:
+        for norm in norms:
+            norm.track_running_stats = False
+        yield
+    finally:
+        for norm in norms:
+            norm.track_running_stats = True

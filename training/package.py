@@ -28,7 +28,7 @@ from training.config import TrainConfig
 from training.data import Data, DataError, Split, load
 from training.emanate import back_track, balanced_target
 from training.evaluate import evaluate
-from training.loader import test_batches
+from training.loader import evaluation_batches
 from training.network import TwoHeads
 
 Floats = NDArray[np.float32]
@@ -42,7 +42,7 @@ def package(network: TwoHeads, data: Data, preprocess: Preprocess, config: Train
     """
     network.eval()
     backbone = export.to_onnx(network.features, preprocess)
-    own = {"balanced": _linear(network.balanced, data.classes), "joint": _linear(network.joint, data.classes)}
+    own = {name: _linear(layer, data.classes) for name, layer in heads_of(network, config).items()}
     test = export.run_onnx(backbone, images_of(data.test, preprocess, config))
     difference = export.gate(_torch_features(network, data.test, preprocess, config), test, own.values())
     class_groups = groups(data.train_counts.tolist(), config.groups)
@@ -52,7 +52,7 @@ def package(network: TwoHeads, data: Data, preprocess: Preprocess, config: Train
     metrics |= {"groups": config.groups, "test_images": len(data.test), "export_difference": difference}
     files = {
         "backbone.onnx": backbone,
-        "head.onnx": heads.to_onnx(own["balanced"]),
+        "head.onnx": heads.to_onnx(next(iter(own.values()))),
         "joint-head.onnx": heads.to_onnx(own["joint"]),
         "report/metrics.json": json.dumps(metrics, indent=1).encode() + b"\n",
     }
@@ -87,6 +87,12 @@ def measure(bundle: Bundle, config: TrainConfig) -> dict[str, Any]:
     }
 
 
+def heads_of(network: TwoHeads, config: TrainConfig) -> dict[str, nn.Linear]:
+    """The heads that learned, the exported one first."""
+    joint = {"joint": network.joint}
+    return joint if config.method == "plain" else {"balanced": network.balanced, **joint}
+
+
 def _linear(layer: nn.Linear, classes: tuple[str, ...]) -> LinearHead:
     weight, bias = (p.detach().float().numpy() for p in (layer.weight, layer.bias))
     return LinearHead(weight, bias, classes)
@@ -94,7 +100,7 @@ def _linear(layer: nn.Linear, classes: tuple[str, ...]) -> LinearHead:
 
 def images_of(split: Split, preprocess: Preprocess, config: TrainConfig) -> list[Tensor]:
     """The images of a split as the server would see them, uint8 (B, H, W, 3) each."""
-    return [images for images, _, _ in test_batches(split, preprocess, config)]
+    return [images for images, _, _ in evaluation_batches(split, preprocess, config)]
 
 
 def _torch_features(network: TwoHeads, split: Split, preprocess: Preprocess, config: TrainConfig) -> Floats:

@@ -6,21 +6,26 @@ Letters: N images, D feature dimensions, C classes.
 """
 
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from accelerate import Accelerator
 from torch import nn
+from torch.optim import SGD, AdamW, Optimizer
 from torch.optim.lr_scheduler import CosineAnnealingLR
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from models import backbones
 from models.errors import BreadcrumbsError
 from models.preprocess import Preprocess
+from training import processes
 from training.config import TrainConfig
 from training.data import Data
-from training.loader import preprocess_for
+from training.loader import TrainingBatches, preprocess_for
 from training.network import Features, TwoHeads
+from training.order import BalancedOrder, Order
 from training.trail import Trail
 
 
@@ -30,44 +35,122 @@ class TrainingError(BreadcrumbsError):
 
 @dataclass(eq=False)
 class Run:
-    """The moving parts of one run."""
+    """The moving parts of one run.
+
+    Attributes:
+        network: what learns.
+        step: its trunk as a training step calls it: compiled, and averaging gradients over the processes, where asked.
+        average: the moving average of the network, or none.
+        trail: where the method has one.
+        images: every training image once an epoch.
+        again: class-balanced images for a second forward pass, where the method has one.
+        optimizers, schedules: of the trunk, and of the balanced head.
+        epoch: the last one finished.
+    """
 
     config: TrainConfig
     data: Data
     preprocess: Preprocess
     accelerator: Accelerator
     network: TwoHeads
-    trail: Trail
-    optimizers: tuple[torch.optim.Optimizer, torch.optim.Optimizer]  # backbone with joint head, balanced head
+    step: nn.Module
+    average: AveragedModel | None
+    trail: Trail | None
+    images: TrainingBatches
+    again: TrainingBatches | None
+    optimizers: tuple[Optimizer, Optimizer]
     schedules: tuple[CosineAnnealingLR, CosineAnnealingLR]
-    epoch: int = 0  # the last one finished
+    epoch: int = 0
+
+    @property
+    def measured(self) -> TwoHeads:
+        """The network that is evaluated and exported: the moving average, where there is one."""
+        return self.network if self.average is None else cast(TwoHeads, self.average.module)
+
+    def autocast(self) -> torch.autocast:
+        """Within: the forward pass in bfloat16, where the configuration says so."""
+        return torch.autocast(self.accelerator.device.type, torch.bfloat16, enabled=_half(self.config))
 
 
 def prepare(config: TrainConfig, data: Data) -> Run:
-    """Make the network, the trail and the optimizers of a run, on the GPU if there is one."""
-    accelerator = Accelerator(mixed_precision="bf16" if torch.cuda.is_available() else "no")
+    """Make the network, the trail and the optimizers of a run, on the GPU if there is one.
+
+    Raises:
+        TrainingError: there are more processes than images in a step.
+        BackboneError: there is no such backbone, or no pretrained weights for it here.
+    """
+    accelerator = Accelerator(mixed_precision="no")  # which half a step is in, `Run.autocast` says
     torch.manual_seed(config.seed)
     backbone = backbones.create(config.architecture, config.pretrained)
     preprocess = preprocess_for(data.train, config)
     network = TwoHeads(Features(backbone, preprocess), backbone.feature_dim, len(data.classes)).to(accelerator.device)
     network.to(memory_format=torch.channels_last)  # as the pixels lie: a fifth faster
-    joint = [*network.features.parameters(), *network.joint.parameters()]
+    network.features.requires_grad_(not config.frozen)
+    average = _average(network, config.ema)
+    labels = torch.from_numpy(data.train.labels)
+    order = Order(len(labels), config.batch_size, config.seed)
+    if len(labels) // len(order) < processes.world():
+        raise TrainingError(f"{processes.world()} processes cannot share steps of {len(labels) // len(order)} images")
+    twice = config.method in ("crt", "breadcrumb-paper")
+    again = BalancedOrder(labels, config.batch_size, config.seed) if twice else None
     optimizers = (
-        _sgd(joint, config.learning_rate, config),
-        _sgd(list(network.balanced.parameters()), config.balanced_learning_rate, config),
+        _trunk_optimizer(network, config),
+        _sgd(network.balanced.parameters(), config.balanced_learning_rate, config),
     )
-    steps = config.epochs * -(-len(data.train) // config.batch_size)
-    schedules = (CosineAnnealingLR(optimizers[0], steps), CosineAnnealingLR(optimizers[1], steps))
-    trail = Trail(
-        torch.from_numpy(data.train.labels), len(data.classes), backbone.feature_dim,
-        device=accelerator.device, dtype=torch.bfloat16 if accelerator.device.type == "cuda" else torch.float32,
-        uniform=config.warmup != "paper", seed=config.seed,
+    steps = config.epochs * len(order)
+    return Run(
+        config, data, preprocess, accelerator, network, _step_of(network, accelerator, config), average,
+        _trail(labels, len(data.classes), backbone.feature_dim, accelerator, config),
+        TrainingBatches(data.train, config, order),
+        None if again is None else TrainingBatches(data.train, config, again),
+        optimizers, (CosineAnnealingLR(optimizers[0], steps), CosineAnnealingLR(optimizers[1], steps)),
     )  # fmt: skip
-    return Run(config, data, preprocess, accelerator, network, trail, optimizers, schedules)
 
 
-def _sgd(parameters: list[nn.Parameter], learning_rate: float, config: TrainConfig) -> torch.optim.SGD:
-    return torch.optim.SGD(
+def _average(network: TwoHeads, decay: float | None) -> AveragedModel | None:
+    if decay is None:
+        return None
+    average = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]  # torch leaves it untyped
+    return AveragedModel(network, multi_avg_fn=average, use_buffers=True)
+
+
+def _half(config: TrainConfig) -> bool:
+    return config.precision == "bf16" or (config.precision == "auto" and torch.cuda.is_available())
+
+
+def _step_of(network: TwoHeads, accelerator: Accelerator, config: TrainConfig) -> nn.Module:
+    trunk: nn.Module = network.trunk
+    if processes.world() > 1 and accelerator.device.type == "cuda":
+        nn.SyncBatchNorm.convert_sync_batchnorm(trunk)  # type: ignore[no-untyped-call]  # torch leaves it untyped
+    if config.compile:
+        trunk = torch.compile(trunk)  # type: ignore[assignment]  # it is a module, torch's types say a callable
+    if processes.world() == 1:
+        return trunk
+    devices = [accelerator.device] if accelerator.device.type == "cuda" else None
+    return nn.parallel.DistributedDataParallel(trunk, device_ids=devices)
+
+
+def _trail(
+    labels: torch.Tensor, classes: int, feature_dim: int, accelerator: Accelerator, config: TrainConfig
+) -> Trail | None:
+    if not config.method.startswith("breadcrumb"):
+        return None
+    return Trail(
+        labels, classes, feature_dim,
+        device=accelerator.device, dtype=torch.bfloat16 if _half(config) else torch.float32,
+        uniform=config.method != "breadcrumb-paper", seed=config.seed,
+    )  # fmt: skip
+
+
+def _trunk_optimizer(network: TwoHeads, config: TrainConfig) -> Optimizer:
+    parameters = [p for p in network.trunk.parameters() if p.requires_grad]
+    if config.optimizer == "adamw":
+        return AdamW(parameters, config.learning_rate, weight_decay=config.weight_decay)
+    return _sgd(parameters, config.learning_rate, config)
+
+
+def _sgd(parameters: Iterable[nn.Parameter], learning_rate: float, config: TrainConfig) -> SGD:
+    return SGD(
         parameters, learning_rate, config.momentum, weight_decay=config.weight_decay, nesterov=config.momentum > 0
     )
 
@@ -78,9 +161,10 @@ def state_of(run: Run) -> dict[str, Any]:
         "config": run.config.model_dump_json(),
         "epoch": run.epoch,
         "network": run.network.state_dict(),
+        "average": None if run.average is None else run.average.state_dict(),
         "optimizers": [optimizer.state_dict() for optimizer in run.optimizers],
         "schedules": [schedule.state_dict() for schedule in run.schedules],
-        "trail": run.trail.state_dict(),
+        "trail": None if run.trail is None else run.trail.state_dict(),
     }
 
 
@@ -95,9 +179,12 @@ def restore(run: Run, state: dict[str, Any]) -> None:
     if changed:
         raise TrainingError("a resumed run keeps its configuration, but " + "; ".join(changed))
     run.network.load_state_dict(state["network"])
+    if run.average is not None:
+        run.average.load_state_dict(state["average"])
     for part, saved in zip(run.optimizers, state["optimizers"], strict=True):
         part.load_state_dict(saved)
     for schedule, saved in zip(run.schedules, state["schedules"], strict=True):
         schedule.load_state_dict(saved)
-    run.trail.load_state_dict(state["trail"])
+    if run.trail is not None:
+        run.trail.load_state_dict(state["trail"])
     run.epoch = state["epoch"]

@@ -11,6 +11,7 @@ Memory, allocated once: C·n rows of residuals and N rows that collect the epoch
 Letters: N images, D feature dimensions, C classes, n the balanced target, S steps an epoch.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,6 +41,12 @@ class Trail:
         device, dtype: of the stored features; bfloat16 halves the memory.
         uniform: draw which features of an over-full epoch survive; else keep the first, as the release does.
         seed: of every draw.
+
+    Attributes:
+        means: f32 (C, D), the newest class means z̄^e.
+        drift: f32 (C,), how far each mean moved in the last epoch, in units of the class's spread, the root mean square
+            distance of its features from their mean; NaN where there is nothing to compare.
+        crumbs: f32 (C,), the share of a class's stored features that are older than the newest epoch.
     """
 
     def __init__(
@@ -68,6 +75,8 @@ class Trail:
         self._next = torch.zeros(classes, device=device, dtype=torch.int64)
         self._filled = torch.zeros(classes, device=device, dtype=torch.int64)
         self.means = torch.zeros(classes, feature_dim, device=device)  # z̄^e, (C, D)
+        self.drift = torch.full((classes,), torch.nan, device=device)
+        self.crumbs = torch.zeros(classes, device=device)
         self.epochs = 0
         self._order: Tensor | None = None  # this epoch's shuffled draw
 
@@ -80,6 +89,17 @@ class Trail:
         """Keep the features (B, D) that a forward pass gave images `rows` int64 (B,); gradients are left behind."""
         self._fresh.index_copy_(0, rows, features.detach().to(self._fresh.dtype))
         self._seen.index_fill_(0, rows, value=True)
+
+    def pool(self, add_up: Callable[[Tensor], Tensor]) -> None:
+        """Put together the epoch in progress of several processes, each image recorded by one of them.
+
+        Args:
+            add_up: sums a tensor over the processes, in place.
+        """
+        seen = self._seen.int()
+        add_up(self._fresh)
+        add_up(seen)
+        self._seen = seen > 0
 
     def snapshot(self) -> tuple[Tensor, Tensor]:
         """Return the rows seen in the epoch in progress, int64 (M,), and their features (M, D): Z^e."""
@@ -103,16 +123,24 @@ class Trail:
             self._residuals.index_copy_(0, labels * self.target + slot[rows], residuals.to(self._residuals.dtype))
         self._next = (self._next + kept) % self.target
         self._filled = (self._filled + kept).clamp(max=self.target)
+        self.crumbs = 1 - kept / self._filled.clamp(min=1)
+        self._fresh.zero_()
         self._seen.zero_()
         self.epochs += 1
         self._order = None
 
     def _close_means(self, counts: Tensor) -> None:
-        sums = torch.zeros_like(self.means)
+        sums, squares = torch.zeros_like(self.means), torch.zeros_like(self.drift)
         for rows in torch.split(self._seen.nonzero().squeeze(1), CHUNK):
-            sums.index_add_(0, self.labels[rows], self._fresh[rows].float())
-        present = (counts > 0).unsqueeze(1)
-        self.means = torch.where(present, sums / counts.clamp(min=1).unsqueeze(1), self.means)
+            fresh = self._fresh[rows].float()
+            sums.index_add_(0, self.labels[rows], fresh)
+            squares.index_add_(0, self.labels[rows], fresh.square().sum(1))
+        present = counts > 0
+        means = torch.where(present.unsqueeze(1), sums / counts.clamp(min=1).unsqueeze(1), self.means)
+        spread = (squares / counts.clamp(min=1) - means.square().sum(1)).clamp(min=0).sqrt()
+        known = present & (self._filled > 0) & (spread > 0)
+        self.drift = torch.where(known, (means - self.means).norm(dim=1) / spread, torch.nan)
+        self.means = means
 
     def _rank(self) -> Tensor:
         """Each seen image's place 0 … n_y − 1 within its class, drawn or in order; unseen images come after."""
@@ -176,5 +204,6 @@ class Trail:
         self._next, self._filled = state["next"].to(self._next.device), state["filled"].to(self._filled.device)
         self.means = state["means"].to(self.means.device)
         self.epochs = int(state["epochs"])
+        self._fresh.zero_()
         self._seen.zero_()
         self._order = None

@@ -30,21 +30,28 @@ def lines(folder: Path) -> list[dict[str, object]]:
     return [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
 
 
+BY_CLASS = {"drift": [0.5, float("nan")], "crumbs": [0.0, 1.0]}
+
+
 def write(folder: Path, first: int, last: int) -> None:
     with Journal(folder, 9, first) as journal:
         for number in range(first, last + 1):
-            journal.epoch(number, {"joint_loss": number / 10}, {"balanced": replace(METRICS, all=number / 100)})
+            journal.epoch(
+                number, {"joint_loss": number / 10}, {"balanced": replace(METRICS, all=number / 100)}, BY_CLASS
+            )
 
 
 def test_every_epoch_is_a_json_line(tmp_path: Path) -> None:
     """A line has the epoch, its scalars and every metric of every head."""
     with Journal(tmp_path / "new" / "run", 2, 1) as journal:
-        journal.epoch(1, {"joint_loss": 0.5}, {"joint": METRICS, "balanced": METRICS})
+        journal.epoch(1, {"joint_loss": 0.5}, {"joint": METRICS, "balanced": METRICS}, BY_CLASS)
 
     (line,) = lines(tmp_path / "new" / "run")
 
     assert line["epoch"] == 1
     assert line["joint_loss"] == 0.5
+    assert line["drift"] == [0.5, None]
+    assert line["crumbs"] == [0.0, 1.0]
     assert line["joint"] == line["balanced"] == json.loads(json.dumps(METRICS.as_dict()))
 
 

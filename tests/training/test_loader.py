@@ -17,13 +17,13 @@ from training.data import Split
 from training.loader import (
     IMAGENET_MEAN,
     IMAGENET_STD,
+    Batch,
+    TrainingBatches,
     augmentation,
+    evaluation_batches,
     preprocess_for,
-    training_batches,
 )
-from training.loader import (
-    test_batches as evaluation_batches,  # else pytest takes it for a test
-)
+from training.order import Order
 
 SHAPES = ((20, 30), (30, 20), (12, 12), (9, 40), (16, 16))
 
@@ -86,7 +86,7 @@ def test_grey_images_in_memory_are_evaluated_as_three_channels() -> None:
         assert np.array_equal(image.numpy(), load_image(file.getvalue(), transform))
 
 
-@pytest.mark.parametrize("mode", ["crop-flip", "resized-crop", "none"])
+@pytest.mark.parametrize("mode", ["crop-flip", "crop", "flip", "resized-crop", "none"])
 @pytest.mark.parametrize("shape", SHAPES)
 def test_augmentation_reaches_the_size(mode: Any, shape: tuple[int, int]) -> None:
     """Whatever the image's shape, each mode gives uint8 (size, size, 3), laid out as rows of pixels."""
@@ -132,27 +132,18 @@ def test_resized_crop_varies() -> None:
     assert len({image.numpy().tobytes() for image in found}) == 5
 
 
-def order_of(seed: int, **more: Any) -> list[int]:
-    batches = training_batches(in_memory(11, 12, 12), config(**more), torch.Generator().manual_seed(seed))
-    return [int(row) for _, _, rows in batches for row in rows]
-
-
-def test_the_order_is_a_seeded_permutation() -> None:
-    """Every image comes once an epoch, in the generator's order; the same seed gives the same order."""
-    first = order_of(1)
-
-    assert sorted(first) == list(range(11))
-    assert first != list(range(11))
-    assert order_of(1) == first
-    assert order_of(2) != first
+def looks(split: Split, epoch: int = 0, **more: Any) -> list[Batch]:
+    """The training batches of an epoch."""
+    chosen = config(**more)
+    return list(TrainingBatches(split, chosen, Order(len(split), chosen.batch_size, chosen.seed)).epoch(epoch))
 
 
 def test_batches_carry_their_rows_labels_and_images() -> None:
-    """A row names its image and its label, and the last batch is what is left."""
+    """A row names its image and its label, and every image comes once."""
     split = in_memory(11, 12, 12)
-    batches = list(training_batches(split, config(augmentation="none"), torch.Generator().manual_seed(0)))
+    batches = looks(split, augmentation="none")
 
-    assert [len(rows) for _, _, rows in batches] == [2, 2, 2, 2, 2, 1]
+    assert sorted(torch.cat([rows for _, _, rows in batches]).tolist()) == list(range(11))
     for images, labels, rows in batches:
         assert labels.dtype == rows.dtype == torch.int64
         for image, label, row in zip(images, labels, rows, strict=True):
@@ -160,11 +151,41 @@ def test_batches_carry_their_rows_labels_and_images() -> None:
             assert np.array_equal(image.numpy(), split.image(int(row)))
 
 
-def test_a_sampler_decides_the_order() -> None:
-    """With a sampler its rows come, with its repeats."""
-    batches = training_batches(in_memory(11, 12, 12), config(), torch.Generator(), sampler=[3, 3, 7])  # type: ignore[arg-type]
+def test_an_epoch_can_be_seen_again() -> None:
+    """The same epoch gives the same augmented pixels, whatever was drawn before it; another gives others."""
+    split = in_memory(11, 12, 12)
+    first = looks(split)
+    torch.manual_seed(5)
 
-    assert [rows.tolist() for _, _, rows in batches] == [[3, 3], [7]]
+    again, other = looks(split), looks(split, epoch=1)
+
+    assert all(torch.equal(a[0], b[0]) for a, b in zip(first, again, strict=True))
+    assert not all(torch.equal(a[0], b[0]) for a, b in zip(first, other, strict=True))
+
+
+def test_looks_leave_the_generator_alone() -> None:
+    """Augmentation has chances of its own: dropout and the like draw what they would have drawn without it."""
+    torch.manual_seed(0)
+    expected = torch.rand(3)
+
+    torch.manual_seed(0)
+    looks(in_memory(11, 12, 12))
+
+    assert torch.equal(torch.rand(3), expected)
+
+
+def test_workers_augment_as_one_process_does(files: Split) -> None:
+    """With workers that stay from epoch to epoch, each epoch's pixels are those of no workers at all."""
+    chosen = config(workers=2, batch_size=3)
+    order = Order(5, 3, 0)
+    helped = TrainingBatches(files, chosen, order)
+
+    for epoch in (0, 1):
+        alone = looks(files, epoch, batch_size=3)
+        for (images, labels, rows), (own, _, own_rows) in zip(helped.epoch(epoch), alone, strict=True):
+            assert torch.equal(images, own)
+            assert torch.equal(rows, own_rows)
+            assert len(labels) in (2, 3)
 
 
 def test_workers_give_what_one_process_gives(files: Split) -> None:
