@@ -62,28 +62,48 @@ def train(
         print(f"stopped; go on with: breadcrumbs train --resume --out {out}", file=sys.stderr)  # noqa: T201
         raise
     if processes.is_main():
-        _print_heads(f"{bundle.folder} on {bundle.manifest.metrics['test_images']} test images", bundle.manifest.metrics)
+        _print_heads(
+            f"{bundle.folder} on {bundle.manifest.metrics['test_images']} test images", bundle.manifest.metrics
+        )
     processes.leave()
 
 
 @app.command
-def evaluate(bundle: Path, /, *, data: str | None = None, test_data: str | None = None) -> None:
-    """Measure a bundle's heads on test images, as the server would answer.
+def evaluate(
+    bundle: Path,
+    /,
+    *,
+    against: Path | None = None,
+    data: str | None = None,
+    test_data: str | None = None,
+    images: Path | None = None,
+    json: bool = False,
+) -> None:
+    """Measure a bundle's heads on test images, as the server would answer, with 95 % intervals.
 
-    Example: `breadcrumbs evaluate runs/photos/bundle`
+    Example: `breadcrumbs evaluate runs/photos/bundle --against runs/older/bundle`
 
     Args:
         bundle: folder of the bundle.
+        against: another bundle, to compare the exported heads on the same test images.
         data: the data set, as for `train`; absent: the one it was trained on.
         test_data: its test part, as for `train`.
+        images: root of the paths in list files, as for `train`.
+        json: print one JSON object with everything.
     """
     from models import bundle as bundles
-    from training.package import measure
+    from training.measure import config_of, measure
+    from training.tables import shown
 
-    opened = bundles.read(bundle)
-    changed = {k: v for k, v in {"data": data, "test_data": test_data}.items() if v is not None}
-    config = TrainConfig.model_validate({**opened.manifest.recipe, **changed})
-    _print_heads(str(bundle), measure(opened, config))
+    opened, *other = (bundles.read(folder) for folder in (bundle, against) if folder is not None)
+    config, *others = (config_of(one, data=data, test_data=test_data, images=images) for one in (opened, *other))
+    found = measure(opened, config, (other[0], others[0]) if other else None)
+    if json:
+        _tell_json(found)
+        return
+    wide = screen if screen.is_terminal else Console(width=max(screen.width, 160))  # a file has no width of its own
+    for part in shown(found):
+        wide.print(part, highlight=False)
 
 
 @app.command

@@ -50,6 +50,8 @@ def test_every_field_is_a_flag(name: str, model: type) -> None:
         (("serve", "--bundle", "nowhere"), "no bundle at nowhere"),
         (("serve", "--port", "70000"), "port"),
         (("evaluate", "nowhere"), "no bundle at nowhere"),
+        (("evaluate", "models/demo", "--against", "nowhere"), "no bundle at nowhere"),
+        (("evaluate", "models/demo", "--data", "nowhere"), "no data at nowhere"),
         (("export", "nowhere"), "no checkpoint"),
         (("predict", "nowhere.png", "--server", "http://127.0.0.1:9"), "nowhere.png"),
         (("heads", "--server", "http://127.0.0.1:9"), "no answer from http://127.0.0.1:9"),
@@ -87,3 +89,14 @@ def test_evaluate_measures_the_embedded_bundle() -> None:
     assert answer.returncode == 0, answer.stderr
     for head in ("balanced", "joint"):
         assert f"{100 * metrics[head]['balanced']:.1f}" in answer.stdout
+
+
+@pytest.mark.slow
+def test_evaluate_compares_in_json() -> None:
+    """With --json there is one object with everything, the comparison too; a bundle is no better than itself."""
+    answer = command("evaluate", "models/demo", "--against", "models/demo", "--json")
+
+    assert answer.returncode == 0, answer.stderr
+    found = json.loads(answer.stdout)
+    assert found["against"]["balanced"] == {"value": 0, "low": 0, "high": 0}
+    assert len(found["heads"]["balanced"]["recall"]) == 10

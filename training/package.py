@@ -25,7 +25,7 @@ from models.preprocess import Preprocess
 from models.snapshot import Snapshot
 from training import crumbs, export
 from training.config import TrainConfig
-from training.data import Data, DataError, Split, load
+from training.data import Data, Split
 from training.emanate import back_track, balanced_target
 from training.evaluate import evaluate
 from training.loader import evaluation_batches
@@ -66,25 +66,6 @@ def package(network: TwoHeads, data: Data, preprocess: Preprocess, config: Train
     files |= _snapshot_files(newest, data, out / "snapshots")
     write_whole(out / "metrics.json", files["report/metrics.json"])
     return bundles.write(out / "bundle", manifest, files)
-
-
-def measure(bundle: Bundle, config: TrainConfig) -> dict[str, Any]:
-    """Measure a bundle's heads on the test images that a configuration names.
-
-    Raises:
-        DataError: the images are not as they should be, or are of other classes.
-    """
-    data, manifest = load(config), bundle.manifest
-    if data.classes != manifest.classes:
-        raise DataError(f"the data has the classes {', '.join(data.classes)[:200]}; the bundle has others")
-    test = export.run_onnx(bundle.backbone(), images_of(data.test, manifest.preprocess, config))
-    class_groups = groups(manifest.train_counts, manifest.groups)
-    found = {"balanced": bundle.head(), "joint": bundle.joint_head()}
-    return {
-        name: evaluate(head.logits(test), data.test.labels, class_groups).as_dict()
-        for name, head in found.items()
-        if head is not None
-    }
 
 
 def heads_of(network: TwoHeads, config: TrainConfig) -> dict[str, nn.Linear]:
