@@ -161,3 +161,28 @@ def test_the_best_tau_is_found_with_its_offset() -> None:
     assert (chosen.tau, chosen.prior_offset) == best
     assert chosen.head.digest == pairs[best].digest
     assert with_tau(head, LOG_PRIOR, held, 0.25).prior_offset == 0.25
+
+
+@pytest.mark.parametrize("floor", [{}, {"many": 0.8}, {"few": 0.8}, {"many": 0.9, "few": 0.9}, {"medium": 0.1}])
+def test_the_quick_rank_chooses_as_whole_metrics_do(floor: dict[Group, float]) -> None:
+    """Floors, balanced accuracy and likelihood, all by `evaluate` on each candidate's logits, give the same choice."""
+    for seed in range(20):
+        features, labels = two_clouds(60, seed)
+        held = Holdout(features, labels, GROUPS, floor)
+        heads = {t: logit_adjusted(line_head_of(features), LOG_PRIOR, t) for t in OFFSETS}
+
+        def score(t: float) -> tuple[bool, float, float]:
+            measured = evaluate(heads[t].logits(features), labels, GROUPS)  # noqa: B023
+            keeps = all((getattr(measured, group) or 0) >= value for group, value in floor.items())
+            return keeps, measured.balanced, -measured.nll
+
+        chosen = with_offset(line_head_of(features), LOG_PRIOR, held, "auto")
+
+        assert chosen.prior_offset == max(OFFSETS, key=score)
+
+
+def line_head_of(features: np.ndarray) -> LinearHead:
+    """`line_head` on the first of several features."""
+    weight = np.zeros((2, features.shape[1]), np.float32)
+    weight[:, :1] = line_head().weight
+    return LinearHead(weight, np.zeros(2, np.float32), CLASSES)
