@@ -1,0 +1,387 @@
+"""The report that a run ends with: one page that needs nothing beside it, and each picture as SVG and PNG.
+
+What it shows arrives as a `Story`. A part that the story lacks is a sentence where its picture would be. It knows
+nothing of training or of models; the pictures are `plots`'.
+
+Letters: N test images, C classes.
+"""
+
+import base64
+import html
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from models.files import write_whole
+from models.groups import Convention, Group
+from training import plots
+from training.plots import Interval
+
+ALL_ROWS = 200  # classes that the page lists one and all
+WORST_ROWS = 100  # classes that it lists where there are more
+
+MEANING = {
+    "all": "share of test images whose top class is right",
+    "balanced": "mean over the classes of their recall",
+    "many": "the same over the many-shot classes",
+    "medium": "the same over the medium-shot classes",
+    "few": "the same over the few-shot classes",
+    "harmonic": "harmonic mean of the classes’ recalls",
+    "worst": "lowest recall of a class",
+    "macro_f1": "mean over the classes of their F1",
+    "ece": "expected calibration error of the top class",
+    "nll": "mean negative log-likelihood, nats",
+}
+SHARES = set(MEANING) - {"nll"}
+
+CONVENTIONS: dict[Convention, str] = {
+    "A": "many: at least 100 training images, few: at most 20",
+    "B": "many: more than 100 training images, few: fewer than 20",
+}
+
+
+@dataclass(frozen=True)
+class Story:
+    """What there is to tell of one finished run.
+
+    Attributes:
+        title: the page's heading.
+        classes, counts, groups: name, training images and group of each class (C,).
+        convention: which bounds the groups have.
+        config: the resolved configuration, JSON values; of an absolute path only the last part is shown.
+        history: the lines of `log.jsonl`, an epoch each: `epoch`, losses as `<head>_loss`, `seconds`, metrics under
+            each head's name; and, where measured, `drift` (movement of each class's mean in units of its spread, null
+            where undefined) and `crumbs` (share of each class's balanced features that are of older epochs).
+        labels: of the test images (N,).
+        logits: of each head (N, C); empty if they were not kept.
+        metrics: of each head, as `Metrics.as_dict()` gives them.
+        intervals: 95 % intervals of each head's metrics, by the metric's name.
+        exported: the head that is served; absent: `balanced` if there is one, else the first.
+    """
+
+    title: str
+    classes: tuple[str, ...]
+    counts: NDArray[np.int64]
+    groups: tuple[Group, ...]
+    convention: Convention
+    config: Mapping[str, Any]
+    history: Sequence[Mapping[str, Any]]
+    labels: NDArray[np.int64]
+    logits: Mapping[str, NDArray[np.floating]]
+    metrics: Mapping[str, Mapping[str, Any]]
+    intervals: Mapping[str, Mapping[str, Interval]] = field(default_factory=dict)
+    exported: str | None = None
+
+    @property
+    def head(self) -> str:
+        """The head that the run is for."""
+        return self.exported or ("balanced" if "balanced" in self.metrics else next(iter(self.metrics), "balanced"))
+
+    def recall(self, head: str) -> Sequence[float | None]:
+        """A head's recall of each class (C,), None where the test set has no image of it."""
+        return self.metrics[head].get("recall") or (None,) * len(self.classes)
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One picture of the page: its file name, its heading, what it shows, how to read it, what is missing without."""
+
+    name: str
+    heading: str
+    alt: str
+    reading: str
+    absent: str
+
+
+PICTURES = (
+    Picture(
+        "groups",
+        "Recall by group",
+        "Bars of mean recall of many-, medium-, few-shot and all classes for each head, with 95 % intervals.",
+        "Each bar is the mean recall of a group’s classes (“all”: the share of images), and the thin line its 95 % "
+        "bootstrap interval: how far the number would move with other test images of the same classes.",
+        "No head was measured, so there are no groups to compare.",
+    ),
+    Picture(
+        "counts-and-recall",
+        "The long tail, and recall along it",
+        "Above, the recall of each class for each head; below, its training images on a logarithmic scale.",
+        "Classes stand in the same order in both panels, most training images first: a head that treats the tail "
+        "fairly stays level above while the counts below fall; of many classes the thick line is a running mean.",
+        "There are no classes to draw.",
+    ),
+    Picture(
+        "curves",
+        "Epoch by epoch",
+        "Lines of the loss and of the balanced accuracy of each head over the epochs.",
+        "The losses of two heads are not to be compared, since each averages over another mix of classes; the balanced "
+        "accuracies below them are, and where one still rises at the right edge, more epochs may help.",
+        "The log has no epoch with a loss or a balanced accuracy, so there is no curve.",
+    ),
+    Picture(
+        "confusion",
+        "What the weakest classes are taken for",
+        "A table of percentages: rows are the true classes with the lowest recall, columns what they are predicted as.",
+        "Each row shares out the test images of one of the classes with the lowest recall of the exported head: the "
+        "outlined cell is what it gets right, a dark cell beside it is the class that it is most taken for.",
+        "The exported head’s logits on the test images were not kept, so confusions cannot be counted.",
+    ),
+    Picture(
+        "drift",
+        "How fast the features move",
+        "Lines of the movement of the class means per epoch by group, with dashed lines of their sampling error.",
+        "The lines are the movement of a class’s mean since the epoch before, divided by the class’s spread (of many "
+        "classes the median, and the band their middle 80 %): at a group’s dashed line it is no more than chance would "
+        "make of so few images, and the higher above it, the more an old crumb needs re-centring.",
+        "The run measured no movement of the class means (that takes two epochs), so there is no drift to draw.",
+    ),
+    Picture(
+        "crumbs",
+        "Where the balanced set comes from",
+        "Share of features that are crumbs of older epochs, for each class, and by group over the epochs.",
+        "A share of 75 % says that three of four features that the balanced head sees of a class were left by older "
+        "epochs; above the median of each group and the middle 80 %, below each class, most training images first.",
+        "The run kept no account of crumbs in the balanced set, so their share cannot be drawn.",
+    ),
+)  # fmt: skip
+
+
+def write(folder: Path, story: Story) -> dict[str, bytes]:
+    """Write the report's files into a folder, each whole, and return them as `report` does."""
+    files = report(story)
+    for name, data in files.items():
+        write_whole(folder / name, data)
+    return files
+
+
+def report(story: Story) -> dict[str, bytes]:
+    """Return the report's files by name: `index.html`, and `<picture>.svg` and `.png` of each picture there is.
+
+    The same story gives the same bytes.
+    """
+    files: dict[str, bytes] = {}
+    for picture in PICTURES:
+        figure = _draw(picture.name, story)
+        if figure is not None:
+            files |= {f"{picture.name}.svg": plots.svg(figure), f"{picture.name}.png": plots.png(figure)}
+    return {"index.html": _page(story, files).encode(), **files}
+
+
+def _draw(name: str, story: Story) -> Figure | None:
+    if name == "groups":
+        return plots.group_bars(story.metrics, story.intervals)
+    if name == "counts-and-recall":
+        recall = {head: story.recall(head) for head in story.metrics}
+        return plots.counts_and_recall(story.counts, story.groups, story.classes, recall) if story.classes else None
+    if name == "curves":
+        return plots.curves(story.history)
+    if name == "confusion":
+        logits = story.logits.get(story.head)
+        return None if logits is None else plots.confusion(logits, story.labels, story.classes)
+    if name == "drift":
+        return plots.drift(story.history, story.counts, story.groups)
+    return plots.crumb_shares(story.history, story.counts, story.groups, story.classes)
+
+
+def _page(story: Story, files: Mapping[str, bytes]) -> str:
+    pictures = "\n".join(_figure(picture, files.get(f"{picture.name}.svg")) for picture in PICTURES)
+    return f"""<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="color-scheme" content="light dark">
+<meta http-equiv="Content-Security-Policy" content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">
+<title>{_text(story.title)}</title>
+<style>{STYLE}</style>
+</head>
+<body>
+<main>
+<h1>{_text(story.title)}</h1>
+{_summary(story)}
+<section>
+<h2>All metrics</h2>
+{_metrics_table(story)}
+</section>
+{pictures}
+<section>
+<h2>Classes</h2>
+{_classes_table(story)}
+</section>
+<section>
+<h2>Configuration</h2>
+{_table(("setting", "value"), [(_text(k), _text(_setting(v))) for k, v in story.config.items()], "config")}
+</section>
+</main>
+</body>
+</html>
+"""
+
+
+def _figure(picture: Picture, svg: bytes | None) -> str:
+    if svg is None:
+        body = f'<p class="note">{_text(picture.absent)}</p>'
+    else:
+        data = base64.b64encode(svg).decode()
+        image = f'<img src="data:image/svg+xml;base64,{data}" alt="{_text(picture.alt)}">'
+        body = f"<figure>\n{image}\n<figcaption>{_text(picture.reading)}</figcaption>\n</figure>"
+    return f'<section id="{picture.name}">\n<h2>{_text(picture.heading)}</h2>\n{body}\n</section>'
+
+
+def _summary(story: Story) -> str:
+    """The numbers that a reader wants first, and what the groups mean."""
+    seen = np.bincount(story.labels, minlength=len(story.classes))
+    least, most = (int(story.counts.min()), int(story.counts.max())) if len(story.counts) else (0, 0)
+    seconds = sum(line["seconds"] for line in story.history if isinstance(line.get("seconds"), int | float))
+    facts = [
+        ("balanced accuracy", " ".join(_measured(story, story.head, "balanced"))),
+        ("few-shot recall", " ".join(_measured(story, story.head, "few"))),
+        ("exported head", story.head),
+        ("classes", f"{len(story.classes):,}"),
+        ("training images", f"{int(story.counts.sum()):,} ({least:,} to {most:,} a class)"),
+        ("test images", f"{len(story.labels):,}"),
+        ("epochs", f"{len(story.history):,}" + (f" in {_duration(seconds)}" if seconds else "")),
+    ]
+    items = "\n".join(f"<div><dt>{_text(name)}</dt><dd>{_text(value)}</dd></div>" for name, value in facts)
+    notes = [f"Groups of convention {story.convention}: {CONVENTIONS[story.convention]}, medium: those between."]
+    missing = int((seen == 0).sum())
+    if missing:
+        notes.append(
+            f"{missing:,} of {len(story.classes):,} classes have no test image: no recall, and no part in a mean."
+        )
+    return f"<dl>\n{items}\n</dl>\n<p>{_text(' '.join(notes))}</p>"
+
+
+def _metrics_table(story: Story) -> str:
+    names = dict.fromkeys(name for found in story.metrics.values() for name, value in found.items() if _scalar(value))
+    rows = [
+        (
+            f"{_text(name)}<small>{_text(MEANING.get(name, ''))}</small>",
+            *("{}<small>{}</small>".format(*map(_text, _measured(story, head, name))) for head in story.metrics),
+        )
+        for name in names
+    ]
+    heads = [f"{head} (exported)" if head == story.head else head for head in story.metrics]
+    if not rows:
+        return '<p class="note">No head was measured.</p>'
+    note = "<p>In brackets the 95 % bootstrap interval, where there is one.</p>" if story.intervals else ""
+    return _table(("metric", *map(_text, heads)), rows, "numbers") + note
+
+
+def _classes_table(story: Story) -> str:
+    """Every class in the tail's order; of more than ALL_ROWS, those with the lowest recall of the exported head."""
+    counts, seen = story.counts, np.bincount(story.labels, minlength=len(story.classes))
+    order = [int(c) for c in np.argsort(-counts, kind="stable")]
+    note = "Most training images first."
+    if len(order) > ALL_ROWS:
+        own = story.recall(story.head) if story.head in story.metrics else (None,) * len(order)
+        recall = {c: value for c in order if (value := own[c]) is not None}
+        order = sorted(recall, key=lambda c: (recall[c], c))[:WORST_ROWS]
+        note = f"The {len(order)} of {len(story.classes):,} classes with the lowest recall of the exported head."
+    recalls = {head: story.recall(head) for head in story.metrics}
+    rows = [
+        (
+            f"<bdi>{_text(story.classes[c])}</bdi>", f"{counts[c]:,}", story.groups[c], f"{seen[c]:,}",
+            *("–" if recalls[head][c] is None else f"{100 * (recalls[head][c] or 0):.1f} %" for head in recalls),
+        )
+        for c in order
+    ]  # fmt: skip
+    titles = ("class", "training images", "group", "test images", *(f"recall, {_text(head)}" for head in recalls))
+    return f"<p>{note}</p>" + _table(titles, rows, "numbers")
+
+
+def _table(titles: Iterable[str], rows: Iterable[Iterable[str]], kind: str) -> str:
+    """A table of cells that are HTML already."""
+    head = "".join(f'<th scope="col">{title}</th>' for title in titles)
+    body = "\n".join("<tr>" + "".join(f"<td>{cell}</td>" for cell in row) + "</tr>" for row in rows)
+    return (
+        f'<div class="wide"><table class="{kind}">\n<thead><tr>{head}</tr></thead>\n'
+        f"<tbody>\n{body}\n</tbody>\n</table></div>"
+    )
+
+
+def _measured(story: Story, head: str, name: str) -> tuple[str, str]:
+    """A metric and its interval, as text."""
+    value = story.metrics.get(head, {}).get(name)
+    if not isinstance(value, int | float):
+        return "–", ""
+    own, percent = story.intervals.get(head, {}).get(name), name in SHARES
+    text = f"{100 * value:.1f} %" if percent else f"{value:.4g}"
+    if own is None:
+        return text, ""
+    low, high = (f"{100 * v:.1f}" if percent else f"{v:.4g}" for v in (own.low, own.high))
+    return text, f"({low} – {high})"
+
+
+def _scalar(value: Any) -> bool:
+    return value is None or isinstance(value, int | float)
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def _setting(value: Any) -> str:
+    """A setting as text."""
+    value = _without_paths(value)
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+
+
+def _without_paths(value: Any) -> Any:
+    """The value with the last part alone of every absolute path: a report is passed on, a home folder is not."""
+    if isinstance(value, Mapping):
+        return {key: _without_paths(own) for key, own in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_paths(own) for own in value]
+    if isinstance(value, str | Path):
+        text = str(value)
+        for path in (PurePosixPath(text.removeprefix("file://")), PureWindowsPath(text)):
+            if path.is_absolute() or text.startswith("~"):
+                return f"…/{path.name}"
+        return text
+    return value
+
+
+def _text(text: str) -> str:
+    """Text that is safe in HTML, in an attribute too; what is no letter, a broken one included, becomes `�`."""
+    whole = (c if c.isprintable() or c in "\u200c\u200d" else " " if c.isspace() else "\ufffd" for c in text)
+    return html.escape("".join(whole))
+
+
+STYLE = """
+:root { --ink: #1d2127; --soft: #59616c; --paper: #ffffff; --line: #dfe3e8; --tint: #f5f6f8; }
+@media (prefers-color-scheme: dark) {
+  :root { --ink: #e4e7eb; --soft: #a2aab5; --paper: #141414; --line: #343a42; --tint: #1d2126; }
+  figure img { filter: invert(0.92) hue-rotate(180deg); }
+}
+body { margin: 0; background: var(--paper); color: var(--ink); font: 16px/1.5 system-ui, sans-serif; }
+main { max-width: 52rem; margin: 0 auto; padding: 1.5rem 1rem 4rem; }
+h1, h2 { line-height: 1.25; overflow-wrap: anywhere; }
+h1 { font-size: 1.7rem; }
+h2 { font-size: 1.2rem; margin: 2.5rem 0 0.75rem; }
+p, figcaption { color: var(--soft); max-width: 44rem; }
+dl { display: grid; grid-template-columns: repeat(auto-fill, minmax(11rem, 1fr)); gap: 0.9rem 1.5rem; }
+dt, small, figcaption { font-size: 0.875rem; }
+dt, small { color: var(--soft); }
+small { display: block; }
+dd { margin: 0; font-weight: 600; overflow-wrap: anywhere; }
+figure { margin: 0; }
+figure img { display: block; max-width: 100%; height: auto; }
+figcaption { margin-top: 0.5rem; }
+.note { background: var(--tint); border-radius: 6px; padding: 0.75rem 1rem; }
+.wide { overflow-x: auto; }
+table { border-collapse: collapse; width: 100%; font-size: 0.9rem; font-variant-numeric: tabular-nums; }
+th, td { text-align: left; vertical-align: top; padding: 0.4rem 1rem 0.4rem 0; border-bottom: 1px solid var(--line); }
+th { color: var(--soft); font-weight: 500; }
+td:first-child { overflow-wrap: anywhere; min-width: 8rem; }
+.numbers td:not(:first-child) { white-space: nowrap; }
+.config td:last-child { overflow-wrap: anywhere; }
+"""
