@@ -80,6 +80,8 @@ class TrainConfig(BaseModel):
     """Processes that decode and augment, for each training process; 0: that process itself."""
     prefetch: int = Field(default=4, ge=1)
     """Batches that each worker prepares ahead."""
+    evaluate_every: int = Field(default=1, ge=1)
+    """Epochs from one evaluation to the next; the last epoch always has one."""
     keep_snapshots: int = Field(default=5, ge=1)
     """Whole snapshots of this many newest epochs are kept in the run's folder; older ones keep the tail's crumbs."""
     groups: Literal["A", "B"] = "A"

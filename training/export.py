@@ -82,6 +82,15 @@ def run_onnx(model: bytes, batches: Iterable[Tensor]) -> Floats:
     return np.concatenate([session.run(None, {"image": images.numpy()})[0] for images in batches])
 
 
+def run_both(features: Features, model: bytes, batches: Iterable[Tensor]) -> tuple[Floats, Floats]:
+    """Return the features (N, D) of batches of uint8 images by torch and by ONNX Runtime, each batch seen once."""
+    session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
+    with torch.no_grad():
+        pairs = [(features(images).numpy(), session.run(None, {"image": images.numpy()})[0]) for images in batches]
+    trained, exported = zip(*pairs, strict=True)
+    return np.concatenate(trained), np.concatenate(exported)
+
+
 def gate(torch_features: Floats, onnx_features: Floats, heads: Iterable[LinearHead]) -> float:
     """Refuse an export that answers otherwise than the network it came from.
 

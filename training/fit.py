@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 import torch
+from accelerate import PartialState
 from torch import Tensor
 
 from models import backbones
@@ -54,7 +55,9 @@ def fit(config: TrainConfig, out: Path, *, resume: bool = False) -> Bundle:
     """
     if (out / "checkpoint.pt").exists() and not resume:
         raise TrainingError(f"{out} holds a run; go on with --resume, or name another folder with --out")
-    run = prepare(config, load(config))
+    with PartialState().main_process_first():  # it may download
+        data = load(config)
+    run = prepare(config, data)
     if resume:
         restore(run, checkpoint.load(out / "checkpoint.pt", run.accelerator.device))
     elif processes.is_main():
@@ -94,7 +97,8 @@ def _epoch(run: Run, journal: Journal, out: Path) -> None:
     run.epoch += 1
     if snapshot is not None and run.trail is not None and processes.is_main():
         crumbs.keep(out / "snapshots", snapshot, run.trail.epochs_back.cpu().numpy(), run.config.keep_snapshots)
-    heads = evaluate_heads(run)
+    due = run.epoch % run.config.evaluate_every == 0 or run.epoch == run.config.epochs
+    heads = evaluate_heads(run) if due else {}
     scalars["seconds"] = time.monotonic() - started
     journal.epoch(run.epoch, scalars, heads, by_class)
     if processes.is_main():

@@ -9,7 +9,7 @@ import math
 import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Self, TypeVar
+from typing import Any, Self, TypeVar
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch.utils.tensorboard import SummaryWriter
@@ -77,6 +77,12 @@ class Journal:
         text = "  ".join(f"{head} {groups_line(metrics)}" for head, metrics in heads.items())
         numbers = "  ".join(f"{name} {value:.3g}" for name, value in scalars.items())
         log.info("epoch %d/%d  %s  %s", epoch, self._epochs, numbers, text)
+
+
+def read_log(folder: Path) -> list[dict[str, Any]]:
+    """The lines of a run's `log.jsonl`, an epoch each; none where there is no log yet."""
+    file = folder / "log.jsonl"
+    return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
 
 
 def groups_line(metrics: Metrics) -> str:

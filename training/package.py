@@ -1,4 +1,4 @@
-"""From a finished run to a bundle: export, gate, newest snapshot, crumbs, metrics.
+"""From a finished run to a bundle: export, gate, newest snapshot, crumbs, metrics, report.
 
 What is measured here is measured on the exported model by ONNX Runtime, so it is what the server will do. It knows
 nothing of the training loop.
@@ -6,6 +6,7 @@ nothing of the training loop.
 
 import hashlib
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,19 +24,21 @@ from models.groups import groups
 from models.head import LinearHead
 from models.preprocess import Preprocess
 from models.snapshot import Snapshot
-from training import crumbs, export
+from training import crumbs, export, report
 from training.config import TrainConfig
 from training.data import Data, Split
 from training.emanate import back_track, balanced_target
-from training.evaluate import evaluate
+from training.evaluate import evaluate, intervals
+from training.journal import read_log
 from training.loader import evaluation_batches
 from training.network import TwoHeads
+from training.report import Story
 
 Floats = NDArray[np.float32]
 
 
 def package(network: TwoHeads, data: Data, preprocess: Preprocess, config: TrainConfig, out: Path) -> Bundle:
-    """Export a network on the CPU and write the bundle to `out/bundle`, the metrics to `out/metrics.json`.
+    """Export a network on the CPU and write the bundle to `out/bundle`, metrics and report beside it.
 
     Raises:
         ExportError: ONNX Runtime does not answer as torch does.
@@ -43,17 +46,26 @@ def package(network: TwoHeads, data: Data, preprocess: Preprocess, config: Train
     network.eval()
     backbone = export.to_onnx(network.features, preprocess)
     own = {name: _linear(layer, data.classes) for name, layer in heads_of(network, config).items()}
-    test = export.run_onnx(backbone, images_of(data.test, preprocess, config))
-    difference = export.gate(_torch_features(network, data.test, preprocess, config), test, own.values())
+    trained, test = export.run_both(network.features, backbone, images_of(data.test, preprocess, config))
+    difference = export.gate(trained, test, own.values())
     class_groups = groups(data.train_counts.tolist(), config.groups)
+    logits = {name: head.logits(test) for name, head in own.items()}
     metrics: dict[str, Any] = {
-        name: evaluate(head.logits(test), data.test.labels, class_groups).as_dict() for name, head in own.items()
+        name: evaluate(values, data.test.labels, class_groups).as_dict() for name, values in logits.items()
     }
+    story = Story(
+        title=f"{config.method} on {config.data}", classes=data.classes, counts=data.train_counts, groups=class_groups,
+        convention=config.groups, config=config.model_dump(mode="json"), history=read_log(out), labels=data.test.labels,
+        logits=logits, metrics=dict(metrics), exported=next(iter(own)),
+        intervals={name: intervals(values, data.test.labels, class_groups) for name, values in logits.items()},
+    )  # fmt: skip
+    pages = report.write(out / "report", story)
     metrics |= {"groups": config.groups, "test_images": len(data.test), "export_difference": difference}
     files = {
         "backbone.onnx": backbone,
         "head.onnx": heads.to_onnx(next(iter(own.values()))),
         "joint-head.onnx": heads.to_onnx(own["joint"]),
+        "report/index.html": pages["index.html"],
         "report/metrics.json": json.dumps(metrics, indent=1).encode() + b"\n",
     }
     manifest = Manifest(
@@ -79,14 +91,9 @@ def _linear(layer: nn.Linear, classes: tuple[str, ...]) -> LinearHead:
     return LinearHead(weight, bias, classes)
 
 
-def images_of(split: Split, preprocess: Preprocess, config: TrainConfig) -> list[Tensor]:
+def images_of(split: Split, preprocess: Preprocess, config: TrainConfig) -> Iterator[Tensor]:
     """The images of a split as the server would see them, uint8 (B, H, W, 3) each."""
-    return [images for images, _, _ in evaluation_batches(split, preprocess, config)]
-
-
-def _torch_features(network: TwoHeads, split: Split, preprocess: Preprocess, config: TrainConfig) -> Floats:
-    with torch.no_grad():
-        return torch.cat([network.features(images) for images in images_of(split, preprocess, config)]).numpy()
+    return (images for images, _, _ in evaluation_batches(split, preprocess, config))
 
 
 def _newest(backbone: bytes, joint: LinearHead, data: Data, preprocess: Preprocess, config: TrainConfig) -> Snapshot:

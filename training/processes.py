@@ -5,7 +5,6 @@ another process works, so a sum makes the whole, every row exactly once and with
 everything here does nothing. It knows nothing of networks or data.
 """
 
-import os
 from collections.abc import Iterable
 
 import torch
@@ -24,8 +23,8 @@ def rank() -> int:
 
 
 def is_main() -> bool:
-    """Whether this process writes and prints; known before the processes have found each other."""
-    return int(os.environ.get("RANK", "0")) == 0
+    """Whether this process writes and prints."""
+    return rank() == 0
 
 
 def mine(rows: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ Memory, allocated once: C·n rows of residuals and N rows that collect the epoch
 Letters: N images, D feature dimensions, C classes, n the balanced target, S steps an epoch.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,7 +20,7 @@ from torch import Tensor
 
 from training.emanate import back_track, balanced_target
 
-CHUNK = 16_384  # rows re-centred together at the end of an epoch: bounds the temporary memory
+CHUNK = 1024  # rows re-centred together at the end of an epoch: a temporary that stays in the cache
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,6 +97,7 @@ class Trail:
             add_up: sums a tensor over the processes, in place.
         """
         seen = self._seen.int()
+        self._fresh[~self._seen] = 0
         add_up(self._fresh)
         add_up(seen)
         self._seen = seen > 0
@@ -119,28 +120,33 @@ class Trail:
         keep = (seen & (rank < self.target)).nonzero().squeeze(1)
         for rows in torch.split(keep, CHUNK):
             labels = self.labels[rows]
-            residuals = self._fresh[rows].float() - self.means[labels]
+            residuals = self._fresh[rows].float().sub_(self.means[labels])
             self._residuals.index_copy_(0, labels * self.target + slot[rows], residuals.to(self._residuals.dtype))
         self._next = (self._next + kept) % self.target
         self._filled = (self._filled + kept).clamp(max=self.target)
         self.crumbs = 1 - kept / self._filled.clamp(min=1)
-        self._fresh.zero_()
         self._seen.zero_()
         self.epochs += 1
         self._order = None
 
     def _close_means(self, counts: Tensor) -> None:
         sums, squares = torch.zeros_like(self.means), torch.zeros_like(self.drift)
-        for rows in torch.split(self._seen.nonzero().squeeze(1), CHUNK):
-            fresh = self._fresh[rows].float()
-            sums.index_add_(0, self.labels[rows], fresh)
-            squares.index_add_(0, self.labels[rows], fresh.square().sum(1))
+        for rows in self._seen_rows():
+            fresh, labels = self._fresh[rows].float(), self.labels[rows]
+            sums.index_add_(0, labels, fresh)
+            squares.index_add_(0, labels, torch.linalg.vector_norm(fresh, dim=1).square())
         present = counts > 0
         means = torch.where(present.unsqueeze(1), sums / counts.clamp(min=1).unsqueeze(1), self.means)
         spread = (squares / counts.clamp(min=1) - means.square().sum(1)).clamp(min=0).sqrt()
         known = present & (self._filled > 0) & (spread > 0)
         self.drift = torch.where(known, (means - self.means).norm(dim=1) / spread, torch.nan)
         self.means = means
+
+    def _seen_rows(self) -> Iterator[slice | Tensor]:
+        """The rows seen in the epoch in progress, in parts: slices, which copy nothing, where all were."""
+        if bool(self._seen.all()):
+            return (slice(first, first + CHUNK) for first in range(0, len(self._seen), CHUNK))
+        return iter(torch.split(self._seen.nonzero().squeeze(1), CHUNK))
 
     def _rank(self) -> Tensor:
         """Each seen image's place 0 … n_y − 1 within its class, drawn or in order; unseen images come after."""
@@ -171,7 +177,7 @@ class Trail:
         place = self._order[step * size : (step + 1) * size]
         labels = place // self.target
         residuals = self._residuals[labels * self.target + place % self.target % self._filled[labels]]
-        return BalancedBatch(residuals.float() + self.means[labels], labels)
+        return BalancedBatch(residuals.float().add_(self.means[labels]), labels)
 
     def _draw(self) -> Tensor:
         order = torch.randperm(self.classes * self.target, generator=self._generator(2)).to(self.labels.device)
@@ -204,6 +210,5 @@ class Trail:
         self._next, self._filled = state["next"].to(self._next.device), state["filled"].to(self._filled.device)
         self.means = state["means"].to(self.means.device)
         self.epochs = int(state["epochs"])
-        self._fresh.zero_()
         self._seen.zero_()
         self._order = None

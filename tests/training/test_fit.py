@@ -22,6 +22,7 @@ from training.fit import fit, train_epoch
 from training.run import TrainingError, prepare, restore, state_of
 
 pytestmark = pytest.mark.slow
+PICTURES = ("groups", "counts-and-recall", "curves", "confusion", "drift", "crumbs")
 ROOT = Path(__file__).parent.parent.parent
 
 
@@ -34,7 +35,7 @@ def lines(run: Path) -> list[dict[str, Any]]:
 
 def without_seconds(run: Path) -> list[dict[str, Any]]:
     """The log without what a clock says."""
-    return [{k: v for k, v in line.items() if k != "seconds"} for line in lines(run)]
+    return [{k: v for k, v in line.items() if "seconds" not in k} for line in lines(run)]
 
 
 def test_a_run_writes_everything(run: Path) -> None:
@@ -48,6 +49,10 @@ def test_a_run_writes_everything(run: Path) -> None:
     assert bundle.manifest.classes == CLASSES
     assert bundle.manifest.train_counts == COUNTS
     assert (run / "checkpoint.pt").exists()
+    assert (run / "report" / "index.html").read_bytes() == bundle.read("report/index.html")
+    assert {f"{name}.{kind}" for name in PICTURES for kind in ("svg", "png")} <= {
+        path.name for path in (run / "report").iterdir()
+    }
     for head in ("joint", "balanced"):
         assert {"many", "medium", "few", "all", "ece"} <= set(bundle.manifest.metrics[head])
 

@@ -1,0 +1,132 @@
+"""Several processes train as one does: the same crumbs, the same draws, the same numbers but for the last bits."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from models import bundle as bundles
+from models import snapshot as snapshots
+from training import processes
+from training.config import TrainConfig
+from training.data import load
+from training.run import TrainingError, prepare
+from training.trail import Trail
+
+ROOT = Path(__file__).parent.parent.parent
+
+
+def test_one_process_does_everything() -> None:
+    """Alone, a process has every row, sums change nothing, and putting together restores the order."""
+    rows, place = torch.arange(5), torch.tensor([2, 0, 1])
+
+    assert processes.world() == 1
+    assert processes.is_main()
+    assert torch.equal(processes.mine(rows), rows)
+    assert torch.equal(processes.add_up(rows.clone()), rows)
+    assert processes.whole(torch.tensor([[2.0], [0.0], [1.0]]), place, 3).squeeze(1).tolist() == [0, 1, 2]
+
+
+def test_a_trail_is_put_together_from_parts() -> None:
+    """Two trails that recorded half of the images each, added up, are one that recorded all of them."""
+    labels, features = torch.tensor([0, 0, 0, 1, 1]), torch.randn(5, 4)
+    alone, first, second = (Trail(labels, 2, 4) for _ in range(3))
+    alone.record(torch.arange(5), features)
+    first.record(torch.tensor([0, 3]), features[[0, 3]])
+    second.record(torch.tensor([1, 2, 4]), features[[1, 2, 4]])
+    others = iter([second._fresh, second._seen.int()])
+
+    first.pool(lambda tensor: tensor.add_(next(others)))
+    for trail in (alone, first):
+        trail.close_epoch()
+
+    assert torch.equal(alone.balanced(0, 1).features, first.balanced(0, 1).features)
+
+
+def train(images: Path, out: Path, count: int, *more: str) -> subprocess.CompletedProcess[str]:
+    """A run with a network that has no batch norm, whose statistics gloo cannot share."""
+    start = ["torch.distributed.run", "--standalone", f"--nproc-per-node={count}", "-m"] if count > 1 else []
+    command = [sys.executable, "-m", *start, "breadcrumbs", "train", "--out", str(out)]
+    if "--resume" not in more:
+        command += ["--data", str(images), "--size", "32", "--batch-size", "9", "--augmentation", "crop-flip"]
+        command += ["--architecture", "test_convnext", "--learning-rate", "0.01", "--seed", "3"]
+    return subprocess.run([*command, *more], cwd=ROOT, check=False, capture_output=True, text=True, timeout=300)
+
+
+def log_of(out: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["breadcrumb", "crt"])
+def test_two_processes_train_as_one(images: Path, tmp_path: Path, method: str) -> None:
+    """Two gloo processes keep the same crumbs in the same places, and measure what one measures within float noise."""
+    runs = [train(images, tmp_path / str(n), n, "--epochs", "3", "--method", method) for n in (1, 2)]
+    one, two = tmp_path / "1", tmp_path / "2"
+
+    assert [run.returncode for run in runs] == [0, 0], runs[1].stderr
+    assert runs[1].stderr.count("epoch 3/3") == 1
+    for ours, theirs in zip(log_of(one), log_of(two), strict=True):
+        assert ours["joint_loss"] == pytest.approx(theirs["joint_loss"], rel=2e-3)
+        assert ours.get("balanced_loss") == pytest.approx(theirs.get("balanced_loss"), rel=2e-3)
+        assert ours["joint"]["recall"] == theirs["joint"]["recall"]
+        assert ours.get("crumbs") == theirs.get("crumbs")
+    states = [torch.load(out / "checkpoint.pt", weights_only=True) for out in (one, two)]
+    torch.testing.assert_close(states[0]["network"], states[1]["network"], rtol=1e-2, atol=2e-3)
+    if method == "breadcrumb":
+        for name in ("next", "filled", "epochs"):
+            assert torch.equal(*(torch.as_tensor(state["trail"][name]) for state in states))
+        torch.testing.assert_close(
+            states[0]["trail"]["residuals"], states[1]["trail"]["residuals"], rtol=1e-2, atol=1e-2
+        )
+        for path in sorted((one / "snapshots").iterdir()):
+            ours, theirs = snapshots.read(path), snapshots.read(two / "snapshots" / path.name)
+            assert ours.ids is not None
+            assert np.array_equal(ours.ids, theirs.ids)
+            assert sorted(set(ours.ids.tolist())) == sorted(ours.ids.tolist())
+            np.testing.assert_allclose(ours.features.astype(np.float32), theirs.features.astype(np.float32), atol=2e-2)
+    features = [bundles.read(out / "bundle").snapshots()[0].features for out in (one, two)]
+    np.testing.assert_allclose(*features, rtol=1e-2, atol=2e-2)
+
+
+@pytest.mark.slow
+def test_two_processes_go_on_as_one(images: Path, tmp_path: Path) -> None:
+    """A run of one process, stopped after two epochs, is resumed by two, and ends where one would have ended."""
+    whole = train(images, tmp_path / "whole", 1, "--epochs", "3")
+    chosen = json.loads((tmp_path / "whole" / "config.json").read_text())
+    code = (
+        "import json, sys; from pathlib import Path; from training import checkpoint; from training.fit import _epoch;"
+        "from training.config import TrainConfig; from training.data import load; from training.journal import Journal;"
+        "from training.run import prepare; config = TrainConfig.model_validate(json.loads(sys.argv[1]));"
+        "out = Path(sys.argv[2]); out.mkdir(); (out / 'config.json').write_text(config.model_dump_json());"
+        "run = prepare(config, load(config)); journal = Journal(out, 3, 1);"
+        "[_epoch(run, journal, out) for _ in range(2)]"
+    )
+    stopped = subprocess.run(
+        [sys.executable, "-c", code, json.dumps(chosen), str(tmp_path / "cut")],
+        cwd=ROOT, check=False, capture_output=True, text=True,
+    )  # fmt: skip
+    resumed = train(images, tmp_path / "cut", 2, "--resume")
+
+    assert whole.returncode == stopped.returncode == resumed.returncode == 0, stopped.stderr + resumed.stderr
+    assert len(log_of(tmp_path / "cut")) == 3
+    ours, theirs = log_of(tmp_path / "whole")[-1], log_of(tmp_path / "cut")[-1]
+    assert ours["joint_loss"] == pytest.approx(theirs["joint_loss"], rel=2e-3)
+    assert ours["balanced_loss"] == pytest.approx(theirs["balanced_loss"], rel=2e-3)
+
+
+def test_more_processes_than_images_a_step_are_refused(images: Path) -> None:
+    """Each process needs an image in every step: the error says how many there are of both."""
+    config = TrainConfig(data=str(images), size=16, batch_size=2)
+    world = processes.world
+    processes.world = lambda: 3
+    try:
+        with pytest.raises(TrainingError, match="3 processes cannot share steps of 1 images"):
+            prepare(config, load(config))
+    finally:
+        processes.world = world
