@@ -1,18 +1,23 @@
-"""Accuracy of the joint, balanced and refitted heads on the embedded test images: mean ± std over seeds.
+"""Every way to a head for the tail, on the same images, seeds and budget: mean ± std and paired differences.
 
-    python benchmarks/accuracy.py [--seeds 3] [--out runs/accuracy]
+    python benchmarks/accuracy.py --recipe demo --seeds 3
+    python benchmarks/accuracy.py --recipe fashion-mnist-lt --images FOLDER --largest 1000 --seeds 5 --jobs 2
 
-Each seed trains the `demo` recipe. The refit uses the snapshots of the last five epochs; its λ and prior offset are
-chosen on one half of the test images and measured on the other, then the halves change places, so that every image is
-measured once and none by a head that was chosen on it. Beside it, under the same treatment: the class-balanced head
-without transfer (cRT) and the joint head with logit adjustment.
+Each seed draws its own training images, where the set leaves a choice, and trains `plain`, `crt`, `breadcrumb` and
+`breadcrumb-paper`; the other heads are made from those runs. A name that ends in *+ offset* had its prior offset (and λ
+or τ, where there is one) chosen on one half of the test images and was measured on the other, then the halves change
+places: every image is measured once, and none by a head that was chosen on it. Everything gets the same choice of
+offsets. A run that is already in `--out` is taken as it is.
 """
 
 import argparse
-import logging
+import os
 import statistics
+import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -22,87 +27,148 @@ from models import bundle as bundles
 from models import snapshot as snapshots
 from models.bundle import Bundle
 from models.groups import groups
-from models.snapshot import Snapshot
-from training.config import RefitSpec, recipe
-from training.data import Split, load
+from training.config import TrainConfig
+from training.data import load
 from training.evaluate import Metrics, evaluate
 from training.export import run_onnx
-from training.fit import fit
 from training.package import images_of
-from training.refit import refit
+from training.pool import balanced, newest_first, present_means, rows_of
+from training.posthoc import logit_adjusted, nearest_class_mean
+from training.selection import Chosen, Holdout, choose, with_offset, with_tau
 
+METHODS = ("plain", "crt", "breadcrumb", "breadcrumb-paper")
 COLUMNS = ("many", "medium", "few", "balanced")
+NORM = 1e-4  # of the solver's gradient: the choice of λ matters more
+
+Floats = NDArray[np.float32]
+Choose = Callable[[Holdout], Chosen]
 
 
 def main() -> None:
-    """Train, refit, print rows."""
+    """Train, measure, print rows."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--recipe", default="demo")
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--first-seed", type=int, default=0)
+    parser.add_argument("--jobs", type=int, default=1, help="runs at a time, one thread each where there are several")
     parser.add_argument("--out", type=Path, default=Path("runs/accuracy"))
-    given = parser.parse_args()
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    given, flags = parser.parse_known_args()
+    seeds = range(given.first_seed, given.first_seed + given.seeds)
+    wanted = [(seed, method) for seed in seeds for method in METHODS]
+    with ThreadPoolExecutor(given.jobs) as pool:
+        list(pool.map(lambda run: train(given.out, given.recipe, *run, flags, alone=given.jobs == 1), wanted))
     found: dict[str, list[Metrics]] = {}
-    for seed in range(given.seeds):
-        for name, metrics in measure(given.out / f"seed-{seed}", seed).items():
+    for seed in seeds:
+        for name, metrics in measure(given.out, seed).items():
             found.setdefault(name, []).append(metrics)
-    print(f"| head ({given.seeds} seeds) | many | medium | few | all |\n| --- | --- | --- | --- | --- |")
-    for name, seeds in found.items():
-        print(f"| {name} | " + " | ".join(spread([getattr(m, column) for m in seeds]) for column in COLUMNS) + " |")
-    for name in ("refit", "cRT + offset", "joint + logit adjustment"):
-        gain = [100 * (a.balanced - b.balanced) for a, b in zip(found[name], found["balanced"], strict=True)]
-        print(f"{name} − balanced, paired, all: {spread([g / 100 for g in gain])}")
+        print(f"seed {seed} measured", file=sys.stderr)
+    table(found)
 
 
-def spread(values: Sequence[float]) -> str:
-    """Mean ± standard deviation over the seeds, in percent."""
-    deviation = statistics.stdev(values) if len(values) > 1 else 0.0
-    return f"{100 * statistics.mean(values):.1f} ± {100 * deviation:.1f}"
+def train(out: Path, recipe: str, seed: int, method: str, flags: Sequence[str], *, alone: bool) -> None:
+    """Train one run, unless it is there."""
+    folder = run_of(out, seed, method)
+    if (folder / "bundle").exists():
+        return
+    command = [sys.executable, "-m", "breadcrumbs", "train", "--recipe", recipe, "--method", method]
+    command += ["--seed", str(seed), "--out", str(folder), *flags]
+    environment = os.environ | ({} if alone else {"OMP_NUM_THREADS": "1"})
+    subprocess.run(command, check=True, env=environment, stdout=subprocess.DEVNULL)
+
+
+def run_of(out: Path, seed: int, method: str) -> Path:
+    """Where a run lies."""
+    return out / f"{method}-{seed}"
 
 
 def measure(out: Path, seed: int) -> dict[str, Metrics]:
-    """Train one seed (or take the run that is there) and measure every head."""
-    config = recipe("demo").model_copy(update={"seed": seed})
-    bundle = bundles.read(out / "bundle") if (out / "bundle").exists() else fit(config, out)
-    test = load(config).test
-    features = run_onnx(bundle.backbone(), images_of(test, bundle.manifest.preprocess, config))
-    joint = bundle.joint_head()
-    assert joint is not None
-    class_groups = groups(bundle.manifest.train_counts, "A")
-    rows = {"joint": joint.logits(features), "balanced": bundle.head().logits(features)}
-    rows |= refitted(bundle, features, test, sorted((out / "snapshots").glob("*"))[-5:])
-    return {name: evaluate(logits, test.labels, class_groups) for name, logits in rows.items()}
-
-
-def refitted(
-    bundle: Bundle, features: NDArray[np.float32], test: Split, uploads: Sequence[Path]
-) -> dict[str, NDArray[np.float32]]:
-    """The logits of refitted heads, each half of the test images by the head chosen on the other half."""
-    classes = bundle.manifest.classes
-    stored = [snapshots.read(path) for path in uploads]
-    first = half(test.labels)
-    found: dict[str, NDArray[np.float32]] = {}
-    for chosen_on in (first, ~first):
-        held = Snapshot(features[chosen_on], test.labels[chosen_on], classes, bundle.backbone_digest, 10_000)
-        made = refit(bundle, bundle.head(), stored, held, RefitSpec())
-        own = {
-            "refit": made.head,
-            "cRT + offset": made.baselines["crt"],
-            "joint + logit adjustment": made.baselines["joint_logit_adjusted"],
-        }
-        for name, head in own.items():
-            logits = found.setdefault(name, np.zeros((len(features), len(classes)), np.float32))
-            logits[~chosen_on] = head.logits(features[~chosen_on])
+    """Measure every head of one seed."""
+    found: dict[str, Metrics] = {}
+    for method in METHODS:
+        bundle = bundles.read(run_of(out, seed, method) / "bundle")
+        config = TrainConfig.model_validate(bundle.manifest.recipe)
+        test = load(config).test
+        features = run_onnx(bundle.backbone(), images_of(test, bundle.manifest.preprocess, config))
+        counts = np.array(bundle.manifest.train_counts)
+        log_prior = np.log(counts / counts.sum())
+        own = groups(counts.tolist(), "A")
+        head = bundle.head()
+        logits = {method: head.logits(features)}
+        chosen: dict[str, Choose] = {f"{method} + offset": partial(with_offset, head, log_prior, offset="auto")}
+        if method == "plain":
+            logits["plain + logit adjustment, t = 1"] = logit_adjusted(head, log_prior).logits(features)
+            chosen |= without_training(bundle, log_prior)
+        if method == "breadcrumb":
+            chosen |= refits(bundle, run_of(out, seed, method), log_prior)
+        for name, choice in chosen.items():
+            logits[name] = cross_fitted(choice, features, test.labels, own)
+        found |= {name: evaluate(values, test.labels, own) for name, values in logits.items()}
     return found
 
 
-def half(labels: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """A mask of half of each class, seeded."""
+def without_training(bundle: Bundle, log_prior: NDArray[np.float64]) -> dict[str, Choose]:
+    """The post-hoc heads of a plain run."""
+    head, newest = bundle.head(), bundle.snapshots()[0]
+    means = nearest_class_mean(newest.features, newest.labels, head.classes)
+    return {
+        "tau-norm + offset": partial(with_tau, head, log_prior, offset="auto"),
+        "ncm + offset": partial(with_offset, means, log_prior, offset="auto"),
+    }
+
+
+def refits(bundle: Bundle, run: Path, log_prior: NDArray[np.float64]) -> dict[str, Choose]:
+    """Heads solved for on the run's snapshots: with EMANATE, without transfer, and on the newest alone."""
+    classes, digest = bundle.manifest.classes, bundle.backbone_digest
+    stored = [*bundle.snapshots()[:1], *(snapshots.read(p) for p in sorted((run / "snapshots").glob("*")))]
+    parts = newest_first([rows_of(s, classes, bundle.manifest.feature_dim, digest) for s in stored])
+    means = present_means(parts, parts[:1], classes)
+    everything = sum(len(part.labels) for part in parts)
+    pools = {
+        "EMANATE refit + offset": balanced(parts, means, everything, len(classes), 0),
+        "refit without transfer + offset": balanced(parts, None, everything, len(classes), 0),
+        "newest snapshot refit + offset": balanced(parts[:1], None, everything, len(classes), 0),
+    }
+
+    def chooser(name: str) -> Choose:
+        return lambda held: choose(pools[name], classes, log_prior, held, "auto", "auto", NORM)
+
+    return {name: chooser(name) for name in pools}
+
+
+def cross_fitted(choice: Choose, features: Floats, labels: NDArray[np.int64], own: Sequence[str]) -> Floats:
+    """Logits (N, C), each half of the test images by the head that was chosen on the other half."""
     rng = np.random.default_rng(0)
-    mask = np.zeros(len(labels), bool)
+    first = np.zeros(len(labels), bool)
     for label in np.unique(labels):
-        own = rng.permutation(np.flatnonzero(labels == label))
-        mask[own[: len(own) // 2]] = True
-    return mask
+        rows = rng.permutation(np.flatnonzero(labels == label))
+        first[rows[: len(rows) // 2]] = True
+    logits: dict[bool, Floats] = {}
+    for half, mask in ((True, first), (False, ~first)):
+        head = choice(Holdout(features[mask], labels[mask], tuple(own))).head  # type: ignore[arg-type]  # groups' names
+        logits[half] = head.logits(features)
+    return np.where(first[:, None], logits[False], logits[True])
+
+
+def table(found: dict[str, list[Metrics]]) -> None:
+    """Print mean ± std of every head, and what it is ahead or behind Breadcrumb + offset, paired by seed."""
+    seeds = len(next(iter(found.values())))
+    print(f"| head ({seeds} seeds) | many | medium | few | all | all, less breadcrumb + offset | few, the same |")
+    print("| --- | --- | --- | --- | --- | --- | --- |")
+    ours = found["breadcrumb + offset"]
+    for name, metrics in found.items():
+        cells = [spread([getattr(m, column) for m in metrics]) for column in COLUMNS]
+        for column in ("balanced", "few"):
+            pairs = zip(metrics, ours, strict=True)
+            cells.append(spread([getattr(m, column) - getattr(o, column) for m, o in pairs], error=True))
+        print(f"| {name} | " + " | ".join(cells) + " |")
+
+
+def spread(values: Sequence[float], *, error: bool = False) -> str:
+    """Mean ± standard deviation over the seeds, in percent; for differences, ± the standard error of the mean."""
+    deviation = statistics.stdev(values) if len(values) > 1 else 0.0
+    if error:
+        return f"{100 * statistics.mean(values):+.2f} ± {100 * deviation / len(values) ** 0.5:.2f}"
+    return f"{100 * statistics.mean(values):.1f} ± {100 * deviation:.1f}"
 
 
 if __name__ == "__main__":
