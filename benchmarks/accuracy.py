@@ -56,7 +56,7 @@ def main() -> None:
     seeds = range(given.first_seed, given.first_seed + given.seeds)
     wanted = [(seed, method) for seed in seeds for method in METHODS]
     with ThreadPoolExecutor(given.jobs) as pool:
-        list(pool.map(lambda run: train(given.out, given.recipe, *run, flags, alone=given.jobs == 1), wanted))
+        list(pool.map(lambda run: train(given.out, given.recipe, run, flags, alone=given.jobs == 1), wanted))
     found: dict[str, list[Metrics]] = {}
     for seed in seeds:
         for name, metrics in measure(given.out, seed).items():
@@ -65,8 +65,9 @@ def main() -> None:
     table(found)
 
 
-def train(out: Path, recipe: str, seed: int, method: str, flags: Sequence[str], *, alone: bool) -> None:
-    """Train one run, unless it is there."""
+def train(out: Path, recipe: str, run: tuple[int, str], flags: Sequence[str], *, alone: bool) -> None:
+    """Train one run, a seed and a method, unless it is there."""
+    seed, method = run
     folder = run_of(out, seed, method)
     if (folder / "bundle").exists():
         return

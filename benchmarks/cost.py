@@ -5,7 +5,7 @@
 The methods' epochs alternate in one process, so that whatever else the machine does falls on all of them alike; the
 ratio is the median over the rounds of an epoch's time over that of `plain` in the same round. An epoch is the training
 pass and the end of the trail's epoch; evaluation, checkpoint and files on disk are left out, since every method has
-them. `crt` and `breadcrumb-paper` forward class-balanced images a second time. Every trail is full before the first round.
+them. `crt` and `breadcrumb-paper` forward class-balanced images a second time. Trails are full before the first round.
 """
 
 import argparse

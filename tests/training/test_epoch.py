@@ -1,5 +1,6 @@
 """One pass over the images: what each method does to the two heads and to the backbone."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -122,6 +123,20 @@ def test_other_ways_of_training_learn_too(images: Path, more: dict[str, Any]) ->
     assert later < first
     assert run.trail is not None
     assert (run.trail.state_dict()["residuals"].dtype == torch.bfloat16) == ("precision" in more)
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler on the CPU")
+def test_a_compiled_step_trains_the_same_network(images: Path) -> None:
+    """With `compile` the loss of the first epoch is that of the plain step, and checkpoints are interchangeable."""
+    config = small_config(images).model_copy(update={"batch_size": 45, "augmentation": "none"})
+    losses, runs = [], []
+    for chosen in (config, config.model_copy(update={"compile": True})):
+        run = prepare(chosen, load(chosen))
+        losses.append([train_epoch(run)["joint_loss"] for _ in range(2)])
+        runs.append(run)
+
+    assert losses[1] == pytest.approx(losses[0], rel=1e-4)
+    assert runs[0].network.state_dict().keys() == runs[1].network.state_dict().keys()
 
 
 @pytest.mark.parametrize("method", ["plain", "crt", "breadcrumb", "breadcrumb-paper"])
