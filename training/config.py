@@ -182,8 +182,9 @@ class RefitSpec(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
-    target_mean: Literal["newest", "none"] = "newest"
-    """Where old features are moved: `newest`: the class's present mean (EMANATE, eq. 6); `none`: nowhere."""
+    target_mean: Literal["newest", "shrunk", "none"] = "newest"
+    """Where old features are moved: `newest`: the class's present mean (EMANATE, eq. 6); `shrunk`: that, blended with
+    the mean of all rows where the class has not provably moved; `none`: nowhere."""
     target: int | None = Field(default=None, ge=1, le=1_000_000)
     """Features each class offers; absent: the balanced target n = ceil(N / C) of the training counts."""
     l2: float | Literal["auto"] = "auto"

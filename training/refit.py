@@ -31,6 +31,7 @@ from training.config import RefitSpec
 from training.emanate import balanced_target
 from training.evaluate import evaluate
 from training.gate import comparison, judge
+from training.means import shrunk
 from training.pool import (
     BalancedSet,
     RefitError,
@@ -98,7 +99,7 @@ def refit(
     material = _read(bundle, live, uploads, holdout, spec)
     classes, held = material.classes, material.held
     tell({"event": "stage", "stage": "transfer"})
-    means = present_means(material.pool, material.present, classes) if spec.target_mean == "newest" else None
+    means = _target_means(material, spec)
     target = spec.target or balanced_target(int(material.counts.sum()), len(classes))
     pool = balanced(material.pool, means, target, len(classes), spec.seed)
     log_prior = np.log(material.counts / material.counts.sum())
@@ -172,6 +173,18 @@ def _check_holdout(rows: Rows) -> Rows:
     if bool((rows.labels < 0).any()):
         raise RefitError("the hold-out has rows of classes that neither the live head nor the snapshots have")
     return rows
+
+
+def _target_means(material: _Material, spec: RefitSpec) -> Tensor | None:
+    """The means (C, D) that old features are moved to; none if they stay where they are."""
+    if spec.target_mean == "none":
+        return None
+    means = present_means(material.pool, material.present, material.classes)
+    if spec.target_mean == "newest":
+        return means
+    newest = material.present[0].known()
+    older = [part for part in material.pool if not part.is_same_look(newest)]
+    return shrunk(means, [newest], older)[0]
 
 
 def _logits(live: LinearHead, held: Holdout, classes: int) -> NDArray[np.float32]:
