@@ -4,10 +4,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help demo test quick check bench serve clean
+.PHONY: help demo test quick check bench bench-training serve clean
 
 help:  ## list the targets
-	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 10
+	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 16
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed, this is " + sys.version.split()[0] if sys.version_info < (3, 11) else 0)'
@@ -32,6 +32,12 @@ check: $(STAMP)  ## lint, format, strict types
 
 bench: $(STAMP)  ## accuracy of joint, balanced and refitted head, 3 seeds; prints rows for benchmarks/results.md
 	$(BIN)/python benchmarks/accuracy.py
+
+bench-training: $(STAMP)  ## methods on FASHION_MNIST=folder (5 seeds, hours), cost of an epoch, assembly, two processes
+	$(BIN)/python benchmarks/accuracy.py --recipe fashion-mnist-lt --images $(FASHION_MNIST) --largest 1000 --seeds 5 --jobs 2 --out runs/methods
+	$(BIN)/python benchmarks/cost.py
+	$(BIN)/python benchmarks/assembly.py
+	$(BIN)/python benchmarks/processes.py
 
 serve: $(STAMP)  ## serve the embedded bundle
 	$(BIN)/python -m breadcrumbs serve
