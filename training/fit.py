@@ -22,7 +22,7 @@ from models.groups import groups
 from models.snapshot import Snapshot
 from training import checkpoint, crumbs, processes
 from training.config import TrainConfig
-from training.data import Split, load
+from training.data import Data, Split, load
 from training.epoch import train_epoch
 from training.evaluate import Metrics, evaluate
 from training.journal import Journal
@@ -35,7 +35,7 @@ from training.trail import Trail
 log = logging.getLogger("breadcrumbs.training")
 
 
-def fit(config: TrainConfig, out: Path, *, resume: bool = False) -> Bundle:
+def fit(config: TrainConfig, out: Path, *, resume: bool = False, data: Data | None = None) -> Bundle:
     """Train, and write everything into a folder: checkpoint, log, snapshots, metrics, report, bundle.
 
     Started by `torchrun` or `accelerate launch`, several processes train together; the main one writes.
@@ -44,6 +44,7 @@ def fit(config: TrainConfig, out: Path, *, resume: bool = False) -> Bundle:
         config: what to do.
         out: the run's folder.
         resume: go on from the checkpoint there.
+        data: the images; absent: those that the configuration names.
 
     Returns:
         The bundle, at `out/bundle`.
@@ -56,7 +57,7 @@ def fit(config: TrainConfig, out: Path, *, resume: bool = False) -> Bundle:
     if (out / "checkpoint.pt").exists() and not resume:
         raise TrainingError(f"{out} holds a run; go on with --resume, or name another folder with --out")
     with PartialState().main_process_first():  # it may download
-        data = load(config)
+        data = data or load(config)
     run = prepare(config, data)
     if resume:
         restore(run, checkpoint.load(out / "checkpoint.pt", run.accelerator.device))
