@@ -1,17 +1,14 @@
 """The report that a run ends with: one page that needs nothing beside it, and each picture as SVG and PNG.
 
 What it shows arrives as a `Story`. A part that the story lacks is a sentence where its picture would be. It knows
-nothing of training or of models; the pictures are `plots`'.
+nothing of training or of models; the pictures are `plots`', the page's form is `page`'s.
 
 Letters: N test images, C classes.
 """
 
-import base64
-import html
-import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath, PureWindowsPath
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,25 +17,12 @@ from numpy.typing import NDArray
 
 from models.files import write_whole
 from models.groups import Convention, Group
-from training import plots
+from training import drawing, page, plots, trail_plots
+from training.page import Picture
 from training.plots import Interval
 
 ALL_ROWS = 200  # classes that the page lists one and all
 WORST_ROWS = 100  # classes that it lists where there are more
-
-MEANING = {
-    "all": "share of test images whose top class is right",
-    "balanced": "mean over the classes of their recall",
-    "many": "the same over the many-shot classes",
-    "medium": "the same over the medium-shot classes",
-    "few": "the same over the few-shot classes",
-    "harmonic": "harmonic mean of the classes’ recalls",
-    "worst": "lowest recall of a class",
-    "macro_f1": "mean over the classes of their F1",
-    "ece": "expected calibration error of the top class",
-    "nll": "mean negative log-likelihood, nats",
-}
-SHARES = set(MEANING) - {"nll"}
 
 CONVENTIONS: dict[Convention, str] = {
     "A": "many: at least 100 training images, few: at most 20",
@@ -86,17 +70,6 @@ class Story:
     def recall(self, head: str) -> Sequence[float | None]:
         """A head's recall of each class (C,), None where the test set has no image of it."""
         return self.metrics[head].get("recall") or (None,) * len(self.classes)
-
-
-@dataclass(frozen=True)
-class Picture:
-    """One picture of the page: its file name, its heading, what it shows, how to read it, what is missing without."""
-
-    name: str
-    heading: str
-    alt: str
-    reading: str
-    absent: str
 
 
 PICTURES = (
@@ -169,8 +142,8 @@ def report(story: Story) -> dict[str, bytes]:
     for picture in PICTURES:
         figure = _draw(picture.name, story)
         if figure is not None:
-            files |= {f"{picture.name}.svg": plots.svg(figure), f"{picture.name}.png": plots.png(figure)}
-    return {"index.html": _page(story, files).encode(), **files}
+            files |= {f"{picture.name}.svg": drawing.svg(figure), f"{picture.name}.png": drawing.png(figure)}
+    return {"index.html": _page(story, files), **files}
 
 
 def _draw(name: str, story: Story) -> Figure | None:
@@ -185,53 +158,21 @@ def _draw(name: str, story: Story) -> Figure | None:
         logits = story.logits.get(story.head)
         return None if logits is None else plots.confusion(logits, story.labels, story.classes)
     if name == "drift":
-        return plots.drift(story.history, story.counts, story.groups)
-    return plots.crumb_shares(story.history, story.counts, story.groups, story.classes)
+        return trail_plots.drift(story.history, story.counts, story.groups)
+    return trail_plots.crumb_shares(story.history, story.counts, story.groups, story.classes)
 
 
-def _page(story: Story, files: Mapping[str, bytes]) -> str:
-    pictures = "\n".join(_figure(picture, files.get(f"{picture.name}.svg")) for picture in PICTURES)
-    return f"""<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="color-scheme" content="light dark">
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">
-<title>{_text(story.title)}</title>
-<style>{STYLE}</style>
-</head>
-<body>
-<main>
-<h1>{_text(story.title)}</h1>
-{_summary(story)}
-<section>
-<h2>All metrics</h2>
-{_metrics_table(story)}
-</section>
-{pictures}
-<section>
-<h2>Classes</h2>
-{_classes_table(story)}
-</section>
-<section>
-<h2>Configuration</h2>
-{_table(("setting", "value"), [(_text(k), _text(_setting(v))) for k, v in story.config.items()], "config")}
-</section>
-</main>
-</body>
-</html>
-"""
-
-
-def _figure(picture: Picture, svg: bytes | None) -> str:
-    if svg is None:
-        body = f'<p class="note">{_text(picture.absent)}</p>'
-    else:
-        data = base64.b64encode(svg).decode()
-        image = f'<img src="data:image/svg+xml;base64,{data}" alt="{_text(picture.alt)}">'
-        body = f"<figure>\n{image}\n<figcaption>{_text(picture.reading)}</figcaption>\n</figure>"
-    return f'<section id="{picture.name}">\n<h2>{_text(picture.heading)}</h2>\n{body}\n</section>'
+def _page(story: Story, files: Mapping[str, bytes]) -> bytes:
+    return page.document(
+        story.title,
+        [
+            _summary(story),
+            page.section("All metrics", _metrics_table(story)),
+            *(page.figure(picture, files.get(f"{picture.name}.svg")) for picture in PICTURES),
+            page.section("Classes", _classes_table(story)),
+            page.section("Configuration", page.settings(story.config)),
+        ],
+    )
 
 
 def _summary(story: Story) -> str:
@@ -248,30 +189,22 @@ def _summary(story: Story) -> str:
         ("test images", f"{len(story.labels):,}"),
         ("epochs", f"{len(story.history):,}" + (f" in {_duration(seconds)}" if seconds else "")),
     ]
-    items = "\n".join(f"<div><dt>{_text(name)}</dt><dd>{_text(value)}</dd></div>" for name, value in facts)
     notes = [f"Groups of convention {story.convention}: {CONVENTIONS[story.convention]}, medium: those between."]
     missing = int((seen == 0).sum())
     if missing:
         notes.append(
             f"{missing:,} of {len(story.classes):,} classes have no test image: no recall, and no part in a mean."
         )
-    return f"<dl>\n{items}\n</dl>\n<p>{_text(' '.join(notes))}</p>"
+    return f"{page.facts(facts)}\n<p>{page.text(' '.join(notes))}</p>"
 
 
 def _metrics_table(story: Story) -> str:
-    names = dict.fromkeys(name for found in story.metrics.values() for name, value in found.items() if _scalar(value))
-    rows = [
-        (
-            f"{_text(name)}<small>{_text(MEANING.get(name, ''))}</small>",
-            *("{}<small>{}</small>".format(*map(_text, _measured(story, head, name))) for head in story.metrics),
-        )
-        for name in names
-    ]
-    heads = [f"{head} (exported)" if head == story.head else head for head in story.metrics]
-    if not rows:
-        return '<p class="note">No head was measured.</p>'
-    note = "<p>In brackets the 95 % bootstrap interval, where there is one.</p>" if story.intervals else ""
-    return _table(("metric", *map(_text, heads)), rows, "numbers") + note
+    title = {head: f"{head} (exported)" if head == story.head else head for head in story.metrics}
+    intervals = {
+        title[head]: {name: (own.low, own.high) for name, own in story.intervals[head].items()}
+        for head in title.keys() & story.intervals.keys()
+    }
+    return page.metrics_table({title[head]: found for head, found in story.metrics.items()}, intervals)
 
 
 def _classes_table(story: Story) -> str:
@@ -287,101 +220,23 @@ def _classes_table(story: Story) -> str:
     recalls = {head: story.recall(head) for head in story.metrics}
     rows = [
         (
-            f"<bdi>{_text(story.classes[c])}</bdi>", f"{counts[c]:,}", story.groups[c], f"{seen[c]:,}",
-            *("–" if recalls[head][c] is None else f"{100 * (recalls[head][c] or 0):.1f} %" for head in recalls),
+            f"<bdi>{page.text(story.classes[c])}</bdi>", f"{counts[c]:,}", story.groups[c], f"{seen[c]:,}",
+            *(page.share(recalls[head][c]) for head in recalls),
         )
         for c in order
     ]  # fmt: skip
-    titles = ("class", "training images", "group", "test images", *(f"recall, {_text(head)}" for head in recalls))
-    return f"<p>{note}</p>" + _table(titles, rows, "numbers")
-
-
-def _table(titles: Iterable[str], rows: Iterable[Iterable[str]], kind: str) -> str:
-    """A table of cells that are HTML already."""
-    head = "".join(f'<th scope="col">{title}</th>' for title in titles)
-    body = "\n".join("<tr>" + "".join(f"<td>{cell}</td>" for cell in row) + "</tr>" for row in rows)
-    return (
-        f'<div class="wide"><table class="{kind}">\n<thead><tr>{head}</tr></thead>\n'
-        f"<tbody>\n{body}\n</tbody>\n</table></div>"
-    )
+    titles = ("class", "training images", "group", "test images", *(f"recall, {page.text(head)}" for head in recalls))
+    return f"<p>{note}</p>" + page.table(titles, rows, "numbers")
 
 
 def _measured(story: Story, head: str, name: str) -> tuple[str, str]:
     """A metric and its interval, as text."""
-    value = story.metrics.get(head, {}).get(name)
-    if not isinstance(value, int | float):
-        return "–", ""
-    own, percent = story.intervals.get(head, {}).get(name), name in SHARES
-    text = f"{100 * value:.1f} %" if percent else f"{value:.4g}"
-    if own is None:
-        return text, ""
-    low, high = (f"{100 * v:.1f}" if percent else f"{v:.4g}" for v in (own.low, own.high))
-    return text, f"({low} – {high})"
-
-
-def _scalar(value: Any) -> bool:
-    return value is None or isinstance(value, int | float)
+    own = story.intervals.get(head, {}).get(name)
+    interval = None if own is None else (own.low, own.high)
+    return page.measured(story.metrics.get(head, {}).get(name), interval, name)
 
 
 def _duration(seconds: float) -> str:
     if seconds < 90:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
-
-
-def _setting(value: Any) -> str:
-    """A setting as text."""
-    value = _without_paths(value)
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
-
-
-def _without_paths(value: Any) -> Any:
-    """The value with the last part alone of every absolute path: a report is passed on, a home folder is not."""
-    if isinstance(value, Mapping):
-        return {key: _without_paths(own) for key, own in value.items()}
-    if isinstance(value, list | tuple):
-        return [_without_paths(own) for own in value]
-    if isinstance(value, str | Path):
-        text = str(value)
-        for path in (PurePosixPath(text.removeprefix("file://")), PureWindowsPath(text)):
-            if path.is_absolute() or text.startswith("~"):
-                return f"…/{path.name}"
-        return text
-    return value
-
-
-def _text(text: str) -> str:
-    """Text that is safe in HTML, in an attribute too; what is no letter, a broken one included, becomes `�`."""
-    whole = (c if c.isprintable() or c in "\u200c\u200d" else " " if c.isspace() else "\ufffd" for c in text)
-    return html.escape("".join(whole))
-
-
-STYLE = """
-:root { --ink: #1d2127; --soft: #59616c; --paper: #ffffff; --line: #dfe3e8; --tint: #f5f6f8; }
-@media (prefers-color-scheme: dark) {
-  :root { --ink: #e4e7eb; --soft: #a2aab5; --paper: #141414; --line: #343a42; --tint: #1d2126; }
-  figure img { filter: invert(0.92) hue-rotate(180deg); }
-}
-body { margin: 0; background: var(--paper); color: var(--ink); font: 16px/1.5 system-ui, sans-serif; }
-main { max-width: 52rem; margin: 0 auto; padding: 1.5rem 1rem 4rem; }
-h1, h2 { line-height: 1.25; overflow-wrap: anywhere; }
-h1 { font-size: 1.7rem; }
-h2 { font-size: 1.2rem; margin: 2.5rem 0 0.75rem; }
-p, figcaption { color: var(--soft); max-width: 44rem; }
-dl { display: grid; grid-template-columns: repeat(auto-fill, minmax(11rem, 1fr)); gap: 0.9rem 1.5rem; }
-dt, small, figcaption { font-size: 0.875rem; }
-dt, small { color: var(--soft); }
-small { display: block; }
-dd { margin: 0; font-weight: 600; overflow-wrap: anywhere; }
-figure { margin: 0; }
-figure img { display: block; max-width: 100%; height: auto; }
-figcaption { margin-top: 0.5rem; }
-.note { background: var(--tint); border-radius: 6px; padding: 0.75rem 1rem; }
-.wide { overflow-x: auto; }
-table { border-collapse: collapse; width: 100%; font-size: 0.9rem; font-variant-numeric: tabular-nums; }
-th, td { text-align: left; vertical-align: top; padding: 0.4rem 1rem 0.4rem 0; border-bottom: 1px solid var(--line); }
-th { color: var(--soft); font-weight: 500; }
-td:first-child { overflow-wrap: anywhere; min-width: 8rem; }
-.numbers td:not(:first-child) { white-space: nowrap; }
-.config td:last-child { overflow-wrap: anywhere; }
-"""

@@ -1,7 +1,6 @@
 """The pictures show the numbers they were given, and nothing in a class name or a gap in a log stops them."""
 
 import io
-from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -10,7 +9,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from models.groups import Group
-from training import plots
+from training import drawing, plots
 from training.evaluate import Interval
 
 CLASSES = ("$x_{1}$", "a_b^c", "plain")
@@ -22,8 +21,8 @@ LABELS = np.repeat([0, 1, 2], 4)
 def drawn(figure: Figure | None) -> Figure:
     """The figure, which is there and can be rendered both ways."""
     assert figure is not None
-    assert plots.svg(figure).startswith(b"<?xml")
-    Image.open(io.BytesIO(plots.png(figure))).load()
+    assert drawing.svg(figure).startswith(b"<?xml")
+    Image.open(io.BytesIO(drawing.png(figure))).load()
     return figure
 
 
@@ -63,7 +62,7 @@ def test_many_classes_become_a_curve_without_names() -> None:
     assert lines(figure)["joint"][-1] == 0
     assert lines(figure)["joint"][4000] == pytest.approx(0.5, abs=0.01)
     assert not any(text.startswith("c") for text in ticks(figure))
-    assert len(plots.svg(figure)) < 500_000
+    assert len(drawing.svg(figure)) < 500_000
 
 
 def test_a_running_mean_leaves_out_what_is_not_known() -> None:
@@ -153,54 +152,6 @@ def test_confusion_of_many_classes_keeps_the_worst_twelve_and_sums_up_the_rest()
     assert ticks(figure)[12:] == ["c100", "c101", "c102", "c103", "c104", "c105", "all others"]
 
 
-def test_drift_is_a_line_a_class_where_they_are_few_with_the_sampling_error_of_each_group() -> None:
-    """The dashed lines stand at 1/√n of the groups; an epoch or a class without a value is a gap."""
-    history: list[dict[str, Any]] = [
-        {"epoch": 1},
-        {"epoch": 2, "drift": [None, 0.5, 0.25]},
-        {"epoch": 3, "drift": [0.9, 0.4, 0.2]},
-    ]
-
-    figure = drawn(plots.drift(history, COUNTS, GROUPS))
-
-    found = lines(figure)
-    assert found["few"] == pytest.approx([np.nan, 0.9], nan_ok=True)
-    assert found["many"] == [0.5, 0.4]
-    flat = sorted(line.get_ydata()[0] for line in figure.axes[0].lines if list(line.get_xdata()) == [0, 1])
-    assert flat == pytest.approx([300**-0.5, 40**-0.5, 5**-0.5])
-    assert plots.drift([{"epoch": 1}, {"epoch": 2, "drift": [None, None, None]}], COUNTS, GROUPS) is None
-
-
-def test_drift_of_many_classes_is_the_median_of_each_group() -> None:
-    """One line a group, and a band."""
-    values = [float(i) for i in range(1, 102)]
-    groups: list[Group] = ["few"] * 101
-
-    figure = drawn(plots.drift([{"epoch": 2, "drift": values}], np.full(101, 4), groups))
-
-    assert lines(figure)["few"] == [51.0]
-
-
-def test_a_backbone_that_does_not_move_has_a_drift_of_zero() -> None:
-    """Zero has no place on a logarithmic axis, so the axis is not one."""
-    figure = drawn(plots.drift([{"epoch": 2, "drift": [0.0, 0.0, 0.0]}], COUNTS, GROUPS))
-
-    assert figure.axes[0].get_yscale() == "linear"
-
-
-def test_crumbs_are_lines_over_the_epochs_and_bars_of_the_last() -> None:
-    """Bars in the tail's order; with one epoch only the bars."""
-    history = [{"epoch": 1, "crumbs": [0.0, 0.0, 0.0]}, {"epoch": 2, "crumbs": [0.9, 0.0, 0.5]}]
-
-    both = drawn(plots.crumb_shares(history, COUNTS, GROUPS, CLASSES))
-    one = drawn(plots.crumb_shares(history[1:], COUNTS, GROUPS, CLASSES))
-
-    assert lines(both) == {"many": [0.0, 0.0], "medium": [0.0, 0.5], "few": [0.0, 0.9]}
-    assert [bar.get_height() for bar in both.axes[1].patches] == [0.0, 0.5, 0.9]
-    assert len(one.axes) == 1
-    assert plots.crumb_shares([{"epoch": 1}], COUNTS, GROUPS, CLASSES) is None
-
-
 @pytest.mark.parametrize("classes", [1, 2, 6, 17, 41])
 def test_no_class_name_stops_a_picture(classes: int) -> None:
     """Widest letters, letters that no font has, half a formula: at any number of classes."""
@@ -210,7 +161,7 @@ def test_no_class_name_stops_a_picture(classes: int) -> None:
     drawn(plots.counts_and_recall(counts, groups, names, {"joint": (1.0,) * classes}))
     figure = drawn(plots.confusion(np.eye(classes), np.arange(classes), names))
 
-    assert all(len(text) <= plots.LABEL for text in ticks(figure))
+    assert all(len(text) <= drawing.LABEL for text in ticks(figure))
 
 
 @pytest.mark.parametrize("classes", [2, 17])
@@ -229,9 +180,9 @@ def test_the_widest_names_leave_room_for_the_picture(classes: int) -> None:
 
 def test_a_label_keeps_both_ends_of_a_long_name() -> None:
     """Names of one taxonomy differ at their end; a name that cannot be written becomes its number."""
-    assert plots.label("Plantae_Tracheophyta_Rosa_canina", 3) == "Plantae_T…osa_canina"
-    assert plots.label("two\nlines", 3) == "two lines"
-    assert plots.label("日本語", 3) == "class 3"
+    assert drawing.label("Plantae_Tracheophyta_Rosa_canina", 3) == "Plantae_T…osa_canina"
+    assert drawing.label("two\nlines", 3) == "two lines"
+    assert drawing.label("日本語", 3) == "class 3"
 
 
 def test_drawing_leaves_matplotlib_as_it_was() -> None:
