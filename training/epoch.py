@@ -7,7 +7,6 @@ the GPU. It knows nothing of EMANATE's formulas (`emanate`, `trail`), of files, 
 Letters: N images, D feature dimensions, C classes, B a batch, S steps an epoch.
 """
 
-import contextlib
 from collections.abc import Iterator
 
 import torch
@@ -17,7 +16,6 @@ from torch.nn.functional import cross_entropy
 from training import processes
 from training.journal import track
 from training.loader import Batch, TrainingBatches
-from training.network import statistics_kept
 from training.run import Run, TrainingError
 from training.trail import BalancedBatch
 
@@ -108,13 +106,16 @@ def _balanced_batches(run: Run, steps: int) -> Iterator[BalancedBatch] | None:
 def _forwarded_again(run: Run, again: TrainingBatches) -> Iterator[BalancedBatch]:
     """Class-balanced images, forwarded a second time.
 
-    `crt` leaves no trace in the backbone; the paper's release lets batch norm's running statistics see the second pass.
+    `crt` forwards them as in evaluation: batch norm normalising a balanced batch by itself would give features that no
+    image has later, and nothing in the backbone may move. The paper's release forwards them as in training, and batch
+    norm's running statistics see them.
     """
     device = run.accelerator.device
     for step, (images, labels, _) in enumerate(again.epoch(run.epoch)):
-        quietly = statistics_kept(run.network) if run.config.method == "crt" else contextlib.nullcontext()
-        with torch.no_grad(), quietly, torch.random.fork_rng(), run.autocast():
+        run.network.features.train(run.config.method != "crt" and not run.config.frozen)
+        with torch.no_grad(), torch.random.fork_rng(), run.autocast():
             features = run.network.features(images.to(device, non_blocking=True)).float()
+        run.network.features.train(not run.config.frozen)
         size = _size(run, step)
         place = processes.mine(torch.arange(size, device=device))
         yield BalancedBatch(

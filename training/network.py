@@ -4,12 +4,8 @@
 nothing of data or optimizers.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from models.backbones import Backbone
 from models.preprocess import Preprocess
@@ -67,16 +63,3 @@ class TwoHeads(nn.Module):
     def joint(self) -> nn.Linear:
         """The head that is trained with the backbone."""
         return self.trunk.joint
-
-
-@contextmanager
-def statistics_kept(network: nn.Module) -> Iterator[None]:
-    """Within: batch norm normalises by the batch, as in training, but its running statistics stay as they are."""
-    norms = [module for module in network.modules() if isinstance(module, _BatchNorm) and module.track_running_stats]
-    try:
-        for norm in norms:
-            norm.track_running_stats = False
-        yield
-    finally:
-        for norm in norms:
-            norm.track_running_stats = True
