@@ -7,7 +7,9 @@ mapping to status codes is `serving.problems`, and a test proves that no leaf is
     ├── FormatError            a file is not what its format says             models.errors
     │   ├── HeadError          … a head                                       models.head
     │   ├── SnapshotError      … a snapshot                                   models.snapshot
-    │   └── BundleError        … a bundle                                     models.bundle
+    │   ├── BundleError        … a bundle                                     models.bundle
+    │   └── FileTooLarge       … or holds more than a named limit             models.scratch
+    ├── ExtraMissing           a file whose reader is not installed           models.parquet
     ├── ImageError             an image that cannot be decoded                models.preprocess
     │   └── ImageTooLarge      … or is larger than the limit                  models.preprocess
     ├── BackboneError          no such backbone, or no weights for it         models.backbones

@@ -80,7 +80,7 @@ class LinearHead:
 
 
 def check_classes(classes: Sequence[str]) -> None:
-    """Refuse class names that are empty or occur twice.
+    """Refuse class names that are empty, occur twice or cannot be written as UTF-8.
 
     Raises:
         HeadError: naming the class.
@@ -89,6 +89,8 @@ def check_classes(classes: Sequence[str]) -> None:
     for name in classes:
         if not name or name in seen:
             raise HeadError(f"class {name!r} is empty or occurs twice")
+        if any("\ud800" <= letter <= "\udfff" for letter in name):
+            raise HeadError(f"class {name!r:.80} is no Unicode text: it has half a surrogate pair")
         seen.add(name)
 
 

@@ -86,6 +86,19 @@ class Snapshot:
 def to_bytes(snapshot: Snapshot) -> bytes:
     """Return the snapshot as the bytes of its file, after the checks that reading would make."""
     check(snapshot)
+    arrays, metadata = _parts(snapshot)
+    return tensors.encode(arrays, {"created": datetime.now(UTC).isoformat(timespec="seconds")} | metadata)
+
+
+def save(path: Path, snapshot: Snapshot) -> None:
+    """Write a checked snapshot piece by piece, as it is: the same one gives the same bytes at any time.
+
+    Unlike `write` it neither checks nor replaces a file in one step, and a `created` that is empty stays out.
+    """
+    tensors.save(path, *_parts(snapshot))
+
+
+def _parts(snapshot: Snapshot) -> tuple[dict[str, NDArray[Any]], dict[str, str]]:
     arrays: dict[str, NDArray[Any]] = {"features": snapshot.features, "labels": snapshot.labels}
     for name in ("ids", "weight", "bias"):
         array = getattr(snapshot, name)
@@ -96,9 +109,8 @@ def to_bytes(snapshot: Snapshot) -> bytes:
         "backbone": snapshot.backbone,
         "epoch": str(snapshot.epoch),
         "classes": json.dumps(snapshot.classes),
-        "created": snapshot.created or datetime.now(UTC).isoformat(timespec="seconds"),
     }
-    return tensors.encode(arrays, metadata)
+    return arrays, metadata | ({"created": snapshot.created} if snapshot.created else {})
 
 
 def write(path: Path, snapshot: Snapshot) -> None:
@@ -124,7 +136,7 @@ def read(path: Path) -> Snapshot:
             labels=np.array(arrays["labels"], np.int64),
             classes=parse_classes(metadata),
             backbone=metadata.get("backbone", ""),
-            epoch=_epoch(metadata.get("epoch", "")),
+            epoch=parse_epoch(metadata.get("epoch", "")),
             ids=np.array(arrays["ids"], np.int64) if "ids" in arrays else None,
             weight=arrays.get("weight"),
             bias=arrays.get("bias"),
@@ -136,7 +148,12 @@ def read(path: Path) -> Snapshot:
     return snapshot
 
 
-def _epoch(text: str) -> int:
+def parse_epoch(text: str) -> int:
+    """Return the epoch that a file says.
+
+    Raises:
+        FormatError: it is no whole number of 1 to 9 digits.
+    """
     if not re.fullmatch(r"[0-9]{1,9}", text):
         raise FormatError(f"metadata 'epoch': expected a whole number, got {text!r:.40}")
     return int(text)
@@ -196,11 +213,18 @@ def _classifier_defect(s: Snapshot) -> str | None:
 
 
 def _value_defect(s: Snapshot) -> str | None:
+    step = max(1, min(CHUNK, 2**24 // s.features.shape[1]))
     bad = [
-        start + np.flatnonzero(~np.isfinite(s.features[start : start + CHUNK]).all(1))
-        for start in range(0, len(s.features), CHUNK)
+        start + np.flatnonzero(~np.isfinite(s.features[start : start + step]).all(1))
+        for start in range(0, len(s.features), step)
     ]
     rows = np.concatenate(bad)
     if len(rows):
-        return f"features: {len(rows)} rows have values that are not finite; the first is row {int(rows[0])}"
+        return f"features: {len(rows)} of {len(s.features)} rows have values that are not finite: {rows_told(rows)}"
     return None
+
+
+def rows_told(rows: NDArray[Any]) -> str:
+    """Name rows by their numbers, the first five of them."""
+    first = ", ".join(str(int(row)) for row in rows[:5])
+    return f"row{'s' if len(rows) > 1 else ''} {first}{', …' if len(rows) > 5 else ''}"

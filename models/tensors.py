@@ -8,7 +8,8 @@ Format: 8 bytes little-endian header length, the header as JSON, then the tensor
 """
 
 import json
-from collections.abc import Mapping
+import os
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.errors import FormatError
+from models.scratch import chunks
 
 HEADER_LIMIT = 4 * 2**20
 """Bytes. The class names live in the header: 4 MiB is room for about 100,000 of them."""
@@ -36,20 +38,41 @@ Tensor = NDArray[Any]
 def encode(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> bytes:
     """Return the bytes of a safetensors file: the same bytes for the same contents, as content addressing needs.
 
+    Raises:
+        FormatError: the header would be longer than a reader accepts.
+    """
+    return b"".join(_pieces(tensors, metadata))
+
+
+def save(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
+    """Write a safetensors file piece by piece, so that mapped tensors are never in memory whole; raises as `encode`."""
+    with path.open("wb") as file:
+        file.writelines(_pieces(tensors, metadata))
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _pieces(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> Iterator[bytes]:
+    """The header, then the tensors some rows at a time.
+
     The library writes metadata in an order that changes from process to process, so the header is written here:
     metadata by name, tensors by width then name, padded with spaces so that every tensor lies as its type needs.
     """
     header: dict[str, Any] = {"__metadata__": dict(sorted(metadata.items()))}
-    data = []
+    ordered = sorted(tensors.items(), key=lambda item: (-item[1].itemsize, item[0]))
     end = 0
-    for name, array in sorted(tensors.items(), key=lambda item: (-item[1].itemsize, item[0])):
-        raw = np.ascontiguousarray(array).tobytes()
-        header[name] = {"dtype": _NAMES[array.dtype], "shape": array.shape, "data_offsets": (end, end + len(raw))}
-        data.append(raw)
-        end += len(raw)
+    for name, array in ordered:
+        entry = {"dtype": _NAMES[array.dtype], "shape": array.shape, "data_offsets": (end, end + array.nbytes)}
+        header[name] = entry
+        end += array.nbytes
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)
-    return b"".join([len(text).to_bytes(8, "little"), text, *data])
+    if len(text) > HEADER_LIMIT:
+        raise FormatError(f"safetensors header would have {len(text)} bytes; the limit is {HEADER_LIMIT}")
+    yield len(text).to_bytes(8, "little") + text
+    for _, array in ordered:
+        for part in chunks(array):
+            yield np.ascontiguousarray(part).tobytes()
 
 
 def read(path: Path, known: Mapping[str, tuple[str, ...]]) -> tuple[dict[str, Tensor], dict[str, str]]:

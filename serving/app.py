@@ -17,6 +17,7 @@ from serving import heads, live, problems
 from serving.access import Access
 from serving.activations import Log
 from serving.batcher import Batcher
+from serving.conversion import Converter
 from serving.engine import Engine, Row, Scores
 from serving.inference import Inference
 from serving.jobs import Jobs
@@ -93,13 +94,14 @@ async def _open(
     stack.push_async_callback(asyncio.to_thread, inference.close)
     current = Live(store, bundle, engine, log, activation, lambda one: metrics.swapped(one.actor))
     jobs = Jobs(store, bundle, current, refit_command, settings.refit_queue, settings.refit_timeout)
+    converter = Converter(settings.max_snapshot_bytes)
     await jobs.open()
     stack.push_async_callback(jobs.close)
     LOG.info(
         "serving %s, head %d, %d classes, on %s",
         bundle.manifest.name, activation.head, len(head.classes), engine.device,
     )  # fmt: skip
-    return Service(settings, bundle, store, engine, batcher, inference, current, jobs, metrics)
+    return Service(settings, bundle, store, engine, batcher, inference, current, jobs, metrics, converter)
 
 
 class Server(uvicorn.Server):

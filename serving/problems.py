@@ -12,7 +12,9 @@ from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
 
 from models.errors import BreadcrumbsError, FormatError
+from models.parquet import ExtraMissing
 from models.preprocess import ImageError, ImageTooLarge
+from models.scratch import FileTooLarge
 from serving.engine import EngineError
 from serving.jobs import KeyReused
 from serving.limits import Abandoned, BadRequest, Forbidden, Overloaded, Refused, TooLarge, Unsupported
@@ -20,6 +22,8 @@ from serving.store import Conflict, NotFound, StoreError
 
 STATUS: dict[type[BreadcrumbsError], tuple[int, str]] = {
     FormatError: (422, "format"),
+    FileTooLarge: (413, "too_large"),
+    ExtraMissing: (415, "unsupported"),
     ImageError: (422, "image"),
     ImageTooLarge: (413, "too_large"),
     EngineError: (503, "engine"),

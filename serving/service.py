@@ -7,6 +7,7 @@ from fastapi import Depends, Request
 
 from models.bundle import Bundle
 from serving.batcher import Batcher
+from serving.conversion import Converter
 from serving.engine import BoundHead, Engine, Row, Scores
 from serving.inference import Inference
 from serving.jobs import Jobs
@@ -31,6 +32,7 @@ class Service:
     live: Live
     jobs: Jobs
     metrics: Metrics
+    converter: Converter
 
 
 async def _service(request: Request) -> Service:

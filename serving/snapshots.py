@@ -11,10 +11,15 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from models import door
 from models import snapshot as snapshots
 from models.bundle import Bundle
+from models.door import NONE_GIVEN
+from models.files import sha256
 from models.groups import GROUPS, groups
+from models.parts import Given
 from models.snapshot import Snapshot, SnapshotError
+from serving.conversion import Converter
 from serving.store import NotFound, Store, StoreError
 
 
@@ -43,6 +48,8 @@ class SnapshotRecord(BaseModel):
     """As the file says."""
     stored: str
     """When it came, ISO 8601."""
+    converted: tuple[str, ...] = ()
+    """What was changed to make a file in another format safetensors, in words; empty for one that came so."""
 
 
 def _name(sha: str, suffix: str) -> str:
@@ -51,19 +58,36 @@ def _name(sha: str, suffix: str) -> str:
     return f"snapshots/{sha}.{suffix}"
 
 
-async def add(store: Store, path: Path, sha: str, bundle: Bundle) -> tuple[SnapshotRecord, bool]:
-    """Check a snapshot's file and keep it.
+async def add(
+    store: Store, path: Path, sha: str, bundle: Bundle, converter: Converter, given: Given = NONE_GIVEN
+) -> tuple[SnapshotRecord, bool]:
+    """Check a snapshot's file and keep it, as safetensors.
+
+    Args:
+        store: where to.
+        path: the file; what it is converted to is written beside it.
+        sha: of the file.
+        bundle: the deployed one.
+        converter: makes other formats safetensors.
+        given: what to take where a file in another format says nothing.
 
     Returns:
-        What was found, and whether it is new here.
+        What was found, under the sha256 of what is kept; and whether it is new here.
 
     Raises:
         SnapshotError: it is damaged, or its features have another dimension than the backbone's.
+        FileTooLarge, ExtraMissing: as `Converter.convert`.
     """
+    changes: tuple[str, ...] = ()
+    if await asyncio.to_thread(door.kind, path) != "safetensors":
+        made = path.with_name(f"{path.name}.safetensors")
+        changes = await converter.convert(path, made, given)
+        path, sha = made, await asyncio.to_thread(sha256, made)
     try:
-        return await get(store, sha, bundle), False
+        return (await get(store, sha, bundle)).model_copy(update={"converted": changes}), False
     except NotFound:
         found = await asyncio.to_thread(_examine, path, sha, bundle)
+    found = found.model_copy(update={"converted": changes})
     await store.put_file(_name(sha, "safetensors"), path)
     await store.replace(_name(sha, "json"), found.model_dump_json(indent=1).encode() + b"\n")
     return found, True

@@ -110,8 +110,8 @@ async def _keep(file: UploadFile, service: Service) -> str:
             return sha256(path)
 
         sha = await asyncio.to_thread(copy)
-        await snapshots.add(service.store, path, sha, service.bundle)
-    return sha
+        found, _ = await snapshots.add(service.store, path, sha, service.bundle, service.converter)
+    return found.sha256
 
 
 @router.get("/v1/refit")

@@ -2,9 +2,11 @@
 
 import tempfile
 from pathlib import Path
+from typing import Annotated
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Query, Request, Response
 
+from models.parts import Given
 from serving import limits, snapshots
 from serving.limits import Unsupported
 from serving.schemas import SnapshotList
@@ -18,16 +20,27 @@ router = APIRouter(tags=["snapshots"])
 
 
 @router.put("/v1/snapshots", status_code=201, responses=problems(413, 415, 422), openapi_extra=body(BINARY))
-async def put(request: Request, response: Response, service: Serving) -> SnapshotRecord:
-    """Upload one snapshot as the raw body; 200 instead of 201 if it was here already."""
+async def put(
+    request: Request,
+    response: Response,
+    service: Serving,
+    backbone: Annotated[str | None, Query(pattern="^[0-9a-f]{64}$")] = None,
+    epoch: Annotated[int | None, Query(ge=0, lt=10**9)] = None,
+    classes: Annotated[list[str] | None, Query()] = None,
+) -> SnapshotRecord:
+    """Upload one snapshot as the raw body: safetensors, `.npz`, Parquet or Arrow; 200 instead of 201 if it was here.
+
+    `backbone`, `epoch` and `classes` (once a class) say what a file that is not safetensors leaves out.
+    """
     kind = limits.media_type(request)
     if kind not in {"", BINARY}:
         raise Unsupported(f"content-type {kind!r:.80}: expected {BINARY}")
     with tempfile.TemporaryDirectory(prefix="breadcrumbs-upload-") as folder:
         path = Path(folder) / "snapshot"
         sha = await limits.save_body(request, path, service.settings.max_snapshot_bytes, "snapshot")
-        found, new = await snapshots.add(service.store, path, sha, service.bundle)
-    response.headers["Location"] = f"/v1/snapshots/{sha}"
+        given = Given(backbone, epoch, tuple(classes) if classes else None)
+        found, new = await snapshots.add(service.store, path, sha, service.bundle, service.converter, given)
+    response.headers["Location"] = f"/v1/snapshots/{found.sha256}"
     response.status_code = 201 if new else 200
     return found
 

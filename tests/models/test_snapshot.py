@@ -168,6 +168,7 @@ DEFECTS: list[tuple[dict[str, Any], str]] = [
     ({"backbone": ""}, "metadata 'backbone': expected a sha256 of 64 hex digits, got ''"),
     ({"classes": ("a", "b", "a")}, "class 'a' is empty or occurs twice"),
     ({"classes": ("a", "b", "")}, "class '' is empty or occurs twice"),
+    ({"classes": ("a", "b", "\ud800")}, "class '\\ud800' is no Unicode text"),
     ({"labels": TWELVE - 1}, "labels: 4 outside 0 … 2; the first is -1 in row 0"),
     ({"classes": ("a", "b")}, "labels: 4 outside 0 … 1; the first is 2 in row 2"),
     ({"weight": W}, "weight and bias: expected both or neither"),
@@ -176,10 +177,10 @@ DEFECTS: list[tuple[dict[str, Any], str]] = [
     ({"weight": W, "bias": B[:2]}, "weight, bias: expected shapes (3, 4), (3,), got (3, 4), (2,)"),
     ({"weight": W * np.inf, "bias": B}, "weight or bias has values that are not finite"),
     ({"weight": W, "bias": B * np.nan}, "weight or bias has values that are not finite"),
-    ({"features": nan_at(7, 3)}, "features: 2 rows have values that are not finite; the first is row 3"),
+    ({"features": nan_at(7, 3)}, "features: 2 of 12 rows have values that are not finite: rows 3, 7"),
     (
         {"features": nan_at(5).astype(np.float16)},
-        "features: 1 rows have values that are not finite; the first is row 5",
+        "features: 1 of 12 rows have values that are not finite: row 5",
     ),
 ]
 
@@ -207,8 +208,26 @@ def test_a_bad_row_far_down_is_found() -> None:
     size = CHUNK + 10
     bad = replace(tiny_snapshot(BACKBONE), features=nan_at(CHUNK + 4, size=size), labels=np.arange(size) % 3)
 
-    with pytest.raises(SnapshotError, match=f"the first is row {CHUNK + 4}"):
+    with pytest.raises(SnapshotError, match=f"1 of {size} rows have values that are not finite: row {CHUNK + 4}$"):
         snapshots.check(bad)
+
+
+def test_of_many_bad_rows_the_first_five_are_named() -> None:
+    """The number of rows that are not finite, and the first five, however many there are."""
+    bad = replace(tiny_snapshot(BACKBONE), features=nan_at(1, 2, 4, 6, 9, 11))
+
+    with pytest.raises(SnapshotError, match="6 of 12 rows have values that are not finite: rows 1, 2, 4, 6, 9, …"):
+        snapshots.check(bad)
+
+
+def test_saving_gives_the_same_bytes_at_any_time(tmp_path: Path) -> None:
+    """A snapshot saved piece by piece is the file that `to_bytes` gives; without a time of its own it carries none."""
+    snapshots.save(tmp_path / "one", small())
+    snapshots.save(tmp_path / "two", replace(small(), created=""))
+
+    assert (tmp_path / "one").read_bytes() == snapshots.to_bytes(small())
+    assert b"created" not in (tmp_path / "two").read_bytes()
+    assert snapshots.read(tmp_path / "two").created == ""
 
 
 GOOD = {"format": FORMAT, "backbone": BACKBONE, "epoch": "2", "classes": json.dumps(CLASSES)}

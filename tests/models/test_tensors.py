@@ -124,6 +124,12 @@ def test_the_library_reads_what_is_written_here(tmp_path: Path) -> None:
     assert load_file(tmp_path / "x")["b"].tolist() == [5]
 
 
+def test_a_header_that_no_reader_takes_is_not_written() -> None:
+    """Metadata beyond the limit of reading is refused before anything is written."""
+    with pytest.raises(FormatError, match=r"header would have \d+ bytes; the limit is 4194304"):
+        tensors.encode({}, {"classes": "x" * tensors.HEADER_LIMIT})
+
+
 def test_contents_alone_decide_the_bytes() -> None:
     """The order in which tensors and metadata are given changes nothing."""
     a, b = np.float16([1]), np.int64([5])
