@@ -185,6 +185,9 @@ class RefitSpec(BaseModel):
     target_mean: Literal["newest", "shrunk", "none"] = "newest"
     """Where old features are moved: `newest`: the class's present mean (EMANATE, eq. 6); `shrunk`: that, blended with
     the mean of all rows where the class has not provably moved; `none`: nowhere."""
+    missing_mean: Literal["refuse", "skip"] = "refuse"
+    """What to do about a class that no snapshot of the deployed backbone has, so that its old features cannot be moved:
+    `refuse` the refit, or `skip` the class and list it in the report."""
     target: int | None = Field(default=None, ge=1, le=1_000_000)
     """Features each class offers; absent: the balanced target n = ceil(N / C) of the training counts."""
     l2: float | Literal["auto"] = "auto"

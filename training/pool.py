@@ -7,7 +7,7 @@ Letters: N rows of all snapshots, D feature dimensions, C classes, n the balance
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -140,14 +140,56 @@ def present_means(pool: Sequence[Rows], present: Sequence[Rows], classes: Sequen
         fresh = (counts > 0) & ~known
         means[fresh] = own[fresh]
         known |= fresh
-    needed = torch.bincount(torch.cat([part.labels for part in pool]), minlength=len(classes)) > 0
-    lost = [classes[c] for c in (needed & ~known).nonzero().squeeze(1).tolist()]
+    lost = [classes[c] for c in without_mean(pool, present, len(classes)).nonzero().squeeze(1).tolist()]
     if lost:
         raise RefitError(
             f"no snapshot of the deployed backbone has the classes {', '.join(lost)}; "
-            "their present mean is unknown, so older features cannot be transferred to it"
+            "their present mean is unknown, so older features cannot be transferred to it; "
+            "set missing_mean = skip to go on without them"
         )
     return means
+
+
+def without_mean(pool: Sequence[Rows], present: Sequence[Rows], classes: int) -> Tensor:
+    """Tell which classes (C,) the pool has and no part of the deployed backbone has."""
+
+    def had(parts: Sequence[Rows]) -> Tensor:
+        return torch.bincount(torch.cat([part.known().labels for part in parts]), minlength=classes) > 0
+
+    return had(pool) & ~had(present)
+
+
+def skip_without_mean(
+    pool: Sequence[Rows], present: Sequence[Rows], classes: Sequence[str], known: int
+) -> tuple[tuple[str, ...], list[Rows], list[Rows], list[str]]:
+    """Leave out the classes that have no present mean: their rows, and the class itself where it is new.
+
+    Args:
+        pool: the parts to be transferred.
+        present: the parts that the deployed backbone made.
+        classes: C names, those of the live head first.
+        known: how many the live head has.
+
+    Returns:
+        The classes that are left, the two lists with labels in them, and the names of what was left out.
+
+    Raises:
+        RefitError: nothing is left of the pool.
+    """
+    lost = without_mean(pool, present, len(classes))
+    gone = lost & (torch.arange(len(classes)) >= known)
+    place = torch.where(lost, -1, (~gone).cumsum(0) - 1)
+    place = torch.cat([place, torch.tensor([-1])])  # a label of −1 stays so
+
+    def rest(part: Rows) -> Rows:
+        return replace(part, labels=place[part.labels])
+
+    left = [part for part in (rest(part).known() for part in pool) if len(part.labels)]
+    names = [name for name, out in zip(classes, lost.tolist(), strict=True) if out]
+    if not left:
+        raise RefitError(f"nothing is left to fit to: no class has a present mean; left out: {', '.join(names)}")
+    kept = tuple(name for name, out in zip(classes, gone.tolist(), strict=True) if not out)
+    return kept, left, [rest(part) for part in present], names
 
 
 def split(

@@ -41,6 +41,7 @@ from training.pool import (
     newest_first,
     present_means,
     rows_of,
+    skip_without_mean,
     split,
     target_classes,
 )
@@ -72,6 +73,7 @@ class _Material:
     pool: list[Rows]  # what may be fitted
     present: list[Rows]  # what the deployed backbone made: where the present means come from
     held: Holdout
+    skipped: list[str]  # classes without a present mean, left out
 
 
 def refit(
@@ -115,7 +117,7 @@ def refit(
         "spec": spec.model_dump(mode="json"),
         "snapshots": [_describe(s, bundle) for s in uploads],
         "classes": {"count": len(classes), "new": list(classes[len(live.classes) :])},
-        "pool": _describe_pool(pool, target, classes),
+        "pool": {**_describe_pool(pool, target, classes), "skipped": material.skipped},
         "chosen": {"l2": chosen.l2, "prior_offset": chosen.prior_offset},
         "solver": _describe_solution(chosen),
         "holdout": {"source": "split" if holdout is None else "snapshot", "groups": bundle.manifest.groups},
@@ -142,13 +144,17 @@ def _read(
     present = [part for part in _looks([*uploads, *stored], classes, live, digest) if part.present]
     if not present:
         raise RefitError("no snapshot was made with the deployed backbone, and the bundle carries none")
+    skipped: list[str] = []
+    if spec.missing_mean == "skip" and spec.target_mean != "none":
+        classes, pool, present, skipped = skip_without_mean(pool, present, classes, len(live.classes))
     counts = _counts(bundle, classes, pool)
     if holdout is None:
         held, pool, present = split(pool, present, len(classes), spec.holdout_fraction, spec.seed)
     else:
         held = _check_holdout(rows_of(holdout, classes, live.feature_dim, digest))
     class_groups = groups(counts.tolist(), bundle.manifest.groups)
-    return _Material(classes, counts, pool, present, Holdout(held.features.numpy(), held.labels.numpy(), class_groups))
+    compared = Holdout(held.features.numpy(), held.labels.numpy(), class_groups)
+    return _Material(classes, counts, pool, present, compared, skipped)
 
 
 def _looks(snapshots: Sequence[Snapshot], classes: Sequence[str], live: LinearHead, digest: str) -> list[Rows]:

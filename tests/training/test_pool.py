@@ -19,6 +19,7 @@ from training.pool import (
     newest_first,
     present_means,
     rows_of,
+    skip_without_mean,
     split,
     target_classes,
 )
@@ -132,8 +133,29 @@ def test_a_class_without_a_present_mean_is_refused() -> None:
     """A class that only older backbones have seen is named: there is nowhere to move it."""
     pool = [part([0, 1, 2], present=False), part([0, 0], 2)]
 
-    with pytest.raises(RefitError, match="no snapshot of the deployed backbone has the classes elm, yew;"):
+    with pytest.raises(RefitError, match=r"has the classes elm, yew;.*set missing_mean = skip"):
         present_means(pool, [pool[1]], ("oak", "elm", "yew"))
+
+
+def test_a_class_without_a_present_mean_may_be_skipped() -> None:
+    """Its rows go and it is named; a live class keeps its place, a new one goes, and later labels close up."""
+    names = ("oak", "elm", "new", "yew")
+    old, here = part([0, 1, 2, 3, 1], present=False, ids=[5, 6, 7, 8, 9]), part([0, 3, 3, -1], 2)
+
+    kept, pool, present, skipped = skip_without_mean([here.known(), old], [here], names, known=2)
+
+    assert (kept, skipped) == (("oak", "elm", "yew"), ["elm", "new"])
+    assert [one.labels.tolist() for one in pool] == [[0, 2, 2], [0, 2]]
+    assert pool[1].ids is not None
+    assert pool[1].ids.tolist() == [5, 8]
+    assert torch.equal(pool[1].features, old.features[[0, 3]])
+    assert present[0].labels.tolist() == [0, 2, 2, -1]
+
+
+def test_skipping_every_class_is_refused() -> None:
+    """If no class of the pool has a present mean, there is nothing to fit to, and the classes are named."""
+    with pytest.raises(RefitError, match="no class has a present mean; left out: elm, yew"):
+        skip_without_mean([part([1, 2], present=False)], [part([0])], ("oak", "elm", "yew"), known=3)
 
 
 def test_present_rows_of_other_classes_are_left_out() -> None:

@@ -163,6 +163,24 @@ def test_an_old_backbones_classes_need_a_present_mean(bundle: Bundle) -> None:
         refit(bundle, bundle.head(), [foreign], None, RefitSpec(allow_new_classes=True))
 
 
+def test_a_class_without_a_present_mean_is_skipped_where_the_spec_says_so(bundle: Bundle, holdout: Snapshot) -> None:
+    """The rest is refitted as if the class had not come, and the report lists it."""
+    strange = Snapshot(
+        np.random.default_rng(0).normal(size=(6, 64)).astype(np.float32),
+        np.zeros(6, np.int64),
+        ("violet",),
+        "1" * 64,
+        1,
+    )
+    spec = RefitSpec(allow_new_classes=True, missing_mean="skip", l2=1e-2, prior_offset=0.0)
+
+    made = refit(bundle, bundle.head(), [strange], holdout, spec)
+    without = refit(bundle, bundle.head(), [], holdout, spec)
+
+    assert made.head.digest == without.head.digest
+    assert made.report["pool"]["skipped"] == ["violet"]
+
+
 def test_files_in_files_out(run: Path, tmp_path: Path) -> None:
     """`run` writes the head in both forms and the report."""
     from training import refit as module
