@@ -8,11 +8,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
+import numpy as np
+
 from models import archive, npy
 from models.archive import Member
 from models.errors import FormatError
 from models.npy import FLOATS, INTEGERS, TEXT
-from models.parts import Parts, encoded, text
+from models.parts import Parts, encoded
 from models.scratch import Array, FileTooLarge, chunks
 
 KNOWN: dict[str, tuple[str, ...]] = {
@@ -93,16 +95,21 @@ def _names(name: str, array: Array) -> Iterator[list[str]]:
     if array.ndim != 1:
         raise FormatError(f"array '{name}': expected shape (N,), got {array.shape}")
     for part in chunks(array):
-        try:
-            yield [text(f"array '{name}'", one) for one in part.tolist()]
-        except ValueError as error:
-            raise FormatError(f"array '{name}': text that is no Unicode: {error}") from error
+        yield _text(name, part)
 
 
 def _scalar(name: str, array: Array) -> str:
     if array.shape != ():
         raise FormatError(f"array '{name}': expected a scalar, of shape (), got {array.shape}")
-    try:
-        return text(f"array '{name}'", str(array[()]))
-    except ValueError as error:
-        raise FormatError(f"array '{name}': text that is no Unicode: {error}") from error
+    if array.dtype.kind == "U":
+        return _text(name, array.reshape(1))[0]
+    return str(array[()])
+
+
+def _text(name: str, array: Array) -> list[str]:
+    """The text of an array (N,), after its code points were looked at: numpy trusts them."""
+    points = np.ascontiguousarray(array).view(np.dtype(np.uint32).newbyteorder(array.dtype.byteorder))
+    if ((points > 0x10FFFF) | ((points >= 0xD800) & (points <= 0xDFFF))).any():
+        raise FormatError(f"array '{name}': text that is no Unicode")
+    found: list[str] = array.tolist()
+    return found

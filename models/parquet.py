@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from models.errors import BreadcrumbsError, FormatError
-from models.parts import Parts, encoded, text
+from models.parts import Parts, encoded
 from models.scratch import PIECE, Array, FileTooLarge, spool
 from models.snapshot import rows_told
 
@@ -57,7 +57,9 @@ def read_parquet(path: Path, limit: int) -> Parts:
             _check_declared(file.metadata, limit)
             rows = max(1, min(ROWS, PIECE * file.metadata.num_rows // max(1, _declared(file.metadata))))
             return _collect(pa, schema, file.iter_batches(batch_size=rows, use_threads=False), limit)
-    except (pa.ArrowException, OSError) as error:
+    except MemoryError as error:
+        raise FileTooLarge(f"Parquet file that takes more memory than there is: {error}"[:300]) from error
+    except (pa.ArrowException, ValueError, OSError) as error:
         raise FormatError(f"damaged Parquet file: {error}"[:300]) from error
 
 
@@ -69,7 +71,9 @@ def read_arrow(path: Path, limit: int) -> Parts:
             _check_schema(pa, file.schema)
             batches = (_valid(file.get_batch(i)) for i in range(file.num_record_batches))
             return _collect(pa, file.schema, batches, limit)
-    except (pa.ArrowException, OSError) as error:
+    except MemoryError as error:
+        raise FileTooLarge(f"Arrow file that takes more memory than there is: {error}"[:300]) from error
+    except (pa.ArrowException, ValueError, OSError) as error:
         raise FormatError(f"damaged Arrow file: {error}"[:300]) from error
 
 
@@ -151,7 +155,7 @@ def _collect(pa: Any, schema: Any, batches: Iterator[Any], limit: int) -> Parts:
             if numbers:
                 labels.append(columns["label"].to_numpy(zero_copy_only=False))
             else:
-                words.append([text("column 'label'", name) for name in columns["label"].to_pylist()])
+                words.append(columns["label"].to_pylist())
             if "id" in columns:
                 ids.append(columns["id"].to_numpy(zero_copy_only=False))
             start += batch.num_rows
@@ -175,11 +179,13 @@ def _collect(pa: Any, schema: Any, batches: Iterator[Any], limit: int) -> Parts:
 def _check_nulls(name: str, column: Any, start: int) -> None:
     if column.null_count:
         rows = start + np.flatnonzero(column.is_null().to_numpy(zero_copy_only=False))
-        raise FormatError(f"column '{name}': {len(rows)} nulls: {rows_told(rows)}")
+        raise FormatError(f"column '{name}': null in {rows_told(rows)}")
 
 
 def _block(column: Any, width: int, start: int) -> Array:
     """Rows of features (M, D) of one batch."""
+    if not width:
+        raise FormatError(f"column 'feature': expected lists of at least 1 value, got none in row {start}")
     lengths = column.value_lengths().to_numpy(zero_copy_only=False)
     other = np.flatnonzero(lengths != width)
     if len(other):

@@ -6,7 +6,6 @@ each of these means, once for all of them. It knows nothing of files.
 Letters: N rows, D feature dimensions, C classes.
 """
 
-import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -195,14 +194,3 @@ def _told(dtype: np.dtype[Any]) -> str:
     """A dtype in words, with its byte order where that is not ours."""
     big = dtype.byteorder == ">"
     return f"{'big-endian ' if big else ''}{dtype.name}"
-
-
-def text(name: str, value: str) -> str:
-    """Return text that can be written as UTF-8.
-
-    Raises:
-        FormatError: it has half a surrogate pair.
-    """
-    if re.search("[\ud800-\udfff]", value):
-        raise FormatError(f"{name}: text that is no Unicode: {value!r:.40}")
-    return value
