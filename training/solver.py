@@ -1,8 +1,12 @@
-"""The convex problem of refit: weighted multinomial logistic regression, to a stated gradient norm.
+"""The convex problem of refit: weighted multinomial logistic regression, to a proven distance from its optimum.
 
     F(W, b) = Σ_i ω_i · −log softmax(W z_i + b)_{y_i}  +  (λ/2) ‖W‖²,     Σ_i ω_i = 1
 
 With ω_i = 1 / (C · n_y) this is (1/C) Σ_y L_y + (λ/2) ‖W‖². It knows nothing of snapshots, classes' names or groups.
+
+Newton steps whose Hessian comes from a sample of the rows (`training/curvature.py`), first on the objective of a small
+sample, then on that of all rows: a pass over all rows gives F, its gradient and a lower bound on the optimum
+(`training/dual.py`), and the solver stops when the two are near enough.
 
 Letters: N rows, D feature dimensions, C classes.
 """
@@ -15,11 +19,19 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-DOUBLE_LIMIT = 20_000_000  # elements of Z up to which float64 costs little
+from training.curvature import Curvature
+from training.dual import LowerBound
+from training.newton import Problem, View, descend
+from training.stream import Chunk, Source, cap_for, profile, sample, whole
+
+TINY, DOUBLE_LIMIT = 1_000_000, 20_000_000  # elements of Z up to which float64 is used: always, and for a fine gap
+FINE = 1e-4  # relative gap below which float32 may not do
 SMALL = 50_000_000  # products a pass, below which one thread is fastest
-BIAS_STEPS = 3
-ROUND = 10  # iterations between two looks at the gradient
-CURVATURE = 0.5  # of the softmax at most (Böhning 1992): how much of the covariance the Hessian holds
+FEW = 4096  # rows that are not worth sampling
+FIRST, SHARE = 1 / 12, 1 / 4  # of the rows: the sample to start on, and the one that gives the Hessian
+SAMPLE_BYTES = 2**29  # the most that a sample's features and probabilities may take
+START_GAIN = 0.02  # the small sample is left when a step gains less than this share of F: its optimum is not ours
+UNLIKELY = 40.0  # logits that a class without rows stays below any row's others: F is then the same to the last digit
 
 Progress = Callable[[int, float, float], None]
 """Called with the iteration, the gradient norm and the objective."""
@@ -33,10 +45,10 @@ class Solution:
         weight: (C, D).
         bias: (C,), of mean zero.
         objective: F there.
-        gradient_norm: ‖∇F‖ there.
-        gap_bound: F is at most this far above the optimum; see `_gap_bound`.
-        iterations: of L-BFGS.
-        converged: whether the gradient norm asked for was reached.
+        gradient_norm: ‖∇F‖ there, features centred.
+        gap_bound: F is at most this far above the optimum; see `training/dual.py`.
+        iterations: passes over all rows.
+        converged: whether it is as near as was asked.
     """
 
     weight: Tensor
@@ -55,26 +67,161 @@ def solve(
     classes: int,
     l2: float,
     *,
-    gradient_norm: float = 1e-5,
+    gradient_norm: float | None = None,
+    gap: float = 1e-3,
     start: tuple[Tensor, Tensor] | None = None,
-    max_iterations: int = 2000,
+    max_iterations: int = 500,
+    half: bool | None = None,
     progress: Progress | None = None,
 ) -> Solution:
-    """Minimise F by L-BFGS on centred and whitened features; the penalty stays that of the plain W.
+    """Minimise F on rows in memory, in float64 where that costs little. See `solve_stream` for the rest.
 
     Args:
-        features: (N, D).
+        features: (N, D), of any float type; no copy of the whole is made.
         labels: int64 (N,).
-        row_weights: ω (N,), positive, of sum 1.
-        classes: C.
+        row_weights: ω (N,), positive, of sum 1; a row of twice the weight is a row that stands there twice.
+        classes: C. A class without rows gets a zero row of W and a bias by which it is never predicted.
         l2: λ > 0.
-        gradient_norm: stop below it.
-        start: weight (C, D) and bias (C,) to start from; else zeros.
-        max_iterations: stop after as many, converged or not.
-        progress: told every few iterations.
+        gradient_norm: stop below it; else by `gap`.
+        gap: stop when F is proven to be within this share of the optimum.
+        start: weight (C, D) and bias (C,) to start from.
+        max_iterations: stop after as many passes, converged or not.
+        half: whether early products may be in bf16; else where the device is fast at it and float64 is not used.
+        progress: told of every pass that lowered F.
     """
+    limit = DOUBLE_LIMIT if gradient_norm is not None or gap < FINE else TINY
+    double = features.numel() <= limit
     with _threads(features.numel() * classes):
-        return _solve(features, labels, row_weights, classes, l2, gradient_norm, start, max_iterations, progress)
+        return solve_stream(
+            whole(features, labels, row_weights), classes, l2, double=double, gradient_norm=gradient_norm, gap=gap,
+            start=start, max_iterations=max_iterations, half=half, progress=progress,
+        )  # fmt: skip
+
+
+@torch.no_grad()
+def solve_stream(
+    source: Source,
+    classes: int,
+    l2: float,
+    *,
+    double: bool = False,
+    gradient_norm: float | None = None,
+    gap: float = 1e-3,
+    start: tuple[Tensor, Tensor] | None = None,
+    max_iterations: int = 500,
+    half: bool | None = None,
+    sample_bytes: int = SAMPLE_BYTES,
+    progress: Progress | None = None,
+) -> Solution:
+    """Minimise F on rows that are read chunk by chunk, on the chunks' device.
+
+    Memory is the source's own, the sample's, and about twenty (C, D) arrays. Arguments as for `solve`, and:
+
+    Args:
+        source: reads all rows.
+        double: whether to reckon in float64; else float32.
+        sample_bytes: the most that the sample may take.
+    """
+    kind = torch.float64 if double else torch.float32
+    known = profile(source, classes, kind)
+    present = (known.counts > 0).nonzero().squeeze(1)
+    place = torch.full((classes,), -1, device=present.device)
+    place[present] = torch.arange(len(present), device=present.device)
+    if len(present) < classes:
+        source, known = _relabelled(source, place), known.only(present)
+    if start is not None:
+        weight = start[0].to(known.moments)[present]
+        start = weight, start[1].to(known.prior)[present] + weight @ known.centre
+    low = kind if double or half is False else torch.bfloat16 if half or _fast_at_bf16(known.centre) else kind
+    told = 0
+
+    def near(here: View, bound: LowerBound) -> bool:
+        if here.products != kind:
+            return False
+        if gradient_norm is not None:
+            return here.norm <= gradient_norm
+        return here.value - bound.value <= gap * bound.value
+
+    def done(here: View, bound: LowerBound) -> bool:
+        nonlocal told
+        told += 1
+        if progress is not None:
+            progress(told, here.norm, here.value)
+        return near(here, bound)
+
+    problem = Problem(source, known, l2, kind)
+    draw = _sampler(problem, low, sample_bytes)
+    curvature, here = Curvature(draw(SHARE), len(present), l2), _begin(problem, start, draw, low)
+
+    rows = int(known.counts.sum())
+
+    def sharper(present: Curvature) -> Curvature:
+        have = len(present.labels)
+        more = draw(2 * have / rows) if have < rows else None
+        return present if more is None or len(more[1]) <= have else Curvature(more, len(known.counts), l2)
+
+    wanted = 0.0 if gradient_norm is not None else gap
+    here, bound, passes = descend(problem, curvature, here, done, sharper=sharper, passes=max_iterations, gap=wanted)
+    weight = torch.zeros(classes, here.weight.shape[1], dtype=kind, device=here.weight.device)
+    bias = torch.full((classes,), here.sums.lowest - UNLIKELY, dtype=kind, device=here.weight.device)
+    weight[present] = here.weight
+    bias[present] = here.bias - here.weight @ known.centre
+    return Solution(
+        weight, bias - bias.mean(), here.value, here.norm, max(here.value - bound.value, 0.0), passes + 1,
+        near(here, bound),
+    )  # fmt: skip
+
+
+def _sampler(problem: Problem, low: torch.dtype, sample_bytes: int) -> Callable[[float], Chunk]:
+    """Return what draws about a share of the rows, centred; all where they are few, never more than fit."""
+    rows, known = int(problem.known.counts.sum()), problem.known
+    most = max(1, sample_bytes // (sum(known.moments.shape) * low.itemsize))
+
+    def draw(share: float) -> Chunk:
+        wanted = rows if problem.kind == torch.float64 else max(FEW, math.ceil(share * rows))
+        return sample(problem.source, known, cap_for(known.counts, min(most, wanted)), low)
+
+    return draw
+
+
+def _begin(
+    problem: Problem, start: tuple[Tensor, Tensor] | None, draw: Callable[[float], Chunk], low: torch.dtype
+) -> View:
+    """Find where to start: as given if that is better than knowing nothing, else at the optimum of a small sample."""
+    known = problem.known
+    classes = len(known.counts)
+    if start is not None:
+        here = problem.look(*start, problem.kind)
+        if here.value < math.log(classes):
+            return here
+    weight, bias = torch.zeros_like(known.moments), known.prior.log()
+    rows = draw(FIRST)
+    if len(rows[1]) <= 0.5 * int(known.counts.sum()):
+        source = whole(*rows)
+        part = Problem(source, profile(source, classes, problem.kind), problem.l2, problem.kind)
+        found, _, _ = descend(
+            part, Curvature(rows, classes, problem.l2), part.look(weight, bias, low), lambda *_: False,
+            sharper=lambda same: same, passes=12, enough=START_GAIN,
+        )  # fmt: skip
+        weight, bias = found.weight, found.bias - found.weight @ part.known.centre
+    return problem.look(weight, bias, low)
+
+
+def _relabelled(source: Source, place: Tensor) -> Source:
+    """The same rows with the labels place[y]."""
+
+    def read() -> Iterator[Chunk]:
+        for features, labels, weights in source():
+            yield features, place[labels], weights
+
+    return read
+
+
+def _fast_at_bf16(like: Tensor) -> bool:
+    """Whether the device multiplies bf16 matrices faster than f32 ones."""
+    if like.is_cuda:
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    return like.device.type == "cpu" and bool(torch.cpu._is_avx512_bf16_supported())  # noqa: SLF001  # no other way to ask
 
 
 @contextlib.contextmanager
@@ -86,119 +233,3 @@ def _threads(work: int) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
-
-
-def _solve(
-    features: Tensor, labels: Tensor, row_weights: Tensor, classes: int, l2: float, gradient_norm: float,
-    start: tuple[Tensor, Tensor] | None, max_iterations: int, progress: Progress | None,
-) -> Solution:  # fmt: skip
-    dtype = torch.float64 if features.numel() <= DOUBLE_LIMIT else torch.float32
-    omega = row_weights.to(dtype)
-    centre = omega @ features.to(dtype)  # W z + b = W (z − c) + (b + W c): the penalty stays the same
-    z = features.to(dtype) - centre
-    root = _preconditioner(z, omega, l2)
-    z_white = torch.linalg.solve_triangular(root, z.T, upper=False).T.contiguous()  # W z = V z̃ with V = W L, z̃ = L⁻¹ z
-    v = torch.zeros(classes, z.shape[1], dtype=dtype, device=z.device)
-    b = torch.zeros(classes, dtype=dtype, device=z.device)
-    if start is not None:
-        v.copy_(start[0].to(v) @ root)
-        b.copy_(start[1].to(b) + start[0].to(b) @ centre)
-    here = _State(v, b)
-
-    def closure() -> Tensor:
-        return _evaluate(here, z_white, labels, omega, l2, root)
-
-    optimizer = torch.optim.LBFGS(
-        [v, b], max_iter=ROUND, history_size=20, line_search_fn="strong_wolfe", tolerance_grad=0, tolerance_change=0
-    )
-    iterations, previous = 0, math.inf
-    while True:
-        closure()
-        if progress is not None:
-            progress(iterations, here.norm, here.value)
-        # A round that no longer lowers F has met the precision of the numbers.
-        if here.norm <= gradient_norm / 2 or iterations >= max_iterations or here.value >= previous:
-            break
-        previous = here.value
-        optimizer.step(closure)  # type: ignore[no-untyped-call]  # torch leaves it untyped
-        iterations += ROUND
-    _settle_bias(here, closure, z_white, omega)
-    weight = _unwhiten(v, root)
-    bias = b - weight @ centre
-    return Solution(
-        weight, bias - bias.mean(), here.value, here.norm, _gap_bound(z, b, l2, here), iterations,
-        here.norm <= gradient_norm,
-    )  # fmt: skip
-
-
-@dataclass(eq=False)
-class _State:
-    """The parameters V (C, D), b (C,), and what was found there: F and its gradient in W and b."""
-
-    v: Tensor
-    b: Tensor
-    value: float = math.inf
-    norm: float = math.inf
-    squared_weight_gradient: float = math.inf
-    absolute_bias_gradient: float = math.inf
-
-
-def _preconditioner(z: Tensor, omega: Tensor, l2: float) -> Tensor:
-    """The Cholesky factor L (D, D) of h·Cov + λI: about the Hessian of F in each row of W, which becomes about I."""
-    covariance = z.T @ (z * omega.unsqueeze(1))
-    scale = float(covariance.diagonal().mean())
-    ridge = max(l2, 1e-6 * scale) * torch.eye(len(covariance), dtype=z.dtype, device=z.device)
-    root: Tensor = torch.linalg.cholesky(CURVATURE * covariance + ridge)
-    return root
-
-
-def _unwhiten(v: Tensor, root: Tensor) -> Tensor:
-    """W = V L⁻¹."""
-    weight: Tensor = torch.linalg.solve_triangular(root, v, upper=False, left=False)
-    return weight
-
-
-def _settle_bias(here: _State, closure: Callable[[], Tensor], z_white: Tensor, omega: Tensor) -> None:
-    """Minimise F over b alone by Newton's method, so that the gap's bound is left with the gradient in W."""
-    for _ in range(BIAS_STEPS):
-        p = torch.softmax(torch.addmm(here.b, z_white, here.v.T), 1)
-        hessian = torch.diag(omega @ p) - p.T @ (p * omega.unsqueeze(1))
-        closure()
-        gradient = here.b.grad if here.b.grad is not None else torch.zeros_like(here.b)
-        here.b -= torch.linalg.pinv(hessian, hermitian=True) @ gradient  # b is only known up to a constant
-    closure()
-
-
-def _evaluate(here: _State, z_white: Tensor, labels: Tensor, omega: Tensor, l2: float, root: Tensor) -> Tensor:
-    """F and its gradient at (V, b), by hand: softmax minus the label, times the features."""
-    log_p = torch.log_softmax(torch.addmm(here.b, z_white, here.v.T), 1)
-    weight = _unwhiten(here.v, root)
-    own = log_p.gather(1, labels.unsqueeze(1)).squeeze(1)
-    value = l2 / 2 * weight.square().sum() - omega @ own
-    residual = log_p.exp_()
-    residual.scatter_add_(1, labels.unsqueeze(1), torch.full_like(own, -1).unsqueeze(1))
-    residual *= omega.unsqueeze(1)
-    # dF/dV = (dF/dW) L⁻ᵀ, and the penalty's part of dF/dW is λ W
-    penalty = torch.linalg.solve_triangular(root.T, l2 * weight, upper=True, left=False)
-    here.v.grad = residual.T @ z_white + penalty
-    here.b.grad = residual.sum(0)
-    in_weight = here.v.grad @ root.T
-    here.squared_weight_gradient = float(in_weight.square().sum())
-    here.absolute_bias_gradient = float(here.b.grad.abs().sum())
-    here.norm = math.sqrt(here.squared_weight_gradient + float(here.b.grad.square().sum()))
-    here.value = float(value)
-    return value
-
-
-def _gap_bound(z: Tensor, bias: Tensor, l2: float, here: _State) -> float:
-    """Bound F − F* from the gradient, by strong convexity in W and a bound on how far b* can be.
-
-    F* ≥ F + ⟨g_W, ΔW⟩ + ⟨g_b, Δb⟩ + (λ/2)‖ΔW‖² ≥ F − ‖g_W‖²/(2λ) − ½ ‖g_b‖₁ · (range of b* − b); g_b sums to zero.
-    At the optimum F* ≤ log C, so ‖W*‖ ≤ √(2 log C / λ); and each class has a row of loss at most C log C, so no two
-    entries of b* are further apart than C log C + 2 ‖W*‖ · max‖z‖. This takes every class to have rows of weight 1/C.
-    """
-    classes = len(bias)
-    radius = float(z.square().sum(1).max().sqrt())
-    farthest = classes * math.log(classes) + 2 * math.sqrt(2 * math.log(classes) / l2) * radius
-    reach = farthest + float(bias.max() - bias.min())
-    return here.squared_weight_gradient / (2 * l2) + 0.5 * here.absolute_bias_gradient * reach

@@ -1,0 +1,109 @@
+"""Weighted rows for the solver, read in chunks: whole tensors, or a stream of which only a chunk is in memory.
+
+It knows nothing of heads, losses or where the rows come from.
+
+Letters: N rows of all chunks, D feature dimensions, C classes.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+Chunk = tuple[Tensor, Tensor, Tensor]
+"""Features (M, D) of any float type, labels int64 (M,), row weights (M,)."""
+
+Source = Callable[[], Iterator[Chunk]]
+"""Reads all rows once, from the first; called again for every pass, always with the same rows in the same order."""
+
+CHUNK = 2048  # rows on a CPU: their logits stay in the cache; a pass holds about three times (CHUNK, C) numbers
+CHUNK_GPU = 32_768  # rows on a GPU: enough to fill it
+
+
+def whole(features: Tensor, labels: Tensor, weights: Tensor) -> Source:
+    """Read rows that are in memory: features (N, D), labels (N,), weights (N,). Chunks are views."""
+
+    def read() -> Iterator[Chunk]:
+        yield features, labels, weights
+
+    return read
+
+
+def chunks(source: Source) -> Iterator[Chunk]:
+    """Cut a source's chunks into such as the products work best on."""
+    for features, labels, weights in source():
+        size = CHUNK_GPU if features.is_cuda else CHUNK
+        for first in range(0, len(labels), size):
+            rows = slice(first, first + size)
+            yield features[rows], labels[rows], weights[rows]
+
+
+@dataclass(frozen=True, eq=False)
+class Profile:
+    """What one reading tells of the rows.
+
+    Attributes:
+        counts: rows of each class, int64 (C,).
+        prior: π, weight of each class (C,).
+        centre: weighted mean (D,).
+        moments: Σ_{y_i = c} ω_i (z_i − centre), (C, D).
+    """
+
+    counts: Tensor
+    prior: Tensor
+    centre: Tensor
+    moments: Tensor
+
+    def only(self, classes: Tensor) -> "Profile":
+        """What is known of some of the classes, by their numbers."""
+        return Profile(self.counts[classes], self.prior[classes], self.centre, self.moments[classes])
+
+
+def profile(source: Source, classes: int, dtype: torch.dtype) -> Profile:
+    """Read all rows once and sum them by class."""
+    counts = prior = moments = torch.zeros(())
+    for features, labels, weights in chunks(source):
+        if not counts.ndim:
+            counts = torch.zeros(classes, dtype=torch.int64, device=features.device)
+            prior = torch.zeros(classes, dtype=dtype, device=features.device)
+            moments = torch.zeros(classes, features.shape[1], dtype=dtype, device=features.device)
+        omega = weights.to(dtype)
+        counts.index_add_(0, labels, torch.ones_like(labels))
+        prior.index_add_(0, labels, omega)
+        moments.index_add_(0, labels, features.to(dtype) * omega.unsqueeze(1))
+    centre = moments.sum(0) / prior.sum()
+    return Profile(counts, prior, centre, moments - prior.unsqueeze(1) * centre)
+
+
+def cap_for(counts: Tensor, rows: int) -> int:
+    """Return the most rows a class may offer for all to offer `rows` at most, by bisection; at least one."""
+    low, high = 1, max(1, int(counts.max()))
+    while low < high:
+        middle = (low + high + 1) // 2
+        low, high = (middle, high) if int(counts.clamp(max=middle).sum()) <= rows else (low, middle - 1)
+    return low
+
+
+def sample(source: Source, known: Profile, cap: int, dtype: torch.dtype) -> Chunk:
+    """Take at most `cap` rows of each class, evenly spread over the source, centred; they weigh as much as all did.
+
+    No chance is involved, and how the source is cut into chunks does not matter.
+    """
+    wanted = known.counts.clamp(max=cap)
+    seen = torch.zeros_like(known.counts)
+    parts: list[Chunk] = []
+    for features, labels, weights in chunks(source):
+        own = torch.bincount(labels, minlength=len(seen))
+        order = labels.argsort(stable=True)
+        rank = torch.empty_like(labels)
+        rank[order] = torch.arange(len(labels), device=labels.device) - (own.cumsum(0) - own)[labels[order]]
+        rank += seen[labels]
+        seen += own
+        share, total = wanted[labels], known.counts[labels]
+        keep = ((rank + 1) * share // total > rank * share // total).nonzero().squeeze(1)
+        centred = features[keep].to(known.centre.dtype) - known.centre
+        parts.append((centred.to(dtype), labels[keep], weights[keep].to(known.prior)))
+    features, labels, weights = (torch.cat(part) for part in zip(*parts, strict=True))
+    kept = torch.zeros_like(known.prior).index_add_(0, labels, weights)
+    return features, labels, weights * (known.prior / kept)[labels]
