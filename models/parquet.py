@@ -58,7 +58,7 @@ def read_parquet(path: Path, limit: int) -> Parts:
             rows = max(1, min(ROWS, PIECE * file.metadata.num_rows // max(1, _declared(file.metadata))))
             return _collect(pa, schema, file.iter_batches(batch_size=rows, use_threads=False), limit)
     except MemoryError as error:
-        raise FileTooLarge(f"Parquet file that takes more memory than there is: {error}"[:300]) from error
+        raise FileTooLarge(f"Parquet file that takes more memory than this process may have: {error}"[:300]) from error
     except (pa.ArrowException, ValueError, OSError) as error:
         raise FormatError(f"damaged Parquet file: {error}"[:300]) from error
 
@@ -72,7 +72,7 @@ def read_arrow(path: Path, limit: int) -> Parts:
             batches = (_valid(file.get_batch(i)) for i in range(file.num_record_batches))
             return _collect(pa, file.schema, batches, limit)
     except MemoryError as error:
-        raise FileTooLarge(f"Arrow file that takes more memory than there is: {error}"[:300]) from error
+        raise FileTooLarge(f"Arrow file that takes more memory than this process may have: {error}"[:300]) from error
     except (pa.ArrowException, ValueError, OSError) as error:
         raise FormatError(f"damaged Arrow file: {error}"[:300]) from error
 

@@ -20,8 +20,8 @@ from torch import Tensor
 
 from models import bundle as bundles
 from models import head as heads
-from models import snapshot as snapshots
 from models.bundle import Bundle
+from models.door import open_snapshot
 from models.files import write_whole
 from models.groups import GROUPS, Group, groups
 from models.head import LinearHead
@@ -300,8 +300,8 @@ def run(
     opened = bundles.read(bundle)
     live = opened.head() if head is None else heads.read(head)
     made = refit(
-        opened, live, [snapshots.read(path) for path in uploads],
-        None if holdout is None else snapshots.read(holdout), spec, tell,
+        opened, live, [open_snapshot(path).snapshot for path in uploads],
+        None if holdout is None else open_snapshot(holdout).snapshot, spec, tell,
     )  # fmt: skip
     write_whole(out / "head.safetensors", heads.to_bytes(made.head))
     write_whole(out / "head.onnx", heads.to_onnx(made.head))

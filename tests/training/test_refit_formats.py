@@ -1,0 +1,39 @@
+"""A refit from snapshots in other formats, by the command line."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from models import head as heads
+from models import snapshot as snapshots
+
+pytestmark = pytest.mark.slow
+
+ROOT = Path(__file__).parents[2]
+
+
+def refit(run: Path, snapshot: Path, out: Path) -> "subprocess.CompletedProcess[str]":
+    flags = ["--bundle", run / "bundle", "--snapshot", snapshot, "--out", out, "--l2", "0.01", "--prior-offset", "0"]
+    program = [sys.executable, "-m", "breadcrumbs", "refit", *map(str, flags)]
+    return subprocess.run(program, capture_output=True, text=True, check=False, cwd=ROOT)
+
+
+def test_an_npz_gives_the_head_of_its_safetensors(run: Path, tmp_path: Path) -> None:
+    """The same rows in another container are the same refit; one that leaves a key out is refused by the key."""
+    path = max((run / "snapshots").glob("*"))
+    own = snapshots.read(path)
+    names = np.array(own.classes)[own.labels]
+    whole = {"features": own.features, "labels": names, "ids": own.ids, "backbone": own.backbone, "epoch": own.epoch}
+    np.savez_compressed(tmp_path / "whole.npz", **whole)
+    np.savez_compressed(tmp_path / "part.npz", features=own.features, labels=names, epoch=own.epoch)
+
+    ended = [refit(run, path, tmp_path / "one"), refit(run, tmp_path / "whole.npz", tmp_path / "two")]
+    refused = refit(run, tmp_path / "part.npz", tmp_path / "three")
+
+    assert [one.returncode for one in ended] == [0, 0], ended
+    assert heads.read(tmp_path / "one/head.safetensors").digest == heads.read(tmp_path / "two/head.safetensors").digest
+    assert refused.returncode == 2
+    assert "part.npz: the file does not say 'backbone'" in refused.stderr
