@@ -11,7 +11,6 @@ import json
 import logging
 import shutil
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -22,6 +21,7 @@ from rich.console import Console
 from models.errors import BreadcrumbsError
 from serving.settings import Settings
 from training.config import RefitSpec, TrainConfig
+from training.progress import tell_json, telling
 
 Fields = Parameter(name="*")  # every field is a flag of its own
 
@@ -99,7 +99,7 @@ def evaluate(
     config, *others = (config_of(one, data=data, test_data=test_data, images=images) for one in (opened, *other))
     found = measure(opened, config, (other[0], others[0]) if other else None)
     if json:
-        _tell_json(found)
+        tell_json(found)
         return
     wide = screen if screen.is_terminal else Console(width=max(screen.width, 160))  # a file has no width of its own
     for part in shown(found):
@@ -160,42 +160,96 @@ def predict(*images: Path, server: str = "http://127.0.0.1:8000", top_k: int = 3
 
 
 @app.command
-def refit(
+def snapshot(
     *,
     bundle: Path,
     out: Path,
+    data: str | None = None,
+    images: Path | None = None,
+    epochs: int = 1,
+    clean: bool = False,
+    workers: int = 0,
+) -> None:
+    """Look at images with a bundle's backbone, and write a snapshot of each look, to refit from.
+
+    Example: `breadcrumbs snapshot --data new-photos/ --bundle runs/photos/bundle --epochs 4 --out looks`
+
+    Args:
+        bundle: folder of the bundle.
+        out: folder for the snapshots; their epochs go on from the bundle's newest.
+        data: the images, as for `train`, nothing held out; absent: those it was trained on.
+        images: root of the paths in list files, as for `train`.
+        epochs: looks, each under fresh augmentation as in the bundle's recipe.
+        clean: look once, as the server would.
+        workers: processes that decode and augment.
+    """
+    from models import bundle as bundles
+    from training.look import look
+
+    opened = bundles.read(bundle)
+    made = look(opened, out, data=data, folder=images, epochs=epochs, clean=clean, workers=workers)
+    for path in made.paths:
+        print(path)  # noqa: T201
+    counts = f"{sum(made.rows.values())} images of {len(made.rows)} classes"
+    new = ", ".join(f"{name} ({made.rows[name]})" for name in made.new)
+    screen.print(f"{counts}; new: {new or 'none'}", highlight=False, markup=False)
+
+
+@app.command
+def refit(
+    *,
+    bundle: Path | None = None,
+    server: str | None = None,
+    out: Path | None = None,
     snapshot: tuple[Path, ...] = (),
     head: Path | None = None,
     holdout: Path | None = None,
     spec: Path | None = None,
+    new_bundle: bool = True,
     json: bool = False,
     given: Annotated[RefitSpec | None, Fields] = None,
 ) -> None:
-    """Make a new head from feature snapshots, without images. The server runs this very command for `POST /v1/refit`.
+    """Make a new head from feature snapshots, without images: here from a bundle, or on a server.
+
+    A server runs this very command for `POST /v1/refit`.
 
     Example: `breadcrumbs refit --bundle runs/photos/bundle --snapshot new.safetensors --out refitted`
 
     Args:
-        bundle: folder of the deployed bundle.
-        out: folder for head.safetensors, head.onnx and report.json.
+        bundle: folder of the deployed bundle, to refit here.
+        server: where a server is, to refit there.
+        out: folder for head.safetensors, head.onnx, report.json and report.html; a server needs none.
         snapshot: snapshots to use beside the bundle's own; may be given several times.
         head: head.safetensors of the live head; absent: the bundle's.
         holdout: snapshot to choose and compare on; absent: a share of the images is held out.
         spec: a JSON file of settings; flags override it.
+        new_bundle: also write a whole bundle with the new head, `bundle/` in `out`; not from a server.
         json: print one JSON object a line: stages, progress, the end.
         given: settings of the refit.
     """
-    from training.refit import run
-
+    if (bundle is None) == (server is None) or (bundle is not None and out is None) or (server and head):
+        raise BreadcrumbsError("refit: name --bundle and --out, to refit here, or --server alone, to refit there")
     base: dict[str, Any] = {} if spec is None else _read_json(spec)
     base |= {} if given is None else given.model_dump(include=given.model_fields_set)
-    report = run(bundle, head, snapshot, holdout, RefitSpec.model_validate(base), out, _teller(json))
+    wanted = RefitSpec.model_validate(base)
+    with telling(as_json=json) as tell:
+        if bundle is not None and out is not None:
+            from training.refitted import run
+
+            made = run(bundle, head, snapshot, holdout, wanted, out, tell, new_bundle=new_bundle)
+            report, verdict = made.model_dump(), f"gate: {'; '.join(made.gate.reasons) or 'passed'}"
+        else:
+            from serving.client import Client
+            from serving.remote import refit as refit_there
+
+            with Client(server or "") as client:
+                report, became = refit_there(client, snapshot, holdout, wanted, out, tell)
+            verdict = f"head {became.head}: {became.note}"
     if json:
-        _tell_json({"event": "done"})
+        tell_json({"event": "done", "verdict": verdict})
         return
-    _print_heads(f"{out} on {report['rows']} held-out rows", report)
-    verdict = report["gate"]
-    print("gate: passed" if verdict["passed"] else "gate: " + "; ".join(verdict["reasons"]))  # noqa: T201
+    _print_heads(f"{out or server} on {report.get('rows', '?')} held-out rows", report)
+    print(verdict)  # noqa: T201
 
 
 @heads.default
@@ -279,36 +333,10 @@ def _read_json(path: Path) -> dict[str, Any]:
     return value
 
 
-def _tell_json(event: dict[str, Any]) -> None:
-    print(json.dumps(event), flush=True)  # noqa: T201
-
-
-def _teller(as_json: bool) -> Callable[[dict[str, Any]], None]:
-    if as_json:
-        return _tell_json
-    log = logging.getLogger("breadcrumbs.refit")
-
-    def tell(event: dict[str, Any]) -> None:
-        if event["event"] == "stage":
-            log.info("%s", event["stage"])
-        else:
-            log.info("  iteration %d: gradient norm %.2e", event["iteration"], event["gradient_norm"])
-
-    return tell
-
-
 def _print_heads(title: str, metrics: dict[str, Any]) -> None:
-    """A table of the heads in `metrics`: percent of many, medium, few and all."""
-    from rich.table import Table
+    from training.tables import in_short
 
-    table = Table(title=title)
-    for name in ("head", "many", "medium", "few", "all"):
-        table.add_column(name, justify="left" if name == "head" else "right")
-    for name, measured in metrics.items():
-        if isinstance(measured, dict) and "balanced" in measured and "recall" in measured:
-            values = (measured[key] for key in ("many", "medium", "few", "balanced"))
-            table.add_row(name, *("–" if v is None else f"{100 * v:.1f}" for v in values))
-    screen.print(table)
+    screen.print(in_short(title, metrics))
 
 
 def main() -> None:
@@ -322,7 +350,7 @@ def main() -> None:
     except (BreadcrumbsError, ValidationError, OSError) as error:
         message = _sentence(error)
         if kind == "json":
-            _tell_json({"event": "error", "error": {"type": type(error).__name__, "message": message}})
+            tell_json({"event": "error", "error": {"type": type(error).__name__, "message": message}})
         print(f"breadcrumbs: {message}", file=sys.stderr)  # noqa: T201
         sys.exit(2)
     except KeyboardInterrupt:

@@ -7,7 +7,7 @@
     snapshots/         the newest snapshot, made with this backbone, and the crumbs that balance the tail
     report/            metrics and pictures
 
-It knows nothing of how the parts are made or run.
+A refit leaves the same folder with another head in it. It knows nothing of how the parts are made or run.
 """
 
 import re
@@ -35,6 +35,23 @@ class BundleError(FormatError):
     """A bundle with a part missing, damaged, or not fitting the others."""
 
 
+class Lineage(BaseModel):
+    """Where the head of a bundle comes from that a refit made."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    parent: str = Field(description="sha256 of the parent's manifest.json")
+    live: str = Field(description="digest of the head that it was compared with")
+    snapshots: tuple[str, ...] = Field(description="sha256 of each uploaded snapshot")
+    holdout: str | None = Field(description="sha256 of the hold-out snapshot, where one was named")
+    spec: dict[str, Any] = Field(description="the settings of the refit")
+
+
+def now() -> str:
+    """The time, as a manifest has it."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
 class Manifest(BaseModel):
     """What a bundle says of itself; `manifest.json`."""
 
@@ -50,7 +67,8 @@ class Manifest(BaseModel):
     groups: Literal["A", "B"] = Field(default="A", description="convention of many / medium / few")
     metrics: dict[str, Any] = {}
     recipe: dict[str, Any] = {}
-    created: str = Field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
+    created: str = Field(default_factory=now)
+    lineage: Lineage | None = Field(default=None, description="where the head comes from, if a refit made it")
     files: dict[str, str] = Field(default={}, description="sha256 of every file, by its path in the bundle")
 
     @model_validator(mode="after")

@@ -127,6 +127,10 @@ class Client:
         """Tell how far a refit has come; its report, once it has one."""
         return self._get(JobDetail, f"/v1/refit/{job}")
 
+    def report_page(self, job: str) -> bytes:
+        """Download a refit's report as a page."""
+        return self._send("GET", f"/v1/refit/{job}/report.html").content
+
     def events(self, job: str, after: int = 0) -> Iterator[dict[str, Any]]:
         """Yield a refit's events after number `after` until it has ended; a broken stream is taken up again."""
         left = RECONNECTS

@@ -14,14 +14,13 @@ from typing import Any
 
 from models.bundle import Bundle
 from models.errors import BreadcrumbsError
-from models.head import LinearHead
 from serving import job as jobs
 from serving import refit
 from serving.engine import BoundHead
 from serving.job import ENDED, Job, State, Trail
 from serving.limits import Overloaded
 from serving.live import Live
-from serving.refit import RefitFailed, RefitRequest, Report
+from serving.refit import Made, RefitFailed, RefitRequest
 from serving.store import Conflict, NotFound, Store, StoreError
 
 LOG = logging.getLogger("breadcrumbs.jobs")
@@ -134,6 +133,18 @@ class Jobs:
         except NotFound:
             return None
 
+    async def page(self, job: str) -> bytes:
+        """Return a job's report as a page.
+
+        Raises:
+            NotFound: there is no such job, or it has not come so far.
+        """
+        known = self.trail(job).job
+        try:
+            return await self._store.get(f"refits/{known.id}/report.html")
+        except NotFound as error:
+            raise NotFound(f"refit {known.id} has no report: it is {known.state}") from error
+
     async def cancel(self, job: str) -> Job:
         """End a job that waits or runs; one that was cancelled before stays so.
 
@@ -204,29 +215,33 @@ class Jobs:
         making = asyncio.create_task(self._make(trail, compared))
         self._running = (trail, making)
         try:
-            head, report, text = await making
+            made = await making
         except asyncio.CancelledError:
             with contextlib.suppress(asyncio.CancelledError, BreadcrumbsError):
                 await making  # the child is being stopped
             raise
-        settling = asyncio.create_task(self._settle(trail, compared.version, head, report, text))
+        settling = asyncio.create_task(self._settle(trail, compared.version, made))
         try:
             await asyncio.shield(settling)
         except asyncio.CancelledError:
             await settling  # a head that was made is not lost to a server that is stopping
             raise
 
-    async def _make(self, trail: Trail, compared: BoundHead) -> tuple[LinearHead, Report, bytes]:
+    async def _make(self, trail: Trail, compared: BoundHead) -> Made:
         job = trail.job
         await trail.say({"event": "state", "state": "running", "compared": compared.version})
         return await refit.make(
             job.id, job.request, self._store, self._bundle, compared.head, self._command, self._timeout, _Hearing(trail)
         )
 
-    async def _settle(self, trail: Trail, compared: int, head: LinearHead, report: Report, text: bytes) -> None:
+    async def _settle(self, trail: Trail, compared: int, made: Made) -> None:
         job = trail.job
-        await self._store.create(f"refits/{job.id}/report.json", text)
-        verdict = await refit.settle(job.id, job.request, self._store, self._bundle, self._live, compared, head, report)
+        await self._store.create(f"refits/{job.id}/report.json", made.text)
+        if made.page is not None:
+            await self._store.create(f"refits/{job.id}/report.html", made.page)
+        verdict = await refit.settle(
+            job.id, job.request, self._store, self._bundle, self._live, compared, made.head, made.report
+        )
         await trail.end("succeeded", verdict=verdict.model_dump(mode="json"))
 
 

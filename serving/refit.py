@@ -10,6 +10,7 @@ import logging
 import math
 import tempfile
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -29,7 +30,7 @@ from training.config import RefitSpec
 
 LOG = logging.getLogger("breadcrumbs.refit")
 REPORT_LIMIT = 32 * 2**20
-"""Bytes of a report at most."""
+"""Bytes of a report at most, and of its page."""
 
 Say = Callable[[dict[str, Any]], Awaitable[None]]
 
@@ -70,6 +71,16 @@ class Report(BaseModel):
     live: dict[str, Any] = {}
 
 
+@dataclass(frozen=True, eq=False)
+class Made:
+    """What a child left: a head, its report, the report's bytes, and its page where there is one."""
+
+    head: LinearHead
+    report: Report
+    text: bytes
+    page: bytes | None
+
+
 class Verdict(BaseModel):
     """What became of a refit."""
 
@@ -84,8 +95,8 @@ class Verdict(BaseModel):
 async def make(
     job: str, request: RefitRequest, store: Store, bundle: Bundle, live: LinearHead, command: Sequence[str],
     seconds: float, say: Say,
-) -> tuple[LinearHead, Report, bytes]:  # fmt: skip
-    """Run the child and return the head it made, its report, and the report's bytes.
+) -> Made:  # fmt: skip
+    """Run the child and return what it left.
 
     Raises:
         RefitFailed: it told an error, died, or left what is no head or does not fit the live one.
@@ -111,7 +122,7 @@ async def _inputs(folder: Path, request: RefitRequest, store: Store, bundle: Bun
         arguments += ["--holdout", str(folder / "holdout.safetensors")]
     write_whole(folder / "spec.json", request.spec.model_dump_json().encode())
     (folder / "out").mkdir()
-    return [*arguments, "--spec", str(folder / "spec.json"), "--out", str(folder / "out"), "--json"]
+    return [*arguments, "--spec", str(folder / "spec.json"), "--out", str(folder / "out"), "--no-new-bundle", "--json"]
 
 
 def _failure(job: str, ending: child.Ending) -> RefitFailed:
@@ -125,12 +136,10 @@ def _failure(job: str, ending: child.Ending) -> RefitFailed:
     return RefitFailed(f"the refit's process failed: {how}; the server's log has what it wrote")
 
 
-def _outputs(folder: Path, live: LinearHead) -> tuple[LinearHead, Report, bytes]:
+def _outputs(folder: Path, live: LinearHead) -> Made:
     try:
-        with (folder / "report.json").open("rb") as file:
-            data = file.read(REPORT_LIMIT + 1)
-        if len(data) > REPORT_LIMIT:
-            raise RefitFailed(f"the refit's report has more than {REPORT_LIMIT} bytes")
+        data = _bounded(folder / "report.json")
+        page = _bounded(folder / "report.html") if (folder / "report.html").exists() else None
         json.loads(data, parse_constant=_no_constant, parse_float=_finite)
         report = Report.model_validate_json(data)
         head = heads.read(folder / "head.safetensors")
@@ -144,7 +153,15 @@ def _outputs(folder: Path, live: LinearHead) -> tuple[LinearHead, Report, bytes]
         raise RefitFailed(
             "the refit's head lost a class or moved one: those of the live head must come first, in order"
         )
-    return head, report, data
+    return Made(head, report, data, page)
+
+
+def _bounded(path: Path) -> bytes:
+    with path.open("rb") as file:
+        data = file.read(REPORT_LIMIT + 1)
+    if len(data) > REPORT_LIMIT:
+        raise RefitFailed(f"the refit's {path.name} has more than {REPORT_LIMIT} bytes")
+    return data
 
 
 def _finite(text: str) -> float:

@@ -3,7 +3,7 @@
     heads/000007/{head.safetensors, head.onnx, head.json}   serving.heads
     activations/00000012.json                               serving.activations
     snapshots/<sha256>.{safetensors, json}                  serving.snapshots
-    refits/<id>/{request.json, events.jsonl, report.json}   serving.jobs
+    refits/<id>/{request.json, events.jsonl, …}           serving.jobs
 
 Two ways to write: `create`, which succeeds for one writer only, and `replace`. Nothing is ever changed in place. It
 knows names and bytes, not what they mean.

@@ -11,7 +11,7 @@ from serving.settings import Settings
 from training.config import RefitSpec, TrainConfig
 
 ROOT = Path(__file__).parent.parent
-COMMANDS = ("train", "evaluate", "export", "serve", "predict", "refit", "heads", "demo")
+COMMANDS = ("train", "evaluate", "export", "serve", "predict", "snapshot", "refit", "heads", "demo")
 
 
 def command(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -57,6 +57,13 @@ def test_every_field_is_a_flag(name: str, model: type) -> None:
         (("heads", "--server", "http://127.0.0.1:9"), "no answer from http://127.0.0.1:9"),
         (("refit", "--bundle", "nowhere", "--out", "OUT"), "no bundle at nowhere"),
         (("refit", "--bundle", "models/demo", "--out", "OUT", "--spec", "pyproject.toml"), "JSON object"),
+        (("refit", "--out", "OUT"), "name --bundle and --out, to refit here, or --server alone"),
+        (("refit", "--bundle", "models/demo"), "name --bundle and --out"),
+        (("refit", "--bundle", "models/demo", "--out", "OUT", "--server", "http://127.0.0.1:9"), "or --server alone"),
+        (("refit", "--server", "http://127.0.0.1:9"), "no answer from http://127.0.0.1:9"),
+        (("refit", "--server", "http://127.0.0.1:9", "--snapshot", "nowhere"), "nowhere: No such file"),
+        (("snapshot", "--bundle", "nowhere", "--out", "OUT"), "no bundle at nowhere"),
+        (("snapshot", "--bundle", "models/demo", "--data", "nowhere", "--out", "OUT"), "no data at nowhere"),
     ],
     ids=lambda value: "-".join(value) if isinstance(value, tuple) else "",
 )

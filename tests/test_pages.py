@@ -10,7 +10,9 @@ import pytest
 from pydantic import BaseModel
 
 import breadcrumbs
+from models import bundle as bundles
 from models import head as heads
+from models import report as reports
 from models import snapshot as snapshots
 from models.bundle import Manifest
 from models.head import LinearHead
@@ -24,6 +26,7 @@ from training.config import RECIPES, RefitSpec, TrainConfig
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
+REPORT = [value for value in vars(reports).values() if isinstance(value, type) and value.__module__ == reports.__name__]
 PAGES = [path for path in (ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md") if path.exists()]
 PAGES += sorted(DOCS.rglob("*.md"))
 TEXT = {str(path.relative_to(ROOT)): path.read_text() for path in PAGES}
@@ -207,6 +210,8 @@ def test_every_part_of_a_head_is_specified() -> None:
     [
         (Manifest, "## Bundle"),
         (Preprocess, "## Bundle"),
+        (bundles.Lineage, "## Bundle"),
+        *((model, "## Refit report") for model in REPORT),
         (HeadRecord, "### heads/"),
         (Lineage, "### heads/"),
         (SnapshotRecord, "### snapshots/"),

@@ -18,7 +18,7 @@ from training import standard
 from training.config import EMBEDDED, STANDARD, TrainConfig
 from training.split import Data, DataError, Split
 
-__all__ = ["Data", "DataError", "Split", "load"]
+__all__ = ["Data", "DataError", "Split", "images", "load"]
 
 EMBEDDED_FILE = Path(__file__).with_name("embedded") / "fashion-mnist-lt.npz"
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp"}
@@ -53,6 +53,32 @@ def load(config: TrainConfig) -> Data:
     return data
 
 
+def images(config: TrainConfig) -> tuple[Split, tuple[str, ...]]:
+    """Find all training images that a configuration names, nothing held out, and the names of their classes.
+
+    Where the data has parts of its own, it is the part `train`. A class may be without images.
+
+    Raises:
+        DataError: as `load`.
+    """
+    source = Path(config.data)
+    if config.data in (EMBEDDED, *STANDARD) or not source.exists():
+        data = load(config)  # which says what is wrong
+        return data.train, data.classes
+    _refuse_settings_of_standard_sets(config)
+    if source.is_dir():
+        root = _train_folder(source)
+        classes = _class_names(root)
+        split = _class_folders(root, classes)
+    else:
+        split, classes = _list_with_names(source, config)
+    problems = _outside("the data", split, classes) + _duplicates([split]) + _unreadable(list(split.paths or ()))
+    if len(split) == 0:
+        problems.append(f"there is no image in {source}")
+    _tell(problems)
+    return split, classes
+
+
 def _refuse_settings_of_standard_sets(config: TrainConfig) -> None:
     given = {"imbalance": config.imbalance, "largest": config.largest, "download": config.download or None}
     for name, value in given.items():
@@ -69,10 +95,10 @@ def _embedded() -> Data:
 
 
 def _from_folder(source: Path, test: Path | None, config: TrainConfig) -> Data:
-    root = source / "train" if (source / "train").is_dir() else source
+    root = _train_folder(source)
     if test is None and root != source:
         test = next((source / name for name in TEST_FOLDERS if (source / name).is_dir()), None)
-    classes = tuple(sorted(p.name for p in root.iterdir() if p.is_dir() and not p.name.startswith(".")))
+    classes = _class_names(root)
     train = _class_folders(root, classes)
     if test is None:
         return _hold_out(train, classes, config)
@@ -82,6 +108,14 @@ def _from_folder(source: Path, test: Path | None, config: TrainConfig) -> Data:
     if extra:
         raise DataError(f"{test} has classes that {root} has not: {', '.join(extra[:SHOWN])}")
     return Data(train, _class_folders(test, classes), classes)
+
+
+def _train_folder(source: Path) -> Path:
+    return source / "train" if (source / "train").is_dir() else source
+
+
+def _class_names(root: Path) -> tuple[str, ...]:
+    return tuple(sorted(p.name for p in root.iterdir() if p.is_dir() and not p.name.startswith(".")))
 
 
 def _class_folders(root: Path, classes: Sequence[str]) -> Split:
@@ -95,8 +129,14 @@ def _class_folders(root: Path, classes: Sequence[str]) -> Split:
 
 
 def _from_lists(source: Path, test: Path | None, config: TrainConfig) -> Data:
-    root = config.images or source.parent
-    train = _read_list(source, root)
+    train, classes = _list_with_names(source, config)
+    if test is None:
+        return _hold_out(train, classes, config)
+    return Data(train, _read_list(test, config.images or source.parent), classes)
+
+
+def _list_with_names(source: Path, config: TrainConfig) -> tuple[Split, tuple[str, ...]]:
+    train = _read_list(source, config.images or source.parent)
     names = source.parent / "classnames.txt"
     # More classes than images cannot be: a label beyond that is a problem to be named, not a number of classes.
     largest = min(int(train.labels.max(initial=-1)), len(train) - 1)
@@ -105,7 +145,7 @@ def _from_lists(source: Path, test: Path | None, config: TrainConfig) -> Data:
         if names.is_file()
         else tuple(str(label) for label in range(largest + 1))
     )
-    return _hold_out(train, classes, config) if test is None else Data(train, _read_list(test, root), classes)
+    return train, classes
 
 
 def _read_list(file: Path, root: Path) -> Split:
@@ -149,25 +189,33 @@ def _hold_out(everything: Split, classes: tuple[str, ...], config: TrainConfig) 
 def _check(data: Data) -> None:
     problems: list[str] = []
     for name, split in (("train", data.train), ("test", data.test)):
-        outside = np.flatnonzero((split.labels < 0) | (split.labels >= len(data.classes)))
-        problems += [
-            f"{split.name(int(r))}: label {split.labels[r]} in {name}, expected 0 … {len(data.classes) - 1}"
-            for r in outside
-        ]
+        problems += _outside(name, split, data.classes)
     present = set(data.train.labels.tolist())
     problems += [f"class '{c}' has no training image" for i, c in enumerate(data.classes) if i not in present]
     if len(data.test) == 0:
         problems.append("there is no test image; name some with --test-data")
-    problems += _duplicates(data) + _unreadable([*(data.train.paths or ()), *(data.test.paths or ())])
+    problems += _duplicates([data.train, data.test])
+    problems += _unreadable([*(data.train.paths or ()), *(data.test.paths or ())])
+    _tell(problems)
+
+
+def _tell(problems: Sequence[str]) -> None:
     if problems:
         more = f"\n… and {len(problems) - SHOWN} more" if len(problems) > SHOWN else ""
         raise DataError(f"{len(problems)} problems in the data:\n" + "\n".join(problems[:SHOWN]) + more)
 
 
-def _duplicates(data: Data) -> list[str]:
+def _outside(name: str, split: Split, classes: Sequence[str]) -> list[str]:
+    outside = np.flatnonzero((split.labels < 0) | (split.labels >= len(classes)))
+    return [
+        f"{split.name(int(r))}: label {split.labels[r]} in {name}, expected 0 … {len(classes) - 1}" for r in outside
+    ]
+
+
+def _duplicates(splits: Sequence[Split]) -> list[str]:
     seen = set[str]()
     problems = []
-    for path in [*(data.train.paths or ()), *(data.test.paths or ())]:
+    for path in [path for split in splits for path in split.paths or ()]:
         plain = os.path.normpath(path)
         if plain in seen:
             problems.append(f"{path}: listed twice")

@@ -132,11 +132,7 @@ def over_the_tail(
     axis.set_xlim((len(order) - slots) / 2 - 0.6, (len(order) + slots) / 2 - 0.4)
     if len(order) <= NAMED:
         axis.bar(range(len(order)), values, 0.72, color=[GROUP_COLOURS[g] for g in own])
-        names = [label(classes[c], int(c)) for c in order]
-        turn = _turn(names)
-        looks: dict[str, Any] = {"ha": "right", "rotation_mode": "anchor"} if turn == TILTED else {}
-        axis.set_xticks(range(len(order)), names, rotation=turn, fontsize=8.5, **looks)
-        axis.tick_params(axis="x", length=0)
+        name_axis(axis, [label(classes[c], int(c)) for c in order])
         return
     for group in dict.fromkeys(own):
         axis.fill_between(
@@ -145,6 +141,14 @@ def over_the_tail(
         )  # fmt: skip
     axis.xaxis.set_major_formatter(FuncFormatter(lambda n, _: f"{n:,.0f}"))
     axis.set_xlabel("class, most training images first")
+
+
+def name_axis(axis: Axes, names: Sequence[str]) -> None:
+    """Write names below the axis at 0, 1, …, turned where they would meet."""
+    turn = _turn(names)
+    looks: dict[str, Any] = {"ha": "right", "rotation_mode": "anchor"} if turn == TILTED else {}
+    axis.set_xticks(range(len(names)), names, rotation=turn, fontsize=8.5, **looks)
+    axis.tick_params(axis="x", length=0)
 
 
 def _turn(names: Sequence[str]) -> int:

@@ -213,26 +213,35 @@ def compare(
         `balanced` and each group that has rows: mean recall of the candidate less that of the live head. Rows are drawn
         within their class, so the interval speaks of other images of the same classes.
     """
-    classes = candidate.shape[1]
-    change = (candidate.argmax(1) == labels).astype(np.float64) - (live.argmax(1) == labels)
-    rows = np.bincount(labels, minlength=classes)
-    value = np.bincount(labels, weights=change, minlength=classes) / np.maximum(rows, 1)
-    draws = _bootstrap(change, labels, classes, seed)
+    value, draws = _changes(live, candidate, labels, seed)
     found: dict[str, Interval] = {}
     for name in ("balanced", *GROUPS):
-        member = np.array([name in ("balanced", g) for g in class_groups]) & (rows > 0)
+        member = np.array([name in ("balanced", g) for g in class_groups]) & np.isfinite(value)
         if member.any():
             found[name] = _interval(float(value[member].mean()), draws[:, member].mean(1))
     return found
 
 
-def _bootstrap(change: NDArray[np.float64], labels: Integers, classes: int, seed: int) -> NDArray[np.float64]:
-    """Mean change of each class in DRAWS resamples (DRAWS, C): a change is −1, 0 or 1, so its counts are enough."""
+def compare_classes(live: Floats, candidate: Floats, labels: Integers, seed: int = 0) -> list[Interval | None]:
+    """The same of each class's recall (C,), by itself; None for a class without rows."""
+    value, draws = _changes(live, candidate, labels, seed)
+    return [_interval(float(v), draws[:, c]) if np.isfinite(v) else None for c, v in enumerate(value)]
+
+
+def _changes(
+    live: Floats, candidate: Floats, labels: Integers, seed: int
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Change of each class's recall (C,), and in DRAWS resamples (DRAWS, C); NaN for a class without rows.
+
+    A row's change is −1, 0 or 1, so the counts of each class are enough to resample it.
+    """
+    classes = candidate.shape[1]
+    change = (candidate.argmax(1) == labels).astype(np.float64) - (live.argmax(1) == labels)
     rng = np.random.default_rng(seed)
-    means = np.full((DRAWS, classes), np.nan)
+    value, draws = np.full(classes, np.nan), np.full((DRAWS, classes), np.nan)
     for c in np.unique(labels):
         own = change[labels == c]
         share = np.array([(own == v).mean() for v in (-1, 0, 1)])
         drawn = rng.multinomial(len(own), share / share.sum(), DRAWS)
-        means[:, c] = (drawn[:, 2] - drawn[:, 0]) / len(own)
-    return means
+        value[c], draws[:, c] = own.mean(), (drawn[:, 2] - drawn[:, 0]) / len(own)
+    return value, draws

@@ -11,7 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.groups import GROUPS, Group
-from training.evaluate import compare, evaluate
+from training.evaluate import Interval, compare, compare_classes, evaluate, intervals
+
+NAMED = 20  # lost classes that a reason names
 
 Floats = NDArray[np.floating]
 Integers = NDArray[np.int64]
@@ -28,13 +30,19 @@ class Verdict:
 def comparison(
     live: Floats, candidate: Floats, labels: Integers, class_groups: Sequence[Group], seed: int
 ) -> dict[str, Any]:
-    """Measure two heads' logits (N, C) on the same labels (N,), with paired intervals of the differences."""
+    """Measure two heads' logits (N, C) on the same labels (N,), with intervals of each and, paired, of what changed."""
+    both = {"live": live, "candidate": candidate}
     return {
         "rows": len(labels),
-        "live": evaluate(live, labels, class_groups).as_dict(),
-        "candidate": evaluate(candidate, labels, class_groups).as_dict(),
-        "difference": {k: asdict(v) for k, v in compare(live, candidate, labels, class_groups, seed).items()},
+        **{name: evaluate(logits, labels, class_groups).as_dict() for name, logits in both.items()},
+        "intervals": {name: _json(intervals(logits, labels, class_groups, seed)) for name, logits in both.items()},
+        "difference": _json(compare(live, candidate, labels, class_groups, seed)),
+        "change": [one and asdict(one) for one in compare_classes(live, candidate, labels, seed)],
     }
+
+
+def _json(found: dict[str, Interval]) -> dict[str, dict[str, float]]:
+    return {name: asdict(interval) for name, interval in found.items()}
 
 
 def judge(measured: dict[str, Any], classes: Sequence[str], tolerance: float) -> Verdict:
@@ -60,5 +68,6 @@ def judge(measured: dict[str, Any], classes: Sequence[str], tolerance: float) ->
         name for name, a, b in zip(classes, live["recall"], candidate["recall"], strict=True) if a and b == 0
     ]  # a class that is absent from the hold-out has recall None
     if lost:
-        reasons.append(f"no row is right any more of: {', '.join(lost)}")
+        more = f" and {len(lost) - NAMED} more" if len(lost) > NAMED else ""
+        reasons.append(f"no row is right any more of: {', '.join(lost[:NAMED])}{more}")
     return Verdict(not reasons, tuple(reasons))

@@ -111,6 +111,13 @@ class TrainingBatches:
         return iter(self._loader)
 
 
+def augmented_batches(split: Split, config: TrainConfig, epoch: int) -> DataLoader[Batch]:
+    """Every image once, in order, augmented as in training: each look by chances of its own, the same every time."""
+    looks: list[Look] = [("snapshot", config.seed, epoch, row, row) for row in range(len(split))]
+    images = Augmented(split, augmentation(config))
+    return DataLoader(images, batch_size=4 * config.batch_size, sampler=looks, **_workers(config))
+
+
 def evaluation_batches(
     split: Split, preprocess: Preprocess, config: TrainConfig, rows: Tensor | None = None
 ) -> DataLoader[Batch]:

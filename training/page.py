@@ -196,6 +196,10 @@ figure { margin: 0; }
 figure img { display: block; max-width: 100%; height: auto; }
 figcaption { margin-top: 0.5rem; }
 .note { background: var(--tint); border-radius: 6px; padding: 0.75rem 1rem; }
+.verdict { background: var(--tint); border-left: 4px solid var(--soft); border-radius: 6px; padding: 0.1rem 1rem; }
+.verdict.yes { border-color: #2e7d4f; }
+.verdict.no { border-color: #b3261e; }
+.verdict p, .verdict li { color: var(--ink); }
 .wide { overflow-x: auto; }
 table { border-collapse: collapse; width: 100%; font-size: 0.9rem; font-variant-numeric: tabular-nums; }
 th, td { text-align: left; vertical-align: top; padding: 0.4rem 1rem 0.4rem 0; border-bottom: 1px solid var(--line); }

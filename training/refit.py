@@ -2,15 +2,14 @@
 
     read -> hold out -> present means -> EMANATE transfer -> balanced set -> solve -> compare -> certificate -> report
 
-It knows nothing of HTTP, jobs or the store: the command line, and through it the server's child process, call `refit`.
+It knows nothing of files: what is read and what is left on disk is `training.refitted`'s, what the report holds is
+`models.report`'s.
 
 Letters: N rows, D feature dimensions, C classes, n the balanced target.
 """
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,10 +21,11 @@ from models import bundle as bundles
 from models import head as heads
 from models.bundle import Bundle
 from models.door import open_snapshot
-from models.files import write_whole
 from models.groups import GROUPS, Group, groups
 from models.head import LinearHead
+from models.report import RefitReport
 from models.snapshot import Snapshot
+from training import refit_report
 from training.certificate import certify
 from training.config import RefitSpec
 from training.emanate import balanced_target
@@ -33,7 +33,6 @@ from training.evaluate import evaluate
 from training.gate import comparison, judge
 from training.means import shrunk
 from training.pool import (
-    BalancedSet,
     RefitError,
     Rows,
     balanced,
@@ -46,8 +45,8 @@ from training.pool import (
     target_classes,
 )
 from training.posthoc import NEVER, nearest_class_mean
-from training.selection import Chosen, Holdout, choose, with_offset, with_tau
-from training.solver import Progress, solve
+from training.selection import Chosen, Holdout, Progress, choose, with_offset, with_tau
+from training.solver import solve
 
 CERTIFICATE_L2 = 1e-3
 
@@ -60,7 +59,7 @@ class Refit:
     """The new head, what is known of it, and the heads it was compared with besides the live one."""
 
     head: LinearHead
-    report: dict[str, Any]
+    report: RefitReport
     baselines: dict[str, LinearHead]
 
 
@@ -107,28 +106,32 @@ def refit(
     log_prior = np.log(material.counts / material.counts.sum())
     tell({"event": "stage", "stage": "solve"})
     wanted = replace(held, floor=_floor(live, held, spec.tolerance))
-    chosen = choose(pool, classes, log_prior, wanted, spec.l2, spec.prior_offset, spec.gradient_norm, _progress(tell))
+    trace: list[dict[str, float]] = []
+    progress = _progress(tell, trace)
+    chosen = choose(pool, classes, log_prior, wanted, spec.l2, spec.prior_offset, spec.gradient_norm, progress)
     tell({"event": "stage", "stage": "evaluate"})
-    measured = comparison(
-        _logits(live, held, len(classes)), chosen.head.logits(held.features), held.labels, held.groups, spec.seed
-    )
+    both = _logits(live, held, len(classes)), chosen.head.logits(held.features)
+    measured = comparison(*both, held.labels, held.groups, spec.seed)
     baselines = _baselines(bundle, material, wanted, log_prior, spec)
+    tell({"event": "stage", "stage": "certificate"})
+    certificate = _certificate(material, spec)
+    tell({"event": "stage", "stage": "report"})
     report = {
+        "origin": refit_report.origin(bundle, live, chosen.head),
         "spec": spec.model_dump(mode="json"),
-        "snapshots": [_describe(s, bundle) for s in uploads],
-        "classes": {"count": len(classes), "new": list(classes[len(live.classes) :])},
-        "pool": {**_describe_pool(pool, target, classes), "skipped": material.skipped},
+        "snapshots": [refit_report.look(s, bundle) for s in uploads],
+        "classes": refit_report.classes(classes, live.classes, material.counts, held.groups),
+        "pool": refit_report.pool(pool, target, classes, material.skipped),
         "chosen": {"l2": chosen.l2, "prior_offset": chosen.prior_offset},
-        "solver": _describe_solution(chosen),
+        "solver": refit_report.solver(chosen, trace),
         "holdout": {"source": "split" if holdout is None else "snapshot", "groups": bundle.manifest.groups},
         **measured,
         "gate": asdict(judge(measured, classes, spec.tolerance)),
-        "baselines": {name: _describe_baseline(chosen, held) for name, chosen in baselines.items()},
+        "baselines": {name: refit_report.baseline(chosen, held) for name, chosen in baselines.items()},
+        "certificate": certificate,
     }
-    tell({"event": "stage", "stage": "certificate"})
-    report["certificate"] = _certificate(material, spec)
-    tell({"event": "stage", "stage": "report"})
-    return Refit(chosen.head, report, {name: chosen.head for name, chosen in baselines.items()})
+    whole = refit_report.complete(report, *both, held.labels)
+    return Refit(chosen.head, whole, {name: chosen.head for name, chosen in baselines.items()})
 
 
 def _read(
@@ -205,9 +208,13 @@ def _floor(live: LinearHead, held: Holdout, tolerance: float) -> dict[Group, flo
     return {group: recall - tolerance for group, recall in recalls.items() if recall is not None}
 
 
-def _progress(tell: Tell) -> Progress:
-    def progress(iteration: int, norm: float, value: float) -> None:
-        tell({"event": "progress", "iteration": iteration, "gradient_norm": norm, "objective": value})
+def _progress(tell: Tell, trace: list[dict[str, float]]) -> Progress:
+    """Tells the solver's progress and keeps it for the report."""
+
+    def progress(l2: float, iteration: int, norm: float, value: float) -> None:
+        step = {"l2": l2, "iteration": iteration, "gradient_norm": norm, "objective": value}
+        trace.append(step)
+        tell({"event": "progress", **step})
 
     return progress
 
@@ -241,11 +248,6 @@ def _newest_of_each(present: Sequence[Rows]) -> tuple[NDArray[np.float32], NDArr
     return torch.cat(features).numpy(), torch.cat(labels).numpy()
 
 
-def _describe_baseline(chosen: Chosen, held: Holdout) -> dict[str, Any]:
-    measured = evaluate(chosen.head.logits(held.features), held.labels, held.groups)
-    return {"l2": chosen.l2, "tau": chosen.tau, "prior_offset": chosen.prior_offset, **measured.as_dict()}
-
-
 def _certificate(material: _Material, spec: RefitSpec) -> dict[str, Any] | None:
     """Lemma 1 between the newest part and the oldest that has as many classes; none if there is only one."""
     seen = [int((torch.bincount(part.labels) > 0).sum()) for part in material.pool]
@@ -262,48 +264,3 @@ def _certificate(material: _Material, spec: RefitSpec) -> dict[str, Any] | None:
     return certify(whole[0], whole[-1], material.classes, fit, spec.seed) | {
         "head": f"class-balanced, l2 {CERTIFICATE_L2}"
     }
-
-
-def _describe(snapshot: Snapshot, bundle: Bundle) -> dict[str, Any]:
-    present = snapshot.backbone == bundle.backbone_digest
-    return {"epoch": snapshot.epoch, "rows": len(snapshot.labels), "deployed_backbone": present}
-
-
-def _describe_pool(pool: BalancedSet, target: int, classes: Sequence[str]) -> dict[str, Any]:
-    counts = torch.bincount(pool.labels, minlength=len(classes))
-    crumbs = torch.bincount(pool.labels[pool.ages > 0], minlength=len(classes))
-    return {"target": target, "rows": counts.tolist(), "transferred": crumbs.tolist()}
-
-
-def _describe_solution(chosen: Chosen) -> dict[str, Any] | None:
-    if chosen.solution is None:
-        return None
-    names = ("objective", "gradient_norm", "gap_bound", "iterations", "converged")
-    return {name: getattr(chosen.solution, name) for name in names}
-
-
-def run(
-    bundle: Path,
-    head: Path | None,
-    uploads: Sequence[Path],
-    holdout: Path | None,
-    spec: RefitSpec,
-    out: Path,
-    tell: Tell = lambda _: None,
-) -> dict[str, Any]:
-    """Refit from files to files: `head.safetensors`, `head.onnx` and `report.json` in `out`. Returns the report.
-
-    Raises:
-        FormatError: a file is damaged.
-        RefitError: as `refit`.
-    """
-    opened = bundles.read(bundle)
-    live = opened.head() if head is None else heads.read(head)
-    made = refit(
-        opened, live, [open_snapshot(path).snapshot for path in uploads],
-        None if holdout is None else open_snapshot(holdout).snapshot, spec, tell,
-    )  # fmt: skip
-    write_whole(out / "head.safetensors", heads.to_bytes(made.head))
-    write_whole(out / "head.onnx", heads.to_onnx(made.head))
-    write_whole(out / "report.json", json.dumps(made.report, indent=1).encode() + b"\n")
-    return made.report

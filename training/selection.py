@@ -7,6 +7,7 @@ Letters: N rows, D feature dimensions, C classes.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Literal
 
 import numpy as np
@@ -17,7 +18,7 @@ from models.head import LinearHead
 from training.evaluate import evaluate
 from training.pool import BalancedSet
 from training.posthoc import logit_adjusted, tau_normalised
-from training.solver import Progress, Solution, solve
+from training.solver import Solution, solve
 
 L2_PATH = (1e-2, 1e-3, 1e-4, 1e-5)  # from strong to weak: each solution starts the next
 PATH_NORM = 1e-4  # near enough to choose by; the chosen one is then solved as far as asked
@@ -57,11 +58,13 @@ class Chosen:
 
 
 Logits = Callable[[Chosen], Floats]
+Progress = Callable[[float, int, float, float], None]
+"""Hears λ, iteration, gradient norm and objective."""
 
 
 def choose(
     pool: BalancedSet, classes: tuple[str, ...], log_prior: NDArray[np.float64], held: Holdout,
-    l2: Choice, offset: Choice, gradient_norm: float, progress: Progress | None = None,
+    l2: Choice, offset: Choice, gradient_norm: float, progress: Progress = lambda *_: None,
 ) -> Chosen:  # fmt: skip
     """Fit heads along the path of λ and return the best on the hold-out, each with its best offset.
 
@@ -72,13 +75,13 @@ def choose(
         held: what to choose on.
         l2, offset: a number, or `auto`.
         gradient_norm: the solver's stopping point.
-        progress: hears of the solver.
+        progress: hears of the solver: λ, then what the solver tells.
     """
 
     def fit(value: float, norm: float, t: Choice, start: Solution | None) -> Chosen:
         solution = solve(
             pool.features, pool.labels, pool.weights, len(classes), value, gradient_norm=norm,
-            start=None if start is None else (start.weight, start.bias), progress=progress,
+            start=None if start is None else (start.weight, start.bias), progress=partial(progress, value),
         )  # fmt: skip
         head = LinearHead(solution.weight.float().numpy(), solution.bias.float().numpy(), classes)
         best = with_offset(head, log_prior, held, t)

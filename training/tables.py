@@ -1,4 +1,4 @@
-"""What `training.measure` found, as tables and sentences for a terminal. It measures nothing."""
+"""What was measured, as tables and sentences for a terminal: what `training.measure` found, and heads in short."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -21,6 +21,18 @@ def shown(found: Found) -> Iterator[RenderableType]:
     yield _classes(found)
     if "against" in found:
         yield from _difference(found)
+
+
+def in_short(title: str, metrics: dict[str, Any]) -> Table:
+    """The heads among `metrics`, and nothing else of it: percent of many, medium, few and all."""
+    table = Table(title=title)
+    for name in ("head", "many", "medium", "few", "all"):
+        table.add_column(name, justify="left" if name == "head" else "right")
+    for name, measured in metrics.items():
+        if isinstance(measured, dict) and "balanced" in measured and "recall" in measured:
+            values = (measured[key] for key in ("many", "medium", "few", "balanced"))
+            table.add_row(name, *("–" if v is None else f"{100 * v:.1f}" for v in values))
+    return table
 
 
 def _heads(found: Found) -> Table:

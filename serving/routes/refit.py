@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Annotated
 
 from fastapi import APIRouter, Header, Request, Response
-from fastapi.responses import StreamingResponse
+from fastapi.responses import HTMLResponse, StreamingResponse
 from starlette.datastructures import FormData, UploadFile
 
 from models.files import sha256
@@ -21,7 +21,12 @@ from serving.refit import RefitRequest
 from serving.schemas import JobDetail, JobList
 from serving.service import Service, Serving, body, problems
 from serving.store import NotFound
+from training import page
 from training.config import RefitSpec
+
+POLICY = f"{page.POLICY}; sandbox; base-uri 'none'; form-action 'none'; frame-ancestors 'self'"
+"""Of a report's page: what the page says of itself, and more that only a header can say. The page comes from a child
+that is not trusted."""
 
 router = APIRouter(tags=["refit"])
 
@@ -126,6 +131,13 @@ async def get(job_id: str, service: Serving) -> JobDetail:
     job = service.jobs.trail(job_id).job
     report = await service.jobs.report(job_id)
     return JobDetail(**dict(job), report=json.loads(report) if report else None)
+
+
+@router.get("/v1/refit/{job_id}/report.html", responses=problems(404), response_class=HTMLResponse)
+async def report(job_id: str, service: Serving) -> HTMLResponse:
+    """Show a refit's report as a page that needs nothing beside it."""
+    data = await service.jobs.page(job_id)
+    return HTMLResponse(data, headers={"Content-Security-Policy": POLICY, "X-Content-Type-Options": "nosniff"})
 
 
 @router.get("/v1/refit/{job_id}/events", responses=problems(404, 422), response_class=StreamingResponse)

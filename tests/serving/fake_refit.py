@@ -32,7 +32,8 @@ def main() -> int:
     for name in ("--bundle", "--head", "--holdout", "--spec", "--out"):
         parser.add_argument(name, type=Path)
     parser.add_argument("--snapshot", type=Path, action="append", default=[])
-    parser.add_argument("--json", action="store_true", required=True)
+    for name in ("--json", "--no-new-bundle"):
+        parser.add_argument(name, action="store_true", required=True)
     arguments = parser.parse_args()
     mode = arguments.mode
     if mode == "deaf":
@@ -80,6 +81,8 @@ def main() -> int:
         (arguments.out / "report.json").write_text(
             text.replace("0.9", {"nan": "NaN", "huge": "1e999"}.get(mode, "0.9"))
         )
+    if mode != "no-page":
+        (arguments.out / "report.html").write_text("<script>alert(1)</script>" * (2_000_000 if mode == "fat" else 1))
     say("done")
     return 0
 

@@ -84,6 +84,34 @@ def test_a_refit_makes_a_head_that_goes_live(serve: Serve, tiny_bundle: Bundle) 
     assert (log[0]["head"], log[0]["actor"]) == (2, f"refit {job['id']}")
 
 
+def test_a_report_is_a_page_that_can_do_nothing(serve: Serve) -> None:
+    """It is shown as it came, under a policy that no script of it survives; it outlives the server."""
+    with serve() as client:
+        job = finish(client)
+        shown = client.get(f"/v1/refit/{job['id']}/report.html")
+    with serve() as client:
+        again = client.get(f"/v1/refit/{job['id']}/report.html")
+
+    assert shown.text == again.text == "<script>alert(1)</script>"
+    assert shown.headers["content-type"] == "text/html; charset=utf-8"
+    assert shown.headers["x-content-type-options"] == "nosniff"
+    policy = {part.strip() for part in shown.headers["content-security-policy"].split(";")}
+    assert {"default-src 'none'", "img-src data:", "style-src 'unsafe-inline'", "sandbox"} <= policy
+    assert not any("script-src" in part or "allow-scripts" in part for part in policy)
+
+
+def test_a_refit_without_a_page_says_so(serve: Serve) -> None:
+    """404 with the job's state; also for a job that is not there."""
+    with serve("no-page") as client:
+        job = finish(client)
+        missing = client.get(f"/v1/refit/{job['id']}/report.html")
+        nobody = client.get("/v1/refit/nobody/report.html")
+
+    assert job["state"] == "succeeded"
+    assert (missing.status_code, nobody.status_code) == (404, 404)
+    assert missing.json()["error"]["message"] == f"refit {job['id']} has no report: it is succeeded"
+
+
 def test_events_resume_after_the_last_one_seen(serve: Serve) -> None:
     """`Last-Event-ID` leaves out what was seen, and everything of an ended refit can still be read."""
     with serve() as client:
@@ -155,6 +183,7 @@ def test_a_refit_may_grow_the_classes(serve: Serve) -> None:
         ("wrong-dimension", "refit", "the refit's head takes 9 features; the backbone gives 4"),
         ("loses-class", "refit", "lost a class or moved one"),
         ("half-head", "refit", "the refit left no head or no report: head.safetensors"),
+        ("fat", "refit", "the refit's report.html has more than 33554432 bytes"),
         ("half-report", "refit", "the refit left no head or no report"),
         ("no-report", "refit", "the refit left no head or no report"),
         ("no-gate", "refit", "the refit's report is not one"),

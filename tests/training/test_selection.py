@@ -136,15 +136,16 @@ def test_given_numbers_are_respected() -> None:
 
 def test_a_given_offset_stays_along_the_path() -> None:
     """With λ on `auto` and a given offset, the offset is the given one for every λ."""
-    heard: list[int] = []
+    heard: list[tuple[float, int]] = []
 
     chosen = choose(
-        pool_of(40), CLASSES, LOG_PRIOR, HELD, "auto", 0.25, 1e-5, lambda iteration, *_: heard.append(iteration)
+        pool_of(40), CLASSES, LOG_PRIOR, HELD, "auto", 0.25, 1e-5, lambda l2, at, *_: heard.append((l2, at))
     )
 
     assert chosen.prior_offset == 0.25
     assert chosen.l2 in L2_PATH
-    assert heard.count(0) == len(L2_PATH) + 1  # each of the path, and the chosen one again
+    begun = [l2 for (l2, at), (_, before) in zip(heard, [(0, 10**6), *heard[:-1]], strict=True) if at <= before]
+    assert begun == [*L2_PATH, chosen.l2]  # each of the path, and the chosen one again
 
 
 def test_the_best_tau_is_found_with_its_offset() -> None:

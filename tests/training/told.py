@@ -1,0 +1,52 @@
+"""A whole refit report of made-up heads, without a refit."""
+
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+
+from models.groups import groups
+from models.report import RefitReport
+from training import refit_report
+from training.config import RefitSpec
+from training.gate import comparison, judge
+
+NAMES = ("<script>alert(1)</script>", "$x_{1}$", "a & b", 'say "hi"', "plain")
+
+
+def told(classes: int = 5, per_class: int = 8, **change: Any) -> RefitReport:
+    """The report of two random heads; class 0 is the largest, and the candidate is better on the tail."""
+    rng = np.random.default_rng(0)
+    counts = np.maximum(400 // (np.arange(classes) + 1), 2).astype(np.int64)
+    own = groups(counts.tolist(), "A")
+    labels = np.repeat(np.arange(classes), per_class)
+    live = rng.normal(size=(len(labels), classes)) + 2.5 * np.eye(classes)[labels]
+    candidate = live + np.linspace(-0.8, 0.8, classes) + 0.3 * rng.normal(size=live.shape)
+    names = NAMES if classes == len(NAMES) else tuple(f"class {i}" for i in range(classes))
+    measured = comparison(live, candidate, labels, own, 0)
+    evidence = [
+        {"name": name, "n": 4, "loss": 1.0, "augmented_loss": 1.2, "gain": 0.1 * i, "bound": 0.2, "held": i >= 2}
+        | {"floor": 0.5}
+        for i, name in enumerate(names)
+    ]
+    trace = [
+        {"l2": l2, "iteration": 10 * i, "gradient_norm": 10.0**-i, "objective": 1 / (1 + i)}
+        for l2 in (1e-2, 1e-3, 1e-2)
+        for i in range(3)
+    ]
+    found = {
+        "origin": {"bundle": "birds", "backbone": "0" * 64, "live": "1" * 64, "candidate": "2" * 64},
+        "spec": RefitSpec().model_dump(mode="json"),
+        "snapshots": [{"epoch": 38, "rows": 99, "deployed_backbone": True}],
+        "classes": refit_report.classes(names, names[:-1], counts, own),
+        "pool": {"target": 9, "rows": [9] * classes, "transferred": [3] * classes},
+        "chosen": {"l2": 1e-2, "prior_offset": 0.25},
+        "solver": {"objective": 0.3, "gradient_norm": 1e-2, "gap_bound": 1e-4, "iterations": 20, "converged": True}
+        | {"trace": trace},
+        "holdout": {"source": "snapshot", "groups": "A"},
+        **measured,
+        "gate": asdict(judge(measured, names, 0.01)),
+        "baselines": {"crt": {"l2": 1e-3, "tau": None, "prior_offset": 0.5, **measured["live"]}},
+        "certificate": {"epoch": 2, "older_epoch": 1, "bound_held_share": 0.6, "head": "one", "classes": evidence},
+    }
+    return refit_report.complete(found | change, live, candidate, labels)
