@@ -27,13 +27,14 @@ from models import bundle as bundles
 from models import snapshot as snapshots
 from models.bundle import Bundle
 from models.groups import groups
-from training.config import TrainConfig
+from training.config import RefitSpec, TrainConfig
 from training.data import load
 from training.evaluate import Metrics, evaluate
 from training.export import run_onnx
 from training.package import images_of
-from training.pool import balanced, newest_first, present_means, rows_of
+from training.pool import balanced, newest_first, present_means
 from training.posthoc import logit_adjusted, nearest_class_mean
+from training.rows import rows_of
 from training.selection import Chosen, Holdout, choose, with_offset, with_tau
 
 METHODS = ("plain", "crt", "breadcrumb", "breadcrumb-paper")
@@ -131,7 +132,7 @@ def refits(bundle: Bundle, run: Path, log_prior: NDArray[np.float64]) -> dict[st
     }
 
     def chooser(name: str) -> Choose:
-        return lambda held: choose(pools[name], classes, log_prior, held, "auto", "auto", NORM)
+        return lambda held: choose(pools[name], classes, log_prior, held, RefitSpec(gradient_norm=NORM))
 
     return {name: chooser(name) for name in pools}
 

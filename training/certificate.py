@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from training.emanate import class_loss, class_means, transfer
-from training.pool import Rows
+from training.rows import Rows
 
 Fit = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 """features (N, D), labels (N,) -> weight (C, D), bias (C,)."""

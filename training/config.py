@@ -202,6 +202,8 @@ class RefitSpec(BaseModel):
     """Share of each class held out for the comparison, where no hold-out snapshot is named."""
     gradient_norm: float = Field(default=1e-5, gt=0, le=1e-1)
     """The solver stops below this norm of the objective's gradient."""
+    max_memory: int = Field(default=4 * 2**30, ge=2**20)
+    """Bytes that the balanced set may take in memory; a larger one is read from disk on every pass."""
     activate: Literal["never", "if_better", "always"] = "if_better"
     """When the new head goes live by itself."""
     tolerance: float = Field(default=0.01, ge=0, le=1)

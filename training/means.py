@@ -14,8 +14,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from training.emanate import class_means
-from training.pool import Rows
+from training.rows import Rows
 
 
 def shrunk(means: Tensor, newest: Sequence[Rows], older: Sequence[Rows]) -> tuple[Tensor, Tensor]:
@@ -37,7 +36,7 @@ def shrunk(means: Tensor, newest: Sequence[Rows], older: Sequence[Rows]) -> tupl
     rows, spread = _spread(newest, classes)
     sums, seen = torch.zeros_like(means), torch.zeros(classes)
     for part in older:
-        own, counts = class_means(part.features, part.labels, classes)
+        own, counts = part.class_means(classes)
         sums += own * counts.unsqueeze(1)
         seen += counts
     before = sums / seen.clamp(min=1).unsqueeze(1)
@@ -53,8 +52,8 @@ def _spread(parts: Sequence[Rows], classes: int) -> tuple[Tensor, Tensor]:
     """The rows of each class (C,) and their mean squared distance from their mean (C,), unbiased."""
     total, squares = torch.zeros(classes), torch.zeros(classes)
     for part in parts:
-        own, counts = class_means(part.features, part.labels, classes)
-        distance = (part.features - own[part.labels]).square().sum(1)
-        squares.index_add_(0, part.labels, distance)
+        own, counts = part.class_means(classes)
+        for features, labels in part.chunks():
+            squares.index_add_(0, labels, (features - own[labels]).square().sum(1))
         total += counts
     return total, squares / (total - len(parts)).clamp(min=1)

@@ -24,8 +24,8 @@ from training.config import TrainConfig
 from training.data import Data, DataError, Split, load
 from training.evaluate import Interval, compare, evaluate, resample
 from training.loader import evaluation_batches
-from training.pool import rows_of
 from training.posthoc import logit_adjusted, nearest_class_mean, tau_normalised
+from training.rows import rows_of
 from training.selection import Chosen, Holdout, with_offset, with_tau
 
 CONVENTIONS: tuple[Convention, ...] = ("A", "B")

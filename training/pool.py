@@ -1,60 +1,22 @@
 """The pool of features that a refit stands on: several snapshots, brought to the live head's classes and to the
 present class means, and the balanced set drawn from them.
 
-It knows nothing of solvers, heads or files.
+It knows nothing of heads or files, and of the solver only the form in which it reads rows.
 
 Letters: N rows of all snapshots, D feature dimensions, C classes, n the balanced target.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-from models.errors import BreadcrumbsError
 from models.snapshot import Snapshot
-from training.emanate import class_means, transfer
+from training.rows import RefitError, Rows, without
+from training.stream import Chunk, Source
 
-Integers = NDArray[np.int64]
-
-
-class RefitError(BreadcrumbsError):
-    """Snapshots that cannot become a head; the message names the snapshot and the classes."""
-
-
-@dataclass(frozen=True, eq=False)
-class Rows:
-    """The rows of one snapshot with the labels of the target classes.
-
-    Attributes:
-        features: f32 (M, D).
-        labels: int64 (M,), in the target classes; −1 for a class that is not among them.
-        ids: int64 (M,), or none.
-        epoch: when.
-        present: whether the deployed backbone made them.
-    """
-
-    features: Tensor
-    labels: Tensor
-    ids: Tensor | None
-    epoch: int
-    present: bool
-
-    def is_same_look(self, other: "Rows") -> bool:
-        """Whether both are the same rows: of one file, or of two of the same backbone, epoch and images."""
-        return self.epoch == other.epoch and torch.equal(self.features, other.features)
-
-    def known(self) -> "Rows":
-        """The rows of classes that are among the target classes."""
-        return self.take(self.labels >= 0)
-
-    def take(self, mask: Tensor) -> "Rows":
-        """Some of the rows, by a mask (M,)."""
-        ids = None if self.ids is None else self.ids[mask]
-        return Rows(self.features[mask], self.labels[mask], ids, self.epoch, self.present)
+CHUNK = 8192  # rows that are read together
 
 
 def target_classes(live: Sequence[str], snapshots: Sequence[Snapshot], *, grow: bool) -> tuple[str, ...]:
@@ -77,46 +39,6 @@ def target_classes(live: Sequence[str], snapshots: Sequence[Snapshot], *, grow: 
     return (*live, *examples)
 
 
-def rows_of(snapshot: Snapshot, classes: Sequence[str], feature_dim: int, backbone: str) -> Rows:
-    """Bring a snapshot to the target classes by name.
-
-    Raises:
-        RefitError: the feature dimension is not the bundle's.
-    """
-    if snapshot.feature_dim != feature_dim:
-        raise RefitError(
-            f"snapshot of epoch {snapshot.epoch} has features of {snapshot.feature_dim} dimensions; "
-            f"the deployed backbone gives {feature_dim}"
-        )
-    place = {name: index for index, name in enumerate(classes)}
-    index = np.array([place.get(name, -1) for name in snapshot.classes], np.int64)
-    return Rows(
-        torch.from_numpy(np.array(snapshot.features, np.float32)),
-        torch.from_numpy(index[snapshot.labels]),
-        None if snapshot.ids is None else torch.from_numpy(snapshot.ids),
-        snapshot.epoch,
-        snapshot.backbone == backbone,
-    )
-
-
-def merged(parts: Sequence[Rows]) -> Rows:
-    """Make one part of several uploads of one backbone and epoch; a row that occurs in more than one counts once.
-
-    Ids stay only where they still name one row each: uploads may number their images independently.
-    """
-    if len(parts) == 1:
-        return parts[0]
-    features, labels = torch.cat([part.features for part in parts]), torch.cat([part.labels for part in parts])
-    _, place = torch.unique(features, dim=0, return_inverse=True)
-    first = torch.full((len(place),), len(place)).scatter_reduce(0, place, torch.arange(len(place)), "amin")
-    keep = first[first < len(place)].sort().values
-    known = [part.ids for part in parts if part.ids is not None]
-    ids = torch.cat(known)[keep] if len(known) == len(parts) else None
-    if ids is not None and len(ids) > len(torch.unique(ids)):
-        ids = None
-    return Rows(features[keep], labels[keep], ids, parts[0].epoch, parts[0].present)
-
-
 def newest_first(parts: Sequence[Rows]) -> list[Rows]:
     """Order by newness: what the deployed backbone made comes first, then by epoch."""
     return sorted(parts, key=lambda part: (not part.present, -part.epoch))
@@ -133,13 +55,7 @@ def present_means(pool: Sequence[Rows], present: Sequence[Rows], classes: Sequen
     Raises:
         RefitError: a class of the pool is in no part of the deployed backbone.
     """
-    means = torch.zeros(len(classes), pool[0].features.shape[1])
-    known = torch.zeros(len(classes), dtype=torch.bool)
-    for part in (part.known() for part in present):
-        own, counts = class_means(part.features, part.labels, len(classes))
-        fresh = (counts > 0) & ~known
-        means[fresh] = own[fresh]
-        known |= fresh
+    means, _ = newest_means(present, len(classes))
     lost = [classes[c] for c in without_mean(pool, present, len(classes)).nonzero().squeeze(1).tolist()]
     if lost:
         raise RefitError(
@@ -148,6 +64,18 @@ def present_means(pool: Sequence[Rows], present: Sequence[Rows], classes: Sequen
             "set missing_mean = skip to go on without them"
         )
     return means
+
+
+def newest_means(present: Sequence[Rows], classes: int) -> tuple[Tensor, Tensor]:
+    """Return each class's mean (C, D) in the newest part that has it, and whether one has (C,)."""
+    means = torch.zeros(classes, present[0].feature_dim)
+    known = torch.zeros(classes, dtype=torch.bool)
+    for part in (part.known() for part in present):
+        own, counts = part.class_means(classes)
+        fresh = (counts > 0) & ~known
+        means[fresh] = own[fresh]
+        known |= fresh
+    return means, known
 
 
 def without_mean(pool: Sequence[Rows], present: Sequence[Rows], classes: int) -> Tensor:
@@ -212,26 +140,60 @@ def split(
     held = torch.zeros(len(order), dtype=torch.bool)
     held[order[rank < share[newest.labels[order]]]] = True
 
-    def rest(part: Rows) -> Rows:
-        if part.is_same_look(newest):
-            return part.take(~held)
-        if part.ids is None or newest.ids is None:
-            return part
-        return part.take(~torch.isin(part.ids, newest.ids[held]))
-
-    return newest.take(held), [rest(part) for part in pool], [rest(part) for part in present]
+    rows = newest.take(held)
+    return rows, [without(part, rows) for part in pool], [without(part, rows) for part in present]
 
 
 @dataclass(frozen=True, eq=False)
 class BalancedSet:
-    """Features (M, D), labels int64 (M,), row weights (M,) by which every class weighs the same and all weigh 1, and
-    ages int64 (M,): 0 for the newest snapshot, 1 for the one before, and so on.
+    """Which rows make the balanced set, and how they are moved; the features are read when they are asked for.
+
+    Attributes:
+        parts: where the rows are, newest first.
+        shifts: (C, D) each, what transfer adds to a part's features; none where they stay.
+        place: int64 (M,), each row's number in its part.
+        labels: int64 (M,).
+        weights: (M,), by which every class weighs the same and all weigh 1.
+        ages: int64 (M,), the part a row is of: 0 for the newest, 1 for the one before, and so on.
     """
 
-    features: Tensor
+    parts: tuple[Rows, ...]
+    shifts: tuple[Tensor | None, ...]
+    place: Tensor
     labels: Tensor
     weights: Tensor
     ages: Tensor
+
+    @property
+    def size(self) -> int:
+        """Numbers in all features, M·D."""
+        return len(self.labels) * self.parts[0].feature_dim
+
+    @property
+    def features(self) -> Tensor:
+        """All features, read into memory, f32 (M, D)."""
+        made = torch.empty(len(self.labels), self.parts[0].feature_dim)
+        for chosen in torch.split(torch.arange(len(self.labels)), CHUNK):
+            self._read(chosen, made[chosen[0] : chosen[-1] + 1])
+        return made
+
+    def source(self) -> Source:
+        """The rows for the solver, read from the parts anew on every pass, some at a time."""
+
+        def read() -> Iterator[Chunk]:
+            for chosen in torch.split(torch.arange(len(self.labels)), CHUNK):
+                made = torch.empty(len(chosen), self.parts[0].feature_dim)
+                self._read(chosen, made)
+                yield made, self.labels[chosen], self.weights[chosen]
+
+        return read
+
+    def _read(self, chosen: Tensor, out: Tensor) -> None:
+        for age, (part, shift) in enumerate(zip(self.parts, self.shifts, strict=True)):
+            own = (self.ages[chosen] == age).nonzero().squeeze(1)
+            if len(own):
+                features = part.gather(self.place[chosen[own]])
+                out[own] = features if shift is None else features.add_(shift[self.labels[chosen[own]]])
 
 
 def balanced(parts: Sequence[Rows], means: Tensor | None, target: int, classes: int, seed: int) -> BalancedSet:
@@ -247,24 +209,16 @@ def balanced(parts: Sequence[Rows], means: Tensor | None, target: int, classes: 
         classes: C.
         seed: of the draw.
     """
-    generator = torch.Generator().manual_seed(seed)
-    moved, labels, ages = [], [], []
-    for age, part in enumerate(parts):
-        if means is None:
-            moved.append(part.features)
-        else:
-            own, _ = class_means(part.features, part.labels, classes)
-            moved.append(transfer(part.features, part.labels, own, means))
-        labels.append(part.labels)
-        ages.append(torch.full_like(part.labels, age))
-    all_labels, all_ages = torch.cat(labels), torch.cat(ages)
-    order = torch.randperm(len(all_labels), generator=generator)
-    order = order[all_ages[order].argsort(stable=True)]  # newest first, drawn within an age
-    order = order[all_labels[order].argsort(stable=True)]  # class by class
-    counts = torch.bincount(all_labels, minlength=classes)
-    rank = torch.arange(len(order)) - (counts.cumsum(0) - counts)[all_labels[order]]
+    labels = torch.cat([part.labels for part in parts])
+    ages = torch.cat([torch.full_like(part.labels, age) for age, part in enumerate(parts)])
+    place = torch.cat([torch.arange(len(part)) for part in parts])
+    order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed))
+    order = order[ages[order].argsort(stable=True)]  # newest first, drawn within an age
+    order = order[labels[order].argsort(stable=True)]  # class by class
+    counts = torch.bincount(labels, minlength=classes)
+    rank = torch.arange(len(order)) - (counts.cumsum(0) - counts)[labels[order]]
     rows = order[rank < target]
-    chosen = all_labels[rows]
     offered = counts.clamp(max=target)
-    weights = 1 / (offered[chosen] * (offered > 0).sum())
-    return BalancedSet(torch.cat(moved)[rows], chosen, weights, all_ages[rows])
+    weights = 1 / (offered[labels[rows]] * (offered > 0).sum())
+    shifts = tuple(None if means is None else means - part.class_means(classes)[0] for part in parts)
+    return BalancedSet(tuple(parts), shifts, place[rows], labels[rows], weights, ages[rows])

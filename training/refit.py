@@ -17,10 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from models import bundle as bundles
-from models import head as heads
 from models.bundle import Bundle
-from models.door import open_snapshot
 from models.groups import GROUPS, Group, groups
 from models.head import LinearHead
 from models.report import RefitReport
@@ -32,23 +29,14 @@ from training.emanate import balanced_target
 from training.evaluate import evaluate
 from training.gate import comparison, judge
 from training.means import shrunk
-from training.pool import (
-    RefitError,
-    Rows,
-    balanced,
-    merged,
-    newest_first,
-    present_means,
-    rows_of,
-    skip_without_mean,
-    split,
-    target_classes,
-)
+from training.pool import balanced, newest_first, newest_means, present_means, skip_without_mean, split, target_classes
 from training.posthoc import NEVER, nearest_class_mean
+from training.rows import RefitError, Rows, merged, rows_of
 from training.selection import Chosen, Holdout, Progress, choose, with_offset, with_tau
 from training.solver import solve
 
 CERTIFICATE_L2 = 1e-3
+CERTIFICATE_ROWS = 1000  # of a class in each snapshot, by the lowest ids: enough to measure a loss by
 
 Tell = Callable[[dict[str, Any]], None]
 """Hears each event of a refit: a stage begun, or the solver's progress."""
@@ -108,7 +96,7 @@ def refit(
     wanted = replace(held, floor=_floor(live, held, spec.tolerance))
     trace: list[dict[str, float]] = []
     progress = _progress(tell, trace)
-    chosen = choose(pool, classes, log_prior, wanted, spec.l2, spec.prior_offset, spec.gradient_norm, progress)
+    chosen = choose(pool, classes, log_prior, wanted, spec, progress)
     tell({"event": "stage", "stage": "evaluate"})
     both = _logits(live, held, len(classes)), chosen.head.logits(held.features)
     measured = comparison(*both, held.labels, held.groups, spec.seed)
@@ -192,7 +180,7 @@ def _target_means(material: _Material, spec: RefitSpec) -> Tensor | None:
     if spec.target_mean == "newest":
         return means
     newest = material.present[0].known()
-    older = [part for part in material.pool if not part.is_same_look(newest)]
+    older = [part for part in material.pool if part.look != newest.look]
     return shrunk(means, [newest], older)[0]
 
 
@@ -226,26 +214,16 @@ def _baselines(
     classes = material.classes
     everything = max(len(part.labels) for part in material.pool)
     newest = balanced(material.pool[:1], None, everything, len(classes), spec.seed)
-    found = {"crt": choose(newest, classes, log_prior, held, spec.l2, spec.prior_offset, spec.gradient_norm)}
-    means = nearest_class_mean(*_newest_of_each(material.present), classes)
-    found["nearest_class_mean"] = with_offset(means, log_prior, held, "auto")
+    found = {"crt": choose(newest, classes, log_prior, held, spec)}
+    means, known = newest_means(material.present, len(classes))
+    centres = nearest_class_mean(means[known].numpy(), known.nonzero().squeeze(1).numpy(), classes)
+    found["nearest_class_mean"] = with_offset(centres, log_prior, held, "auto")
     joint = bundle.joint_head()
     if joint is not None and joint.classes == classes:
         found["joint"] = with_offset(joint, log_prior, held, 0.0)
         found["joint_logit_adjusted"] = with_offset(joint, log_prior, held, "auto")
         found["tau_normalised"] = with_tau(joint, log_prior, held, "auto")
     return found
-
-
-def _newest_of_each(present: Sequence[Rows]) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """Features (M, D) and labels (M,) of each class in the newest part of the deployed backbone that has it."""
-    features: list[Tensor] = []
-    labels: list[Tensor] = []
-    for part in (part.known() for part in present):
-        fresh = ~torch.isin(part.labels, torch.cat([*labels, part.labels[:0]]))
-        features.append(part.features[fresh])
-        labels.append(part.labels[fresh])
-    return torch.cat(features).numpy(), torch.cat(labels).numpy()
 
 
 def _certificate(material: _Material, spec: RefitSpec) -> dict[str, Any] | None:
@@ -261,6 +239,5 @@ def _certificate(material: _Material, spec: RefitSpec) -> dict[str, Any] | None:
         solution = solve(features, labels, weights, len(counts), CERTIFICATE_L2, gradient_norm=spec.gradient_norm)
         return solution.weight, solution.bias
 
-    return certify(whole[0], whole[-1], material.classes, fit, spec.seed) | {
-        "head": f"class-balanced, l2 {CERTIFICATE_L2}"
-    }
+    newest, oldest = (part.first_of_each(CERTIFICATE_ROWS, len(material.classes)) for part in (whole[0], whole[-1]))
+    return certify(newest, oldest, material.classes, fit, spec.seed) | {"head": f"class-balanced, l2 {CERTIFICATE_L2}"}

@@ -21,7 +21,8 @@ from models.report import Classes, Interval, RefitReport
 from models.snapshot import Snapshot
 from training.evaluate import evaluate
 from training.moves import moves, regressions
-from training.pool import BalancedSet, RefitError
+from training.pool import BalancedSet
+from training.rows import RefitError
 from training.selection import Chosen, Holdout
 
 TRACE = 1000  # steps of the solver that a report keeps, about

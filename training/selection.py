@@ -15,14 +15,16 @@ from numpy.typing import NDArray
 
 from models.groups import Group
 from models.head import LinearHead
+from training.config import RefitSpec
 from training.evaluate import evaluate
 from training.pool import BalancedSet
 from training.posthoc import logit_adjusted, tau_normalised
-from training.solver import Solution, solve
+from training.solver import DOUBLE_LIMIT, Solution, solve, solve_stream
 
 L2_PATH = (1e-2, 1e-3, 1e-4, 1e-5)  # from strong to weak: each solution starts the next
 PATH_NORM = 1e-4  # near enough to choose by; the chosen one is then solved as far as asked
 OFFSETS = (0.0, 0.25, 0.5, 0.75, 1.0, 1.25, 1.5)
+FLOAT = 4  # bytes
 TAUS = tuple(i / 10 for i in range(11))
 
 Choice = float | Literal["auto"]
@@ -63,8 +65,8 @@ Progress = Callable[[float, int, float, float], None]
 
 
 def choose(
-    pool: BalancedSet, classes: tuple[str, ...], log_prior: NDArray[np.float64], held: Holdout,
-    l2: Choice, offset: Choice, gradient_norm: float, progress: Progress = lambda *_: None,
+    pool: BalancedSet, classes: tuple[str, ...], log_prior: NDArray[np.float64], held: Holdout, spec: RefitSpec,
+    progress: Progress = lambda *_: None,
 ) -> Chosen:  # fmt: skip
     """Fit heads along the path of λ and return the best on the hold-out, each with its best offset.
 
@@ -73,30 +75,37 @@ def choose(
         classes: C names.
         log_prior: log π (C,), of the training counts.
         held: what to choose on.
-        l2, offset: a number, or `auto`.
-        gradient_norm: the solver's stopping point.
+        spec: λ and offset, or `auto`; the solver's stopping point; what may be in memory.
         progress: hears of the solver: λ, then what the solver tells.
     """
+    in_memory = pool.size * FLOAT <= spec.max_memory
+    features = pool.features if in_memory else None
 
     def fit(value: float, norm: float, t: Choice, start: Solution | None) -> Chosen:
-        solution = solve(
-            pool.features, pool.labels, pool.weights, len(classes), value, gradient_norm=norm,
-            start=None if start is None else (start.weight, start.bias), progress=partial(progress, value),
-        )  # fmt: skip
+        told, begin = partial(progress, value), None if start is None else (start.weight, start.bias)
+        if features is not None:
+            solution = solve(
+                features, pool.labels, pool.weights, len(classes), value, gradient_norm=norm, start=begin, progress=told
+            )
+        else:
+            solution = solve_stream(
+                pool.source(), len(classes), value, double=pool.size <= DOUBLE_LIMIT, gradient_norm=norm, start=begin,
+                progress=told,
+            )  # fmt: skip
         head = LinearHead(solution.weight.float().numpy(), solution.bias.float().numpy(), classes)
         best = with_offset(head, log_prior, held, t)
         return Chosen(best.head, value, best.prior_offset, solution)
 
-    if l2 != "auto":
-        return fit(l2, gradient_norm, offset, None)
+    if spec.l2 != "auto":
+        return fit(spec.l2, spec.gradient_norm, spec.prior_offset, None)
     found: dict[float, Chosen] = {}
     start = None
     for value in L2_PATH:
-        found[value] = fit(value, max(gradient_norm, PATH_NORM), offset, start)
+        found[value] = fit(value, max(spec.gradient_norm, PATH_NORM), spec.prior_offset, start)
         start = found[value].solution
     best = _best(list(found.values()), held)
     value = next(value for value, chosen in found.items() if chosen is best)
-    return fit(value, gradient_norm, best.prior_offset, best.solution)
+    return fit(value, spec.gradient_norm, best.prior_offset, best.solution)
 
 
 def with_offset(head: LinearHead, log_prior: NDArray[np.float64], held: Holdout, offset: Choice) -> Chosen:

@@ -4,11 +4,12 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from looks import look
 from torch import Tensor
 
 from training.certificate import certify
 from training.emanate import class_loss
-from training.pool import Rows
+from training.rows import Rows
 from training.solver import solve
 
 
@@ -18,7 +19,7 @@ def rows(seed: int, epoch: int, count: int = 90, classes: int = 3) -> Rows:
     labels = torch.arange(count) % classes
     centres = torch.randn(classes, 4, generator=generator)
     features = torch.randn(count, 4, generator=generator) + 1.5 * centres[labels]
-    return Rows(features, labels, torch.arange(count), epoch, present=epoch == 2)
+    return look(features, labels, torch.arange(count), epoch, present=epoch == 2)
 
 
 def fit(features: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
@@ -80,7 +81,7 @@ def test_a_class_of_one_image_is_left_out() -> None:
     """What cannot be split cannot be measured, and is not claimed."""
     newest, older = rows(0, 2, 61), rows(1, 1, 61)
     only = torch.tensor([*range(60)])
-    lonely = Rows(newest.features[:4], torch.tensor([0, 1, 2, 2]), only[:4], 2, present=True)
+    lonely = look(newest.features[:4], torch.tensor([0, 1, 2, 2]), only[:4], 2, present=True)
 
     found = certify(lonely, older, ("a", "b", "c"), fit, 0)
 

@@ -1,14 +1,15 @@
 """The shrunk mean: pooled where the class has not moved, the newest where it has."""
 
 import torch
+from looks import look
 from torch import Tensor
 
 from training.means import shrunk
-from training.pool import Rows
+from training.rows import Rows
 
 
 def part(features: Tensor, labels: Tensor, epoch: int, *, present: bool = False) -> Rows:
-    return Rows(features, labels, None, epoch, present)
+    return look(features, labels, None, epoch, present=present)
 
 
 def test_a_class_that_stayed_has_the_mean_of_all_its_rows() -> None:

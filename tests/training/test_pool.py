@@ -7,22 +7,20 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from looks import look
 from torch import Tensor
 
 from models.snapshot import Snapshot
 from training.pool import (
     BalancedSet,
-    RefitError,
-    Rows,
     balanced,
-    merged,
     newest_first,
     present_means,
-    rows_of,
     skip_without_mean,
     split,
     target_classes,
 )
+from training.rows import RefitError, Rows, merged, rows_of
 
 HERE, THERE = "a" * 64, "b" * 64
 LIVE = ("oak", "elm")
@@ -40,7 +38,9 @@ def snap(
 def part(labels: list[int], epoch: int = 1, ids: list[int] | None = None, present: bool = True, dim: int = 2) -> Rows:
     """Random rows with these labels."""
     features = torch.randn(len(labels), dim, generator=torch.Generator().manual_seed(epoch + 100 * len(labels)))
-    return Rows(features + epoch, torch.tensor(labels), None if ids is None else torch.tensor(ids), epoch, present)
+    return look(
+        features + epoch, torch.tensor(labels), None if ids is None else torch.tensor(ids), epoch, present=present
+    )
 
 
 # Classes
@@ -219,7 +219,7 @@ def test_rows_keep_their_labels() -> None:
 def test_without_ids_only_the_newest_is_split() -> None:
     """Parts that cannot be matched stay whole; the newest, read twice, is split in both places."""
     newest, old = part([0] * 10, 2), part([0] * 10, 1)
-    again = Rows(newest.features.clone(), newest.labels.clone(), None, 2, present=True)
+    again = look(newest.features.clone(), newest.labels.clone(), None, 2, present=True)
 
     held, pool, present = split([newest, old], [again, old], 1, 0.2, seed=0)
 
@@ -231,7 +231,7 @@ def test_without_ids_only_the_newest_is_split() -> None:
 def test_other_images_of_the_same_epoch_and_number_stay() -> None:
     """Two snapshots that agree only in epoch and number of rows are not taken for one."""
     newest = part([0] * 10, 2, list(range(10)))
-    other = replace(part([0] * 10, 2, list(range(50, 60))), features=torch.full((10, 2), 7.0))
+    other = look(torch.full((10, 2), 7.0), torch.tensor([0] * 10), torch.arange(50, 60), 2)
 
     _, (_, kept), _ = split([newest, other], [newest, other], 1, 0.2, seed=0)
 
@@ -361,8 +361,8 @@ def test_uploads_of_one_look_are_merged_and_nothing_is_lost() -> None:
     features = torch.arange(12.0).reshape(6, 2)
     labels = torch.tensor([0, 1, 2, 0, 1, 2])
     ids = torch.arange(6)
-    one = Rows(features[:4], labels[:4], ids[:4], 3, present=True)
-    other = Rows(features[2:], labels[2:], ids[2:], 3, present=True)
+    one = look(features[:4], labels[:4], ids[:4], 3, present=True)
+    other = look(features[2:], labels[2:], ids[2:], 3, present=True)
 
     both = merged([one, other])
 
@@ -374,13 +374,33 @@ def test_uploads_of_one_look_are_merged_and_nothing_is_lost() -> None:
 
 def test_ids_that_name_different_rows_are_given_up() -> None:
     """Two uploads that number their images independently keep all their rows, and lose only the ids."""
-    one = Rows(
+    one = look(
         torch.zeros(2, 2) + torch.arange(2.0).unsqueeze(1), torch.tensor([0, 1]), torch.arange(2), 3, present=True
     )
-    other = Rows(one.features + 5, torch.tensor([1, 1]), torch.arange(2), 3, present=True)
+    other = look(one.features + 5, torch.tensor([1, 1]), torch.arange(2), 3, present=True)
 
     both = merged([one, other])
 
     assert len(both.features) == 4
     assert both.labels.tolist() == [0, 1, 1, 1]
     assert both.ids is None
+
+
+def test_features_stay_where_they_are_stored() -> None:
+    """Choosing, splitting and drawing copy no features: the rows still read from the arrays they were given."""
+    parts = [part([0] * 6 + [1] * 4, epoch=e, ids=list(range(10))) for e in (2, 1)]
+    held, pool, present = split(parts, parts, 2, 0.5, 0)
+
+    drawn = balanced(newest_first(pool), present_means(pool, present, LIVE), 4, 2, 0)
+
+    for some in (held, *pool, *present, *drawn.parts):
+        assert some.stored[0] is parts[2 - some.epoch].stored[0]
+    assert torch.equal(drawn.features, torch.cat([f for f, _, _ in drawn.source()()]))
+
+
+def test_the_first_of_each_class_are_those_of_the_lowest_ids() -> None:
+    """A class with more rows than asked for offers those of the lowest ids, whatever their order."""
+    some = part([0, 1, 0, 0, 1], ids=[9, 4, 3, 7, 1])
+
+    assert some.first_of_each(2, 2).ids.tolist() == [4, 3, 7, 1]
+    assert some.first_of_each(1, 2).ids.tolist() == [3, 1]

@@ -12,8 +12,8 @@ from models import snapshot as snapshots
 from models.bundle import Bundle
 from models.snapshot import Snapshot
 from training.config import RefitSpec
-from training.pool import RefitError
 from training.refit import refit
+from training.rows import RefitError
 from training.selection import OFFSETS, TAUS
 
 pytestmark = pytest.mark.slow

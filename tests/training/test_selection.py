@@ -3,9 +3,11 @@
 import numpy as np
 import pytest
 import torch
+from looks import look
 
 from models.groups import Group
 from models.head import LinearHead
+from training.config import RefitSpec
 from training.evaluate import evaluate
 from training.pool import BalancedSet
 from training.posthoc import logit_adjusted, tau_normalised
@@ -97,7 +99,8 @@ def two_clouds(rows: int, seed: int, dim: int = 6) -> tuple[np.ndarray, np.ndarr
 def pool_of(rows: int) -> BalancedSet:
     features, labels = two_clouds(rows, 0)
     weights = torch.full((rows,), 1 / rows)
-    return BalancedSet(torch.from_numpy(features), torch.from_numpy(labels), weights, torch.zeros(rows).long())
+    part = look(torch.from_numpy(features), torch.from_numpy(labels))
+    return BalancedSet((part,), (None,), torch.arange(rows), part.labels, weights, torch.zeros(rows).long())
 
 
 HELD = Holdout(*two_clouds(400, 1), GROUPS)
@@ -112,10 +115,14 @@ def accuracy_and_loss(head: LinearHead) -> tuple[float, float]:
 
 def test_the_best_penalty_of_the_path_is_found() -> None:
     """`auto` gives the λ and offset that are best on the hold-out of all pairs, each fitted by itself."""
-    alone = {(l2, t): choose(pool_of(24), CLASSES, LOG_PRIOR, HELD, l2, t, 1e-6) for l2 in L2_PATH for t in OFFSETS}
+    alone = {
+        (l2, t): choose(pool_of(24), CLASSES, LOG_PRIOR, HELD, RefitSpec(l2=l2, prior_offset=t, gradient_norm=1e-6))
+        for l2 in L2_PATH
+        for t in OFFSETS
+    }
     best = max(alone, key=lambda pair: accuracy_and_loss(alone[pair].head))
 
-    chosen = choose(pool_of(24), CLASSES, LOG_PRIOR, HELD, "auto", "auto", 1e-6)
+    chosen = choose(pool_of(24), CLASSES, LOG_PRIOR, HELD, RefitSpec(gradient_norm=1e-6))
 
     assert (chosen.l2, chosen.prior_offset) == best
     assert chosen.solution is not None
@@ -126,7 +133,7 @@ def test_the_best_penalty_of_the_path_is_found() -> None:
 
 def test_given_numbers_are_respected() -> None:
     """A given λ and a given offset are what the head is fitted with; nothing is chosen."""
-    chosen = choose(pool_of(40), CLASSES, LOG_PRIOR, HELD, 0.5, 0.75, 1e-6)
+    chosen = choose(pool_of(40), CLASSES, LOG_PRIOR, HELD, RefitSpec(l2=0.5, prior_offset=0.75, gradient_norm=1e-6))
 
     assert (chosen.l2, chosen.prior_offset) == (0.5, 0.75)
     assert chosen.solution is not None
@@ -139,7 +146,7 @@ def test_a_given_offset_stays_along_the_path() -> None:
     heard: list[tuple[float, int]] = []
 
     chosen = choose(
-        pool_of(40), CLASSES, LOG_PRIOR, HELD, "auto", 0.25, 1e-5, lambda l2, at, *_: heard.append((l2, at))
+        pool_of(40), CLASSES, LOG_PRIOR, HELD, RefitSpec(prior_offset=0.25), lambda l2, at, *_: heard.append((l2, at))
     )
 
     assert chosen.prior_offset == 0.25
@@ -162,6 +169,27 @@ def test_the_best_tau_is_found_with_its_offset() -> None:
     assert (chosen.tau, chosen.prior_offset) == best
     assert chosen.head.digest == pairs[best].digest
     assert with_tau(head, LOG_PRIOR, held, 0.25).prior_offset == 0.25
+
+
+def test_what_does_not_fit_in_memory_is_streamed_to_the_same_head() -> None:
+    """A balanced set above `max_memory` is read anew on every pass, and gives the head that it gives in memory."""
+    rows, width = 40_000, 8
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.arange(rows) % 2
+    part = look(torch.randn(rows, width, generator=generator) + labels.unsqueeze(1), labels)
+    weights = torch.full((rows,), 1 / rows)
+    pool = BalancedSet((part,), (None,), torch.randperm(rows), labels, weights, torch.zeros(rows).long())
+    held = Holdout(part.features[:200].numpy(), labels[:200].numpy(), GROUPS)
+    asked = RefitSpec(l2=1e-3, prior_offset=0.0, gradient_norm=1e-6)
+
+    loaded, streamed = (
+        choose(pool, CLASSES, LOG_PRIOR, held, asked.model_copy(update={"max_memory": limit}))
+        for limit in (2**32, 2**20)
+    )
+
+    assert pool.size * 4 > 2**20
+    np.testing.assert_allclose(streamed.head.weight, loaded.head.weight, atol=1e-5)
+    np.testing.assert_allclose(streamed.head.bias, loaded.head.bias, atol=1e-5)
 
 
 @pytest.mark.parametrize("floor", [{}, {"many": 0.8}, {"few": 0.8}, {"many": 0.9, "few": 0.9}, {"medium": 0.1}])
