@@ -17,7 +17,7 @@ mapping to status codes is `serving.problems`, and a test proves that no leaf is
     ├── DataError              images or labels that cannot be trained on     training.split
     ├── TrainingError          a run that cannot go on                        training.run
     ├── ExportError            torch and ONNX Runtime disagree                training.export
-    ├── RefitError             snapshots that cannot become a head            training.pool
+    ├── RefitError             snapshots that cannot become a head            training.rows
     ├── EngineError            a model that ONNX Runtime cannot run           serving.engine
     ├── ServerError            a server that refused, or is not there         serving.client
     ├── RefitFailed            a refit's process that left no head            serving.refit

@@ -9,13 +9,16 @@ It knows the paths and the bodies, and nothing of what the server does with them
 import contextlib
 import json
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
 import httpx
 from pydantic import BaseModel
 
+from models.door import NONE_GIVEN
 from models.errors import BreadcrumbsError
+from models.parts import Given
 from serving.activations import Activation
 from serving.heads import HeadRecord
 from serving.job import Job
@@ -94,10 +97,11 @@ class Client:
         params = {"format": "safetensors"}
         return self._send("POST", "/v1/features", files=_files(images), data=words, params=params).content
 
-    def put_snapshot(self, path: Path) -> SnapshotRecord:
-        """Upload a snapshot."""
+    def put_snapshot(self, path: Path, given: Given = NONE_GIVEN) -> SnapshotRecord:
+        """Upload a snapshot in any format; `given` is for what a file that is not safetensors leaves out."""
+        params = {name: value for name, value in asdict(given).items() if value is not None}
         with path.open("rb") as file:
-            return self._get(SnapshotRecord, "/v1/snapshots", "PUT", content=file)
+            return self._get(SnapshotRecord, "/v1/snapshots", "PUT", content=file, params=params)
 
     def snapshots(self) -> list[SnapshotRecord]:
         """List all snapshots, the newest epoch first."""

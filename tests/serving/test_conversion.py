@@ -19,6 +19,7 @@ from models.parquet import ExtraMissing
 from models.parts import Given
 from models.scratch import FileTooLarge
 from models.snapshot import SnapshotError
+from serving.client import Client
 from serving.conversion import Converter
 
 OWN = tiny_snapshot("b" * 64)
@@ -121,6 +122,15 @@ def test_a_refit_may_bring_other_formats(serve: Serve) -> None:
     assert started.status_code == 202
     assert started.json()["request"]["snapshots"] == [kept[0]["sha256"]]
     assert kept[0]["converted"] == ["npz to safetensors", "labels: names to indices"]
+
+
+def test_the_client_sends_what_is_given(serve: Serve, tmp_path: Path) -> None:
+    """`put_snapshot` takes what the file leaves out, class names with any letters in them."""
+    (tmp_path / "s.npz").write_bytes(npz(features=OWN.features, labels=OWN.labels))
+    with serve() as server, Client(str(server.base_url)) as client:
+        found = client.put_snapshot(tmp_path / "s.npz", Given("b" * 64, 3, ("a&b", "é =", "c#")))
+
+    assert (found.epoch, list(found.classes)) == (3, ["a&b", "é =", "c#"])
 
 
 def convert(program: str, seconds: float = 20.0) -> tuple[str, ...]:
