@@ -20,7 +20,7 @@ from torch import Tensor
 
 from training.emanate import back_track, balanced_target
 
-CHUNK = 1024  # rows re-centred together at the end of an epoch: a temporary that stays in the cache
+CHUNK = 2**19  # numbers re-centred together at the end of an epoch: a temporary that stays in the cache
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,6 +67,7 @@ class Trail:
         self.epochs_back = back_track(counts, self.target)  # q_y
         self._longest = int(self.epochs_back.max())
         self._uniform, self._seed = uniform, seed
+        self._chunk = max(1, CHUNK // feature_dim)  # rows
         # The epoch in progress: features (N, D), and which images have been seen.
         self._fresh = torch.zeros(len(labels), feature_dim, device=device, dtype=dtype)
         self._seen = torch.zeros(len(labels), device=device, dtype=torch.bool)
@@ -118,9 +119,9 @@ class Trail:
         # The lowest rank is written last, so what is overwritten first is the highest rank of the oldest epoch.
         slot = (first_free + kept[self.labels] - 1 - rank) % self.target
         keep = (seen & (rank < self.target)).nonzero().squeeze(1)
-        for rows in torch.split(keep, CHUNK):
+        for rows in torch.split(keep, self._chunk):
             labels = self.labels[rows]
-            residuals = self._fresh[rows].float().sub_(self.means[labels])
+            residuals = self._fresh.index_select(0, rows).float().sub_(self.means.index_select(0, labels))
             self._residuals.index_copy_(0, labels * self.target + slot[rows], residuals.to(self._residuals.dtype))
         self._next = (self._next + kept) % self.target
         self._filled = (self._filled + kept).clamp(max=self.target)
@@ -145,8 +146,8 @@ class Trail:
     def _seen_rows(self) -> Iterator[slice | Tensor]:
         """The rows seen in the epoch in progress, in parts: slices, which copy nothing, where all were."""
         if bool(self._seen.all()):
-            return (slice(first, first + CHUNK) for first in range(0, len(self._seen), CHUNK))
-        return iter(torch.split(self._seen.nonzero().squeeze(1), CHUNK))
+            return (slice(first, first + self._chunk) for first in range(0, len(self._seen), self._chunk))
+        return iter(torch.split(self._seen.nonzero().squeeze(1), self._chunk))
 
     def _rank(self) -> Tensor:
         """Each seen image's place 0 … n_y − 1 within its class, drawn or in order; unseen images come after."""
@@ -176,8 +177,8 @@ class Trail:
         size = -(-len(self._order) // steps)
         place = self._order[step * size : (step + 1) * size]
         labels = place // self.target
-        residuals = self._residuals[labels * self.target + place % self.target % self._filled[labels]]
-        return BalancedBatch(residuals.float().add_(self.means[labels]), labels)
+        residuals = self._residuals.index_select(0, labels * self.target + place % self.target % self._filled[labels])
+        return BalancedBatch(residuals.float().add_(self.means.index_select(0, labels)), labels)
 
     def _draw(self) -> Tensor:
         order = torch.randperm(self.classes * self.target, generator=self._generator(2)).to(self.labels.device)
