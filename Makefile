@@ -30,7 +30,7 @@ check: $(STAMP)  ## lint, format, strict types
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-bench: $(STAMP)  ## accuracy of joint, balanced and refitted head, 3 seeds; prints rows for benchmarks/results.md
+bench: $(STAMP)  ## every method and head on the embedded images, 3 seeds; prints rows for benchmarks/results.md
 	$(BIN)/python benchmarks/accuracy.py
 
 bench-training: $(STAMP)  ## methods on FASHION_MNIST=folder (5 seeds, hours), cost of an epoch, assembly, two processes
