@@ -173,13 +173,13 @@ def merged(parts: Sequence[Rows]) -> Rows:
 
 
 def without(part: Rows, held: Rows) -> Rows:
-    """The rows of a part that are not looks at the held-out images: matched by id, and within one look by their values.
+    """The rows of a part that are not looks at the held-out images: matched by id, or within one look by their values.
 
     A part of another look without ids cannot be matched, and stays whole.
     """
-    if part.look == held.look:
-        taken = set(held.digests())
-        return part.take(torch.tensor([digest not in taken for digest in part.digests()], dtype=torch.bool))
-    if part.ids is None or held.ids is None:
+    if part.ids is not None and held.ids is not None:
+        return part.take(~torch.isin(part.ids, held.ids))
+    if part.look != held.look:
         return part
-    return part.take(~torch.isin(part.ids, held.ids))
+    taken = set(held.digests())
+    return part.take(torch.tensor([digest not in taken for digest in part.digests()], dtype=torch.bool))
