@@ -7,7 +7,7 @@ a field is its help.
 from pathlib import Path
 from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from models.errors import BreadcrumbsError
 
@@ -88,6 +88,12 @@ class TrainConfig(BaseModel):
     """many / medium / few: A: at least 100 / at most 20 training images; B: more than 100 / fewer than 20."""
     seed: int = Field(default=0, ge=0, lt=2**31)
     """Of weights, order and augmentation."""
+
+    @field_validator("test_data", "images", "imbalance", "largest", "clip", "ema", mode="before")
+    @classmethod
+    def _absent(cls, value: object) -> object:
+        """A flag takes back what a recipe sets: `--imbalance none`."""
+        return None if value == "none" else value
 
 
 RECIPES: dict[str, TrainConfig] = {

@@ -46,3 +46,13 @@ def test_an_unknown_recipe_is_named_with_those_there_are() -> None:
         recipe("imagenet")
 
     assert str(caught.value) == f"no recipe 'imagenet'; there are: {', '.join(RECIPES)}"
+
+
+def test_a_flag_takes_back_what_a_recipe_sets() -> None:
+    """`none`, as a flag gives it, makes an optional field absent; a field that is not optional refuses it."""
+    base = RECIPES["cifar100-lt"].model_dump()
+
+    assert base["imbalance"] == 100
+    assert TrainConfig.model_validate(base | {"imbalance": "none"}).imbalance is None
+    with pytest.raises(ValueError, match="epochs"):
+        TrainConfig.model_validate(base | {"epochs": "none"})
