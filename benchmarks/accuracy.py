@@ -39,7 +39,6 @@ from training.selection import Chosen, Holdout, choose, with_offset, with_tau
 
 METHODS = ("plain", "crt", "breadcrumb", "breadcrumb-paper")
 COLUMNS = ("many", "medium", "few", "balanced")
-NORM = 1e-4  # of the solver's gradient: the choice of λ matters more
 
 Floats = NDArray[np.float32]
 Choose = Callable[[Holdout], Chosen]
@@ -132,7 +131,7 @@ def refits(bundle: Bundle, run: Path, log_prior: NDArray[np.float64]) -> dict[st
     }
 
     def chooser(name: str) -> Choose:
-        return lambda held: choose(pools[name], classes, log_prior, held, RefitSpec(gradient_norm=NORM))
+        return lambda held: choose(pools[name], classes, log_prior, held, RefitSpec())
 
     return {name: chooser(name) for name in pools}
 

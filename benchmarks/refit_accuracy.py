@@ -40,7 +40,7 @@ COLUMNS = ("many", "medium", "few", "balanced")
 EVERYTHING = 1_000_000  # rows a class offers: all it has
 OLD = 30  # epochs that the old backbone of question 2 is behind
 EXAMPLES = 5
-SPEC = RefitSpec(gradient_norm=1e-4, activate="never")
+SPEC = RefitSpec(activate="never")
 
 Floats = NDArray[np.float32]
 Integers = NDArray[np.int64]

@@ -206,8 +206,10 @@ class RefitSpec(BaseModel):
     """Also use the snapshots that the bundle carries."""
     holdout_fraction: float = Field(default=0.2, gt=0, lt=0.9)
     """Share of each class held out for the comparison, where no hold-out snapshot is named."""
-    gradient_norm: float = Field(default=1e-5, gt=0, le=1e-1)
-    """The solver stops below this norm of the objective's gradient."""
+    gap: float = Field(default=1e-3, ge=1e-9, le=0.1)
+    """The solver stops where its objective is proven to be within this share of the optimum."""
+    gradient_norm: float | None = Field(default=None, gt=0, le=1e-1)
+    """Stop below this norm of the objective's gradient instead."""
     max_memory: int = Field(default=4 * 2**30, ge=2**20)
     """Bytes that the balanced set may take in memory; a larger one is read from disk on every pass."""
     activate: Literal["never", "if_better", "always"] = "if_better"

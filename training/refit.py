@@ -236,7 +236,7 @@ def _certificate(material: _Material, spec: RefitSpec) -> dict[str, Any] | None:
     def fit(features: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         counts = torch.bincount(labels, minlength=len(material.classes))
         weights = 1 / (counts[labels] * (counts > 0).sum())
-        solution = solve(features, labels, weights, len(counts), CERTIFICATE_L2, gradient_norm=spec.gradient_norm)
+        solution = solve(features, labels, weights, len(counts), CERTIFICATE_L2, gap=spec.gap)
         return solution.weight, solution.bias
 
     newest, oldest = (part.first_of_each(CERTIFICATE_ROWS, len(material.classes)) for part in (whole[0], whole[-1]))

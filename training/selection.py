@@ -8,7 +8,7 @@ Letters: N rows, D feature dimensions, C classes.
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Literal
+from typing import Literal, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +22,8 @@ from training.posthoc import logit_adjusted, tau_normalised
 from training.solver import DOUBLE_LIMIT, Solution, solve, solve_stream
 
 L2_PATH = (1e-2, 1e-3, 1e-4, 1e-5)  # from strong to weak: each solution starts the next
-PATH_NORM = 1e-4  # near enough to choose by; the chosen one is then solved as far as asked
+NEARLY_WEAKEST = L2_PATH[-2]
+PATH_GAP, PATH_NORM = 1e-2, 1e-4  # near enough to choose by; the chosen one is then solved as far as asked
 OFFSETS = (0.0, 0.25, 0.5, 0.75, 1.0, 1.25, 1.5)
 FLOAT = 4  # bytes
 TAUS = tuple(i / 10 for i in range(11))
@@ -59,6 +60,13 @@ class Chosen:
     tau: float | None = None
 
 
+class Stop(TypedDict):
+    """Where the solver may stop; see `RefitSpec`."""
+
+    gap: float
+    gradient_norm: float | None
+
+
 Logits = Callable[[Chosen], Floats]
 Progress = Callable[[float, int, float, float], None]
 """Hears λ, iteration, gradient norm and objective."""
@@ -70,6 +78,8 @@ def choose(
 ) -> Chosen:  # fmt: skip
     """Fit heads along the path of λ and return the best on the hold-out, each with its best offset.
 
+    The weakest penalty, which costs more than all others, is tried only where the one before it was the best so far.
+
     Args:
         pool: what to fit.
         classes: C names.
@@ -78,34 +88,37 @@ def choose(
         spec: λ and offset, or `auto`; the solver's stopping point; what may be in memory.
         progress: hears of the solver: λ, then what the solver tells.
     """
-    in_memory = pool.size * FLOAT <= spec.max_memory
-    features = pool.features if in_memory else None
+    solved = _solver(pool, len(classes), spec.max_memory)
 
-    def fit(value: float, norm: float, t: Choice, start: Solution | None) -> Chosen:
-        told, begin = partial(progress, value), None if start is None else (start.weight, start.bias)
-        if features is not None:
-            solution = solve(
-                features, pool.labels, pool.weights, len(classes), value, gradient_norm=norm, start=begin, progress=told
-            )
-        else:
-            solution = solve_stream(
-                pool.source(), len(classes), value, double=pool.size <= DOUBLE_LIMIT, gradient_norm=norm, start=begin,
-                progress=told,
-            )  # fmt: skip
+    def fit(l2: float, stop: Stop, t: Choice, start: Solution | None) -> Chosen:
+        begin = None if start is None else (start.weight, start.bias)
+        solution = solved(l2, **stop, start=begin, progress=partial(progress, l2))
         head = LinearHead(solution.weight.float().numpy(), solution.bias.float().numpy(), classes)
         best = with_offset(head, log_prior, held, t)
-        return Chosen(best.head, value, best.prior_offset, solution)
+        return Chosen(best.head, l2, best.prior_offset, solution)
 
+    asked: Stop = {"gap": spec.gap, "gradient_norm": spec.gradient_norm}
     if spec.l2 != "auto":
-        return fit(spec.l2, spec.gradient_norm, spec.prior_offset, None)
+        return fit(spec.l2, asked, spec.prior_offset, None)
+    norm = None if spec.gradient_norm is None else max(spec.gradient_norm, PATH_NORM)
+    near: Stop = {"gap": max(spec.gap, PATH_GAP), "gradient_norm": norm}
     found: dict[float, Chosen] = {}
     start = None
     for value in L2_PATH:
-        found[value] = fit(value, max(spec.gradient_norm, PATH_NORM), spec.prior_offset, start)
+        found[value] = fit(value, near, spec.prior_offset, start)
         start = found[value].solution
+        if value == NEARLY_WEAKEST and _best(list(found.values()), held) is not found[value]:
+            break
     best = _best(list(found.values()), held)
     value = next(value for value, chosen in found.items() if chosen is best)
-    return fit(value, spec.gradient_norm, best.prior_offset, best.solution)
+    return fit(value, asked, best.prior_offset, best.solution)
+
+
+def _solver(pool: BalancedSet, classes: int, max_memory: int) -> Callable[..., Solution]:
+    """The solver on a pool that is in memory, or, where it would take more than may be, read on every pass."""
+    if pool.size * FLOAT <= max_memory:
+        return partial(solve, pool.features, pool.labels, pool.weights, classes)
+    return partial(solve_stream, pool.source(), classes, double=pool.size <= DOUBLE_LIMIT)
 
 
 def with_offset(head: LinearHead, log_prior: NDArray[np.float64], held: Holdout, offset: Choice) -> Chosen:

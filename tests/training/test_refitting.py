@@ -42,7 +42,7 @@ def test_a_refit_gives_a_head_and_a_whole_report(run: Path, bundle: Bundle, hold
 
     report = made.report.model_dump(mode="json")
     assert report["solver"]["converged"]
-    assert report["solver"]["gradient_norm"] <= 1e-5
+    assert report["solver"]["gap_bound"] <= 1e-3 * report["solver"]["objective"]
     assert report["pool"]["rows"] == [15, 15, 12]
     assert report["pool"]["transferred"][2] == 9
     assert report["holdout"]["source"] == "snapshot"
