@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help demo test quick check bench bench-training serve clean
+.PHONY: help demo test quick check bench bench-training bench-refit serve clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 16
@@ -38,6 +38,11 @@ bench-training: $(STAMP)  ## methods on FASHION_MNIST=folder (5 seeds, hours), c
 	$(BIN)/python benchmarks/cost.py
 	$(BIN)/python benchmarks/assembly.py
 	$(BIN)/python benchmarks/processes.py
+
+bench-refit: $(STAMP)  ## the refit solver against its peers, memory, and what a refit gains on FASHION_MNIST=folder (hours)
+	$(BIN)/python benchmarks/refit_speed.py
+	$(BIN)/python benchmarks/refit_memory.py
+	$(BIN)/python benchmarks/refit_accuracy.py --images $(FASHION_MNIST)
 
 serve: $(STAMP)  ## serve the embedded bundle
 	$(BIN)/python -m breadcrumbs serve

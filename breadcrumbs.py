@@ -196,6 +196,41 @@ def snapshot(
 
 
 @app.command
+def convert(
+    source: Path,
+    out: Path,
+    /,
+    *,
+    bundle: Path | None = None,
+    epoch: int | None = None,
+    classes: tuple[str, ...] = (),
+) -> None:
+    """Make a snapshot of features that came as `.npz`, Parquet or Arrow: check them and write safetensors.
+
+    Example: `breadcrumbs convert features.npz march.safetensors --bundle runs/photos/bundle --epoch 95`
+
+    Args:
+        source: the file.
+        out: the snapshot.
+        bundle: whose backbone made the features and whose classes the labels are, where the file does not say.
+        epoch: of the snapshot, where the file does not say.
+        classes: names of the labels 0, 1, 2 …, where neither file nor bundle should say; once for each class.
+    """
+    from models import bundle as bundles
+    from models.convert import convert as converted
+    from models.door import LIMIT
+    from models.parts import Given
+
+    opened = None if bundle is None else bundles.read(bundle)
+    names = classes or (None if opened is None else opened.manifest.classes)
+    made = converted(source, out, Given(None if opened is None else opened.backbone_digest, epoch, names), LIMIT)
+    for change in made.changes:
+        print(change)  # noqa: T201
+    rows = f"{out}: {len(made.snapshot.labels)} rows, {len(made.snapshot.classes)} classes, epoch {made.snapshot.epoch}"
+    screen.print(rows, highlight=False, markup=False)
+
+
+@app.command
 def refit(
     *,
     bundle: Path | None = None,

@@ -9,6 +9,8 @@ Letters: N rows, D feature dimensions, C classes; e the newest epoch, e' an olde
 import torch
 from torch import Tensor
 
+ROWS = 8192  # whose logits are held together
+
 
 def class_means(features: Tensor, labels: Tensor, classes: int) -> tuple[Tensor, Tensor]:
     """Return the mean feature z̄_y of each class, and how many rows it stands on.
@@ -75,6 +77,7 @@ def class_loss(features: Tensor, labels: Tensor, weight: Tensor, bias: Tensor) -
     Returns:
         (C,); NaN for a class without rows, whose loss is not defined.
     """
-    loss = torch.nn.functional.cross_entropy(features @ weight.T + bias, labels, reduction="none")
+    parts = zip(torch.split(features, ROWS), torch.split(labels, ROWS), strict=True)  # no (N, C) array
+    loss = torch.cat([torch.nn.functional.cross_entropy(z @ weight.T + bias, y, reduction="none") for z, y in parts])
     sums = torch.zeros_like(bias).index_add_(0, labels, loss)
     return sums / torch.bincount(labels, minlength=len(bias))

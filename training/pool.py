@@ -217,7 +217,7 @@ def balanced(parts: Sequence[Rows], means: Tensor | None, target: int, classes: 
     order = order[labels[order].argsort(stable=True)]  # class by class
     counts = torch.bincount(labels, minlength=classes)
     rank = torch.arange(len(order)) - (counts.cumsum(0) - counts)[labels[order]]
-    rows = order[rank < target]
+    rows = order[rank < target].sort().values  # in the parts' own order, so that files are read from front to back
     offered = counts.clamp(max=target)
     weights = 1 / (offered[labels[rows]] * (offered > 0).sum())
     shifts = tuple(None if means is None else means - part.class_means(classes)[0] for part in parts)

@@ -32,11 +32,11 @@ from training.means import shrunk
 from training.pool import balanced, newest_first, newest_means, present_means, skip_without_mean, split, target_classes
 from training.posthoc import NEVER, nearest_class_mean
 from training.rows import RefitError, Rows, merged, rows_of
-from training.selection import Chosen, Holdout, Progress, choose, with_offset, with_tau
+from training.selection import FLOAT, Chosen, Holdout, Progress, choose, with_offset, with_tau
 from training.solver import solve
 
 CERTIFICATE_L2 = 1e-3
-CERTIFICATE_ROWS = 1000  # of a class in each snapshot, by the lowest ids: enough to measure a loss by
+CERTIFICATE_SHARE, CERTIFICATE_ROWS = 0.5, 20  # of n, or rows where that is less: of a class in each snapshot
 
 Tell = Callable[[dict[str, Any]], None]
 """Hears each event of a refit: a stage begun, or the solver's progress."""
@@ -100,9 +100,10 @@ def refit(
     tell({"event": "stage", "stage": "evaluate"})
     both = _logits(live, held, len(classes)), chosen.head.logits(held.features)
     measured = comparison(*both, held.labels, held.groups, spec.seed)
-    baselines = _baselines(bundle, material, wanted, log_prior, spec)
+    room = min(spec.max_memory, pool.size * FLOAT)  # what the new head's set took
+    baselines = _baselines(bundle, material, wanted, log_prior, spec.model_copy(update={"max_memory": room}))
     tell({"event": "stage", "stage": "certificate"})
-    certificate = _certificate(material, spec)
+    certificate = _certificate(material, target, spec)
     tell({"event": "stage", "stage": "report"})
     report = {
         "origin": refit_report.origin(bundle, live, chosen.head),
@@ -226,8 +227,12 @@ def _baselines(
     return found
 
 
-def _certificate(material: _Material, spec: RefitSpec) -> dict[str, Any] | None:
-    """Lemma 1 between the newest part and the oldest that has as many classes; none if there is only one."""
+def _certificate(material: _Material, target: int, spec: RefitSpec) -> dict[str, Any] | None:
+    """Lemma 1 between the newest part and the oldest that has as many classes; none if there is only one.
+
+    Each offers half of n rows a class, those of the lowest ids: enough to measure a loss by, and less than the balanced
+    set in memory.
+    """
     seen = [int((torch.bincount(part.labels) > 0).sum()) for part in material.pool]
     whole = [part for part, count in zip(material.pool, seen, strict=True) if count == max(seen)]
     if len(whole) < 2:
@@ -239,5 +244,6 @@ def _certificate(material: _Material, spec: RefitSpec) -> dict[str, Any] | None:
         solution = solve(features, labels, weights, len(counts), CERTIFICATE_L2, gap=spec.gap)
         return solution.weight, solution.bias
 
-    newest, oldest = (part.first_of_each(CERTIFICATE_ROWS, len(material.classes)) for part in (whole[0], whole[-1]))
+    most = max(CERTIFICATE_ROWS, round(CERTIFICATE_SHARE * target))
+    newest, oldest = (part.first_of_each(most, len(material.classes)) for part in (whole[0], whole[-1]))
     return certify(newest, oldest, material.classes, fit, spec.seed) | {"head": f"class-balanced, l2 {CERTIFICATE_L2}"}

@@ -130,9 +130,12 @@ def _summary(report: RefitReport) -> str:
         ("classes", f"{report.classes.count:,}" + (f", {len(report.classes.new):,} new" if report.classes.new else "")),
         ("chosen", f"λ {'–' if chosen.l2 is None else f'{chosen.l2:g}'}, offset t {chosen.prior_offset:g}"),
     ]
+    if report.pool.skipped:
+        facts.append(("left out, without a present mean", ", ".join(report.pool.skipped)))
     if solver is not None:
         state = "converged" if solver.converged else "not converged"
-        facts.append(("solver", f"{state}, gradient norm {solver.gradient_norm:.1e}"))
+        above = solver.gap_bound / solver.objective if solver.objective else 0.0
+        facts.append(("solver", f"{state}, at most {100 * above:.2g} % above the optimum"))
     split = "The live head may have been trained on these rows, which flatters it: name a hold-out snapshot. "
     notes = (
         "In brackets the paired difference in points, and its 95 % interval. λ and t were chosen on the rows that both "

@@ -29,7 +29,7 @@ FINE = 1e-4  # relative gap below which float32 may not do
 SMALL = 50_000_000  # products a pass, below which one thread is fastest
 FEW = 4096  # rows that are not worth sampling
 FIRST, SHARE = 1 / 12, 1 / 4  # of the rows: the sample to start on, and the one that gives the Hessian
-SAMPLE_BYTES = 2**29  # the most that a sample's features and probabilities may take
+SAMPLE_BYTES = 2**28  # the most that a sample's features and probabilities may take
 START_GAIN = 0.02  # the small sample is left when a step gains less than this share of F: its optimum is not ours
 UNLIKELY = 40.0  # logits that a class without rows stays below any row's others: F is then the same to the last digit
 

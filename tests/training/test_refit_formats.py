@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from models import bundle as bundles
 from models import head as heads
 from models import snapshot as snapshots
 
@@ -37,3 +38,23 @@ def test_an_npz_gives_the_head_of_its_safetensors(run: Path, tmp_path: Path) -> 
     assert heads.read(tmp_path / "one/head.safetensors").digest == heads.read(tmp_path / "two/head.safetensors").digest
     assert refused.returncode == 2
     assert "part.npz: the file does not say 'backbone'" in refused.stderr
+
+
+def test_features_from_elsewhere_become_a_snapshot_once(run: Path, tmp_path: Path) -> None:
+    """`breadcrumbs convert` fills in what the file leaves out, from the bundle and the flags, and says so."""
+    own = snapshots.read(max((run / "snapshots").glob("*")))
+    np.savez(tmp_path / "bare.npz", features=own.features, labels=own.labels)
+    program = [sys.executable, "-m", "breadcrumbs", "convert", tmp_path / "bare.npz", tmp_path / "made.safetensors"]
+    given = ["--bundle", run / "bundle", "--epoch", "7"]
+
+    ended = subprocess.run([*map(str, program + given)], capture_output=True, text=True, check=False, cwd=ROOT)
+    refused = subprocess.run([*map(str, program)], capture_output=True, text=True, check=False, cwd=ROOT)
+
+    assert ended.returncode == 0, ended.stderr
+    made = snapshots.read(tmp_path / "made.safetensors")
+    assert (made.epoch, made.backbone) == (7, bundles.read(run / "bundle").backbone_digest)
+    assert made.classes == own.classes
+    np.testing.assert_array_equal(made.features, own.features)
+    assert {"backbone: as given", "epoch: as given"} <= set(ended.stdout.splitlines())
+    assert refused.returncode == 2
+    assert "bare.npz: the file does not say 'backbone'" in refused.stderr

@@ -71,6 +71,15 @@ def test_what_a_refit_lacks_is_a_sentence() -> None:
     assert any("None was uploaded" in word for word in page.words)
 
 
+def test_classes_that_were_left_out_are_named() -> None:
+    """Those without a present mean, as text; without any there is no such line."""
+    pool = {"target": 9, "rows": [9] * 5, "transferred": [3] * 5, "skipped": ["yew", "<b>fir"]}
+    words = Page(build(told(pool=pool)).decode()).words
+
+    assert "yew, <b>fir" in words
+    assert not any("left out" in word for word in Page(build(told()).decode()).words)
+
+
 def test_the_same_report_gives_the_same_bytes(text: str) -> None:
     """No date, no random identifier."""
     assert build(told()).decode() == text

@@ -1,0 +1,109 @@
+"""Memory of `breadcrumbs refit`, by how it grows with the balanced set.
+
+    python benchmarks/refit_memory.py [--shares 0.25 0.5 1.0] [--dim 512]
+
+A bundle and two snapshots at the shape of ImageNet-LT (`assembly.py`), less rows at smaller shares; λ is given, so that
+one head is fitted besides the baselines. Measured is the child's highest anonymous memory, asked of the kernel 100
+times a second: what is mapped from files can be dropped by the kernel and does not count. With a small `max_memory` a run
+reads the rows anew on every pass. The slope is the growth from the smallest share to the largest over the growth of the
+balanced set's f32 bytes: it should be at most 1.3, the rest being a constant.
+"""
+
+import argparse
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+from assembly import class_counts
+
+from models import bundle as bundles
+from models import head as heads
+from models import snapshot as snapshots
+from models.bundle import Bundle, Manifest
+from models.head import LinearHead
+from models.preprocess import Preprocess
+from models.snapshot import Snapshot
+
+STREAMED = 2**24  # bytes of max_memory
+MIB = 2**20
+
+
+def main() -> None:
+    """Print a table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--shares", nargs="+", type=float, default=[0.25, 0.5, 1.0])
+    parser.add_argument("--dim", type=int, default=512)
+    given = parser.parse_args()
+    peaks: dict[str, list[tuple[float, float]]] = {"in memory": [], "streamed": []}
+    print("| share of the rows | balanced set, MiB | in memory: peak, MiB | streamed: peak, MiB |")
+    print("| --- | --- | --- | --- |")
+    for share in given.shares:
+        with tempfile.TemporaryDirectory() as name:
+            counts = np.array([max(min(n, 5), round(n * share)) for n in class_counts("imagenet")])
+            size = balanced_bytes(counts, given.dim) / MIB
+            command = prepare(Path(name), counts, given.dim)
+            peaks["in memory"].append((size, peak(command)))
+            peaks["streamed"].append((size, peak([*command, "--max-memory", str(STREAMED)])))
+            print(
+                f"| {share:g} | {size:.0f} | " + " | ".join(f"{p[-1][1]:.0f}" for p in peaks.values()) + " |",
+                flush=True,
+            )
+    for how, found in peaks.items():
+        (small, low), (large, high) = found[0], found[-1]
+        print(f"\n{how}: {(high - low) / (large - small):.2f} × the balanced set, and a constant", flush=True)
+
+
+def balanced_bytes(counts: np.ndarray, dim: int, looks: int = 2) -> int:
+    """f32 bytes of the balanced set: n = ceil(N / C) of each class, or all there are of it."""
+    target = -(-int(counts.sum()) // len(counts))
+    return int(np.minimum(looks * counts, target).sum()) * dim * 4
+
+
+def prepare(folder: Path, counts: np.ndarray, dim: int) -> list[str]:
+    """Write a bundle, two snapshots and a hold-out; return the command that refits from them."""
+    rng = np.random.default_rng(0)
+    classes = tuple(f"class {i}" for i in range(len(counts)))
+    head = LinearHead(
+        rng.normal(size=(len(classes), dim)).astype(np.float32), np.zeros(len(classes), np.float32), classes
+    )
+    centres = rng.normal(size=(len(classes), dim)).astype(np.float32)
+    manifest = Manifest(
+        name="shape", architecture="none", preprocess=Preprocess(height=8, width=8, mean=(0, 0, 0), std=(1, 1, 1)),
+        feature_dim=dim, classes=classes, train_counts=tuple(counts.tolist()),
+    )  # fmt: skip
+    # The backbone is never run: its digest alone counts.
+    bundle = bundles.write(folder / "bundle", manifest, {"backbone.onnx": b"none", "head.onnx": heads.to_onnx(head)})
+    for epoch, own in ((2, counts), (1, counts), (3, np.full(len(counts), 5))):
+        labels = np.repeat(np.arange(len(own)), own)
+        features = centres[labels] + rng.standard_normal((len(labels), dim), np.float32)
+        save(folder / f"{epoch}.safetensors", features, labels, bundle, epoch)
+    wanted = ["--snapshot", str(folder / "2.safetensors"), "--snapshot", str(folder / "1.safetensors")]
+    wanted += ["--holdout", str(folder / "3.safetensors"), "--out", str(folder / "out"), "--l2", "1e-3"]
+    return [sys.executable, "-m", "breadcrumbs", "refit", "--bundle", str(bundle.folder), *wanted, "--no-new-bundle"]
+
+
+def save(path: Path, features: np.ndarray, labels: np.ndarray, bundle: Bundle, epoch: int) -> None:
+    """Write one snapshot."""
+    made = Snapshot(features, labels, bundle.manifest.classes, bundle.backbone_digest, epoch, created="2026-01-01")
+    snapshots.save(path, made)
+
+
+def peak(command: list[str]) -> float:
+    """Run a command and return the most anonymous memory that it had, in MiB."""
+    most = 0
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
+        while process.poll() is None:
+            lines = Path(f"/proc/{process.pid}/status").read_text().splitlines()
+            own = [int(line.split()[1]) for line in lines if line.startswith("RssAnon")]
+            most = max([most, *own])
+            time.sleep(0.01)
+    if process.returncode:
+        raise SystemExit(f"{' '.join(command)} ended with {process.returncode}")
+    return most / 1024
+
+
+if __name__ == "__main__":
+    main()
