@@ -2,11 +2,11 @@
 
     python benchmarks/refit_memory.py [--shares 0.25 0.5 1.0] [--dim 512]
 
-A bundle and two snapshots at the shape of ImageNet-LT (`assembly.py`), less rows at smaller shares; λ is given, so that
-one head is fitted besides the baselines. Measured is the child's highest anonymous memory, asked of the kernel 100
-times a second: what is mapped from files can be dropped by the kernel and does not count. With a small `max_memory` a run
-reads the rows anew on every pass. The slope is the growth from the smallest share to the largest over the growth of the
-balanced set's f32 bytes: it should be at most 1.3, the rest being a constant.
+A bundle and two snapshots at the shape of ImageNet-LT (`assembly.py`), less rows at smaller shares; λ is given, so
+that one head is fitted besides the baselines. Measured is the child's highest anonymous memory, asked of the kernel
+100 times a second: what is mapped from files can be dropped by the kernel and does not count. With a small
+`max_memory` a run reads the rows anew on every pass. The slope is the growth from the smallest share to the largest
+over the growth of the balanced set's f32 bytes: it should be at most 1.3, the rest being a constant.
 """
 
 import argparse
