@@ -18,8 +18,9 @@ from serving.access import Access
 from serving.activations import Log
 from serving.batcher import Batcher
 from serving.conversion import Converter
-from serving.engine import Engine, Row, Scores
-from serving.inference import Inference
+from serving.decoder import Decoder
+from serving.engine import Engine, Scores, cores
+from serving.inference import Inference, Item
 from serving.jobs import Jobs
 from serving.live import Live
 from serving.metrics import Metrics
@@ -83,14 +84,14 @@ async def _open(
 
     engine = await asyncio.to_thread(start_engine)
     metrics.device.labels(engine.device).set(1)
-    batcher: Batcher[Row, Scores] = Batcher(
-        engine.compute, settings.max_batch, settings.queue, lambda size, _seconds: metrics.batch_size.observe(size)
-    )
-    stack.push_async_callback(asyncio.to_thread, batcher.close)
-    inference = Inference(
-        bundle.manifest.preprocess, engine, batcher,
-        settings.decode_threads, settings.max_pixels, settings.queue, settings.deadline,
+    decoder = Decoder(bundle.manifest.preprocess, settings.max_pixels, engine.compute, metrics.decode.observe)
+    batcher: Batcher[Item, Scores] = Batcher(
+        decoder.compute, settings.max_batch, settings.queue, engine.workers,
+        lambda size, _seconds: metrics.batch_size.observe(size),
     )  # fmt: skip
+    stack.push_async_callback(asyncio.to_thread, batcher.close)
+    threads = settings.decode_threads or (cores() if engine.device == "cuda" else 0)
+    inference = Inference(decoder, engine, batcher, threads, settings.queue, settings.deadline)
     stack.push_async_callback(asyncio.to_thread, inference.close)
     current = Live(store, bundle, engine, log, activation, lambda one: metrics.swapped(one.actor))
     jobs = Jobs(store, bundle, current, refit_command, settings.refit_queue, settings.refit_timeout)

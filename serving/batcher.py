@@ -1,9 +1,9 @@
 """Items in, results out, computed together: it knows nothing of HTTP, ONNX or images.
 
-The straight line of an item: `submit` puts an entry with its own future into a bounded queue; the one worker thread
-takes whatever waits the moment it is free, up to `max_batch`, computes it in one call, and hands every result to its
-future in one visit to the event loop. Nothing ever waits for company. An entry whose caller has gone leaves the queue
-at once, so that it is neither computed nor counted.
+The straight line of an item: `submit` puts an entry with its own future into a bounded queue; a worker thread takes
+whatever waits the moment it is free, shared evenly with the workers that are free too, up to `max_batch`, computes it
+in one call, and hands every result to its future in one visit to the event loop. Nothing ever waits for company. An
+entry whose caller has gone leaves the queue at once, so that it is neither computed nor counted.
 """
 
 import asyncio
@@ -45,21 +45,23 @@ class _Entry(Generic[T, R]):
 
 
 class Batcher(Generic[T, R]):
-    """Computes items in batches, in one worker thread of its own; made and used in one event loop.
+    """Computes items in batches, in worker threads of its own; made and used in one event loop.
 
     Args:
-        compute: takes 1 … `max_batch` items, returns as many results in the same order; what it raises goes to the
-            items of that batch alone.
+        compute: takes 1 … `max_batch` items, returns as many results in the same order, an exception being the failure
+            of that item; what it raises goes to all items of that batch. With several workers it is called by all.
         max_batch: items computed together at most.
         queue: items waiting at most.
+        workers: threads that compute, each a batch of its own.
         observe: told after each batch its size and its seconds; called in the worker thread.
     """
 
     def __init__(
         self,
-        compute: Callable[[list[T]], Sequence[R]],
+        compute: Callable[[list[T]], Sequence[R | Exception]],
         max_batch: int,
         queue: int,
+        workers: int = 1,
         observe: Callable[[int, float], None] = lambda _size, _seconds: None,
     ) -> None:
         self._loop = asyncio.get_running_loop()
@@ -71,8 +73,11 @@ class Batcher(Generic[T, R]):
         self._changed = threading.Condition()
         self._closing = False
         self._seconds_per_item = 0.0
-        self._thread = threading.Thread(target=self._work, name="batcher", daemon=True)
-        self._thread.start()
+        self._idle = 0
+        names = [f"batcher-{number}" for number in range(workers)]
+        self._threads = [threading.Thread(target=self._work, name=name, daemon=True) for name in names]
+        for thread in self._threads:
+            thread.start()
 
     @property
     def pending(self) -> int:
@@ -93,7 +98,7 @@ class Batcher(Generic[T, R]):
         self._admit(entries)
         try:
             async with asyncio.timeout(deadline):
-                return list(await asyncio.gather(*(entry.future for entry in entries)))
+                return [await entry.future for entry in entries]
         except TimeoutError as error:
             raise Overloaded(f"not computed within the deadline of {deadline:g} s", self._wait_seconds()) from error
         finally:
@@ -109,7 +114,7 @@ class Batcher(Generic[T, R]):
                     self._wait_seconds(),
                 )
             self._waiting.update((id(entry), entry) for entry in entries)
-            self._changed.notify()
+            self._changed.notify(len(entries))
 
     def _forget(self, entries: list[_Entry[T, R]]) -> None:
         with self._changed:
@@ -121,14 +126,15 @@ class Batcher(Generic[T, R]):
             entry.future.cancel()
 
     def _wait_seconds(self) -> float:
-        return len(self._waiting) * self._seconds_per_item
+        return len(self._waiting) * self._seconds_per_item / len(self._threads)
 
     def close(self) -> None:
-        """Compute what waits, refuse what comes, and return when the worker has finished."""
+        """Compute what waits, refuse what comes, and return when the workers have finished."""
         with self._changed:
             self._closing = True
-            self._changed.notify()
-        self._thread.join()
+            self._changed.notify_all()
+        for thread in self._threads:
+            thread.join()
 
     def _work(self) -> None:
         while entries := self._take():
@@ -145,25 +151,28 @@ class Batcher(Generic[T, R]):
 
     def _take(self) -> list[_Entry[T, R]]:
         with self._changed:
+            self._idle += 1
             self._changed.wait_for(lambda: self._waiting or self._closing)
-            count = min(self._max_batch, len(self._waiting))
+            count = min(self._max_batch, -(-len(self._waiting) // self._idle))
+            self._idle -= 1
             return [self._waiting.popitem(last=False)[1] for _ in range(count)]
 
-    def _run(self, items: list[T]) -> Sequence[R] | Exception:
+    def _run(self, items: list[T]) -> Sequence[R | Exception]:
         try:
             results = self._compute(items)
         except Exception as error:  # noqa: BLE001 - it belongs to these items; the worker must outlive it
-            return error
+            return [error] * len(items)
         if len(results) != len(items):
-            return RuntimeError(f"compute returned {len(results)} results for {len(items)} items; this is a bug")
+            bug = RuntimeError(f"compute returned {len(results)} results for {len(items)} items; this is a bug")
+            return [bug] * len(items)
         return results
 
 
-def _settle(entries: list[_Entry[T, R]], outcome: Sequence[R] | Exception, started: float, seconds: float) -> None:
-    for place, entry in enumerate(entries):
+def _settle(entries: list[_Entry[T, R]], results: Sequence[R | Exception], started: float, seconds: float) -> None:
+    for entry, result in zip(entries, results, strict=True):
         if entry.future.done():
             continue
-        if isinstance(outcome, Exception):
-            entry.future.set_exception(outcome)
+        if isinstance(result, Exception):
+            entry.future.set_exception(result)
         else:
-            entry.future.set_result(Answer(outcome[place], started - entry.submitted, seconds, len(entries)))
+            entry.future.set_result(Answer(result, started - entry.submitted, seconds, len(entries)))

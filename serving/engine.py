@@ -1,17 +1,21 @@
 """ONNX Runtime: images to features through the bundle's backbone, features to logits through a head.
 
-There is one backbone session and one head session, for as long as the server lives. The head session takes weight and
-bias as inputs, so that another head, with more classes too, is another pair of arrays: a swap is one assignment, no
-session is made or dropped, and a batch that has begun ends with the head it began with. It knows nothing of bytes,
-HTTP, queues or where heads are kept.
+Sessions live as long as the server. The head's takes weight and bias as inputs, so that another head, with more classes
+too, is another pair of arrays: a swap is one assignment, no session is made or dropped, and a batch that has begun ends
+with the head it began with. On a CPU of several threads the backbone has two sessions: a lone image is fastest on one
+that uses all threads, batches side by side are fastest with a thread each. It knows nothing of bytes, HTTP, queues or
+where heads are kept.
 
 Letters: N rows, D feature dimensions, C classes.
 """
 
+import contextlib
 import ctypes
 import logging
+import os
+import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -69,15 +73,16 @@ class Row:
 
 @dataclass(frozen=True, eq=False)
 class Scores:
-    """What came out for one image: feature (D,), logits (C,), and the head that made them."""
+    """What came out for one image: feature (D,), logits (C,), the head that made them, and the batch's seconds."""
 
     feature: Floats
     logits: Floats
     head: BoundHead
+    seconds: float = 0.0
 
 
 class Engine:
-    """Runs batches; `compute` is for one thread, `swap` and `bind` for any.
+    """Runs batches, from as many threads as `workers` says; `swap` and `bind` are for any thread.
 
     Args:
         backbone: the bytes of `backbone.onnx`.
@@ -85,7 +90,7 @@ class Engine:
         version: its number.
         size: rows and columns of the images.
         device: where to run; see `Settings.device`.
-        threads: CPU threads of the backbone, 0: ONNX Runtime's choice.
+        threads: CPU threads of the backbone, 0: one a core.
         observe: told the seconds of backbone and head after each batch.
 
     Raises:
@@ -103,8 +108,15 @@ class Engine:
         observe: Callable[[float, float], None] = lambda _backbone, _head: None,
     ) -> None:
         self._observe = observe
-        self._size = size
-        self._backbone, self.device = _open(backbone, device, threads)
+        self.size = size
+        """Rows and columns of the images."""
+        threads = threads or cores()
+        self._wide, self.device = _open(backbone, device, threads)
+        self.workers = threads if self.device == "cpu" else 1
+        """Batches that are fastest side by side."""
+        self._narrow = _session(backbone, "cpu", 1) if self.workers > 1 else self._wide
+        self._running = 0
+        self._counting = threading.Lock()
         self._heads = _session(heads.to_onnx(head), self.device, 1)
         self._feature_dim = head.feature_dim
         self._live = self.bind(version, head)
@@ -141,9 +153,10 @@ class Engine:
         Raises:
             EngineError: the backbone does not run, or gives features of another dimension than the head takes.
         """
+        blank = Row(np.zeros((*self.size, 3), np.uint8))
         sizes = {min(2**power, max_batch) for power in range(max_batch.bit_length() + 1)}
-        for count in sorted(sizes):
-            self._score([Row(np.zeros((*self._size, 3), np.uint8))] * count)
+        for count in sorted(sizes) if self.device == "cuda" else (1, 2):  # a CPU has nothing to tune for a size
+            self._score([blank] * count)
 
     def compute(self, rows: Sequence[Row]) -> list[Scores]:
         """Compute a batch. Rows that name no head all use ONE head: the one that is live now.
@@ -159,13 +172,14 @@ class Engine:
         live = self._live
         wanted = [row.head or live for row in rows]
         try:
-            features, logits, seconds = self._run(np.stack([row.pixels for row in rows]), wanted)
+            with self._session_for(len(rows)) as session:
+                features, logits, seconds = self._run(session, np.stack([row.pixels for row in rows]), wanted)
         except Exception as error:  # ONNX Runtime's exceptions have no common root of their own
             raise EngineError(f"ONNX Runtime failed on a batch of {len(rows)}: {str(error)[:500]}") from error
         if features.shape != (len(rows), self._feature_dim):
             raise EngineError(f"backbone gave {features.shape}; expected {(len(rows), self._feature_dim)}")
         scores = [
-            Scores(feature, logits[head.version][place], head)
+            Scores(feature, logits[head.version][place], head, sum(seconds))
             for place, (feature, head) in enumerate(zip(features, wanted, strict=True))
         ]
         if not all(np.isfinite(values).all() for values in logits.values()):
@@ -173,13 +187,27 @@ class Engine:
         self.answered = time.monotonic()
         return scores, seconds
 
-    def _run(self, images: Pixels, wanted: list[BoundHead]) -> tuple[Floats, dict[int, Floats], tuple[float, float]]:
+    @contextlib.contextmanager
+    def _session_for(self, rows: int) -> Iterator[Any]:
+        """The session of all threads for a lone image, else that of one."""
+        with self._counting:
+            self._running += 1
+            lone = rows == 1 and self._running == 1
+        try:
+            yield self._wide if lone else self._narrow
+        finally:
+            with self._counting:
+                self._running -= 1
+
+    def _run(
+        self, session: Any, images: Pixels, wanted: list[BoundHead]
+    ) -> tuple[Floats, dict[int, Floats], tuple[float, float]]:
         """The features (N, D), on the device between the sessions; each wanted head's logits (N, C); seconds."""
         began = time.perf_counter()
-        binding = self._backbone.io_binding()
+        binding = session.io_binding()
         binding.bind_cpu_input("image", images)
         binding.bind_output("feature", self.device)
-        self._backbone.run_with_iobinding(binding)
+        session.run_with_iobinding(binding)
         feature = binding.get_outputs()[0]
         middle = time.perf_counter()
         logits = {}
@@ -192,6 +220,11 @@ class Engine:
             logits[head.version] = binding.get_outputs()[0].numpy()
         features = feature.numpy()
         return features, logits, (middle - began, time.perf_counter() - middle)
+
+
+def cores() -> int:
+    """CPU cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _open(backbone: bytes, device: Device, threads: int) -> tuple[Any, str]:

@@ -1,7 +1,8 @@
-"""From the bytes of some images to their scores: decoded in threads, computed in batches, within one deadline.
+"""From the bytes of some images to their scores: decoded, computed in batches, within one deadline.
 
 Every answer comes from exactly one head: a single image takes the one that is live when its batch begins; several
-images, which may fall into several batches, hold on to the one that was live when they came. It knows nothing of HTTP.
+images, which may fall into several batches, hold on to the one that was live when they came. On a CPU the threads that
+compute decode too; a GPU is fed by threads that only decode. It knows nothing of HTTP.
 """
 
 import asyncio
@@ -12,9 +13,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from models import preprocess
-from models.preprocess import ImageError, Pixels, Preprocess
+from models.preprocess import Pixels
 from serving.batcher import Answer, Batcher
+from serving.decoder import Decoder, File
 from serving.engine import BoundHead, Engine, Row, Scores
 from serving.limits import Overloaded
 
@@ -23,6 +24,8 @@ FRESH = 5.0
 PROOF_DEADLINE = 5.0
 """Seconds that the proof itself may take."""
 
+Item = Row | File
+
 
 @dataclass(frozen=True)
 class Outcome:
@@ -30,7 +33,8 @@ class Outcome:
 
     Attributes:
         scores: one an image, in order, all of one head.
-        queued, decoded, computed: seconds; the longest of its images where they differ.
+        queued, decoded, computed: seconds; the longest of its images where they differ, decoding that of its batch
+            where the threads that compute decode.
         batch_size: the largest batch that one of them was computed in.
     """
 
@@ -50,36 +54,33 @@ class Inference:
     """Decodes and computes.
 
     Args:
-        transform: from an image file to the backbone's pixels.
+        decoder: of image files.
         engine: whose proofs of life and live head are used.
-        batcher: computes with that engine.
-        threads: that decode.
-        max_pixels: of one image.
-        queue: images being or waiting to be decoded at most.
+        batcher: computes with that decoder and engine.
+        threads: that only decode; 0: those that compute decode.
+        queue: images being or waiting to be decoded by them at most.
         deadline: seconds from the request's last byte to its answer.
     """
 
     def __init__(
         self,
-        transform: Preprocess,
+        decoder: Decoder,
         engine: Engine,
-        batcher: Batcher[Row, Scores],
+        batcher: Batcher[Item, Scores],
         threads: int,
-        max_pixels: int,
         queue: int,
         deadline: float,
     ) -> None:
-        self._transform = transform
+        self._decoder = decoder
         self._engine = engine
         self._batcher = batcher
-        self._threads = ThreadPoolExecutor(threads, "decode")
-        self._max_pixels = max_pixels
+        self._threads = ThreadPoolExecutor(threads, "decode") if threads else None
         self._queue = queue
         self._deadline = deadline
         self._decoding = 0
 
     async def run(self, images: Sequence[bytes], head: BoundHead | None = None) -> Outcome:
-        """Score some images.
+        """Score some image files.
 
         Args:
             images: the bytes of image files, at least one.
@@ -90,41 +91,42 @@ class Inference:
             Overloaded: too many images wait, or the deadline has passed.
             EngineError: the model failed.
         """
+        count = len(images)
+        head = self._one(head, count)
+        files = [
+            File(data, head, f"image {place + 1} of {count}" if count > 1 else "") for place, data in enumerate(images)
+        ]
+        if self._threads is None:
+            return _outcome(await self._batcher.submit(files, self._deadline), None)
         began = time.perf_counter()
-        if head is None and len(images) > 1:
-            head = self._engine.live
         try:
             async with asyncio.timeout(self._deadline):
-                pixels = await self._decode(images)
+                pixels = await self._decode(self._threads, files)
         except TimeoutError as error:
             raise Overloaded(f"not decoded within the deadline of {self._deadline:g} s") from error
         decoded = time.perf_counter() - began
         left = max(0.0, self._deadline - decoded)
         return _outcome(await self._batcher.submit([Row(item, head) for item in pixels], left), decoded)
 
-    async def _decode(self, images: Sequence[bytes]) -> list[Pixels]:
-        if self._decoding + len(images) > self._queue:
+    def _one(self, head: BoundHead | None, images: int) -> BoundHead | None:
+        return self._engine.live if head is None and images > 1 else head
+
+    async def _decode(self, threads: ThreadPoolExecutor, files: Sequence[File]) -> list[Pixels]:
+        if self._decoding + len(files) > self._queue:
             raise Overloaded(
-                f"{self._decoding} images are being decoded and {len(images)} came; the limit is {self._queue}"
+                f"{self._decoding} images are being decoded and {len(files)} came; the limit is {self._queue}"
             )
         loop = asyncio.get_running_loop()
-        self._decoding += len(images)
-        jobs = [loop.run_in_executor(self._threads, self._load, place, images) for place in range(len(images))]
+        self._decoding += len(files)
+        jobs = [loop.run_in_executor(threads, self._decoder.decode, file) for file in files]
         try:
             return list(await asyncio.gather(*jobs))
         finally:
-            self._decoding -= len(images)
+            self._decoding -= len(files)
             for job in jobs:
                 if job.done() and not job.cancelled():
                     job.exception()  # the first bad image has told; a second one is not news
                 job.cancel()
-
-    def _load(self, place: int, images: Sequence[bytes]) -> Pixels:
-        try:
-            return preprocess.load(images[place], self._transform, self._max_pixels)
-        except ImageError as error:
-            which = f"image {place + 1} of {len(images)}: " if len(images) > 1 else ""
-            raise type(error)(f"{which}{error}") from error
 
     async def prove(self) -> float:
         """Return how many seconds ago the engine answered, after asking it where that is long ago.
@@ -133,20 +135,22 @@ class Inference:
             Overloaded, EngineError: it does not answer.
         """
         if time.monotonic() - self._engine.answered > FRESH:
-            blank = np.zeros((self._transform.height, self._transform.width, 3), np.uint8)
-            await self._batcher.submit([Row(blank)], PROOF_DEADLINE)
+            await self._batcher.submit([Row(np.zeros((*self._engine.size, 3), np.uint8))], PROOF_DEADLINE)
         return max(0.0, time.monotonic() - self._engine.answered)
 
     def close(self) -> None:
         """Stop the decoding threads."""
-        self._threads.shutdown(wait=True, cancel_futures=True)
+        if self._threads is not None:
+            self._threads.shutdown(wait=True, cancel_futures=True)
 
 
-def _outcome(answers: list[Answer[Scores]], decoded: float) -> Outcome:
+def _outcome(answers: list[Answer[Scores]], decoded: float | None) -> Outcome:
+    longest = max(answers, key=lambda answer: answer.computed)
+    computed = longest.result.seconds
     return Outcome(
         scores=[answer.result for answer in answers],
         queued=max(answer.queued for answer in answers),
-        decoded=decoded,
-        computed=max(answer.computed for answer in answers),
+        decoded=longest.computed - computed if decoded is None else decoded,
+        computed=computed,
         batch_size=max(answer.batch_size for answer in answers),
     )

@@ -18,7 +18,7 @@ class Metrics:
         self.requests = self._counter("requests", "Requests answered.", "route", "code")
         self.duration = self._seconds("request_duration_seconds", "From a request's first byte to its answer's last.")
         self.queue = self._seconds("queue_duration_seconds", "From an image's submission to the start of its batch.")
-        self.decode = self._seconds("decode_duration_seconds", "To decode all images of a request.")
+        self.decode = self._seconds("decode_duration_seconds", "To decode an image.")
         self.backbone = self._seconds("backbone_duration_seconds", "Of a batch in the backbone.")
         self.head = self._seconds("head_duration_seconds", "Of a batch in its head or heads, and back from the device.")
         self.batch_size = Histogram(

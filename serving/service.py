@@ -8,8 +8,8 @@ from fastapi import Depends, Request
 from models.bundle import Bundle
 from serving.batcher import Batcher
 from serving.conversion import Converter
-from serving.engine import BoundHead, Engine, Row, Scores
-from serving.inference import Inference
+from serving.engine import BoundHead, Engine, Scores
+from serving.inference import Inference, Item
 from serving.jobs import Jobs
 from serving.limits import BadRequest
 from serving.live import Live
@@ -27,7 +27,7 @@ class Service:
     bundle: Bundle
     store: Store
     engine: Engine
-    batcher: Batcher[Row, Scores]
+    batcher: Batcher[Item, Scores]
     inference: Inference
     live: Live
     jobs: Jobs

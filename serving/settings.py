@@ -35,8 +35,7 @@ class Settings(BaseSettings):
     """Where the models run. `cuda` fails at start where CUDA cannot be used; `auto` takes CUDA if it works, else the
     CPU, and logs which. Say `cuda` in production, so that a broken driver is seen at once."""
     threads: int = Field(default=0, ge=0, le=1024)
-    """CPU threads of the backbone; 0 lets ONNX Runtime take one a physical core. Lower it where `decode_threads` need
-    the cores."""
+    """CPU threads that compute; 0: one a core. A lone image takes all; under load each has a batch of its own."""
     max_batch: int = Field(default=32, ge=1, le=4096)
     """Images computed together at most. Larger: more images a second under load and more memory; idle latency does not
     change, since nothing waits for company."""
@@ -46,8 +45,9 @@ class Settings(BaseSettings):
     deadline: float = Field(default=10.0, gt=0, le=3600)
     """Seconds that a request may take from its last byte to its answer; then it is given up with 503 and not
     computed."""
-    decode_threads: int = Field(default=2, ge=1, le=256)
-    """Threads that decode images; about half the cores on the CPU, all of them beside a GPU."""
+    decode_threads: int = Field(default=0, ge=0, le=256)
+    """Threads that only decode images; 0: on the CPU none, since those that compute decode too, beside a GPU one a
+    core."""
     max_image_bytes: int = Field(default=20 * MIB, ge=1)
     """Bytes of one encoded image at most."""
     max_pixels: int = Field(default=50_000_000, ge=1)

@@ -78,7 +78,6 @@ def _timing(request: Request, service: Service, outcome: Outcome) -> Timing:
         round(1000 * seconds, 3) for seconds in (outcome.queued, outcome.decoded, outcome.computed)
     )
     service.metrics.queue.observe(outcome.queued)
-    service.metrics.decode.observe(outcome.decoded)
     note(
         request, images=len(outcome.scores), head=outcome.head.version, batch_size=outcome.batch_size,
         queue_ms=queue, decode_ms=decode, compute_ms=compute,

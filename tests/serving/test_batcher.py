@@ -36,12 +36,12 @@ class Machine:
 Body = Callable[[Batcher[int, int], Machine], Awaitable[None]]
 
 
-def run(body: Body, max_batch: int = 4, queue: int = 100) -> Machine:
+def run(body: Body, max_batch: int = 4, queue: int = 100, workers: int = 1) -> Machine:
     """Run a test's body with a batcher, and close the batcher after it."""
     machine = Machine()
 
     async def main() -> None:
-        batcher = Batcher(machine.compute, max_batch, queue)
+        batcher = Batcher(machine.compute, max_batch, queue, workers)
         try:
             await body(batcher, machine)
         finally:
@@ -157,6 +157,43 @@ def test_a_failing_batch_fails_its_own_items_only() -> None:
     assert run(body, max_batch=2).batches == [[PLUG], [1, 13], [2]]
 
 
+def test_free_workers_share_what_waits() -> None:
+    """Two workers take half of a request each, side by side; one that is busy takes nothing."""
+    meeting = threading.Barrier(2)
+
+    def compute(items: list[int]) -> list[int]:
+        meeting.wait(10)  # passed by both or by none
+        return items
+
+    async def main() -> None:
+        batcher = Batcher[int, int](compute, 8, 10, workers=2)
+        try:
+            answers = await batcher.submit([1, 2, 3, 4, 5], 10)
+        finally:
+            await asyncio.to_thread(batcher.close)
+
+        assert [answer.result for answer in answers] == [1, 2, 3, 4, 5]
+        assert sorted({answer.batch_size for answer in answers}) == [2, 3]
+
+    asyncio.run(main())
+
+
+def test_an_item_can_fail_alone() -> None:
+    """A result that is an exception is that item's; its neighbours have their answers."""
+
+    async def main() -> None:
+        batcher = Batcher[int, int](lambda items: [ValueError(f"{i}") if i < 0 else i for i in items], 8, 10)
+        good, bad = (asyncio.create_task(batcher.submit([item], 10)) for item in (5, -6))
+        try:
+            assert (await good)[0].result == 5
+            with pytest.raises(ValueError, match="-6"):
+                await bad
+        finally:
+            await asyncio.to_thread(batcher.close)
+
+    asyncio.run(main())
+
+
 def test_a_wrong_number_of_results_is_told_as_a_bug() -> None:
     """No item gets another item's result."""
 
@@ -239,7 +276,8 @@ def test_any_mix_of_arrivals_departures_and_failures(
         assert computed == kept
 
 
-def test_many_threads_of_arrivals_lose_nothing() -> None:
+@pytest.mark.parametrize("workers", [1, 3])
+def test_many_threads_of_arrivals_lose_nothing(workers: int) -> None:
     """Free-running arrivals and departures, without a gate: every answer belongs to its question."""
 
     async def body(batcher: Batcher[int, int], _: Machine) -> None:
@@ -257,4 +295,4 @@ def test_many_threads_of_arrivals_lose_nothing() -> None:
 
         assert batcher.pending == 0
 
-    run(body, max_batch=7, queue=1000)
+    run(body, max_batch=7, queue=1000, workers=workers)

@@ -10,7 +10,7 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import httpx
@@ -23,12 +23,14 @@ from models.bundle import Bundle, BundleError
 from models.preprocess import Preprocess
 from serving.app import run
 from serving.batcher import Batcher
+from serving.decoder import Decoder
 from serving.engine import Device, Engine, EngineError, Row, Scores
-from serving.inference import FRESH, Inference
+from serving.inference import FRESH, Inference, Item
 from serving.limits import Overloaded
 
 ROOT = Path(__file__).parents[2]
 PNG = {"content-type": "image/png"}
+TRANSFORM = Preprocess(height=SIDE, width=SIDE, mean=(0, 0, 0), std=(1, 1, 1))
 CUDA = Engine(tiny_backbone(), tiny_head(), 1, (SIDE, SIDE), "auto").device == "cuda"
 
 WITHOUT_TORCH = """
@@ -139,12 +141,11 @@ def test_an_engine_that_no_longer_answers_is_not_ready() -> None:
     async def main() -> None:
         engine = Engine(tiny_backbone(), tiny_head(), 1, (SIDE, SIDE), "cpu", 1)
 
-        def broken(rows: list[Row]) -> list[Scores]:
+        def broken(rows: list[Item]) -> list[Scores]:
             raise EngineError(f"CUDA error 700 on a batch of {len(rows)}")
 
-        batcher: Batcher[Row, Scores] = Batcher(broken, 4, 4)
-        transform = Preprocess(height=SIDE, width=SIDE, mean=(0, 0, 0), std=(1, 1, 1))
-        inference = Inference(transform, engine, batcher, 1, 100, 4, 1.0)
+        batcher: Batcher[Item, Scores] = Batcher(broken, 4, 4)
+        inference = Inference(Decoder(TRANSFORM, 100, engine.compute), engine, batcher, 0, 4, 1.0)
         try:
             with pytest.raises(EngineError, match="CUDA error 700"):
                 await inference.prove()
@@ -166,32 +167,34 @@ def test_what_is_over_the_queue_is_refused_with_a_time_to_try_again(serve: Serve
         assert client.post("/v1/predict", content=png(picture()), headers=PNG).status_code == 200
 
 
-def test_a_deadline_that_cannot_be_kept_is_told(serve: Serve) -> None:
-    """The request is given up, not answered late."""
-    with serve(deadline=1e-9) as client:
+@pytest.mark.parametrize("threads", [0, 2])
+def test_a_deadline_that_cannot_be_kept_is_told(serve: Serve, threads: int) -> None:
+    """The request is given up, not answered late, whoever decodes."""
+    with serve(deadline=1e-9, decode_threads=threads) as client:
         refused = client.post("/v1/predict", content=png(picture()), headers=PNG)
 
     assert (refused.status_code, refused.json()["error"]["type"]) == (503, "overloaded")
     assert "deadline" in refused.text
 
 
-def test_a_client_that_leaves_takes_its_images_with_it() -> None:
-    """Decoding and computing end when the request's task does."""
+@pytest.mark.parametrize("threads", [0, 1])
+def test_a_client_that_leaves_takes_its_images_with_it(threads: int) -> None:
+    """Decoding and computing end when the request's task does, whoever decodes."""
 
     async def main() -> list[int]:
         sizes: list[int] = []
         engine = Engine(tiny_backbone(), tiny_head(), 1, (SIDE, SIDE), "cpu", 1)
         held, free = threading.Event(), threading.Event()
 
-        def compute(rows: list[Row]) -> list[Scores]:
+        def compute(rows: Sequence[Row]) -> list[Scores]:
             sizes.append(len(rows))
             held.set()
             assert free.wait(10)
             return engine.compute(rows)
 
-        batcher: Batcher[Row, Scores] = Batcher(compute, 4, 10)
-        transform = Preprocess(height=SIDE, width=SIDE, mean=(0, 0, 0), std=(1, 1, 1))
-        inference = Inference(transform, engine, batcher, 1, 100, 10, 10.0)
+        decoder = Decoder(TRANSFORM, 100, compute)
+        batcher: Batcher[Item, Scores] = Batcher(decoder.compute, 4, 10)
+        inference = Inference(decoder, engine, batcher, threads, 10, 10.0)
         stays = asyncio.create_task(inference.run([png(picture())]))
         await asyncio.to_thread(held.wait, 10)
         leaves = asyncio.create_task(inference.run([png(picture())] * 2))
@@ -294,9 +297,9 @@ def test_the_decoder_refuses_more_than_it_may_hold() -> None:
 
     async def main() -> None:
         engine = Engine(tiny_backbone(), tiny_head(), 1, (SIDE, SIDE), "cpu", 1)
-        batcher: Batcher[Row, Scores] = Batcher(engine.compute, 4, 10)
-        transform = Preprocess(height=SIDE, width=SIDE, mean=(0, 0, 0), std=(1, 1, 1))
-        inference = Inference(transform, engine, batcher, 1, 100, 2, 10.0)
+        decoder = Decoder(TRANSFORM, 100, engine.compute)
+        batcher: Batcher[Item, Scores] = Batcher(decoder.compute, 4, 10)
+        inference = Inference(decoder, engine, batcher, 1, 2, 10.0)
         try:
             with pytest.raises(Overloaded, match="0 images are being decoded and 3 came; the limit is 2"):
                 await inference.run([png(picture())] * 3)
