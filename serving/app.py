@@ -20,6 +20,7 @@ from serving.batcher import Batcher
 from serving.conversion import Converter
 from serving.decoder import Decoder
 from serving.engine import Engine, Scores, cores
+from serving.front import Front
 from serving.inference import Inference, Item
 from serving.jobs import Jobs
 from serving.live import Live
@@ -58,9 +59,9 @@ def create_app(settings: Settings, refit_command: Sequence[str] = REFIT) -> Fast
         redoc_url=None,
     )
     problems.install(app)
-    app.add_middleware(Access, metrics=metrics, log=settings.access_log)
     for routes in (predict, snapshots, refit, heads_routes, system):
         app.include_router(routes.router)
+    app.middleware_stack = Access(Front(app, app.build_middleware_stack()), metrics, settings.access_log)
     return app
 
 

@@ -231,7 +231,7 @@ def _open(backbone: bytes, device: Device, threads: int) -> tuple[Any, str]:
     """Open the backbone on the wanted device and prove that it is there."""
     if device == "cpu":
         return _session(backbone, "cpu", threads), "cpu"
-    if "CUDAExecutionProvider" in ort.get_available_providers():
+    if "CUDAExecutionProvider" in ort.get_available_providers() and _has_driver():
         session = _cuda_session(backbone, threads)
         if session.get_providers()[0] == "CUDAExecutionProvider":
             LOG.info("device: cuda")
@@ -256,13 +256,25 @@ def _cuda_defect() -> str:
     """Say why ONNX Runtime has no CUDA. Only after it has tried: its libraries must be loaded by itself first."""
     if "CUDAExecutionProvider" not in ort.get_available_providers():
         return "this build of onnxruntime has no CUDA; install onnxruntime-gpu[cuda,cudnn]"
+    if not _has_driver():
+        return "no NVIDIA driver (libcuda.so.1) is installed, or it sees no GPU"
     capi = Path(ort.__file__).parent / "capi"
     try:  # ONNX Runtime only logs why its library does not load; the loader says it
         ctypes.CDLL(str(capi / "libonnxruntime_providers_shared.so"), ctypes.RTLD_GLOBAL)
         ctypes.CDLL(str(capi / "libonnxruntime_providers_cuda.so"))
     except OSError as error:
         return str(error)
-    return "no GPU is there, or its driver is older than the CUDA libraries need"
+    return "the GPU's driver is older than the CUDA libraries need"
+
+
+def _has_driver() -> bool:
+    """Whether the driver is there and sees a GPU: asked first, since loading CUDA's libraries takes 250 MB."""
+    try:
+        driver = ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return False
+    count = ctypes.c_int()
+    return driver.cuInit(0) == 0 and driver.cuDeviceGetCount(ctypes.byref(count)) == 0 and count.value > 0
 
 
 def _session(model: bytes, device: str, threads: int) -> Any:

@@ -5,7 +5,6 @@ Every refusal names the limit and what came. It knows nothing of images, models 
 """
 
 import asyncio
-import contextlib
 import hashlib
 from collections.abc import AsyncGenerator, Awaitable
 from pathlib import Path
@@ -15,7 +14,6 @@ from fastapi import Request
 from pydantic import BaseModel, ValidationError
 from starlette.datastructures import FormData
 from starlette.formparsers import MultiPartException, MultiPartParser
-from starlette.requests import ClientDisconnect
 
 from models.errors import BreadcrumbsError
 
@@ -72,15 +70,16 @@ async def chunks(request: Request, limit: int, what: str) -> AsyncGenerator[byte
     declared = request.headers.get("content-length", "0")
     if declared.isdecimal() and int(declared) > limit:
         raise TooLarge(f"{what} has {declared} bytes; the limit is {limit}")
-    size = 0
-    try:
-        async for chunk in request.stream():
-            size += len(chunk)
-            if size > limit:
-                raise TooLarge(f"{what} has more than {limit} bytes, which is the limit; {size} came so far")
-            yield chunk
-    except ClientDisconnect as error:
-        raise Abandoned(f"the client left after {size} bytes of {what}") from error
+    size, more = 0, True
+    while more:
+        message = await request.receive()
+        if message["type"] == "http.disconnect":
+            raise Abandoned(f"the client left after {size} bytes of {what}")
+        chunk, more = message.get("body", b""), message.get("more_body", False)
+        size += len(chunk)
+        if size > limit:
+            raise TooLarge(f"{what} has more than {limit} bytes, which is the limit; {size} came so far")
+        yield chunk
 
 
 async def read_body(request: Request, limit: int, what: str) -> bytes:
@@ -153,18 +152,23 @@ async def while_connected(request: Request, work: Awaitable[T]) -> T:
     Raises:
         Abandoned: the client went away first.
     """
-    working = asyncio.ensure_future(work)
+    here, waits = asyncio.current_task(), True
     leaving = asyncio.ensure_future(_gone(request))
+
+    def left(_: object) -> None:
+        if waits and here is not None:
+            here.cancel()
+
+    leaving.add_done_callback(left)
     try:
-        await asyncio.wait({working, leaving}, return_when=asyncio.FIRST_COMPLETED)
-        if working.done():
-            return working.result()
-        raise Abandoned("the client left before the answer was there")
+        return await work
+    except asyncio.CancelledError:
+        if leaving.done() and not leaving.cancelled() and here is not None and not here.uncancel():
+            raise Abandoned("the client left before the answer was there") from None
+        raise
     finally:
-        for task in (working, leaving):
-            task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await leaving
+        waits = False
+        leaving.cancel()
 
 
 async def _gone(request: Request) -> None:

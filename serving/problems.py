@@ -71,6 +71,11 @@ def install(app: FastAPI) -> None:
 async def _known(request: Request, error: Exception) -> Response:
     if not isinstance(error, BreadcrumbsError):
         raise error
+    return known(request, error)
+
+
+def known(request: Request, error: BreadcrumbsError) -> Response:
+    """The answer to one of our errors."""
     code, kind = status(error)
     request.scope["problem"] = kind
     headers = {"Retry-After": str(max(1, math.ceil(error.retry_after)))} if isinstance(error, Overloaded) else None

@@ -1,11 +1,13 @@
 """What the routes work with: one of each, made in `serving.app` and handed to every route by `Serving`."""
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Annotated, Any, cast
 
 from fastapi import Depends, Request
 
 from models.bundle import Bundle
+from models.groups import Group, groups
 from serving.batcher import Batcher
 from serving.conversion import Converter
 from serving.engine import BoundHead, Engine, Scores
@@ -33,6 +35,11 @@ class Service:
     jobs: Jobs
     metrics: Metrics
     converter: Converter
+
+    @cached_property
+    def groups(self) -> tuple[Group, ...]:
+        """Group of each of the bundle's classes, by its training images."""
+        return tuple(groups(self.bundle.manifest.train_counts, self.bundle.manifest.groups))
 
 
 async def _service(request: Request) -> Service:

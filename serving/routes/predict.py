@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 
 from models import snapshot as snapshots
 from models import tensors
-from models.groups import groups
 from models.snapshot import Snapshot
 from serving import limits, uploads
 from serving.access import note
@@ -17,10 +16,7 @@ from serving.inference import Outcome
 from serving.limits import BadRequest
 from serving.schemas import (
     FeaturesResponse,
-    HeadName,
-    Prediction,
     PredictResponse,
-    Ranked,
     Timing,
 )
 from serving.service import Service, Serving, body, choose, problems
@@ -32,14 +28,24 @@ ERRORS = problems(413, 415, 422, 503)
 router = APIRouter(tags=["predict"])
 
 
-@router.post("/v1/predict", responses=problems(404, 409, 413, 415, 422, 503), openapi_extra=body(*uploads.FORMS))
+@router.post(
+    "/v1/predict",
+    responses=problems(404, 409, 413, 415, 422, 503),
+    openapi_extra=body(*uploads.FORMS),
+    response_model=PredictResponse,
+)
 async def predict(
     request: Request,
     service: Serving,
     top_k: Annotated[int, Query(ge=1, description="classes an image; at most all of them")] = 5,
     head: Annotated[str, Query(description="`active`, or a version number")] = "active",
-) -> PredictResponse:
+) -> Response:
     """Classify one image (raw body) or several (multipart, or base64 in JSON): the top classes with probabilities."""
+    return await answer(request, service, top_k, head)
+
+
+async def answer(request: Request, service: Service, top_k: int = 5, head: str = "active") -> Response:
+    """Answer a predict request; raises what the problems of the route say."""
     upload = await uploads.read(request, service.settings)
     if upload.labels is not None or upload.epoch is not None:
         raise BadRequest("labels and epoch make a snapshot: POST them to /v1/features")
@@ -48,32 +54,28 @@ async def predict(
     timing = _timing(request, service, outcome)
     predictions = [_rank(scores.logits, outcome.head.head.classes, top_k) for scores in outcome.scores]
     _count(service, outcome.head.version, predictions)
-    name = HeadName(version=outcome.head.version, digest=outcome.head.head.digest)
-    return PredictResponse(head=name, predictions=predictions, timing=timing, batch_size=outcome.batch_size)
+    name = {"version": outcome.head.version, "digest": outcome.head.head.digest}
+    made = {"head": name, "predictions": predictions, "timing": timing, "batch_size": outcome.batch_size}
+    return Response(json.dumps(made), media_type="application/json")
 
 
-def _rank(logits: NDArray[np.float32], classes: tuple[str, ...], top_k: int) -> Prediction:
+def _rank(logits: NDArray[np.float32], classes: tuple[str, ...], top_k: int) -> dict[str, Any]:
+    """The top classes of one image, as `Prediction` says."""
     powers = np.exp(logits.astype(np.float64) - logits.max())
-    probabilities = powers / powers.sum()
-    order = np.argsort(-probabilities, kind="stable")[:top_k]
-    return Prediction(
-        classes=[
-            Ranked.model_construct(name=classes[index], index=int(index), probability=float(probabilities[index]))
-            for index in order
-        ]
-    )
+    order = np.argsort(-logits, kind="stable")[:top_k]
+    ranked = zip(order.tolist(), (powers[order] / powers.sum()).tolist(), strict=True)
+    return {"classes": [{"class": classes[index], "index": index, "probability": value} for index, value in ranked]}
 
 
-def _count(service: Service, version: int, predictions: list[Prediction]) -> None:
-    manifest = service.bundle.manifest
-    known = groups(manifest.train_counts, manifest.groups)
+def _count(service: Service, version: int, predictions: list[dict[str, Any]]) -> None:
     for prediction in predictions:
-        index = prediction.classes[0].index
-        group = known[index] if index < len(known) else "new"
+        index = prediction["classes"][0]["index"]
+        group = service.groups[index] if index < len(service.groups) else "new"
         service.metrics.predictions.labels(str(version), group).inc()
 
 
-def _timing(request: Request, service: Service, outcome: Outcome) -> Timing:
+def _timing(request: Request, service: Service, outcome: Outcome) -> dict[str, float]:
+    """The milliseconds of `Timing`; told to metrics and log line too."""
     queue, decode, compute = (
         round(1000 * seconds, 3) for seconds in (outcome.queued, outcome.decoded, outcome.computed)
     )
@@ -82,7 +84,7 @@ def _timing(request: Request, service: Service, outcome: Outcome) -> Timing:
         request, images=len(outcome.scores), head=outcome.head.version, batch_size=outcome.batch_size,
         queue_ms=queue, decode_ms=decode, compute_ms=compute,
     )  # fmt: skip
-    return Timing(queue_ms=queue, decode_ms=decode, compute_ms=compute)
+    return {"queue_ms": queue, "decode_ms": decode, "compute_ms": compute}
 
 
 @router.post("/v1/features", responses=ERRORS, openapi_extra=body(*uploads.FORMS), response_model=FeaturesResponse)
@@ -109,7 +111,7 @@ async def features(
             backbone=service.bundle.backbone_digest,
             feature_dim=values.shape[1],
             features=values.tolist(),
-            timing=timing,
+            timing=Timing(**timing),
             batch_size=outcome.batch_size,
         )
     if upload.labels is None or upload.epoch is None:

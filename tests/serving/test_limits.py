@@ -62,6 +62,7 @@ def test_work_that_ends_first_gives_its_result_or_its_error() -> None:
         assert await while_connected(request(), works()) == 42
         with pytest.raises(KeyError, match="mine"):
             await while_connected(request(), fails())
+        await asyncio.sleep(0)
 
         assert len(asyncio.all_tasks()) == 1
 

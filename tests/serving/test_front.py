@@ -1,0 +1,65 @@
+"""The short way for raw images gives what the long way through FastAPI gives."""
+
+from typing import Any
+
+import httpx
+import pytest
+from running import Serve
+from tiny import picture, png
+
+from serving.schemas import PredictResponse
+
+PNG = {"content-type": "image/png"}
+LONG = "/v1/predict?head=active"
+
+
+def told(answer: httpx.Response) -> tuple[int, dict[str, Any], dict[str, str]]:
+    """An answer without what differs from call to call."""
+    body = answer.json()
+    body.pop("timing", None)
+    kept = ("content-type", "retry-after")
+    return answer.status_code, body, {name: answer.headers[name] for name in kept if name in answer.headers}
+
+
+@pytest.mark.parametrize(
+    ("body", "kind"),
+    [
+        (png(picture(3)), "image/png"),
+        (png(picture(3)), "image/jpeg"),
+        (png(picture(3)), "image/gif"),
+        (b"no image", "image/png"),
+        (b"", "image/png"),
+        (b"x" * 30_000, "image/webp"),
+    ],
+)
+def test_both_ways_answer_alike(client: httpx.Client, body: bytes, kind: str) -> None:
+    """The same status, body and headers, for good images and for bad ones."""
+    short, long = (client.post(path, content=body, headers={"content-type": kind}) for path in ("/v1/predict", LONG))
+
+    assert told(short) == told(long)
+    assert {"x-request-id", "content-length"} <= set(short.headers)
+
+
+def test_the_answer_is_what_the_documentation_says(client: httpx.Client) -> None:
+    """Its body is a whole `PredictResponse`, also for a web page's request."""
+    for headers in (PNG, PNG | {"origin": "http://localhost"}):
+        answer = client.post("/v1/predict", content=png(picture()), headers=headers)
+
+        PredictResponse.model_validate_json(answer.content, strict=True)
+
+
+def test_both_ways_are_counted_alike(serve: Serve) -> None:
+    """By their route, and errors by their type."""
+    with serve() as client:
+        for path in ("/v1/predict", LONG):
+            client.post(path, content=png(picture()), headers=PNG)
+            client.post(path, content=b"", headers=PNG)
+        lines = client.get("/metrics").text.splitlines()
+
+    assert 'breadcrumbs_requests_total{code="200",route="/v1/predict"} 2.0' in lines
+    assert sum(line.startswith('breadcrumbs_requests_total{code="422",route="/v1/predict"} 2') for line in lines) == 1
+
+
+def test_other_methods_take_the_long_way(client: httpx.Client) -> None:
+    """Which refuses them in its own words."""
+    assert client.get("/v1/predict", headers=PNG).status_code == 405
