@@ -2,7 +2,8 @@
 
 Three families, by name:
 
-    resnet8 resnet14 resnet20 resnet26 resnet32   He et al. 2016, section 4.2, for images of about 32 pixels; D = 64
+    resnet8 resnet14 resnet20 resnet26 resnet32   He et al. 2016, section 4.2, for images of about 32 pixels; D = 64;
+                                                  resnet8x2, resnet8x4 …: twice, four times as wide
     resnet10                                      one basic block a stage, as the paper's ImageNet-LT setting; D = 512
     any name timm knows                           `timm/NAME` where one of the above hides it; D as timm says
 """
@@ -20,6 +21,7 @@ from models.errors import BreadcrumbsError
 
 HUB_SECONDS = 5  # to wait for an answer of the hub that has the pretrained weights
 SMALL = {f"resnet{6 * n + 2}": n for n in range(1, 6)}
+WIDTHS = {"": 1, "x2": 2, "x4": 4}
 
 
 class BackboneError(BreadcrumbsError):
@@ -56,13 +58,13 @@ class _Block(nn.Module):
 
 
 class SmallResNet(nn.Module):
-    """The CIFAR residual network of depth 6 n + 2: 16, 32, 64 channels, then the spatial mean."""
+    """The CIFAR residual network of depth 6 n + 2: 16 k, 32 k, 64 k channels, then the spatial mean."""
 
-    def __init__(self, n: int) -> None:
+    def __init__(self, n: int, k: int = 1) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(3, 16, 3, 1, 1, bias=False)
-        self.norm = nn.BatchNorm2d(16)
-        widths = [16] + [16] * n + [32] * n + [64] * n
+        self.conv = nn.Conv2d(3, 16 * k, 3, 1, 1, bias=False)
+        self.norm = nn.BatchNorm2d(16 * k)
+        widths = [16 * k] + [16 * k] * n + [32 * k] * n + [64 * k] * n
         strides = [1] * n + [2] + [1] * (n - 1) + [2] + [1] * (n - 1)
         self.blocks = nn.Sequential(
             *(_Block(a, b, stride) for a, b, stride in zip(widths, widths[1:], strides, strict=False))
@@ -72,7 +74,7 @@ class SmallResNet(nn.Module):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, 3, H, W) -> (N, 64)."""
+        """(N, 3, H, W) -> (N, 64 k)."""
         x = functional.relu(self.norm(self.conv(x)))
         return cast(Tensor, self.blocks(x)).mean((2, 3))
 
@@ -83,10 +85,16 @@ def create(name: str, pretrained: bool = False) -> Backbone:
     Raises:
         BackboneError: the name is unknown, or `pretrained` weights are asked for and cannot be had.
     """
-    if name in SMALL or name == "resnet10":
+    depth, times, width = name.partition("x")
+    small = depth in SMALL and times + width in WIDTHS
+    if small or name == "resnet10":
         if pretrained:
             raise BackboneError(f"there are no pretrained weights of {name}; take a timm name, for example resnet50")
-        return Backbone(SmallResNet(SMALL[name]), 64) if name in SMALL else _resnet10()
+        return (
+            Backbone(SmallResNet(SMALL[depth], WIDTHS[times + width]), 64 * WIDTHS[times + width])
+            if small
+            else _resnet10()
+        )
     return _timm(name.removeprefix("timm/"), pretrained)
 
 
@@ -103,7 +111,9 @@ def _timm(name: str, pretrained: bool) -> Backbone:
 
     if not timm.is_model(name):
         near = ", ".join(difflib.get_close_matches(name, timm.list_models(), 5, 0.5)) or "nothing"
-        raise BackboneError(f"no backbone '{name}'; own: {', '.join(SMALL)}, resnet10; timm has near it: {near}")
+        raise BackboneError(
+            f"no backbone '{name}'; own: {', '.join(SMALL)}, resnet10, and wider ones such as resnet8x2; timm has near it: {near}"
+        )
     if pretrained:
         _look_for_the_hub()
     try:

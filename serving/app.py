@@ -18,8 +18,9 @@ from serving.access import Access
 from serving.activations import Log
 from serving.batcher import Batcher
 from serving.conversion import Converter
+from serving.cores import cores
 from serving.decoder import Decoder
-from serving.engine import Engine, Scores, cores
+from serving.engine import Engine, Scores
 from serving.front import Front
 from serving.inference import Inference, Item
 from serving.jobs import Jobs

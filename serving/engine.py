@@ -12,7 +12,6 @@ Letters: N rows, D feature dimensions, C classes.
 import contextlib
 import ctypes
 import logging
-import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -28,6 +27,7 @@ from models import head as heads
 from models.errors import BreadcrumbsError
 from models.head import LinearHead
 from models.preprocess import Pixels
+from serving.cores import cores
 
 LOG = logging.getLogger("breadcrumbs.engine")
 SILENT = 4
@@ -220,11 +220,6 @@ class Engine:
             logits[head.version] = binding.get_outputs()[0].numpy()
         features = feature.numpy()
         return features, logits, (middle - began, time.perf_counter() - middle)
-
-
-def cores() -> int:
-    """CPU cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _open(backbone: bytes, device: Device, threads: int) -> tuple[Any, str]:

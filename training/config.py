@@ -42,7 +42,7 @@ class TrainConfig(BaseModel):
     holdout: float = Field(default=0.2, gt=0, lt=1)
     """Share of each class held out for evaluation, where the data brings no split of its own."""
     architecture: str = "resnet8"
-    """resnet8 … resnet32 for small images, resnet10, or any timm name."""
+    """resnet8 … resnet32 for small images, also wider (resnet8x2, resnet8x4), resnet10, or any timm name."""
     pretrained: bool = False
     """Start from timm's pretrained weights (needs the network once)."""
     frozen: bool = False

@@ -44,6 +44,20 @@ def test_depth_counts_layers_with_weights() -> None:
 
 
 @pytest.mark.parametrize("name", SMALL)
+def test_wide_networks_have_more_channels(name: str) -> None:
+    """Twice or four times as many in every layer, and as many features more; the layers are the same."""
+    for times in (2, 4):
+        wide, plain = create(f"{name}x{times}"), create(name)
+        shapes = [
+            [m.weight.shape for m in b.network.modules() if isinstance(m, torch.nn.Conv2d)] for b in (wide, plain)
+        ]
+
+        assert wide.feature_dim == 64 * times
+        assert wide.network(torch.randn(2, 3, 28, 28)).shape == (2, 64 * times)
+        assert [a[0] for a in shapes[0]] == [times * b[0] for b in shapes[1]]
+
+
+@pytest.mark.parametrize("name", SMALL)
 def test_small_networks_halve_the_image_twice(name: str) -> None:
     """The last maps of a 32-pixel image are 8 x 8, as in He et al. 2016, section 4.2."""
     network = create(name).network
