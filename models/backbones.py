@@ -111,9 +111,8 @@ def _timm(name: str, pretrained: bool) -> Backbone:
 
     if not timm.is_model(name):
         near = ", ".join(difflib.get_close_matches(name, timm.list_models(), 5, 0.5)) or "nothing"
-        raise BackboneError(
-            f"no backbone '{name}'; own: {', '.join(SMALL)}, resnet10, and wider ones such as resnet8x2; timm has near it: {near}"
-        )
+        own = f"{', '.join(SMALL)}, resnet10, and wider ones such as resnet8x2"
+        raise BackboneError(f"no backbone '{name}'; own: {own}; timm has near it: {near}")
     if pretrained:
         _look_for_the_hub()
     try:

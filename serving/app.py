@@ -127,6 +127,7 @@ def config(app: FastAPI, settings: Settings) -> uvicorn.Config:
         host=settings.host,
         port=settings.port,
         access_log=False,
+        proxy_headers=False,  # nothing here asks who the client is
         log_config=None,
         timeout_graceful_shutdown=GRACE,
         lifespan="on",
@@ -140,6 +141,9 @@ def run(settings: Settings) -> None:
         BreadcrumbsError: bundle, store or device cannot be used.
         SystemExit: the address cannot be listened on; the log says why.
     """
+    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = (
+        False  # not in the format, so not asked for
+    )
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     # Uvicorn raises the signal again once it has shut down in order; that must not turn success into failure.
     signal.signal(signal.SIGTERM, lambda _number, _frame: None)
