@@ -107,17 +107,18 @@ def evaluate(
 
 
 @app.command
-def export(run: Path, /) -> None:
+def export(run: Path, /, *, half: bool = False) -> None:
     """Make the bundle of a run again from its checkpoint.
 
-    Example: `breadcrumbs export runs/photos`
+    Example: `breadcrumbs export runs/photos --half`
 
     Args:
         run: folder of the run.
+        half: also write the backbone in half precision, for GPUs, if no group loses recall by it.
     """
     from training.fit import export_checkpoint
 
-    bundle = export_checkpoint(run)
+    bundle = export_checkpoint(run, half=half)
     _print_heads(str(bundle.folder), bundle.manifest.metrics)
 
 

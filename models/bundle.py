@@ -2,6 +2,7 @@
 
     manifest.json      what it is, and the sha256 of every other file
     backbone.onnx      `image` uint8 (N, H, W, 3) -> `feature` f32 (N, D); normalisation inside
+    backbone-half.onnx the same in half precision, where it was asked for and loses no recall
     head.onnx          the balanced head: `feature` (N, D) -> `logits` (N, C)
     joint-head.onnx    the head that trained the backbone, for comparison
     snapshots/         the newest snapshot, made with this backbone, and the crumbs that balance the tail
@@ -90,9 +91,16 @@ class Bundle:
         """The sha256 of `backbone.onnx`: the name of this feature space."""
         return self.manifest.files["backbone.onnx"]
 
-    def backbone(self) -> bytes:
-        """The bytes of `backbone.onnx`, known to name no other file."""
-        data = (self.folder / "backbone.onnx").read_bytes()
+    def backbone(self, precision: Literal["full", "half"] = "full") -> bytes:
+        """The bytes of `backbone.onnx`, or of `backbone-half.onnx`, known to name no other file.
+
+        Raises:
+            BundleError: there is none in half precision.
+        """
+        name = "backbone.onnx" if precision == "full" else "backbone-half.onnx"
+        if name not in self.manifest.files:
+            raise BundleError(f"{self.folder} has no {name}; `breadcrumbs export RUN --half` makes one")
+        data = (self.folder / name).read_bytes()
         heads.parse_onnx(data)
         return data
 

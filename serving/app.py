@@ -79,7 +79,13 @@ async def _open(
 
     def start_engine() -> Engine:
         engine = Engine(
-            bundle.backbone(), head, activation.head, size, settings.device, settings.threads, metrics.computed
+            bundle.backbone(settings.precision),
+            head,
+            activation.head,
+            size,
+            settings.device,
+            settings.threads,
+            metrics.computed,
         )
         engine.warm_up(settings.max_batch)
         return engine

@@ -36,6 +36,8 @@ class Settings(BaseSettings):
     CPU, and logs which. Say `cuda` in production, so that a broken driver is seen at once."""
     threads: int = Field(default=0, ge=0, le=1024)
     """CPU threads that compute; 0: one a core. A lone image takes all; under load each has a batch of its own."""
+    precision: Literal["full", "half"] = "full"
+    """Of the backbone: `half` takes the bundle's half-precision one, which is faster on a GPU and slower on a CPU."""
     max_batch: int = Field(default=32, ge=1, le=4096)
     """Images computed together at most. Larger: more images a second under load and more memory; idle latency does not
     change, since nothing waits for company."""

@@ -107,14 +107,14 @@ def _epoch(run: Run, journal: Journal, out: Path) -> None:
     processes.wait()
 
 
-def export_checkpoint(out: Path) -> Bundle:
-    """Make the bundle of a run again from its newest checkpoint."""
+def export_checkpoint(out: Path, *, half: bool = False) -> Bundle:
+    """Make the bundle of a run again from its newest checkpoint; see `package`."""
     path = out / "checkpoint.pt"
     state = checkpoint.load(path, torch.device("cpu"))
     config = TrainConfig.model_validate_json(state["config"])
     run = prepare(config, load(config))
     restore(run, state)
-    return package(run.measured.cpu(), run.data, run.preprocess, config, out)
+    return package(run.measured.cpu(), run.data, run.preprocess, config, out, half=half)
 
 
 def evaluate_heads(run: Run) -> dict[str, Metrics]:

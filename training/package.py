@@ -29,6 +29,7 @@ from training.config import TrainConfig
 from training.data import Data, Split
 from training.emanate import back_track, balanced_target
 from training.evaluate import evaluate, intervals
+from training.half import gate, to_half
 from training.journal import read_log
 from training.loader import evaluation_batches
 from training.network import TwoHeads
@@ -37,11 +38,15 @@ from training.report import Story
 Floats = NDArray[np.float32]
 
 
-def package(network: TwoHeads, data: Data, preprocess: Preprocess, config: TrainConfig, out: Path) -> Bundle:
+def package(
+    network: TwoHeads, data: Data, preprocess: Preprocess, config: TrainConfig, out: Path, *, half: bool = False
+) -> Bundle:
     """Export a network on the CPU and write the bundle to `out/bundle`, metrics and report beside it.
 
+    With `half` the bundle has a second backbone, in half precision.
+
     Raises:
-        ExportError: ONNX Runtime does not answer as torch does.
+        ExportError: ONNX Runtime does not answer as torch does, or half precision loses recall.
     """
     network.eval()
     backbone = export.to_onnx(network.features, preprocess)
@@ -68,6 +73,10 @@ def package(network: TwoHeads, data: Data, preprocess: Preprocess, config: Train
         "report/index.html": pages["index.html"],
         "report/metrics.json": json.dumps(metrics, indent=1).encode() + b"\n",
     }
+    if half:
+        files["backbone-half.onnx"], metrics["half_differs"] = _half(
+            backbone, test, data, preprocess, config, next(iter(own.values()))
+        )
     manifest = Manifest(
         name=config.data if config.data == "fashion-mnist-lt" else "breadcrumbs",
         architecture=config.architecture, preprocess=preprocess, feature_dim=own["joint"].feature_dim,
@@ -78,6 +87,15 @@ def package(network: TwoHeads, data: Data, preprocess: Preprocess, config: Train
     files |= _snapshot_files(newest, data, out / "snapshots")
     write_whole(out / "metrics.json", files["report/metrics.json"])
     return bundles.write(out / "bundle", manifest, files)
+
+
+def _half(
+    backbone: bytes, test: Floats, data: Data, preprocess: Preprocess, config: TrainConfig, head: LinearHead
+) -> tuple[bytes, float]:
+    """The backbone in half precision, and the share of test images that it puts into another class."""
+    low = to_half(backbone)
+    found = export.run_onnx(low, images_of(data.test, preprocess, config))
+    return low, gate(test, found, data.test.labels, head, groups(data.train_counts.tolist(), config.groups))
 
 
 def heads_of(network: TwoHeads, config: TrainConfig) -> dict[str, nn.Linear]:

@@ -86,7 +86,8 @@ def repack(
     kept = [name for name in parent.manifest.files if name.startswith("snapshots/")]
     if not report.classes.new and "joint-head.onnx" in parent.manifest.files:
         kept.append("joint-head.onnx")
-    files = {name: (parent.folder / name).read_bytes() for name in ("backbone.onnx", *kept)}
+    kept += [name for name in ("backbone.onnx", "backbone-half.onnx") if name in parent.manifest.files]
+    files = {name: (parent.folder / name).read_bytes() for name in kept}
     files["head.onnx"] = heads.to_onnx(made.head)
     for upload in uploads:
         _add(files, upload)
