@@ -16,6 +16,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serving import problems
 from serving.metrics import Metrics
+from serving.traces import Traces
 
 LOG = logging.getLogger("breadcrumbs.access")
 SERVER = logging.getLogger("breadcrumbs.server")
@@ -33,12 +34,14 @@ class Access:
         app: what it wraps.
         metrics: where requests are counted.
         log: whether to write a line for each.
+        traces: where each is sent as a span, if anywhere.
     """
 
-    def __init__(self, app: ASGIApp, metrics: Metrics, log: bool) -> None:
+    def __init__(self, app: ASGIApp, metrics: Metrics, log: bool, traces: Traces | None = None) -> None:
         self._app = app
         self._metrics = metrics
         self._log = log
+        self._traces = traces
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -72,12 +75,18 @@ class Access:
         self._metrics.duration.observe(seconds)
         if "problem" in scope:
             self._metrics.rejected.labels(scope["problem"]).inc()
+        if not self._log and self._traces is None:
+            return
+        line = {"method": scope["method"], "route": route, "status": status, "ms": round(seconds * 1000, 2)}
+        line |= scope["breadcrumbs.notes"] | {"request_id": request_id}
+        if "problem" in scope:
+            line["problem"] = scope["problem"]
         if self._log:
-            line = {"method": scope["method"], "route": route, "status": status, "ms": round(seconds * 1000, 2)}
-            line |= scope["breadcrumbs.notes"] | {"request_id": request_id}
-            if "problem" in scope:
-                line["problem"] = scope["problem"]
             LOG.info(json.dumps(line))
+        if self._traces is not None:
+            parent = dict(scope["headers"]).get(b"traceparent", b"").decode("latin-1")
+            ended = time.time_ns()
+            self._traces.record(parent, ended - round(seconds * 1e9), ended, line)
 
 
 def _request_id(scope: Scope) -> str:

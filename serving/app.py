@@ -31,6 +31,7 @@ from serving.routes import predict, refit, snapshots, system
 from serving.service import Service
 from serving.settings import Settings
 from serving.store import Store
+from serving.traces import Traces
 
 LOG = logging.getLogger("breadcrumbs.server")
 REFIT = (sys.executable, "-m", "breadcrumbs", "refit")
@@ -46,10 +47,13 @@ def create_app(settings: Settings, refit_command: Sequence[str] = REFIT) -> Fast
         refit_command: the program that a refit runs, without its arguments.
     """
     metrics = Metrics()
+    traces = None if settings.otlp_endpoint is None else Traces(settings.otlp_endpoint)
 
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         async with contextlib.AsyncExitStack() as stack:
+            if traces is not None:
+                stack.push_async_callback(asyncio.to_thread, traces.close)
             app.state.service = await _open(settings, refit_command, metrics, stack)
             yield
 
@@ -62,7 +66,7 @@ def create_app(settings: Settings, refit_command: Sequence[str] = REFIT) -> Fast
     problems.install(app)
     for routes in (predict, snapshots, refit, heads_routes, system):
         app.include_router(routes.router)
-    app.middleware_stack = Access(Front(app, app.build_middleware_stack()), metrics, settings.access_log)
+    app.middleware_stack = Access(Front(app, app.build_middleware_stack()), metrics, settings.access_log, traces)
     return app
 
 

@@ -28,6 +28,7 @@ class Metrics:
         self.rejected = self._counter("rejected", "Requests answered with an error, by its type.", "reason")
         self.predictions = self._counter("predictions", "Top classes, by head and group.", "head", "group")
         self.head_info = self._gauge("head_info", "1 for the live head.", "version", "digest")
+        self.head_age = self._gauge("head_age_seconds", "Since the live head went live.")
         self.swaps = self._counter("head_swaps", "Times that a head went live.", "actor")
         self.device = self._gauge("execution_provider_info", "1 for where the models run.", "provider")
         self.refits = self._gauge("refit_jobs", "Refits, by state.", "state")

@@ -70,3 +70,6 @@ class Settings(BaseSettings):
     """Seconds that one refit may take; then its process is stopped and the refit has failed."""
     access_log: bool = True
     """Write one line a request: route, status, duration, queue and compute time, head version, request id."""
+    otlp_endpoint: str | None = None
+    """Where each request is sent as an OpenTelemetry span (OTLP over HTTP), as `http://collector:4318/v1/traces`; needs
+    the extra `otel`."""

@@ -1,5 +1,8 @@
 """Alive, ready, numbers; and the way from `/` to the documentation."""
 
+import time
+from datetime import datetime
+
 from fastapi import APIRouter, Response
 from fastapi.responses import JSONResponse, RedirectResponse
 
@@ -44,6 +47,7 @@ async def metrics(service: Serving) -> Response:
     numbers = service.metrics
     numbers.pending.set(service.batcher.pending)
     numbers.live(service.live.head.version, service.live.head.head.digest)
+    numbers.head_age.set(time.time() - datetime.fromisoformat(service.live.activation.at).timestamp())
     for state, count in service.jobs.counts().items():
         numbers.refits.labels(state).set(count)
     return Response(numbers.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
