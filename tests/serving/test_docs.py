@@ -21,7 +21,7 @@ def row(name: str) -> str:
     field = Settings.model_fields[name]
     assert field.description, f"{name} has no text"
     default = {True: "on", False: "off"}[field.default] if isinstance(field.default, bool) else field.default
-    shown = "the demo bundle" if name == "bundle" else default
+    shown = "the demo bundle" if name == "bundle" else "none" if default is None else default
     text = " ".join(field.description.split())
     return f"| `--{name.replace('_', '-')}` | `BREADCRUMBS_{name.upper()}` | {shown} | {text} |"
 
