@@ -234,6 +234,8 @@ def _open(backbone: bytes, device: Device, threads: int) -> tuple[Any, str]:
     reason = _cuda_defect()
     if device == "cuda":
         raise EngineError(f"device cuda was asked for, but CUDA cannot be used: {reason}")
+    if _has_driver():
+        raise EngineError(f"there is a GPU, but CUDA cannot be used: {reason}; say --device cpu to serve without it")
     LOG.warning("device: cpu, since CUDA cannot be used: %s", reason)
     return _session(backbone, "cpu", threads), "cpu"
 

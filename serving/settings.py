@@ -32,8 +32,8 @@ class Settings(BaseSettings):
     port: int = Field(default=8000, ge=0, le=65535)
     """TCP port; 0 lets the system choose a free one."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    """Where the models run. `cuda` fails at start where CUDA cannot be used; `auto` takes CUDA if it works, else the
-    CPU, and logs which. Say `cuda` in production, so that a broken driver is seen at once."""
+    """Where the models run. `auto` takes the GPU if there is one, else the CPU, and logs which; a GPU that cannot be
+    used stops the start. `cuda` asks for one: say it in production, so that a missing driver is seen at once."""
     threads: int = Field(default=0, ge=0, le=1024)
     """CPU threads that compute; 0: one a core. A lone image takes all; under load each has a batch of its own."""
     precision: Literal["full", "half"] = "full"

@@ -1,0 +1,60 @@
+# Two images from one file. Build with a plain builder:
+#   docker build -t breadcrumbs .                        full: refits inside, CUDA libraries, serves on a CPU too
+#   docker build -t breadcrumbs-serve --target serve .   predict, heads and rollback on a CPU; no torch, no refits
+# docs/deploy.md says how to run them.
+ARG BASE_IMAGE=python:3.11-slim-bookworm
+
+# What both need to build: never part of an image.
+FROM ${BASE_IMAGE} AS builder
+ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PYTHONDONTWRITEBYTECODE=1
+WORKDIR /build
+RUN python -m venv /opt/breadcrumbs
+ENV PATH=/opt/breadcrumbs/bin:$PATH
+COPY pyproject.toml constraints.txt ./
+RUN python -c "import tomllib; p = tomllib.load(open('pyproject.toml', 'rb'))['project']; o = p['optional-dependencies']; \
+full = p['dependencies'] + o['refit'] + o['parquet'] + o['otel']; \
+serve = [d for d in p['dependencies'] + o['otel'] if not d.startswith('onnxruntime')] + ['onnxruntime']; \
+open('full.txt', 'w').write('\n'.join(full)); open('serve.txt', 'w').write('\n'.join(serve))"
+
+# Dependencies before the source, so that a change of the source builds in seconds.
+FROM builder AS serve-builder
+RUN pip install --constraint constraints.txt --requirement serve.txt
+COPY . .
+RUN pip install --no-deps --no-compile . && pip uninstall --yes pip setuptools
+
+FROM builder AS full-builder
+RUN pip install --constraint constraints.txt --requirement full.txt
+COPY . .
+RUN pip install --no-deps --no-compile . && pip uninstall --yes pip setuptools
+
+# What both are.
+FROM ${BASE_IMAGE} AS runtime
+RUN useradd --uid 10001 --no-create-home --home-dir /tmp --shell /usr/sbin/nologin breadcrumbs \
+    && mkdir /store && chown breadcrumbs /store
+COPY models/demo /bundle
+ENV PATH=/opt/breadcrumbs/bin:$PATH \
+    PYTHONUNBUFFERED=1 \
+    PYTHONDONTWRITEBYTECODE=1 \
+    MPLCONFIGDIR=/tmp/matplotlib \
+    BREADCRUMBS_HOST=0.0.0.0 \
+    BREADCRUMBS_BUNDLE=/bundle \
+    BREADCRUMBS_STORE=/store
+LABEL org.opencontainers.image.title="Breadcrumbs" \
+      org.opencontainers.image.description="Long-tailed image classification over HTTP; heads refitted and swapped under load" \
+      org.opencontainers.image.licenses="Apache-2.0"
+USER breadcrumbs
+WORKDIR /tmp
+VOLUME ["/store", "/tmp"]
+EXPOSE 8000
+STOPSIGNAL SIGTERM
+HEALTHCHECK --interval=10s --timeout=6s --start-period=60s \
+    CMD ["python", "-c", "import os, urllib.request as u; u.urlopen('http://127.0.0.1:' + os.environ.get('BREADCRUMBS_PORT', '8000') + '/readyz', timeout=5)"]
+ENTRYPOINT ["breadcrumbs"]
+CMD ["serve"]
+
+FROM runtime AS serve
+ENV BREADCRUMBS_REFIT=false
+COPY --from=serve-builder /opt/breadcrumbs /opt/breadcrumbs
+
+FROM runtime AS full
+COPY --from=full-builder /opt/breadcrumbs /opt/breadcrumbs
