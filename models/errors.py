@@ -19,6 +19,7 @@ mapping to status codes is `serving.problems`, and a test proves that no leaf is
     ├── ExportError            torch and ONNX Runtime disagree                training.export
     ├── RefitError             snapshots that cannot become a head            training.rows
     ├── EngineError            a model that ONNX Runtime cannot run           serving.engine
+    ├── TracesMissing          traces whose sender is not installed           serving.traces
     ├── ServerError            a server that refused, or is not there         serving.client
     ├── RefitFailed            a refit's process that left no head            serving.refit
     ├── DemoFailed             a step of the demo that did not do its work    serving.demo
@@ -32,6 +33,7 @@ mapping to status codes is `serving.problems`, and a test proves that no leaf is
         ├── Abandoned          … whose client has gone                        serving.limits
         ├── Unsupported        … in a form that is not offered                serving.limits
         ├── BadRequest         … that does not say what it wants              serving.limits
+        ├── Malformed          … that is not Open Inference                   serving.open_inference.tensors
         └── Overloaded         … now                                          serving.limits
 """
 

@@ -27,7 +27,7 @@ from serving.jobs import Jobs
 from serving.live import Live
 from serving.metrics import Metrics
 from serving.routes import heads as heads_routes
-from serving.routes import predict, refit, snapshots, system
+from serving.routes import open_inference, predict, refit, snapshots, system
 from serving.service import Service
 from serving.settings import Settings
 from serving.store import Store
@@ -64,7 +64,7 @@ def create_app(settings: Settings, refit_command: Sequence[str] = REFIT) -> Fast
         redoc_url=None,
     )
     problems.install(app)
-    for routes in (predict, snapshots, refit, heads_routes, system):
+    for routes in (predict, snapshots, refit, heads_routes, open_inference, system):
         app.include_router(routes.router)
     app.middleware_stack = Access(Front(app, app.build_middleware_stack()), metrics, settings.access_log, traces)
     return app

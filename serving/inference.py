@@ -79,12 +79,15 @@ class Inference:
         self._deadline = deadline
         self._decoding = 0
 
-    async def run(self, images: Sequence[bytes], head: BoundHead | None = None) -> Outcome:
-        """Score some image files.
+    async def run(
+        self, images: Sequence[bytes] | Pixels, head: BoundHead | None = None, within: float | None = None
+    ) -> Outcome:
+        """Score some images.
 
         Args:
-            images: the bytes of image files, at least one.
+            images: the bytes of image files, at least one; or pixels that need no decoding, uint8 (N, H, W, 3).
             head: the head to use; none: the live one.
+            within: seconds, where that is less than the deadline.
 
         Raises:
             ImageError: one of them cannot be decoded; the message says which.
@@ -92,24 +95,24 @@ class Inference:
             EngineError: the model failed.
         """
         count = len(images)
-        head = self._one(head, count)
+        head = self._engine.live if head is None and count > 1 else head
+        deadline = self._deadline if within is None else min(within, self._deadline)
+        if isinstance(images, np.ndarray):
+            return _outcome(await self._batcher.submit([Row(pixels, head) for pixels in images], deadline), 0.0)
         files = [
             File(data, head, f"image {place + 1} of {count}" if count > 1 else "") for place, data in enumerate(images)
         ]
         if self._threads is None:
-            return _outcome(await self._batcher.submit(files, self._deadline), None)
+            return _outcome(await self._batcher.submit(files, deadline), None)
         began = time.perf_counter()
         try:
-            async with asyncio.timeout(self._deadline):
+            async with asyncio.timeout(deadline):
                 pixels = await self._decode(self._threads, files)
         except TimeoutError as error:
-            raise Overloaded(f"not decoded within the deadline of {self._deadline:g} s") from error
+            raise Overloaded(f"not decoded within the deadline of {deadline:g} s") from error
         decoded = time.perf_counter() - began
-        left = max(0.0, self._deadline - decoded)
+        left = max(0.0, deadline - decoded)
         return _outcome(await self._batcher.submit([Row(item, head) for item in pixels], left), decoded)
-
-    def _one(self, head: BoundHead | None, images: int) -> BoundHead | None:
-        return self._engine.live if head is None and images > 1 else head
 
     async def _decode(self, threads: ThreadPoolExecutor, files: Sequence[File]) -> list[Pixels]:
         if self._decoding + len(files) > self._queue:

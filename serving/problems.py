@@ -5,11 +5,13 @@ It covers the whole tree of `models.errors`, what FastAPI raises by itself (404,
 """
 
 import math
+from collections.abc import Mapping
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
+from starlette.types import Scope
 
 from models.errors import BreadcrumbsError, FormatError
 from models.parquet import ExtraMissing
@@ -18,6 +20,7 @@ from models.scratch import FileTooLarge
 from serving.engine import EngineError
 from serving.jobs import KeyReused
 from serving.limits import Abandoned, BadRequest, Forbidden, Overloaded, Refused, TooLarge, Unsupported
+from serving.open_inference.tensors import Malformed
 from serving.store import Conflict, NotFound, StoreError
 
 STATUS: dict[type[BreadcrumbsError], tuple[int, str]] = {
@@ -36,6 +39,7 @@ STATUS: dict[type[BreadcrumbsError], tuple[int, str]] = {
     Unsupported: (415, "unsupported"),
     Forbidden: (403, "forbidden"),
     BadRequest: (422, "bad_request"),
+    Malformed: (400, "bad_request"),
     Abandoned: (499, "abandoned"),
     Overloaded: (503, "overloaded"),
     BreadcrumbsError: (422, "invalid"),
@@ -53,6 +57,18 @@ def status(error: BreadcrumbsError) -> tuple[int, str]:
 def body(kind: str, message: str) -> dict[str, dict[str, str]]:
     """Return the one shape of an error."""
     return {"error": {"type": kind, "message": message}}
+
+
+def is_open_inference(scope: Scope) -> bool:
+    """Whether the path is one of the Open Inference Protocol, whose errors have another shape."""
+    return str(scope["path"]).startswith("/v2/") or scope["path"] == "/v2"
+
+
+def _answer(request: Request, kind: str, message: str, code: int, headers: Mapping[str, str] | None = None) -> Response:
+    request.scope["problem"] = kind
+    if is_open_inference(request.scope):
+        return JSONResponse({"error": message}, 400 if code == 422 else code, headers)
+    return JSONResponse(body(kind, message), code, headers)
 
 
 def internal() -> Response:
@@ -77,9 +93,8 @@ async def _known(request: Request, error: Exception) -> Response:
 def known(request: Request, error: BreadcrumbsError) -> Response:
     """The answer to one of our errors."""
     code, kind = status(error)
-    request.scope["problem"] = kind
     headers = {"Retry-After": str(max(1, math.ceil(error.retry_after)))} if isinstance(error, Overloaded) else None
-    return JSONResponse(body(kind, str(error)), code, headers)
+    return _answer(request, kind, str(error), code, headers)
 
 
 async def _http(request: Request, error: Exception) -> Response:
@@ -91,8 +106,7 @@ async def _http(request: Request, error: Exception) -> Response:
     if error.status_code == 405:
         message = f"{request.method} is not offered at {request.url.path!r:.200}; /docs lists what is"
     kind = HTTP_TYPES.get(error.status_code, "http")
-    request.scope["problem"] = kind
-    return JSONResponse(body(kind, message), error.status_code, error.headers)
+    return _answer(request, kind, message, error.status_code, error.headers)
 
 
 async def _validation(request: Request, error: Exception) -> Response:
@@ -100,5 +114,4 @@ async def _validation(request: Request, error: Exception) -> Response:
         raise error
     first = error.errors()[0]
     place = " ".join(str(part) for part in first["loc"])
-    request.scope["problem"] = "bad_request"
-    return JSONResponse(body("bad_request", f"{place}: {first['msg']}, got {first.get('input')!r:.80}"), 422)
+    return _answer(request, "bad_request", f"{place}: {first['msg']}, got {first.get('input')!r:.80}", 422)

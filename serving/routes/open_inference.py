@@ -1,0 +1,201 @@
+"""`/v2/…`: the Open Inference Protocol. Two models of one backbone: `NAME` takes pixels, `NAME-files` image files.
+
+A version is a head's; without one the live head answers. Errors are `{"error": "…"}`, as that protocol says.
+"""
+
+from collections.abc import Mapping
+from importlib import metadata
+from typing import Annotated, Any
+
+import numpy as np
+from fastapi import APIRouter, Header, Request, Response
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel
+
+from serving import heads, limits
+from serving.access import note
+from serving.engine import EngineError
+from serving.inference import Outcome
+from serving.limits import Forbidden, Overloaded, TooLarge
+from serving.open_inference import request as requests
+from serving.open_inference import response as responses
+from serving.open_inference.request import InferRequest
+from serving.open_inference.tensors import Declared, Floats
+from serving.service import Service, Serving, body, choose
+from serving.store import NotFound
+
+OUTPUTS = ("feature", "logits", "probabilities")
+FILES = "-files"
+PLATFORM = "onnx_onnxv1"
+EXTENSIONS = ["binary_tensor_data", "classification"]
+
+router = APIRouter(prefix="/v2", tags=["open inference"])
+
+
+class IndexBody(BaseModel):
+    """Body of a look at the repository."""
+
+    ready: bool = False
+
+
+class RefusedAnswer(BaseModel):
+    """The one shape of an error of this protocol."""
+
+    error: str
+
+
+ERRORS: dict[int | str, dict[str, Any]] = {code: {"model": RefusedAnswer} for code in (400, 404, 409, 413, 415, 503)}
+
+
+@router.get("")
+async def server(service: Serving) -> dict[str, Any]:
+    """Tell what this server is, what of the protocol it speaks, and its limits."""
+    settings = service.settings
+    names = ("max_body_bytes", "max_images", "max_image_bytes", "max_pixels", "queue", "deadline")
+    bounds = {name: getattr(settings, name) for name in names}
+    version = metadata.version("breadcrumbs-longtail")
+    return {"name": "breadcrumbs", "version": version, "extensions": EXTENSIONS, "limits": bounds}
+
+
+@router.get("/health/live")
+async def live() -> dict[str, bool]:
+    """Tell that the process answers."""
+    return {"live": True}
+
+
+@router.get("/health/ready", responses={503: {}})
+async def ready(service: Serving) -> Response:
+    """Tell whether images can be answered now, proved by a real inference."""
+    return await _ready(service, {})
+
+
+@router.get("/models/{model}", responses=ERRORS)
+@router.get("/models/{model}/versions/{version}", responses=ERRORS)
+async def model_metadata(service: Serving, model: str, version: str = "active") -> dict[str, Any]:
+    """Tell a model's versions, inputs and outputs."""
+    declared = _input(service, model)
+    bound = await choose(service, version) or service.live.head
+    known = [str(record.version) for record in await heads.records(service.store)]
+    width, count = service.bundle.manifest.feature_dim, len(bound.head.classes)
+    shapes = {"feature": width, "logits": count, "probabilities": count}
+    return {
+        "name": model,
+        "versions": known,
+        "platform": PLATFORM,
+        "inputs": [declared.as_dict()],
+        "outputs": [Declared(name, "FP32", (-1, size)).as_dict() for name, size in shapes.items()],
+    }
+
+
+@router.get("/models/{model}/ready", responses=ERRORS)
+@router.get("/models/{model}/versions/{version}/ready", responses=ERRORS)
+async def model_ready(service: Serving, model: str, version: str = "active") -> Response:
+    """Tell whether a version of a model can answer now."""
+    _input(service, model)
+    await choose(service, version)
+    return await _ready(service, {"name": model})
+
+
+@router.post(
+    "/models/{model}/infer", responses=ERRORS, openapi_extra=body("application/json", "application/octet-stream")
+)
+@router.post(
+    "/models/{model}/versions/{version}/infer", responses=ERRORS,
+    openapi_extra=body("application/json", "application/octet-stream"),
+)  # fmt: skip
+async def infer(
+    request: Request,
+    service: Serving,
+    model: str,
+    version: str = "active",
+    inference_header_content_length: Annotated[str | None, Header()] = None,
+) -> Response:
+    """Compute features, logits and probabilities; in JSON, or with binary tensors before or behind."""
+    declared = _input(service, model)
+    head = await choose(service, version)
+    data = await limits.read_body(request, service.settings.max_body_bytes, "request")
+    asked = requests.decode(data, inference_header_content_length, declared, OUTPUTS)
+    _check_size(service, asked)
+    work = service.inference.run(asked.values, head, asked.timeout)
+    outcome = await limits.while_connected(request, work)
+    _note(request, service, outcome)
+    found = _found(outcome, asked)
+    text, headers = responses.encode(asked, model, str(outcome.head.version), found, outcome.head.head.classes)
+    return Response(text, headers=headers)
+
+
+@router.post("/repository/index", responses=ERRORS)
+async def index(service: Serving, asked: IndexBody | None = None) -> list[dict[str, str]]:
+    """List both models in all versions; only the live one is loaded, the others are when they are asked for."""
+    found = [
+        {"name": name, "version": str(record.version), "state": _state(service, record.version), "reason": ""}
+        for record in await heads.records(service.store)
+        for name in (_name(service), _name(service) + FILES)
+    ]
+    return [one for one in found if one["state"] == "READY"] if asked is not None and asked.ready else found
+
+
+@router.post("/repository/models/{model}/load", responses={403: {"model": RefusedAnswer}, **ERRORS})
+@router.post("/repository/models/{model}/unload", responses={403: {"model": RefusedAnswer}, **ERRORS})
+async def load(service: Serving, model: str) -> None:
+    """Refuse: a head goes live by its activation, and the backbone stays."""
+    _input(service, model)
+    raise Forbidden("models are not loaded here: POST /v1/heads/{version}/activate makes a head live")
+
+
+def _name(service: Service) -> str:
+    return service.bundle.manifest.name
+
+
+def _state(service: Service, version: int) -> str:
+    return "READY" if version == service.live.head.version else "UNAVAILABLE"
+
+
+def _input(service: Service, model: str) -> Declared:
+    if model == _name(service):
+        height, width = service.engine.size
+        return Declared("image", "UINT8", (-1, height, width, 3))
+    if model == _name(service) + FILES:
+        return Declared("image", "BYTES", (-1,))
+    raise NotFound(f"there is no model {model!r:.80}; there are {_name(service)} and {_name(service)}{FILES}")
+
+
+def _check_size(service: Service, asked: InferRequest) -> None:
+    count, most = len(asked.values), service.settings.max_images
+    if count > most:
+        raise TooLarge(f"{count} images came; the limit is {most}")
+    for place, item in enumerate(asked.values if isinstance(asked.values, list) else ()):
+        if len(item) > service.settings.max_image_bytes:
+            raise TooLarge(
+                f"image {place + 1} of {count} has {len(item)} bytes; the limit is {service.settings.max_image_bytes}"
+            )
+
+
+async def _ready(service: Service, named: Mapping[str, Any]) -> Response:
+    try:
+        await service.inference.prove()
+    except (EngineError, Overloaded) as error:
+        return JSONResponse({**named, "ready": False, "error": f"not ready: {error}"}, 503)
+    return JSONResponse({**named, "ready": True})
+
+
+def _note(request: Request, service: Service, outcome: Outcome) -> None:
+    service.metrics.queue.observe(outcome.queued)
+    queue, compute = (round(1000 * seconds, 3) for seconds in (outcome.queued, outcome.computed))
+    note(
+        request, images=len(outcome.scores), head=outcome.head.version, batch_size=outcome.batch_size,
+        queue_ms=queue, compute_ms=compute,
+    )  # fmt: skip
+
+
+def _found(outcome: Outcome, asked: InferRequest) -> dict[str, Floats]:
+    """The outputs that are asked for, (N, …) each."""
+    names = {wanted.name for wanted in asked.outputs}
+    found: dict[str, Floats] = {}
+    if "feature" in names:
+        found["feature"] = np.stack([one.feature for one in outcome.scores])
+    if names - {"feature"}:
+        logits = np.stack([one.logits for one in outcome.scores])
+        powers = np.exp(logits.astype(np.float64) - logits.max(1, keepdims=True))
+        found |= {"logits": logits, "probabilities": (powers / powers.sum(1, keepdims=True)).astype(np.float32)}
+    return found

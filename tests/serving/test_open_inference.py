@@ -1,0 +1,170 @@
+"""`/v2` on a real server: what it says of itself, that it computes what /v1 computes, and how it refuses."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+from running import Serve
+from test_open_inference_wire import elements, read
+from tiny import CLASSES, SIDE, expected_features, picture, png, tiny_head
+
+MODEL, FILES = "/v2/models/tiny", "/v2/models/tiny-files"
+RAW = {"Inference-Header-Content-Length": "0"}
+INTEROP = Path(__file__).with_name("triton_client.py")
+
+
+def pixels(*seeds: int) -> np.ndarray:
+    return np.stack([picture(seed) for seed in seeds])
+
+
+def probabilities(*seeds: int) -> np.ndarray:
+    """What softmax gives, in numpy (N, C)."""
+    powers = np.exp(tiny_head().logits(expected_features(pixels(*seeds))).astype(np.float64))
+    return np.asarray(powers / powers.sum(1, keepdims=True), np.float32)
+
+
+def binary(values: np.ndarray, **more: Any) -> tuple[bytes, dict[str, str]]:
+    """The body and headers of a request with pixels behind the JSON."""
+    given = {"name": "image", "shape": list(values.shape), "datatype": "UINT8"}
+    given["parameters"] = {"binary_data_size": values.size}
+    text = json.dumps({"inputs": [given], **more}).encode()
+    return text + values.tobytes(), {"Inference-Header-Content-Length": str(len(text))}
+
+
+def test_the_server_says_what_it_is(client: httpx.Client) -> None:
+    """Its extensions and limits; alive, ready, its models' inputs and outputs, and their versions."""
+    about, index = client.get("/v2").json(), client.post("/v2/repository/index", json={"ready": True}).json()
+    model, files = client.get(MODEL).json(), client.get(f"{FILES}/versions/1").json()
+
+    assert (about["name"], about["extensions"]) == ("breadcrumbs", ["binary_tensor_data", "classification"])
+    assert about["limits"]["max_images"] == 4
+    assert client.get("/v2/health/live").json() == {"live": True}
+    assert client.get("/v2/health/ready").json() == {"ready": True}
+    assert client.get(f"{MODEL}/ready").json() == {"name": "tiny", "ready": True}
+    assert [one["name"] for one in index] == ["tiny", "tiny-files"]
+    assert model["inputs"] == [{"name": "image", "datatype": "UINT8", "shape": [-1, SIDE, SIDE, 3]}]
+    assert files["inputs"] == [{"name": "image", "datatype": "BYTES", "shape": [-1]}]
+    assert [one["shape"] for one in model["outputs"]] == [[-1, 4], [-1, 3], [-1, 3]]
+    assert model["versions"] == ["1"]
+
+
+def test_numbers_are_those_of_numpy_in_every_form(client: httpx.Client) -> None:
+    """JSON, binary, raw, and image files give the same features, logits and probabilities."""
+    given = {"name": "image", "shape": [2, SIDE, SIDE, 3], "datatype": "UINT8", "data": pixels(1, 2).tolist()}
+    asked = {"inputs": [given], "id": "x"}
+    body, headers = binary(pixels(1, 2), parameters={"binary_data_output": True})
+    packed = elements(png(picture(1)), png(picture(2)))
+    files = {"name": "image", "shape": [2], "datatype": "BYTES", "parameters": {"binary_data_size": len(packed)}}
+    text = json.dumps({"inputs": [files]}).encode()
+
+    answers = [
+        client.post(f"{MODEL}/infer", json=asked),
+        client.post(f"{MODEL}/versions/1/infer", content=body, headers=headers),
+        client.post(
+            f"{FILES}/infer", content=text + packed, headers={"Inference-Header-Content-Length": str(len(text))}
+        ),
+    ]
+
+    for answer in answers:
+        found = read(answer.content, dict(answer.headers))["found"]
+        np.testing.assert_allclose(found["feature"], expected_features(pixels(1, 2)), atol=1e-5)
+        np.testing.assert_allclose(found["logits"], tiny_head().logits(found["feature"]), atol=1e-5)
+        np.testing.assert_allclose(found["probabilities"], probabilities(1, 2), atol=1e-5)
+    assert answers[0].json()["id"] == "x"
+    assert {read(one.content, dict(one.headers))["model_version"] for one in answers} == {"1"}
+
+
+def test_a_raw_request_is_answered_in_bytes(client: httpx.Client) -> None:
+    """One image and nothing else, as pixels or as a file."""
+    for path, body in ((MODEL, pixels(3).tobytes()), (FILES, png(picture(3)))):
+        answer = client.post(f"{path}/infer", content=body, headers=RAW)
+
+        found = read(answer.content, dict(answer.headers))["found"]
+        np.testing.assert_allclose(found["probabilities"], probabilities(3), atol=1e-5)
+
+
+def test_classes_come_by_name(client: httpx.Client) -> None:
+    """The classification extension names the classes of /v1/predict, in its order."""
+    outputs = [{"name": "probabilities", "parameters": {"classification": 2}}]
+    body, headers = binary(pixels(4), outputs=outputs)
+    listed = client.post("/v1/predict", content=png(picture(4)), headers={"content-type": "image/png"}).json()
+
+    (output,) = client.post(f"{MODEL}/infer", content=body, headers=headers).json()["outputs"]
+
+    names = [value.split(":")[2] for value in output["data"]]
+    assert names == [one["class"] for one in listed["predictions"][0]["classes"][:2]]
+    assert output["shape"] == [1, 2]
+    assert set(names) < set(CLASSES)
+
+
+REFUSED = [
+    ("GET", "/v2/models/oak", {}, 404, "there is no model 'oak'"),
+    ("POST", "/v2/models/oak/infer", {"content": b"{}"}, 404, "there are tiny and tiny-files"),
+    ("GET", f"{MODEL}/versions/9", {}, 404, "there is no head 9"),
+    ("POST", f"{MODEL}/versions/x/infer", {"content": b"{}"}, 400, "expected active or a version number"),
+    ("POST", f"{MODEL}/infer", {"content": b"{"}, 400, "Invalid JSON"),
+    ("GET", f"{MODEL}/infer", {}, 405, "GET is not offered"),
+    ("GET", "/v2/nothing", {}, 404, "nothing at"),
+    ("POST", f"{MODEL}/infer", {"content": b"x", "headers": {"content-encoding": "gzip"}}, 415, "not compressed"),
+    ("POST", f"{MODEL}/infer", {"content": b"x" * 70_000}, 413, "the limit is 60000"),
+    ("POST", f"{FILES}/infer", {"content": b"no image", "headers": RAW}, 400, "not a JPEG"),
+    ("POST", "/v2/repository/models/tiny/unload", {}, 403, "POST /v1/heads/{version}/activate"),
+    ("POST", "/v2/repository/index", {"content": b"[]", "headers": {"content-type": "application/json"}}, 400, "body"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("method", "path", "given", "status", "message"), REFUSED)
+def test_refusals_have_the_protocols_shape(
+    client: httpx.Client, method: str, path: str, given: dict[str, Any], status: int, message: str
+) -> None:
+    """One field, `error`, whose text says what was expected and what came."""
+    answer = client.request(method, path, **given)
+
+    assert answer.status_code == status, answer.text
+    assert set(answer.json()) == {"error"}
+    assert message in answer.json()["error"]
+
+
+def test_too_many_images_or_too_large_ones_are_refused(client: httpx.Client) -> None:
+    """The limits of /v1/predict hold here too."""
+    body, headers = binary(pixels(*range(5)))
+    many = client.post(f"{MODEL}/infer", content=body, headers=headers)
+    large = client.post(f"{FILES}/infer", content=b"x" * 30_000, headers=RAW)
+
+    assert (many.status_code, many.json()["error"]) == (413, "5 images came; the limit is 4")
+    assert (large.status_code, "has 30000 bytes; the limit is 20000" in large.text) == (413, True)
+
+
+def test_overload_and_a_short_timeout_are_told(serve: Serve) -> None:
+    """503 with a time to try again; the request's own timeout, in microseconds, shortens the deadline."""
+    with serve(queue=2) as client:
+        body, headers = binary(pixels(1, 2, 3))
+        full = client.post(f"{MODEL}/infer", content=body, headers=headers)
+        body, headers = binary(pixels(1), parameters={"timeout": 1})
+        late = client.post(f"{MODEL}/infer", content=body, headers=headers)
+
+    assert (full.status_code, late.status_code) == (503, 503)
+    assert int(full.headers["retry-after"]) >= 1
+    assert "deadline of 1e-06 s" in late.json()["error"]
+
+
+@pytest.mark.slow
+def test_tritons_own_client_works_unchanged(serve: Serve) -> None:
+    """Metadata, readiness, JSON and binary inference, classes, errors; in a process of its own, as it loads gevent."""
+    with serve() as client:
+        port = client.base_url.port
+        ended = subprocess.run(
+            [sys.executable, str(INTEROP), f"127.0.0.1:{port}"],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=120,
+        )
+
+    assert ended.returncode == 0, ended.stderr
+    assert json.loads(ended.stdout) == {"classes": pytest.approx(probabilities(5)[0].max(), abs=1e-5), "requests": 6}
