@@ -39,7 +39,7 @@ def test_every_error_has_a_status_and_a_place_in_the_drawing() -> None:
     """A new error class is mapped and drawn, or this fails; and nothing is drawn that is not there."""
     classes = tree()
     drawn = dict(
-        re.findall(r"[├└]── (\w+) .* ((?:models|training|serving)\.\w+)$", models.errors.__doc__ or "", re.MULTILINE)
+        re.findall(r"[├└]── (\w+) .* ((?:models|training|serving)\.[\w.]+)$", models.errors.__doc__ or "", re.MULTILINE)
     )
 
     assert {cls.__name__: cls.__module__ for cls in classes if cls is not BreadcrumbsError} == drawn
