@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help demo test quick check bench bench-training bench-refit serve clean
+.PHONY: help demo test quick check bench bench-training bench-refit serve image-check clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 16
@@ -46,6 +46,12 @@ bench-refit: $(STAMP)  ## the refit solver against its peers, memory, and what a
 
 serve: $(STAMP)  ## serve the embedded bundle
 	$(BIN)/python -m breadcrumbs serve
+
+image-check:  ## build the image `serve` and run it hardened, by CHECK_IMAGE=script, where there is no Docker
+	bash $(CHECK_IMAGE) --target serve --path /readyz --max-size 1100 \
+	  --run-opt=--read-only --run-opt=--cap-drop=all --run-opt=--security-opt=no-new-privileges \
+	  --probe 'python3 .ci/probe.py $$BASE_URL' \
+	  --exec 'python -c "import importlib.util as u, sys; sys.exit(u.find_spec(\"torch\") is not None)"' .
 
 clean:  ## remove .venv, runs and stores
 	rm -rf $(VENV) runs store

@@ -5,9 +5,7 @@ nothing of queues, of other refits or of HTTP.
 """
 
 import asyncio
-import json
 import logging
-import math
 import tempfile
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
@@ -21,9 +19,11 @@ from models.bundle import Bundle
 from models.errors import BreadcrumbsError, FormatError
 from models.files import write_whole
 from models.head import LinearHead
+from models.report import Gate, RefitReport
 from serving import child, snapshots
 from serving import heads as stored
 from serving.heads import HeadRecord, Lineage
+from serving.limits import tell
 from serving.live import Live
 from serving.store import Conflict, Store
 from training.config import RefitSpec
@@ -56,27 +56,12 @@ class RefitRequest(BaseModel):
     """How to fit, and when to go live."""
 
 
-class Gate(BaseModel):
-    """Whether a head was good enough to go live, and if not, why."""
-
-    passed: bool
-    reasons: list[str] = []
-
-
-class Report(BaseModel):
-    """What is read of a child's report; the rest is kept and shown as it is."""
-
-    gate: Gate
-    candidate: dict[str, Any] = {}
-    live: dict[str, Any] = {}
-
-
 @dataclass(frozen=True, eq=False)
 class Made:
     """What a child left: a head, its report, the report's bytes, and its page where there is one."""
 
     head: LinearHead
-    report: Report
+    report: RefitReport
     text: bytes
     page: bytes | None
 
@@ -140,13 +125,14 @@ def _outputs(folder: Path, live: LinearHead) -> Made:
     try:
         data = _bounded(folder / "report.json")
         page = _bounded(folder / "report.html") if (folder / "report.html").exists() else None
-        json.loads(data, parse_constant=_no_constant, parse_float=_finite)
-        report = Report.model_validate_json(data)
+        report = RefitReport.model_validate_json(data)
         head = heads.read(folder / "head.safetensors")
     except ValidationError as error:
-        raise RefitFailed(f"the refit's report is not one: {error.errors()[0]['msg']}") from error
+        raise RefitFailed(f"the refit's report is not one: {tell(error)}") from error
     except (OSError, FormatError, ValueError) as error:
         raise RefitFailed(f"the refit left no head or no report: {error}") from error
+    if report.origin.candidate != head.digest:
+        raise RefitFailed(f"the refit's report is of head {report.origin.candidate:.12}, its head is {head.digest:.12}")
     if head.feature_dim != live.feature_dim:
         raise RefitFailed(f"the refit's head takes {head.feature_dim} features; the backbone gives {live.feature_dim}")
     if head.classes[: len(live.classes)] != live.classes:
@@ -164,20 +150,9 @@ def _bounded(path: Path) -> bytes:
     return data
 
 
-def _finite(text: str) -> float:
-    value = float(text)
-    if not math.isfinite(value):
-        raise ValueError(f"report.json has {text[:40]}, which is not finite")
-    return value
-
-
-def _no_constant(name: str) -> None:
-    raise ValueError(f"report.json has {name}, which is no JSON")
-
-
 async def settle(
     job: str, request: RefitRequest, store: Store, bundle: Bundle, live: Live, compared: int, head: LinearHead,
-    report: Report,
+    report: RefitReport,
 ) -> Verdict:  # fmt: skip
     """Store the head and, if the spec and the gate say so and nobody was first, make it live."""
     lineage = Lineage(
@@ -187,7 +162,7 @@ async def settle(
         refit=job,
         spec=request.spec.model_dump(mode="json"),
     )
-    record = await stored.add(store, head, bundle, lineage, report.candidate)
+    record = await stored.add(store, head, bundle, lineage, report.candidate.model_dump(mode="json"))
     activation, note = await _go_live(job, request.spec.activate, report.gate, live, compared, record)
     return Verdict(
         compared=compared,

@@ -70,13 +70,13 @@ def test_a_refit_makes_a_head_that_goes_live(serve: Serve, tiny_bundle: Bundle) 
         "compared": 1, "head": 2, "gate": {"passed": True, "reasons": []},
         "activated": True, "activation": 2, "note": "activated: the gate says yes",
     }  # fmt: skip
-    assert job["report"]["live"] == {"all": 0.5, "few": 0.1}
+    assert (job["report"]["live"]["all"], job["report"]["live"]["few"]) == (0.5, 0.1)
     assert job["progress"] == {"stage": "read", "iteration": 1, "gradient_norm": 0.5, "objective": 1.0}
     assert [event["id"] for event in told] == list(range(1, len(told) + 1))
     assert [event.get("state", event["event"]) for event in told] == [
         "queued", "running", "stage", "progress", "succeeded",
     ]  # fmt: skip
-    assert head["metrics"] == {"all": 0.9, "few": 0.8}
+    assert (head["metrics"]["all"], head["metrics"]["few"]) == (0.9, 0.8)
     assert (head["lineage"]["parent"], head["lineage"]["snapshots"]) == (1, [sha])
     assert (head["lineage"]["refit"], head["lineage"]["spec"]["seed"]) == (job["id"], 3)
     live = tiny_bundle.head()
@@ -184,11 +184,12 @@ def test_a_refit_may_grow_the_classes(serve: Serve) -> None:
         ("loses-class", "refit", "lost a class or moved one"),
         ("half-head", "refit", "the refit left no head or no report: head.safetensors"),
         ("fat", "refit", "the refit's report.html has more than 33554432 bytes"),
-        ("half-report", "refit", "the refit left no head or no report"),
+        ("half-report", "refit", "the refit's report is not one: Invalid JSON"),
         ("no-report", "refit", "the refit left no head or no report"),
-        ("no-gate", "refit", "the refit's report is not one"),
-        ("nan", "refit", "report.json has NaN"),
-        ("huge", "refit", "report.json has 1e999, which is not finite"),
+        ("no-gate", "refit", "the refit's report is not one: gate.passed: Field required"),
+        ("other-head", "refit", "the refit's report is of head 000000000000, its head is "),
+        ("nan", "refit", "candidate.all: Input should be a finite number"),
+        ("huge", "refit", "candidate.all: Input should be a finite number"),
     ],
 )
 def test_a_child_that_fails_or_lies_changes_nothing(serve: Serve, mode: str, kind: str, message: str) -> None:

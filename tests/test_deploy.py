@@ -1,0 +1,80 @@
+"""What is deployed, read as a deployment tool would: files that exist, metrics and settings that are there."""
+
+import json
+import re
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from serving.metrics import Metrics
+from serving.settings import Settings
+
+ROOT = Path(__file__).parents[1]
+DOCKERFILE = (ROOT / "Dockerfile").read_text()
+DASHBOARD = json.loads((ROOT / "deploy/grafana/dashboard.json").read_text())
+
+
+def test_compose_mounts_files_that_are_there() -> None:
+    """And scrapes the service by the name and port that it has."""
+    compose = yaml.safe_load((ROOT / "compose.yaml").read_text())
+    mounts = [m for service in compose["services"].values() for m in service["volumes"] if m.startswith("./")]
+    prometheus = yaml.safe_load((ROOT / "deploy/prometheus.yml").read_text())
+
+    assert len(mounts) == 4
+    assert all((ROOT / mount.split(":")[0]).is_file() for mount in mounts)
+    assert prometheus["scrape_configs"][0]["static_configs"][0]["targets"] == ["breadcrumbs:8000"]
+    assert "breadcrumbs" in compose["services"]
+
+
+def test_the_dashboard_asks_for_metrics_that_there_are() -> None:
+    """By their names at /metrics, in panels that do not overlap."""
+    text = Metrics().text().decode()
+    known = set(re.findall(r"^# TYPE (\w+) (?:counter|gauge)", text, re.MULTILINE))
+    for name in re.findall(r"^# TYPE (\w+) histogram", text, re.MULTILINE):
+        known |= {f"{name}_{part}" for part in ("bucket", "sum", "count")}
+    asked = {
+        name
+        for panel in DASHBOARD["panels"]
+        for t in panel["targets"]
+        for name in re.findall(r"breadcrumbs_\w+", t["expr"])
+    }
+    cells = [(x, y) for panel in DASHBOARD["panels"] for x, y in covered(panel["gridPos"])]
+
+    assert asked <= known
+    assert len(cells) == len(set(cells))
+
+
+def covered(place: dict[str, Any]) -> list[tuple[int, int]]:
+    """The cells of the dashboard's grid that a panel takes."""
+    rows, columns = range(place["y"], place["y"] + place["h"]), range(place["x"], place["x"] + place["w"])
+    return [(x, y) for y in rows for x in columns]
+
+
+def test_the_image_sets_settings_that_there_are() -> None:
+    """And names only extras of pyproject.toml; every package of the project gets past .dockerignore."""
+    names = {name.lower() for name in re.findall(r"BREADCRUMBS_(\w+)=", DOCKERFILE)}
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    extras = set(re.findall(r"o\['(\w+)'\]", DOCKERFILE))
+    kept = {line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")}
+
+    assert names <= set(Settings.model_fields)
+    assert extras <= set(project["project"]["optional-dependencies"])
+    assert {package.split(".")[0] for package in project["tool"]["setuptools"]["packages"]} <= kept
+    assert {"pyproject.toml", "constraints.txt", "breadcrumbs.py", "README.md", "LICENSE"} <= kept
+
+
+@pytest.mark.parametrize("word", ["<<", "--link", "--exclude", "--parents"])
+def test_plain_builders_can_read_the_dockerfile(word: str) -> None:
+    """Nothing in it needs a newer frontend."""
+    assert word not in DOCKERFILE
+
+
+def test_dependencies_are_installed_before_the_source_is_copied() -> None:
+    """In both builders, so that a change of the source does not install them again."""
+    for target in ("serve-builder", "full-builder"):
+        stage = DOCKERFILE.split(f"AS {target}")[1].split("FROM")[0]
+
+        assert stage.index("--requirement") < stage.index("COPY . .")
