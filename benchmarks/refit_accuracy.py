@@ -213,14 +213,23 @@ def grown(bundle: Bundle, left_out: str, data: Data) -> dict[str, Metrics]:
 def table(title: str, found: Found, base: str) -> None:
     """Print mean ± std of every row, and its paired difference from one of them ± the standard error."""
     seeds = max(len(metrics) for metrics in found.values())
-    print(f"\n| {title} ({seeds} seeds) | many | medium | few | all | all, less “{base}” |")
-    print("| --- | --- | --- | --- | --- | --- |")
+    print(f"\n| {title} ({seeds} seeds) | many | medium | few | all | all, less “{base}” | few, the same |")
+    print("| --- | --- | --- | --- | --- | --- | --- |")
     reference = found.get(base) or next(iter(found.values()))
     for name, metrics in found.items():
         cells = [spread([value for m in metrics if (value := getattr(m, column)) is not None]) for column in COLUMNS]
-        change = [100 * (m.balanced - r.balanced) for m, r in zip(metrics, reference, strict=True)]
-        error = statistics.stdev(change) / len(change) ** 0.5 if len(change) > 1 else 0.0
-        print(f"| {name} | " + " | ".join(cells) + f" | {statistics.mean(change):+.2f} ± {error:.2f} |")
+        cells += [difference(metrics, reference, column) for column in ("balanced", "few")]
+        print(f"| {name} | " + " | ".join(cells) + " |", flush=True)
+
+
+def difference(metrics: Sequence[Metrics], reference: Sequence[Metrics], column: str) -> str:
+    """Mean paired difference ± its standard error, in points."""
+    pairs = [(getattr(m, column), getattr(r, column)) for m, r in zip(metrics, reference, strict=True)]
+    change = [100 * (one - other) for one, other in pairs if one is not None and other is not None]
+    if not change:
+        return "–"
+    error = statistics.stdev(change) / len(change) ** 0.5 if len(change) > 1 else 0.0
+    return f"{statistics.mean(change):+.2f} ± {error:.2f}"
 
 
 def spread(values: Sequence[float]) -> str:
