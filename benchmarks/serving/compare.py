@@ -1,0 +1,149 @@
+"""Servers beside each other and beside the ceiling, in one run: requests a second and latency in a closed loop.
+
+    python benchmarks/serving/compare.py [--models resnet18 resnet10t] [--servers …] [--concurrency 1 16 64]
+        [--seconds 8] [--repeats 3] [--out runs/serving] [--ours "--max-batch 8"]
+
+Every repeat starts every server anew, in another order, on the same bundle and photos (`materials.py`); load comes from
+a process of its own (`load.py`), which checks every answer; half a measurement warms up first. The table has medians
+over the repeats and the extremes; the JSON beside it everything. The peers' environment is made where it is missing.
+"""
+
+import argparse
+import json
+import shutil
+import statistics
+import subprocess
+import sys
+import venv
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from servers import HERE, ROOT, SERVERS, Running, running
+
+PORT = 8931
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--models", nargs="+", default=["resnet18", "resnet10t"])
+    parser.add_argument("--servers", nargs="+", choices=list(SERVERS), default=list(SERVERS))
+    parser.add_argument("--concurrency", nargs="+", type=int, default=[1, 16, 64])
+    parser.add_argument("--seconds", type=float, default=8.0)
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--out", type=Path, default=ROOT / "runs" / "serving")
+    parser.add_argument("--peers", type=Path, default=ROOT / "runs" / "peers", help="environment of the peers")
+    parser.add_argument("--ours", default="", help="more flags for our server")
+    given = parser.parse_args()
+    if any(SERVERS[name].peer for name in given.servers):
+        install(given.peers)
+    for model in given.models:
+        folder = given.out / model
+        if not (folder / "snapshot.safetensors").exists():
+            python(HERE / "materials.py", str(given.out), model)
+        rows = measure(folder, given)
+        (folder / "rows.json").write_text(json.dumps(rows, indent=1))
+        table(model, rows, given.concurrency)
+
+
+def install(peers: Path) -> None:
+    """Make the peers' environment, once."""
+    if not (peers / "bin" / "litserve").exists():
+        venv.create(peers, with_pip=True)
+        wanted = ["-r", str(HERE / "peers.txt")]
+        subprocess.run([peers / "bin" / "python", "-m", "pip", "install", "--quiet", *wanted], check=True)
+
+
+def python(*argv: "str | Path", text: str | None = None) -> str:
+    """Run a program of ours and return what it prints."""
+    command = [sys.executable, *map(str, argv)]
+    environment = {"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin"}
+    return subprocess.run(command, input=text, env=environment, check=True, text=True, stdout=subprocess.PIPE).stdout
+
+
+def measure(folder: Path, given: argparse.Namespace) -> list[dict[str, Any]]:
+    """One row for each repeat, server and concurrency, and one for each repeat's ceiling."""
+    rows: list[dict[str, Any]] = []
+    for repeat in range(given.repeats):
+        rows.append(
+            {"server": "ceiling", **json.loads(python(HERE / "ceiling.py", str(folder), str(given.seconds / 8)))}
+        )
+        turn = repeat * len(given.servers) // given.repeats
+        for name in given.servers[turn:] + given.servers[:turn]:
+            try:
+                rows += serve(name, folder, given)
+            except RuntimeError as error:
+                print(f"{name}: {error}", file=sys.stderr)
+    return rows
+
+
+def serve(name: str, folder: Path, given: argparse.Namespace) -> list[dict[str, Any]]:
+    """Start one server and load it at each concurrency."""
+    server, work = SERVERS[name], folder / "work"
+    shutil.rmtree(work, ignore_errors=True)
+    extra = given.ours.split() if not server.peer else []
+    with running(server, folder / "bundle", work, PORT, given.peers, extra) as process:
+        idle = process.resident()
+        load(folder, server.form, process, 4, given.seconds / 2)
+        rows = [load(folder, server.form, process, users, given.seconds) for users in given.concurrency]
+        found = {"server": name, "ready_seconds": process.seconds, "idle_mib": idle, "loaded_mib": process.resident()}
+    return [found | row for row in rows]
+
+
+def load(folder: Path, form: str, process: Running, users: int, seconds: float) -> dict[str, Any]:
+    """Load a server and return what became of it."""
+    answers = str(folder / "probabilities.npy")
+    spec = {
+        "form": form, "port": process.port, "folder": str(folder), "expected": {"": answers, "1": answers},
+        "concurrency": users, "seconds": seconds,
+    }  # fmt: skip
+    found: list[tuple[float, float, str]] = json.loads(python(HERE / "load.py", text=json.dumps(spec) + "\n"))
+    took = sorted(took for _, took, verdict in found if verdict == "right")
+    failures = sorted({verdict for _, _, verdict in found} - {"right"})
+    span = max(at for at, _, _ in found) - min(at - took for at, took, _ in found)
+    return {
+        "concurrency": users, "requests_per_second": len(took) / span, "failed": len(found) - len(took),
+        "failures": failures, "p50_ms": 1000 * at(took, 0.5), "p99_ms": 1000 * at(took, 0.99),
+    }  # fmt: skip
+
+
+def at(values: Sequence[float], share: float) -> float:
+    """The value that a share of the sorted values is not above; none: not a number."""
+    return values[min(len(values) - 1, int(share * len(values)))] if values else float("nan")
+
+
+def table(model: str, rows: list[dict[str, Any]], concurrency: Sequence[int]) -> None:
+    """Print one model's."""
+    top = [row for row in rows if row["server"] == "ceiling"]
+    best = statistics.median(row["images_per_second"] for row in top)
+    call, decode = (statistics.median(row[name] for row in top) for name in ("call_ms", "decode_ms"))
+    print(
+        f"\n{model}: ceiling {best:.1f} images/s ({top[0]['way']}); "
+        f"a lone call {call:.2f} ms, decoding {decode:.2f} ms\n"
+    )
+    heads = " | ".join(f"{users}: requests/s | p50, p99 ms" for users in concurrency)
+    print(
+        f"| server | {heads} | failed | ready, s | idle, loaded MiB |\n" + "| --- " * (4 + 2 * len(concurrency)) + "|"
+    )
+    for name in dict.fromkeys(row["server"] for row in rows if row["server"] != "ceiling"):
+        own = [row for row in rows if row["server"] == name]
+        cells = []
+        for users in concurrency:
+            same = [row for row in own if row["concurrency"] == users]
+            rates = [row["requests_per_second"] for row in same]
+            cells.append(f"{statistics.median(rates):.0f} ({min(rates):.0f} … {max(rates):.0f})")
+            cells.append(
+                ", ".join(f"{statistics.median(row[key] for row in same):.1f}" for key in ("p50_ms", "p99_ms"))
+            )
+        failed = sum(row["failed"] for row in own)
+        kinds = ", ".join(sorted({kind for row in own for kind in row["failures"]}))
+        ready, idle, used = (
+            statistics.median(row[key] for row in own) for key in ("ready_seconds", "idle_mib", "loaded_mib")
+        )
+        end = f"{failed} {kinds}".strip(), f"{ready:.1f}", f"{idle:.0f}, {used:.0f}"
+        print(f"| {name} | " + " | ".join([*cells, *end]) + " |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
