@@ -6,6 +6,7 @@ import logging
 import signal
 import sys
 from collections.abc import AsyncIterator, Sequence
+from functools import partial
 from socket import socket
 
 import uvicorn
@@ -83,7 +84,7 @@ async def _open(
 
     def start_engine() -> Engine:
         engine = Engine(
-            bundle.backbone(settings.precision),
+            partial(bundle.backbone, settings.precision),
             head,
             activation.head,
             size,

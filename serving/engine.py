@@ -3,8 +3,8 @@
 Sessions live as long as the server. The head's takes weight and bias as inputs, so that another head, with more classes
 too, is another pair of arrays: a swap is one assignment, no session is made or dropped, and a batch that has begun ends
 with the head it began with. On a CPU of several threads the backbone has two sessions: a lone image is fastest on one
-that uses all threads, batches side by side are fastest with a thread each. It knows nothing of bytes, HTTP, queues or
-where heads are kept.
+that uses all threads, batches side by side are fastest with a thread each; the second is made when the first batches
+come side by side. It knows nothing of bytes, HTTP, queues or where heads are kept.
 
 Letters: N rows, D feature dimensions, C classes.
 """
@@ -85,7 +85,7 @@ class Engine:
     """Runs batches, from as many threads as `workers` says; `swap` and `bind` are for any thread.
 
     Args:
-        backbone: the bytes of `backbone.onnx`.
+        backbone: gives the bytes of `backbone.onnx`; nobody keeps them.
         head: what is live at first.
         version: its number.
         size: rows and columns of the images.
@@ -99,7 +99,7 @@ class Engine:
 
     def __init__(
         self,
-        backbone: bytes,
+        backbone: Callable[[], bytes],
         head: LinearHead,
         version: int,
         size: tuple[int, int],
@@ -111,10 +111,12 @@ class Engine:
         self.size = size
         """Rows and columns of the images."""
         threads = threads or cores()
-        self._wide, self.device = _open(backbone, device, threads)
+        self._wide, self.device = _open(backbone(), device, threads)
         self.workers = threads if self.device == "cpu" else 1
         """Batches that are fastest side by side."""
-        self._narrow = _session(backbone, "cpu", 1) if self.workers > 1 else self._wide
+        self._backbone = backbone
+        self._narrow: Any = None if self.workers > 1 else self._wide
+        self._making: threading.Thread | None = None
         self._running = 0
         self._counting = threading.Lock()
         self._heads = _session(heads.to_onnx(head), self.device, 1)
@@ -155,8 +157,9 @@ class Engine:
         """
         blank = Row(np.zeros((*self.size, 3), np.uint8))
         sizes = {min(2**power, max_batch) for power in range(max_batch.bit_length() + 1)}
-        for count in sorted(sizes) if self.device == "cuda" else (1, 2):  # a CPU has nothing to tune for a size
+        for count in sorted(sizes) if self.device == "cuda" else (1,):  # a CPU has nothing to tune for a size
             self._score([blank] * count)
+        release_memory()
 
     def compute(self, rows: Sequence[Row]) -> list[Scores]:
         """Compute a batch. Rows that name no head all use ONE head: the one that is live now.
@@ -194,10 +197,25 @@ class Engine:
             self._running += 1
             lone = rows == 1 and self._running == 1
         try:
-            yield self._wide if lone else self._narrow
+            yield self._wide if lone else self._narrow or self._wide_until_narrow()
         finally:
             with self._counting:
                 self._running -= 1
+
+    def _wide_until_narrow(self) -> Any:
+        """The session of all threads, while that of one thread is being made in the background."""
+        with self._counting:
+            if self._making is None:
+                self._making = threading.Thread(target=self._make_narrow, name="session", daemon=True)
+                self._making.start()
+        return self._wide
+
+    def _make_narrow(self) -> None:
+        try:
+            self._narrow = _session(self._backbone(), "cpu", 1)
+        except BreadcrumbsError:  # the other one goes on answering
+            LOG.exception("no session of one thread; batches side by side share the other")
+        release_memory()
 
     def _run(
         self, session: Any, images: Pixels, wanted: list[BoundHead]
@@ -220,6 +238,12 @@ class Engine:
             logits[head.version] = binding.get_outputs()[0].numpy()
         features = feature.numpy()
         return features, logits, (middle - began, time.perf_counter() - middle)
+
+
+def release_memory() -> None:
+    """Give back what loading a model took: glibc would keep it, twice the model's size."""
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL("libc.so.6").malloc_trim(0)
 
 
 def _open(backbone: bytes, device: Device, threads: int) -> tuple[Any, str]:

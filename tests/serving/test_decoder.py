@@ -17,7 +17,7 @@ TRANSFORM = Preprocess(height=SIDE, width=SIDE, mean=(0, 0, 0), std=(1, 1, 1))
 @pytest.fixture(scope="module")
 def engine() -> Engine:
     """An engine of three threads."""
-    return Engine(tiny_backbone(), tiny_head(), 1, (SIDE, SIDE), "cpu", 3)
+    return Engine(tiny_backbone, tiny_head(), 1, (SIDE, SIDE), "cpu", 3)
 
 
 def test_a_file_gives_what_its_pixels_give(engine: Engine) -> None:

@@ -13,7 +13,7 @@ from serving.engine import BoundHead, Engine, EngineError, Row
 
 
 def engine(head: LinearHead | None = None) -> Engine:
-    return Engine(tiny_backbone(), head or tiny_head(), 1, (SIDE, SIDE), "cpu", 1)
+    return Engine(tiny_backbone, head or tiny_head(), 1, (SIDE, SIDE), "cpu", 1)
 
 
 def rows(count: int, head: BoundHead | None = None) -> list[Row]:
@@ -117,7 +117,7 @@ def test_a_backbone_that_does_not_fit_its_head_fails_the_warm_up() -> None:
 def test_what_is_no_model_is_refused() -> None:
     """The error is ours, not ONNX Runtime's."""
     with pytest.raises(EngineError, match="cannot load the model"):
-        Engine(b"nothing", tiny_head(), 1, (SIDE, SIDE), "cpu", 1)
+        Engine(lambda: b"nothing", tiny_head(), 1, (SIDE, SIDE), "cpu", 1)
 
 
 def test_a_value_that_is_not_finite_is_an_error() -> None:

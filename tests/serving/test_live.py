@@ -25,7 +25,7 @@ async def opened(folder: Path, bundle: Bundle, more: int = 0) -> tuple[Store, Li
     for seed in range(more):
         await heads.add(store, tiny_head(10 + seed), bundle, Lineage(parent=1), {"all": 0.1})
     _, head = await heads.read(store, activation.head)
-    engine = Engine(bundle.backbone(), head, activation.head, (SIDE, SIDE), "cpu", 1)
+    engine = Engine(bundle.backbone, head, activation.head, (SIDE, SIDE), "cpu", 1)
     return store, Live(store, bundle, engine, log, activation)
 
 

@@ -31,7 +31,7 @@ from serving.limits import Overloaded
 ROOT = Path(__file__).parents[2]
 PNG = {"content-type": "image/png"}
 TRANSFORM = Preprocess(height=SIDE, width=SIDE, mean=(0, 0, 0), std=(1, 1, 1))
-CUDA = Engine(tiny_backbone(), tiny_head(), 1, (SIDE, SIDE), "auto").device == "cuda"
+CUDA = Engine(tiny_backbone, tiny_head(), 1, (SIDE, SIDE), "auto").device == "cuda"
 
 WITHOUT_TORCH = """
 import asyncio, sys
@@ -100,9 +100,9 @@ def test_a_bundle_that_is_not_there_is_told_in_one_sentence(tiny_bundle: Bundle,
 def test_cuda_that_cannot_be_used_is_an_error_with_its_reason() -> None:
     """Asked for by name, the server does not start without it; `auto` takes the CPU."""
     with pytest.raises(EngineError, match=r"device cuda was asked for, but CUDA cannot be used: \w"):
-        Engine(tiny_backbone(), tiny_head(), 1, (SIDE, SIDE), "cuda")
+        Engine(tiny_backbone, tiny_head(), 1, (SIDE, SIDE), "cuda")
 
-    assert Engine(tiny_backbone(), tiny_head(), 1, (SIDE, SIDE), "auto").device == "cpu"
+    assert Engine(tiny_backbone, tiny_head(), 1, (SIDE, SIDE), "auto").device == "cpu"
 
 
 @pytest.mark.gpu
@@ -110,7 +110,7 @@ def test_cuda_that_cannot_be_used_is_an_error_with_its_reason() -> None:
 @pytest.mark.parametrize("device", ["cuda", "auto"])
 def test_the_gpu_gives_what_the_cpu_gives(device: Device) -> None:
     """It is really used, its numbers are the CPU's, and a swapped head with more classes works there too."""
-    gpu, cpu = (Engine(tiny_backbone(), tiny_head(), 1, (SIDE, SIDE), where) for where in (device, "cpu"))
+    gpu, cpu = (Engine(tiny_backbone, tiny_head(), 1, (SIDE, SIDE), where) for where in (device, "cpu"))
     gpu.warm_up(8)
     rows = [Row(picture(seed)) for seed in range(5)]
     grown = tiny_head(4, ("a", "b", "c", "d", "e"))
@@ -139,7 +139,7 @@ def test_an_engine_that_no_longer_answers_is_not_ready() -> None:
     """Readiness asks the engine itself, once its last answer is old, and passes on the reason."""
 
     async def main() -> None:
-        engine = Engine(tiny_backbone(), tiny_head(), 1, (SIDE, SIDE), "cpu", 1)
+        engine = Engine(tiny_backbone, tiny_head(), 1, (SIDE, SIDE), "cpu", 1)
 
         def broken(rows: list[Item]) -> list[Scores]:
             raise EngineError(f"CUDA error 700 on a batch of {len(rows)}")
@@ -183,7 +183,7 @@ def test_a_client_that_leaves_takes_its_images_with_it(threads: int) -> None:
 
     async def main() -> list[int]:
         sizes: list[int] = []
-        engine = Engine(tiny_backbone(), tiny_head(), 1, (SIDE, SIDE), "cpu", 1)
+        engine = Engine(tiny_backbone, tiny_head(), 1, (SIDE, SIDE), "cpu", 1)
         held, free = threading.Event(), threading.Event()
 
         def compute(rows: Sequence[Row]) -> list[Scores]:
@@ -296,7 +296,7 @@ def test_the_decoder_refuses_more_than_it_may_hold() -> None:
     """Images that wait to be decoded are bounded as those that wait to be computed are."""
 
     async def main() -> None:
-        engine = Engine(tiny_backbone(), tiny_head(), 1, (SIDE, SIDE), "cpu", 1)
+        engine = Engine(tiny_backbone, tiny_head(), 1, (SIDE, SIDE), "cpu", 1)
         decoder = Decoder(TRANSFORM, 100, engine.compute)
         batcher: Batcher[Item, Scores] = Batcher(decoder.compute, 4, 10)
         inference = Inference(decoder, engine, batcher, 1, 2, 10.0)
