@@ -18,7 +18,7 @@ mapping to status codes is `serving.problems`, and a test proves that no leaf is
     ├── TrainingError          a run that cannot go on                        training.run
     ├── ExportError            torch and ONNX Runtime disagree                training.export
     ├── RefitError             snapshots that cannot become a head            training.rows
-    ├── EngineError            a model that ONNX Runtime cannot run           serving.engine
+    ├── EngineError            a model that ONNX Runtime cannot run           serving.devices
     ├── TracesMissing          traces whose sender is not installed           serving.traces
     ├── ServerError            a server that refused, or is not there         serving.client
     ├── RefitFailed            a refit's process that left no head            serving.refit

@@ -91,6 +91,8 @@ async def _open(
             settings.device,
             settings.threads,
             metrics.computed,
+            settings.max_batch,
+            settings.tensorrt_cache,
         )
         engine.warm_up(settings.max_batch)
         return engine

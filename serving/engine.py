@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import onnxruntime as ort
@@ -27,19 +27,13 @@ from models import head as heads
 from models.errors import BreadcrumbsError
 from models.head import LinearHead
 from models.preprocess import Pixels
+from serving import devices
 from serving.cores import cores
+from serving.devices import EngineError, TensorRT, Wish
 
 LOG = logging.getLogger("breadcrumbs.engine")
-SILENT = 4
-ERRORS_ONLY = 3  # ONNX Runtime warns that the head's weight is also an input, which is the point of it
-CUDA_OPTIONS = {"cudnn_conv_algo_search": "HEURISTIC"}  # EXHAUSTIVE re-tunes for every new batch size
 
-Device = Literal["auto", "cpu", "cuda"]
 Floats = NDArray[np.float32]
-
-
-class EngineError(BreadcrumbsError):
-    """A model that ONNX Runtime cannot run, or a device that it cannot run on."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,6 +86,8 @@ class Engine:
         device: where to run; see `Settings.device`.
         threads: CPU threads of the backbone, 0: one a core.
         observe: told the seconds of backbone and head after each batch.
+        max_batch: images that a batch will have at most, for TensorRT.
+        tensorrt_cache: where TensorRT keeps its engines, if anywhere.
 
     Raises:
         EngineError: the device cannot be used, or the model does not run on it.
@@ -103,15 +99,18 @@ class Engine:
         head: LinearHead,
         version: int,
         size: tuple[int, int],
-        device: Device = "auto",
+        device: Wish = "auto",
         threads: int = 0,
         observe: Callable[[float, float], None] = lambda _backbone, _head: None,
+        max_batch: int = 32,
+        tensorrt_cache: Path | None = None,
     ) -> None:
         self._observe = observe
         self.size = size
         """Rows and columns of the images."""
         threads = threads or cores()
-        self._wide, self.device = _open(backbone(), device, threads)
+        tensorrt = TensorRT((*size, 3), max_batch, tensorrt_cache)
+        self._wide, self.device = devices.open_backbone(backbone(), device, threads, tensorrt)
         self.workers = threads if self.device == "cpu" else 1
         """Batches that are fastest side by side."""
         self._backbone = backbone
@@ -119,7 +118,7 @@ class Engine:
         self._making: threading.Thread | None = None
         self._running = 0
         self._counting = threading.Lock()
-        self._heads = _session(heads.to_onnx(head), self.device, 1)
+        self._heads = devices.session(heads.to_onnx(head), self.device, 1)
         self._feature_dim = head.feature_dim
         self._live = self.bind(version, head)
         self.answered = 0.0
@@ -212,7 +211,7 @@ class Engine:
 
     def _make_narrow(self) -> None:
         try:
-            self._narrow = _session(self._backbone(), "cpu", 1)
+            self._narrow = devices.session(self._backbone(), "cpu", 1)
         except BreadcrumbsError:  # the other one goes on answering
             LOG.exception("no session of one thread; batches side by side share the other")
         release_memory()
@@ -244,66 +243,3 @@ def release_memory() -> None:
     """Give back what loading a model took: glibc would keep it, twice the model's size."""
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL("libc.so.6").malloc_trim(0)
-
-
-def _open(backbone: bytes, device: Device, threads: int) -> tuple[Any, str]:
-    """Open the backbone on the wanted device and prove that it is there."""
-    if device == "cpu":
-        return _session(backbone, "cpu", threads), "cpu"
-    if "CUDAExecutionProvider" in ort.get_available_providers() and _has_driver():
-        session = _cuda_session(backbone, threads)
-        if session.get_providers()[0] == "CUDAExecutionProvider":
-            LOG.info("device: cuda")
-            return session, "cuda"
-    reason = _cuda_defect()
-    if device == "cuda":
-        raise EngineError(f"device cuda was asked for, but CUDA cannot be used: {reason}")
-    if _has_driver():
-        raise EngineError(f"there is a GPU, but CUDA cannot be used: {reason}; say --device cpu to serve without it")
-    LOG.warning("device: cpu, since CUDA cannot be used: %s", reason)
-    return _session(backbone, "cpu", threads), "cpu"
-
-
-def _cuda_session(backbone: bytes, threads: int) -> Any:
-    ort.preload_dlls()
-    ort.set_default_logger_severity(SILENT)  # it would tell of a missing library, at length; we tell it once
-    try:
-        return _session(backbone, "cuda", threads)
-    finally:
-        ort.set_default_logger_severity(ERRORS_ONLY)
-
-
-def _cuda_defect() -> str:
-    """Say why ONNX Runtime has no CUDA. Only after it has tried: its libraries must be loaded by itself first."""
-    if "CUDAExecutionProvider" not in ort.get_available_providers():
-        return "this build of onnxruntime has no CUDA; install onnxruntime-gpu[cuda,cudnn]"
-    if not _has_driver():
-        return "no NVIDIA driver (libcuda.so.1) is installed, or it sees no GPU"
-    capi = Path(ort.__file__).parent / "capi"
-    try:  # ONNX Runtime only logs why its library does not load; the loader says it
-        ctypes.CDLL(str(capi / "libonnxruntime_providers_shared.so"), ctypes.RTLD_GLOBAL)
-        ctypes.CDLL(str(capi / "libonnxruntime_providers_cuda.so"))
-    except OSError as error:
-        return str(error)
-    return "the GPU's driver is older than the CUDA libraries need"
-
-
-def _has_driver() -> bool:
-    """Whether the driver is there and sees a GPU: asked first, since loading CUDA's libraries takes 250 MB."""
-    try:
-        driver = ctypes.CDLL("libcuda.so.1")
-    except OSError:
-        return False
-    count = ctypes.c_int()
-    return driver.cuInit(0) == 0 and driver.cuDeviceGetCount(ctypes.byref(count)) == 0 and count.value > 0
-
-
-def _session(model: bytes, device: str, threads: int) -> Any:
-    options = ort.SessionOptions()
-    options.log_severity_level = ERRORS_ONLY
-    options.intra_op_num_threads = threads
-    cuda = [("CUDAExecutionProvider", CUDA_OPTIONS)] if device == "cuda" else []
-    try:
-        return ort.InferenceSession(model, options, providers=[*cuda, "CPUExecutionProvider"])
-    except Exception as error:  # ONNX Runtime's exceptions have no common root of their own
-        raise EngineError(f"ONNX Runtime cannot load the model: {str(error)[:500]}") from error

@@ -17,7 +17,7 @@ from models.errors import BreadcrumbsError, FormatError
 from models.parquet import ExtraMissing
 from models.preprocess import ImageError, ImageTooLarge
 from models.scratch import FileTooLarge
-from serving.engine import EngineError
+from serving.devices import EngineError
 from serving.jobs import KeyReused
 from serving.limits import Abandoned, BadRequest, Forbidden, Overloaded, Refused, TooLarge, Unsupported
 from serving.open_inference.tensors import Malformed

@@ -31,9 +31,12 @@ class Settings(BaseSettings):
     """Address to listen on; 0.0.0.0 for every interface, behind a proxy that authenticates."""
     port: int = Field(default=8000, ge=0, le=65535)
     """TCP port; 0 lets the system choose a free one."""
-    device: Literal["auto", "cpu", "cuda"] = "auto"
+    device: Literal["auto", "cpu", "cuda", "tensorrt"] = "auto"
     """Where the models run. `auto` takes the GPU if there is one, else the CPU, and logs which; a GPU that cannot be
-    used stops the start. `cuda` asks for one: say it in production, so that a missing driver is seen at once."""
+    used stops the start. `cuda` asks for one: say it in production, so that a missing driver is seen at once.
+    `tensorrt` is `cuda` with the backbone in TensorRT, whose libraries you install."""
+    tensorrt_cache: Path | None = None
+    """Folder where TensorRT keeps the engines it built; none: it builds anew at each start, which takes minutes."""
     threads: int = Field(default=0, ge=0, le=1024)
     """CPU threads that compute; 0: one a core. A lone image takes all; under load each has a batch of its own."""
     precision: Literal["full", "half"] = "full"

@@ -14,7 +14,7 @@ from pydantic import BaseModel
 
 from serving import heads, limits
 from serving.access import note
-from serving.engine import EngineError
+from serving.devices import EngineError
 from serving.inference import Outcome
 from serving.limits import Forbidden, Overloaded, TooLarge
 from serving.open_inference import request as requests

@@ -6,7 +6,7 @@ from datetime import datetime
 from fastapi import APIRouter, Response
 from fastapi.responses import JSONResponse, RedirectResponse
 
-from serving.engine import EngineError
+from serving.devices import EngineError
 from serving.limits import Overloaded
 from serving.schemas import Health
 from serving.service import Serving, problems

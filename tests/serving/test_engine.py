@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,7 +10,8 @@ from tiny import CLASSES, SIDE, expected_features, picture, tiny_backbone, tiny_
 
 from models import head as heads
 from models.head import LinearHead
-from serving.engine import BoundHead, Engine, EngineError, Row
+from serving.devices import EngineError, TensorRT
+from serving.engine import BoundHead, Engine, Row
 
 
 def engine(head: LinearHead | None = None) -> Engine:
@@ -137,3 +139,13 @@ def test_the_engine_and_head_onnx_give_the_same() -> None:
     (logits,) = session.run(None, {"feature": scores.feature[None]})
 
     np.testing.assert_allclose(scores.logits, logits[0], atol=1e-6)
+
+
+def test_tensorrt_is_told_every_batch_size_and_where_to_keep_its_engines(tmp_path: Path) -> None:
+    """One engine serves batches of 1 to the largest; without a folder nothing is kept."""
+    options = TensorRT((224, 224, 3), 32, tmp_path).options()
+
+    assert options["trt_profile_min_shapes"] == "image:1x224x224x3"
+    assert options["trt_profile_max_shapes"] == "image:32x224x224x3"
+    assert options["trt_engine_cache_path"] == str(tmp_path)
+    assert "trt_engine_cache_path" not in TensorRT((8, 8, 3), 1).options()

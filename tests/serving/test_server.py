@@ -24,7 +24,8 @@ from models.preprocess import Preprocess
 from serving.app import run
 from serving.batcher import Batcher
 from serving.decoder import Decoder
-from serving.engine import Device, Engine, EngineError, Row, Scores
+from serving.devices import EngineError, Wish
+from serving.engine import Engine, Row, Scores
 from serving.inference import FRESH, Inference, Item
 from serving.limits import Overloaded
 
@@ -102,13 +103,16 @@ def test_cuda_that_cannot_be_used_is_an_error_with_its_reason() -> None:
     with pytest.raises(EngineError, match=r"device cuda was asked for, but CUDA cannot be used: \w"):
         Engine(tiny_backbone, tiny_head(), 1, (SIDE, SIDE), "cuda")
 
+    with pytest.raises(EngineError, match=r"device tensorrt was asked for, but TensorRT cannot be used: \w"):
+        Engine(tiny_backbone, tiny_head(), 1, (SIDE, SIDE), "tensorrt")
+
     assert Engine(tiny_backbone, tiny_head(), 1, (SIDE, SIDE), "auto").device == "cpu"
 
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not CUDA, reason="CUDA cannot be used here")
 @pytest.mark.parametrize("device", ["cuda", "auto"])
-def test_the_gpu_gives_what_the_cpu_gives(device: Device) -> None:
+def test_the_gpu_gives_what_the_cpu_gives(device: Wish) -> None:
     """It is really used, its numbers are the CPU's, and a swapped head with more classes works there too."""
     gpu, cpu = (Engine(tiny_backbone, tiny_head(), 1, (SIDE, SIDE), where) for where in (device, "cpu"))
     gpu.warm_up(8)
