@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help demo test quick check bench bench-training bench-refit serve image-check clean
+.PHONY: help demo test quick check bench bench-training bench-refit bench-serving serve image-check clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 16
@@ -43,6 +43,10 @@ bench-refit: $(STAMP)  ## the refit solver against its peers, memory, and what a
 	$(BIN)/python benchmarks/refit_speed.py
 	$(BIN)/python benchmarks/refit_memory.py
 	$(BIN)/python benchmarks/refit_accuracy.py --images $(FASHION_MNIST)
+
+bench-serving: $(STAMP)  ## our server beside its peers and the ceiling, under swaps and refits (the peers get their own environment)
+	$(BIN)/python benchmarks/serving/compare.py
+	$(BIN)/python benchmarks/serving/change.py
 
 serve: $(STAMP)  ## serve the embedded bundle
 	$(BIN)/python -m breadcrumbs serve

@@ -14,18 +14,18 @@ from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
 
 from models import bundle as bundles
-from serving import heads, live, problems
+from serving import child, heads, live, problems
 from serving.access import Access
 from serving.activations import Log
 from serving.batcher import Batcher
 from serving.conversion import Converter
-from serving.cores import cores
 from serving.decoder import Decoder
 from serving.engine import Engine, Scores
 from serving.front import Front
 from serving.inference import Inference, Item
 from serving.jobs import Jobs
 from serving.live import Live
+from serving.machine import cores, memory
 from serving.metrics import Metrics
 from serving.routes import heads as heads_routes
 from serving.routes import open_inference, predict, refit, snapshots, system
@@ -109,7 +109,8 @@ async def _open(
     inference = Inference(decoder, engine, batcher, threads, settings.queue, settings.deadline)
     stack.push_async_callback(asyncio.to_thread, inference.close)
     current = Live(store, bundle, engine, log, activation, lambda one: metrics.swapped(one.actor))
-    jobs = Jobs(store, bundle, current, refit_command, settings.refit_queue, settings.refit_timeout)
+    limits = child.Limits(settings.refit_timeout, settings.refit_memory or memory() * 3 // 4)
+    jobs = Jobs(store, bundle, current, refit_command, settings.refit_queue, limits)
     converter = Converter(settings.max_snapshot_bytes)
     await jobs.open()
     stack.push_async_callback(jobs.close)

@@ -1,18 +1,23 @@
-"""A refit's child process: started, listened to, stopped. It knows nothing of heads, snapshots or the store.
+"""A child process: started, listened to, stopped. It knows nothing of heads, snapshots or the store.
 
-The child prints JSON objects, one a line, on its standard output. It is not trusted to end, to be brief or to speak
-JSON: it runs in a process group of its own, under a time limit, and lines, their number and what is kept of its
-standard error are bounded.
+The child prints JSON objects, one a line, on its standard output. It is not trusted to end, to be brief, to be modest
+or to speak JSON: it runs in a process group of its own, as `serving.launch` sets it up, under limits of time and
+memory; lines, their number and what is kept of its standard error are bounded.
 """
 
 import asyncio
 import contextlib
 import json
 import os
+import shutil
 import signal
+import sys
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
+
+from serving import launch
 
 LINE = 65_536
 """Bytes of one line at most."""
@@ -20,6 +25,16 @@ TAIL = 8_192
 """Bytes of standard error that are kept, its end."""
 PATIENCE = 1.0
 """Seconds between asking the child to stop and stopping it."""
+LOOK = 0.2
+"""Seconds between two looks at its memory."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a child may take: seconds, and bytes of memory of its own (what it maps from files does not count)."""
+
+    seconds: float
+    memory: int
 
 
 @dataclass(frozen=True)
@@ -39,16 +54,19 @@ class Ending:
     broken: str = ""
 
 
-async def run(command: Sequence[str], hear: Callable[[dict[str, Any]], Awaitable[None]], seconds: float) -> Ending:
+async def run(command: Sequence[str], hear: Callable[[dict[str, Any]], Awaitable[None]], limits: Limits) -> Ending:
     """Run a child to its end. Being cancelled stops the child first.
 
     Args:
         command: program and arguments.
         hear: told every object that it prints.
-        seconds: it may take.
+        limits: what it may take.
     """
+    if shutil.which(command[0]) is None:
+        return Ending(None, {}, "", f"it could not be started: there is no program {command[0]}")
     try:
         process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-I", launch.__file__, str(os.getpid())),
             *command,
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
@@ -68,16 +86,20 @@ async def run(command: Sequence[str], hear: Callable[[dict[str, Any]], Awaitable
     assert process.stdout is not None  # noqa: S101 - both are pipes, as asked above; this tells the type checker
     assert process.stderr is not None  # noqa: S101 - likewise
     tail = asyncio.ensure_future(_tail(process.stderr))
+    watch = asyncio.ensure_future(_watch(process, limits.memory))
     broken = ""
     try:
-        async with asyncio.timeout(seconds):
+        async with asyncio.timeout(limits.seconds):
             await _lines(process.stdout, listen)
             await process.wait()
     except TimeoutError:
-        broken = f"it took longer than {seconds:g} s"
+        broken = f"it took longer than {limits.seconds:g} s"
     except ValueError as error:
         broken = str(error)
     finally:
+        if watch.done():
+            broken = f"it took more than {limits.memory} bytes of memory, which is the limit"
+        watch.cancel()
         await asyncio.shield(_stop(process))
         stderr = (await tail).decode(errors="replace")
     return Ending(None if broken else process.returncode, said, stderr, broken)
@@ -109,6 +131,32 @@ async def _tail(stream: asyncio.StreamReader) -> bytes:
     while piece := await stream.read(TAIL):
         kept = (kept + piece)[-TAIL:]
     return kept
+
+
+async def _watch(process: asyncio.subprocess.Process, memory: int) -> None:
+    """Kill the child when it has more memory than it may."""
+    while sum(map(_memory, family(process.pid))) <= memory:  # noqa: ASYNC110 - nobody tells when it grows
+        await asyncio.sleep(LOOK)
+    _signal(process, signal.SIGKILL)
+
+
+def family(pid: int) -> list[int]:
+    """Return a process and all its descendants; on systems without Linux's /proc the process alone."""
+    found = [pid]
+    with contextlib.suppress(OSError):
+        for task in Path(f"/proc/{pid}/task").iterdir():
+            for child in (task / "children").read_text().split():
+                found += family(int(child))
+    return found
+
+
+def _memory(pid: int) -> int:
+    """Bytes that a process has for itself; 0 where nobody can tell."""
+    with contextlib.suppress(OSError):
+        for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+            if line.startswith("RssAnon:"):
+                return 1024 * int(line.split()[1])
+    return 0
 
 
 async def _stop(process: asyncio.subprocess.Process) -> None:

@@ -21,6 +21,8 @@ from serving import child
 
 COMMAND = (sys.executable, "-m", "models.convert")
 SECONDS = 600.0
+MEMORY = 3 * 2**30
+"""Bytes; its own limit, which has the better words, is lower."""
 
 _REFUSALS: dict[str, type[BreadcrumbsError]] = {
     error.__name__: error for error in (SnapshotError, FileTooLarge, ExtraMissing)
@@ -51,7 +53,7 @@ class Converter:
         words = json.dumps(asdict(given))
         command = [*self._command, str(source), str(target), str(self._limit), words]
         async with self._turn:
-            ending = await child.run(command, _nothing, self._seconds)
+            ending = await child.run(command, _nothing, child.Limits(self._seconds, MEMORY))
         if ending.said.get("event") == "converted" and ending.code == 0:
             return tuple(ending.said["changes"])
         refusal = _REFUSALS.get(str(ending.said.get("type")))

@@ -28,8 +28,8 @@ from models.errors import BreadcrumbsError
 from models.head import LinearHead
 from models.preprocess import Pixels
 from serving import devices
-from serving.cores import cores
 from serving.devices import EngineError, TensorRT, Wish
+from serving.machine import cores
 
 LOG = logging.getLogger("breadcrumbs.engine")
 

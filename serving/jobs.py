@@ -14,8 +14,8 @@ from typing import Any
 
 from models.bundle import Bundle
 from models.errors import BreadcrumbsError
+from serving import child, refit
 from serving import job as jobs
-from serving import refit
 from serving.engine import BoundHead
 from serving.job import ENDED, Job, State, Trail
 from serving.limits import Overloaded
@@ -44,18 +44,18 @@ class Jobs:
         live: what they are compared with, and may replace.
         command: the child, without its arguments.
         queue: jobs waiting behind the running one at most.
-        timeout: seconds that a child may take.
+        limits: what a child may take.
     """
 
     def __init__(
-        self, store: Store, bundle: Bundle, live: Live, command: Sequence[str], queue: int, timeout: float
+        self, store: Store, bundle: Bundle, live: Live, command: Sequence[str], queue: int, limits: child.Limits
     ) -> None:
         self._store = store
         self._bundle = bundle
         self._live = live
         self._command = tuple(command)
-        self._limit = queue
-        self._timeout = timeout
+        self._queue = queue
+        self._limits = limits
         self._trails: dict[str, Trail] = {}
         self._line: asyncio.Queue[Trail] = asyncio.Queue()
         self._withdrawn = set[str]()
@@ -94,8 +94,8 @@ class Jobs:
                         raise KeyReused(f"Idempotency-Key {key!r} came before with another request: {trail.job.id}")
                     return trail.job
             counts = self.counts()
-            if counts["queued"] + counts["running"] > self._limit:
-                raise Overloaded(f"{counts['queued']} refits are waiting behind one; the limit is {self._limit}", 30)
+            if counts["queued"] + counts["running"] > self._queue:
+                raise Overloaded(f"{counts['queued']} refits are waiting behind one; the limit is {self._queue}", 30)
             trail = await jobs.create(self._store, request, key)
             self._trails[trail.job.id] = trail
             self._line.put_nowait(trail)
@@ -231,7 +231,7 @@ class Jobs:
         job = trail.job
         await trail.say({"event": "state", "state": "running", "compared": compared.version})
         return await refit.make(
-            job.id, job.request, self._store, self._bundle, compared.head, self._command, self._timeout, _Hearing(trail)
+            job.id, job.request, self._store, self._bundle, compared.head, self._command, self._limits, _Hearing(trail)
         )
 
     async def _settle(self, trail: Trail, compared: int, made: Made) -> None:

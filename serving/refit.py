@@ -79,7 +79,7 @@ class Verdict(BaseModel):
 
 async def make(
     job: str, request: RefitRequest, store: Store, bundle: Bundle, live: LinearHead, command: Sequence[str],
-    seconds: float, say: Say,
+    limits: child.Limits, say: Say,
 ) -> Made:  # fmt: skip
     """Run the child and return what it left.
 
@@ -89,7 +89,7 @@ async def make(
     with tempfile.TemporaryDirectory(prefix="breadcrumbs-refit-") as name:
         folder = Path(name)
         arguments = await _inputs(folder, request, store, bundle, live)
-        ending = await child.run([*command, *arguments], say, seconds)
+        ending = await child.run([*command, *arguments], say, limits)
         if ending.code != 0 or ending.said.get("event") != "done":
             raise _failure(job, ending)
         return await asyncio.to_thread(_outputs, folder / "out", live)

@@ -71,6 +71,9 @@ class Settings(BaseSettings):
     """Refits that may wait behind the running one at most; beyond it they are refused with 503."""
     refit_timeout: float = Field(default=3600.0, gt=0)
     """Seconds that one refit may take; then its process is stopped and the refit has failed."""
+    refit_memory: int = Field(default=0, ge=0)
+    """Bytes of memory that a refit's process may have, or it is stopped; 0: three quarters of the machine's or the
+    container's. What it maps from files does not count."""
     access_log: bool = True
     """Write one line a request: route, status, duration, queue and compute time, head version, request id."""
     otlp_endpoint: str | None = None

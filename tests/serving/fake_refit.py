@@ -62,6 +62,10 @@ def main() -> int:
     if mode in {"hangs", "deaf"}:
         arguments.file.write_text(str(os.getpid()))
         time.sleep(600)
+    if mode == "greedy":
+        held = bytearray(os.urandom(1 << 20) * 200)
+        time.sleep(600)
+        held.clear()
     if mode == "waits":
         while not arguments.file.exists():
             time.sleep(0.01)

@@ -16,6 +16,7 @@ from tiny import CLASSES, picture, png, tiny_snapshot
 from models import head as heads
 from models import snapshot as snapshots
 from models.bundle import Bundle
+from serving import launch
 
 NEVER, ALWAYS = {"spec": {"activate": "never"}}, {"spec": {"activate": "always"}}
 
@@ -398,3 +399,29 @@ def test_a_child_that_cannot_be_started_is_told(tiny_bundle: Bundle, tmp_path: P
 
     assert job["state"] == "failed"
     assert "it could not be started" in job["error"]["message"]
+
+
+def test_a_child_that_takes_too_much_memory_is_stopped(serve: Serve) -> None:
+    """Long before the machine is short of it, and the job says so."""
+    with serve("greedy", refit_memory=100 * 2**20) as client:
+        job = finish(client)
+
+        assert job["state"] == "failed"
+        assert "it took more than 104857600 bytes of memory, which is the limit" in job["error"]["message"]
+        assert client.get("/v1/heads").json()["live"] == 1
+
+
+def test_a_child_comes_last_for_the_cpu_and_first_for_the_memory(serve: Serve, tmp_path: Path) -> None:
+    """It is niced, also as its session's own, and what the kernel takes first when memory is short."""
+    place = tmp_path / "pid"
+    with serve("hangs", str(place)) as client:
+        client.post("/v1/refit", json={})
+        while not (place.exists() and place.read_text()):
+            time.sleep(0.01)
+        pid = int(place.read_text())
+        own = Path(f"/proc/{pid}")
+
+        assert os.getpriority(os.PRIO_PROCESS, pid) == min(19, os.nice(0) + launch.NICE)
+        assert (own / "oom_score_adj").read_text() == "1000\n"
+        if (own / "autogroup").exists():
+            assert (own / "autogroup").read_text().endswith(f"nice {launch.NICE}\n")

@@ -1,4 +1,4 @@
-"""How many CPU cores this process may use: of the machine, of its affinity, of its container's quota the least."""
+"""What this process may use: CPU cores and memory, as machine, affinity and container grant them, the least counts."""
 
 import math
 import os
@@ -6,6 +6,8 @@ from pathlib import Path
 
 QUOTA = Path("/sys/fs/cgroup/cpu.max")
 """Of a container (cgroup v2): microseconds of CPU time in each period, or `max`, and the period."""
+MEMORY = Path("/sys/fs/cgroup/memory.max")
+"""Of a container (cgroup v2): bytes, or `max`."""
 
 
 def cores(quota: Path = QUOTA) -> int:
@@ -15,4 +17,13 @@ def cores(quota: Path = QUOTA) -> int:
         given, period = quota.read_text().split()
         return min(own, max(1, math.ceil(int(given) / int(period))))
     except (OSError, ValueError, ZeroDivisionError):  # no quota, or none that says anything
+        return own
+
+
+def memory(limit: Path = MEMORY) -> int:
+    """Return the bytes of memory."""
+    own = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    try:
+        return min(own, int(limit.read_text()))
+    except (OSError, ValueError):
         return own
