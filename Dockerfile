@@ -27,7 +27,8 @@ RUN pip install --constraint constraints.txt --requirement full.txt
 COPY . .
 RUN pip install --no-deps --no-compile . && pip uninstall --yes pip setuptools
 
-# What both are.
+# What both are. Inside a container every address is one of "others", so `insecure` lets the server start without keys;
+# who reaches it is the publisher's choice: -p 127.0.0.1:8000:8000, or keys (docs/deploy.md).
 FROM ${BASE_IMAGE} AS runtime
 RUN useradd --uid 10001 --no-create-home --home-dir /tmp --shell /usr/sbin/nologin breadcrumbs \
     && mkdir /store && chown breadcrumbs /store
@@ -37,6 +38,7 @@ ENV PATH=/opt/breadcrumbs/bin:$PATH \
     PYTHONDONTWRITEBYTECODE=1 \
     MPLCONFIGDIR=/tmp/matplotlib \
     BREADCRUMBS_HOST=0.0.0.0 \
+    BREADCRUMBS_INSECURE=true \
     BREADCRUMBS_BUNDLE=/bundle \
     BREADCRUMBS_STORE=/store
 LABEL org.opencontainers.image.title="Breadcrumbs" \

@@ -19,6 +19,8 @@ from pydantic import ValidationError
 from rich.console import Console
 
 from models.errors import BreadcrumbsError
+from serving import commands
+from serving.commands import LOCAL, Key
 from serving.settings import Settings
 from training.config import RefitSpec, TrainConfig
 from training.progress import tell_json, telling
@@ -26,8 +28,8 @@ from training.progress import tell_json, telling
 Fields = Parameter(name="*")  # every field is a flag of its own
 
 app = App(name="breadcrumbs", help="Long-tailed image classification, from a folder of images to a live endpoint.")
-heads = App(name="heads", help="The heads of a server: list them, activate one, roll back.")
-app.command(heads)
+for group in (commands.heads, commands.store, commands.keys):
+    app.command(group)
 screen = Console()
 
 
@@ -137,7 +139,7 @@ def serve(settings: Annotated[Settings | None, Fields] = None) -> None:
 
 
 @app.command
-def predict(*images: Path, server: str = "http://127.0.0.1:8000", top_k: int = 3, json: bool = False) -> None:
+def predict(*images: Path, server: str = LOCAL, top_k: int = 3, json: bool = False, key: Key = None) -> None:
     """Classify images by a running server.
 
     Example: `breadcrumbs predict cat.jpg dog.png`
@@ -147,10 +149,11 @@ def predict(*images: Path, server: str = "http://127.0.0.1:8000", top_k: int = 3
         server: where it is.
         top_k: classes shown of each image.
         json: print the server's answer.
+        key: to come in with.
     """
     from serving.client import Client
 
-    with Client(server) as client:
+    with Client(server, key=key) as client:
         answer = client.predict(list(images), top_k)
     if json:
         print(answer.model_dump_json(by_alias=True))  # noqa: T201
@@ -243,6 +246,7 @@ def refit(
     spec: Path | None = None,
     new_bundle: bool = True,
     json: bool = False,
+    key: Key = None,
     given: Annotated[RefitSpec | None, Fields] = None,
 ) -> None:
     """Make a new head from feature snapshots, without images: here from a bundle, or on a server.
@@ -261,6 +265,7 @@ def refit(
         spec: a JSON file of settings; flags override it.
         new_bundle: also write a whole bundle with the new head, `bundle/` in `out`; not from a server.
         json: print one JSON object a line: stages, progress, the end.
+        key: to come in with, on a server.
         given: settings of the refit.
     """
     if (bundle is None) == (server is None) or (bundle is not None and out is None) or (server and head):
@@ -278,7 +283,7 @@ def refit(
             from serving.client import Client
             from serving.remote import refit as refit_there
 
-            with Client(server or "") as client:
+            with Client(server or "", key=key) as client:
                 report, became = refit_there(client, snapshot, holdout, wanted, out, tell)
             verdict = f"head {became.head}: {became.note}"
     if json:
@@ -286,60 +291,6 @@ def refit(
         return
     _print_heads(f"{out or server} on {report.get('rows', '?')} held-out rows", report)
     print(verdict)  # noqa: T201
-
-
-@heads.default
-def list_heads(*, server: str = "http://127.0.0.1:8000") -> None:
-    """List the heads of a server, the newest first.
-
-    Args:
-        server: where it is.
-    """
-    from rich.table import Table
-
-    from serving.client import Client
-
-    with Client(server) as client:
-        answer = client.heads()
-    table = Table("version", "live", "made", "parent", "balanced")
-    for record in answer.heads:
-        balanced = record.metrics.get("balanced")
-        table.add_row(
-            str(record.version), "●" if record.version == answer.live else "", record.created,
-            str(record.lineage.parent or ""), f"{100 * balanced:.1f}" if balanced is not None else "",
-        )  # fmt: skip
-    screen.print(table)
-
-
-@heads.command
-def activate(version: int, /, *, server: str = "http://127.0.0.1:8000", reason: str = "") -> None:
-    """Make a head live.
-
-    Example: `breadcrumbs heads activate 3 --reason "approved by the lab"`
-
-    Args:
-        version: the head's number.
-        server: where the server is.
-        reason: kept in the log.
-    """
-    from serving.client import Client
-
-    with Client(server) as client:
-        print(client.activate(version, reason).model_dump_json())  # noqa: T201
-
-
-@heads.command
-def rollback(*, server: str = "http://127.0.0.1:8000", reason: str = "") -> None:
-    """Go back to the head that was live before.
-
-    Args:
-        server: where the server is.
-        reason: kept in the log.
-    """
-    from serving.client import Client
-
-    with Client(server) as client:
-        print(client.rollback(reason).model_dump_json())  # noqa: T201
 
 
 @app.command

@@ -18,18 +18,21 @@ mapping to status codes is `serving.problems`, and a test proves that no leaf is
     ├── TrainingError          a run that cannot go on                        training.run
     ├── ExportError            torch and ONNX Runtime disagree                training.export
     ├── RefitError             snapshots that cannot become a head            training.rows
+    ├── KeysError              a file of keys that cannot be used             serving.keys
     ├── EngineError            a model that ONNX Runtime cannot run           serving.devices
     ├── TracesMissing          traces whose sender is not installed           serving.traces
     ├── ServerError            a server that refused, or is not there         serving.client
     ├── RefitFailed            a refit's process that left no head            serving.refit
     ├── DemoFailed             a step of the demo that did not do its work    serving.demo
     ├── StoreError             the store cannot be read or written            serving.store
+    │   ├── StoreFull          … has no room left                             serving.store
     │   ├── NotFound           no such head, snapshot or refit                serving.store
     │   └── Conflict           someone else was first                         serving.store
     │       └── KeyReused      … under the same Idempotency-Key               serving.jobs
     └── Refused                a request that the server will not take        serving.limits
         ├── TooLarge           … over a named limit                           serving.limits
-        ├── Forbidden          … for something that is switched off here      serving.limits
+        ├── Unauthorized       … without a key that is known                  serving.limits
+        ├── Forbidden          … for what its key may not, or nobody here     serving.limits
         ├── Abandoned          … whose client has gone                        serving.limits
         ├── Unsupported        … in a form that is not offered                serving.limits
         ├── BadRequest         … that does not say what it wants              serving.limits

@@ -119,8 +119,9 @@ class Log:
             try:
                 await self._store.create(_name(record.number), data)
             except Conflict as error:
-                message = f"activation {record.number} was taken meanwhile: someone else was first"
-                raise Conflict(message) from error
+                if await self._store.get(_name(record.number)) != data:  # else a retry of ours met ourselves
+                    message = f"activation {record.number} was taken meanwhile: someone else was first"
+                    raise Conflict(message) from error
             self._keep(record, data)
             return record
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import ipaddress
 import logging
 import signal
 import sys
@@ -12,6 +13,7 @@ from socket import socket
 import uvicorn
 from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
+from starlette.middleware.cors import CORSMiddleware
 
 from models import bundle as bundles
 from serving import child, heads, live, problems
@@ -22,11 +24,15 @@ from serving.conversion import Converter
 from serving.decoder import Decoder
 from serving.engine import Engine, Scores
 from serving.front import Front
+from serving.guard import Guard
 from serving.inference import Inference, Item
 from serving.jobs import Jobs
+from serving.keys import Keys, KeysError
+from serving.limits import Held, Turnstile
 from serving.live import Live
 from serving.machine import cores, memory
 from serving.metrics import Metrics
+from serving.protocol import PatientProtocol
 from serving.routes import heads as heads_routes
 from serving.routes import open_inference, predict, refit, snapshots, system
 from serving.service import Service
@@ -46,7 +52,11 @@ def create_app(settings: Settings, refit_command: Sequence[str] = REFIT) -> Fast
     Args:
         settings: every knob.
         refit_command: the program that a refit runs, without its arguments.
+
+    Raises:
+        KeysError: the file of keys cannot be used, or other machines are served without one.
     """
+    keys = _keys(settings)
     metrics = Metrics()
     traces = None if settings.otlp_endpoint is None else Traces(settings.otlp_endpoint)
 
@@ -67,8 +77,42 @@ def create_app(settings: Settings, refit_command: Sequence[str] = REFIT) -> Fast
     problems.install(app)
     for routes in (predict, snapshots, refit, heads_routes, open_inference, system):
         app.include_router(routes.router)
-    app.middleware_stack = Access(Front(app, app.build_middleware_stack()), metrics, settings.access_log, traces)
+    local = keys is None and is_loopback(settings.host)
+    guarded = Guard(
+        Front(app, app.build_middleware_stack()), keys, local, settings.origins, Held(settings.max_held_bytes)
+    )
+    if settings.origins:
+        asked = ["authorization", "content-type", "idempotency-key", "last-event-id", "x-request-id"]
+        told = ["location", "retry-after", "x-request-id"]
+        methods = ["GET", "POST", "PUT", "DELETE"]
+        open_to_pages = CORSMiddleware(
+            guarded, allow_origins=settings.origins, allow_methods=methods, allow_headers=asked, expose_headers=told
+        )
+        app.middleware_stack = Access(open_to_pages, metrics, settings.access_log, traces)
+    else:
+        app.middleware_stack = Access(guarded, metrics, settings.access_log, traces)
     return app
+
+
+def _keys(settings: Settings) -> Keys | None:
+    if settings.keys is not None:
+        return Keys(settings.keys)
+    if not is_loopback(settings.host):
+        if not settings.insecure:
+            raise KeysError(
+                f"host {settings.host} serves other machines, and there are no keys: give --keys FILE, which "
+                f"`breadcrumbs keys add` makes, or --insecure where something in front authenticates"
+            )
+        LOG.warning("whoever reaches %s:%d may do everything: there are no keys", settings.host, settings.port)
+    return None
+
+
+def is_loopback(host: str) -> bool:
+    """Whether an address to listen on is reached from this machine only."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 async def _open(
@@ -76,7 +120,7 @@ async def _open(
 ) -> Service:
     """Make the parts in order; `stack` takes down those that need it, in the opposite order."""
     bundle = await asyncio.to_thread(bundles.read, settings.bundle)
-    store = Store.open(settings.store)
+    store = Store.open(settings.store, settings.max_store_bytes)
     log = Log(store)
     activation = await live.first(store, bundle, log)
     _, head = await heads.read(store, activation.head)
@@ -112,13 +156,14 @@ async def _open(
     limits = child.Limits(settings.refit_timeout, settings.refit_memory or memory() * 3 // 4)
     jobs = Jobs(store, bundle, current, refit_command, settings.refit_queue, limits)
     converter = Converter(settings.max_snapshot_bytes)
+    uploads = Turnstile(settings.max_uploads, "uploads")
     await jobs.open()
     stack.push_async_callback(jobs.close)
     LOG.info(
         "serving %s, head %d, %d classes, on %s",
         bundle.manifest.name, activation.head, len(head.classes), engine.device,
     )  # fmt: skip
-    return Service(settings, bundle, store, engine, batcher, inference, current, jobs, metrics, converter)
+    return Service(settings, bundle, store, engine, batcher, inference, current, jobs, metrics, converter, uploads)
 
 
 class Server(uvicorn.Server):
@@ -138,12 +183,15 @@ def config(app: FastAPI, settings: Settings) -> uvicorn.Config:
     """How uvicorn serves an app: its own access lines off, logging left to whoever runs it."""
     return uvicorn.Config(
         app,
+        http=type("Protocol", (PatientProtocol,), {"receipt": settings.receipt}),
+        ws="none",
         host=settings.host,
         port=settings.port,
         access_log=False,
         proxy_headers=False,  # nothing here asks who the client is
         log_config=None,
         timeout_graceful_shutdown=GRACE,
+        server_header=False,
         lifespan="on",
     )
 

@@ -23,7 +23,7 @@ LINE = 65_536
 """Bytes of one line at most."""
 TAIL = 8_192
 """Bytes of standard error that are kept, its end."""
-PATIENCE = 1.0
+PATIENCE = 0.5
 """Seconds between asking the child to stop and stopping it."""
 LOOK = 0.2
 """Seconds between two looks at its memory."""

@@ -65,11 +65,15 @@ class Client:
         url: where the server is, for example `http://127.0.0.1:8000`.
         timeout: seconds to wait for an answer.
         transport: another way to carry requests, for tests.
+        key: to come in with, where the server has keys.
     """
 
-    def __init__(self, url: str, timeout: float = 60.0, transport: httpx.BaseTransport | None = None) -> None:
+    def __init__(
+        self, url: str, timeout: float = 60.0, transport: httpx.BaseTransport | None = None, key: str | None = None
+    ) -> None:
         self.url = url
-        self._http = httpx.Client(base_url=url, timeout=timeout, transport=transport)
+        headers = {} if key is None else {"Authorization": f"Bearer {key}"}
+        self._http = httpx.Client(base_url=url, timeout=timeout, transport=transport, headers=headers)
 
     def __enter__(self) -> Self:
         return self
@@ -159,6 +163,10 @@ class Client:
             for line in answer.iter_lines():
                 if line.startswith("data: "):
                     yield json.loads(line.removeprefix("data: "))
+
+    def restart(self, job: str) -> Job:
+        """Start a refit that came to nothing once more, as a new job."""
+        return self._get(Job, f"/v1/refit/{job}/restart", "POST")
 
     def wait(self, job: str) -> JobDetail:
         """Wait until a refit has ended and return it."""

@@ -4,6 +4,7 @@ A number is claimed by creating `head.safetensors`; `head.json`, written last, i
 A claim without that mark (a crash in between) is skipped for ever. It knows nothing of which head is live.
 """
 
+import hashlib
 import re
 import tempfile
 from datetime import UTC, datetime
@@ -47,6 +48,8 @@ class HeadRecord(BaseModel):
     """sha256 over classes, weight and bias."""
     backbone: str
     """sha256 of the backbone whose features it takes."""
+    onnx: str | None = None
+    """sha256 of `head.onnx`."""
     feature_dim: int
     """D."""
     classes: int
@@ -69,10 +72,12 @@ def folder(version: int) -> str:
 async def add(store: Store, head: LinearHead, bundle: Bundle, lineage: Lineage, metrics: dict[str, Any]) -> HeadRecord:
     """Store a head for the bundle's backbone under the next free number."""
     version = await _claim(store, heads.to_bytes(head))
+    onnx = heads.to_onnx(head)
     record = HeadRecord(
         version=version,
         digest=head.digest,
         backbone=bundle.backbone_digest,
+        onnx=hashlib.sha256(onnx).hexdigest(),
         feature_dim=head.feature_dim,
         classes=len(head.classes),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -80,13 +85,13 @@ async def add(store: Store, head: LinearHead, bundle: Bundle, lineage: Lineage, 
         metrics=metrics,
         groups=bundle.manifest.groups,
     )
-    await store.create(f"{folder(version)}/head.onnx", heads.to_onnx(head))
+    await store.create(f"{folder(version)}/head.onnx", onnx)
     await store.create(f"{folder(version)}/head.json", record.model_dump_json(indent=1).encode() + b"\n")
     return record
 
 
 async def _claim(store: Store, data: bytes) -> int:
-    taken = [_version(name) for name in await store.names("heads")]
+    taken = [version_of(name) for name in await store.names("heads")]
     version = max(taken, default=0) + 1
     while True:
         try:
@@ -97,7 +102,7 @@ async def _claim(store: Store, data: bytes) -> int:
             return version
 
 
-def _version(name: str) -> int:
+def version_of(name: str) -> int:
     """The number in an object's name; 0 for what does not belong there."""
     found = re.match(r"heads/([0-9]{6,9})/", name)
     return int(found[1]) if found else 0
@@ -124,9 +129,9 @@ async def records(store: Store) -> list[HeadRecord]:
     """Read the records of all complete heads, the newest first; a damaged record is left out."""
     found = []
     for name in await store.names("heads"):
-        if _version(name) and name.endswith("/head.json"):
+        if version_of(name) and name.endswith("/head.json"):
             try:
-                found.append(await record(store, _version(name)))
+                found.append(await record(store, version_of(name)))
             except StoreError:  # it is refused by name where it is asked for; a list is no place to fail
                 continue
     return sorted(found, key=lambda item: -item.version)
@@ -162,4 +167,6 @@ async def read_onnx(store: Store, version: int) -> bytes:
         raise StoreError(f"head {version} is damaged: head.onnx: {error}") from error
     if digest != known.digest:
         raise StoreError(f"head {version} is damaged: head.onnx: expected digest {known.digest}, got {digest}")
+    if known.onnx not in {None, hashlib.sha256(data).hexdigest()}:
+        raise StoreError(f"head {version} is damaged: head.onnx: expected sha256 {known.onnx}")
     return data

@@ -50,6 +50,7 @@ class Kept(BaseModel):
     request: RefitRequest
     created: str
     key: str | None = None
+    actor: str = "api"
 
 
 def fold(job: Job, event: dict[str, Any]) -> Job:
@@ -73,11 +74,12 @@ def fold(job: Job, event: dict[str, Any]) -> Job:
 class Trail:
     """A job with its events; `say` is the one way to change it."""
 
-    def __init__(self, store: Store, job: Job, events: list[dict[str, Any]], key: str | None) -> None:
+    def __init__(self, store: Store, job: Job, events: list[dict[str, Any]], kept: Kept) -> None:
         self._store = store
         self.job = job
         self.events = events
-        self.key = key
+        self.key = kept.key
+        self.actor = kept.actor
         self.changed = asyncio.Condition()
         self._saying = asyncio.Lock()
 
@@ -127,17 +129,17 @@ class Trail:
             await self.changed.wait_for(lambda: len(self.events) > after or self.job.state in ENDED)
 
 
-async def create(store: Store, request: RefitRequest, key: str | None) -> Trail:
-    """Write down a new job, queued."""
+async def create(store: Store, request: RefitRequest, key: str | None, actor: str) -> Trail:
+    """Write down a new job, queued; `actor` is who asks for it."""
     now = datetime.now(UTC)
     job = Job(
         id=f"{now:%Y%m%dT%H%M%S}-{secrets.token_hex(4)}",
         request=request,
         created=now.isoformat(timespec="milliseconds"),
     )
-    kept = Kept(request=request, created=job.created, key=key)
+    kept = Kept(request=request, created=job.created, key=key, actor=actor)
     await store.create(f"refits/{job.id}/request.json", kept.model_dump_json(indent=1).encode() + b"\n")
-    trail = Trail(store, job, [], key)
+    trail = Trail(store, job, [], kept)
     await trail.say({"event": "state", "state": "queued"})
     return trail
 
@@ -156,7 +158,7 @@ async def read(store: Store, job: str) -> Trail:
             state = fold(state, event)
     except (ValidationError, ValueError, KeyError, TypeError) as error:
         raise StoreError(f"refit {job} is damaged: {error}") from error
-    return Trail(store, state, events, kept.key)
+    return Trail(store, state, events, kept)
 
 
 async def _lines(store: Store, job: str) -> bytes:

@@ -15,6 +15,7 @@ from typing import Any
 from models.bundle import Bundle
 from models.errors import BreadcrumbsError
 from serving import child, refit
+from serving import heads as stored
 from serving import job as jobs
 from serving.engine import BoundHead
 from serving.job import ENDED, Job, State, Trail
@@ -75,11 +76,40 @@ class Jobs:
                 continue
             self._trails[trail.job.id] = trail
             if trail.job.state not in ENDED:
-                await trail.end("interrupted", error=INTERRUPTED)
+                await self._conclude(trail)
         self._worker = asyncio.create_task(self._work())
 
-    async def start(self, request: RefitRequest, key: str | None = None) -> Job:
+    async def _conclude(self, trail: Trail) -> None:
+        """Say of a job that a dead server left what became of it: its head may be there already, and even live."""
+        made = [head for head in await stored.records(self._store) if head.lineage.refit == trail.job.id]
+        verdict = None
+        if made and (report := await self.report(trail.job.id)) is not None:
+            verdict = refit.concluded(made[0], report, await self._live.log())
+        if verdict is None:
+            await trail.end("interrupted", error=INTERRUPTED)
+        else:
+            await trail.end("succeeded", verdict=verdict.model_dump(mode="json"))
+
+    async def again(self, job: str, actor: str = "api") -> Job:
+        """Queue a refit that came to nothing once more, from its stored inputs, as a new job.
+
+        Raises:
+            NotFound: there is none.
+            Conflict: it has not ended, or it succeeded.
+            Overloaded: too many wait.
+        """
+        known = self.trail(job).job
+        if known.state not in ENDED or known.state == "succeeded":
+            raise Conflict(f"refit {job} is {known.state}; only one that came to nothing can be started again")
+        return await self.start(known.request, None, actor)
+
+    async def start(self, request: RefitRequest, key: str | None = None, actor: str = "api") -> Job:
         """Queue a refit; the same key and request give the job they gave before.
+
+        Args:
+            request: what to refit from.
+            key: the client's own name for this wish.
+            actor: who asks.
 
         Raises:
             KeyReused: the key came before with another request.
@@ -96,7 +126,7 @@ class Jobs:
             counts = self.counts()
             if counts["queued"] + counts["running"] > self._queue:
                 raise Overloaded(f"{counts['queued']} refits are waiting behind one; the limit is {self._queue}", 30)
-            trail = await jobs.create(self._store, request, key)
+            trail = await jobs.create(self._store, request, key, actor)
             self._trails[trail.job.id] = trail
             self._line.put_nowait(trail)
             return trail.job
@@ -240,7 +270,7 @@ class Jobs:
         if made.page is not None:
             await self._store.create(f"refits/{job.id}/report.html", made.page)
         verdict = await refit.settle(
-            job.id, job.request, self._store, self._bundle, self._live, compared, made.head, made.report
+            job.id, job.request, self._store, self._bundle, self._live, compared, made.head, made.report, trail.actor
         )
         await trail.end("succeeded", verdict=verdict.model_dump(mode="json"))
 

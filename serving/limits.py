@@ -14,6 +14,7 @@ from fastapi import Request
 from pydantic import BaseModel, ValidationError
 from starlette.datastructures import FormData
 from starlette.formparsers import MultiPartException, MultiPartParser
+from starlette.types import Scope
 
 from models.errors import BreadcrumbsError
 
@@ -22,6 +23,12 @@ Model = TypeVar("Model", bound=BaseModel)
 
 SMALL_BODY = 2**20
 """Bytes of a request that carries only words and numbers, such as the JSON of a refit."""
+
+
+CONTAINERS = 1_000_000
+"""Lists and objects in one JSON body at most: an empty one has 2 bytes there and 60 in memory."""
+VALUES = 16_000_000
+"""Values in one JSON body at most."""
 
 
 class Refused(BreadcrumbsError):
@@ -41,7 +48,11 @@ class BadRequest(Refused):
 
 
 class Forbidden(Refused):
-    """A request for something that is switched off here."""
+    """A request for something that is switched off here, or that its key may not do."""
+
+
+class Unauthorized(Refused):
+    """A request without a key, or with one that is not known."""
 
 
 class Abandoned(Refused):
@@ -54,6 +65,52 @@ class Overloaded(Refused):
     def __init__(self, message: str, retry_after: float = 1.0) -> None:
         super().__init__(message)
         self.retry_after = retry_after
+
+
+class Turnstile:
+    """Lets so many in at a time; used as a context.
+
+    Args:
+        most: at a time.
+        what: they are, for the refusal.
+    """
+
+    def __init__(self, most: int, what: str) -> None:
+        self._most, self._what, self._inside = most, what, 0
+
+    def __enter__(self) -> None:
+        if self._inside >= self._most:
+            raise Overloaded(f"{self._inside} {self._what} are under way, which is the limit", 5)
+        self._inside += 1
+
+    def __exit__(self, *_: object) -> None:
+        self._inside -= 1
+
+
+class Held:
+    """The bytes that all requests' bodies have in memory.
+
+    Args:
+        most: of all together.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most, self._sum = most, 0
+
+    def take(self, scope: Scope, size: int) -> None:
+        """Count bytes for a request.
+
+        Raises:
+            Overloaded: with them there would be too many.
+        """
+        if self._sum + size > self._most:
+            raise Overloaded(f"the bodies of all requests have {self._sum} bytes; the limit is {self._most}")
+        self._sum += size
+        scope["breadcrumbs.bytes"] = scope.get("breadcrumbs.bytes", 0) + size
+
+    def give(self, scope: Scope) -> None:
+        """Count all bytes of a request as gone."""
+        self._sum -= scope.pop("breadcrumbs.bytes", 0)
 
 
 async def chunks(request: Request, limit: int, what: str) -> AsyncGenerator[bytes, None]:
@@ -85,7 +142,9 @@ async def chunks(request: Request, limit: int, what: str) -> AsyncGenerator[byte
 async def read_body(request: Request, limit: int, what: str) -> bytes:
     """Read a whole body into memory; raises as `chunks` does."""
     body = bytearray()
+    held: Held = request.scope["breadcrumbs.held"]
     async for chunk in chunks(request, limit, what):
+        held.take(request.scope, len(chunk))
         body += chunk
     return bytes(body)
 
@@ -126,11 +185,26 @@ async def read_json(request: Request, model: type[Model], limit: int = SMALL_BOD
 
 
 def parse_json(data: bytes | str, model: type[Model], what: str) -> Model:
-    """Parse JSON into a checked model; raises as `read_json` does."""
+    """Parse JSON into a checked model; raises as `read_json` does, and as `check_json`."""
+    check_json(data.encode() if isinstance(data, str) else data, what)
     try:
         return model.model_validate_json(data)
     except ValidationError as error:
         raise BadRequest(f"{what}: {tell(error)}") from error
+
+
+def check_json(data: bytes, what: str) -> None:
+    """Refuse JSON whose values would take many times its bytes, before it is parsed.
+
+    Raises:
+        TooLarge: it may have more than `CONTAINERS` lists and objects, or `VALUES` values.
+    """
+    lists, values = data.count(b"[") + data.count(b"{"), data.count(b",")
+    if lists > CONTAINERS or values > VALUES:
+        raise TooLarge(
+            f"{what} has {lists} lists and objects and {values} values; the limits are "
+            f"{CONTAINERS} and {VALUES}; send tensors as binary, images as files"
+        )
 
 
 def tell(error: ValidationError) -> str:

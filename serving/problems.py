@@ -4,6 +4,7 @@ It covers the whole tree of `models.errors`, what FastAPI raises by itself (404,
 `internal`, whatever nobody foresaw. It knows nothing of what the requests were about.
 """
 
+import logging
 import math
 from collections.abc import Mapping
 
@@ -19,9 +20,11 @@ from models.preprocess import ImageError, ImageTooLarge
 from models.scratch import FileTooLarge
 from serving.devices import EngineError
 from serving.jobs import KeyReused
-from serving.limits import Abandoned, BadRequest, Forbidden, Overloaded, Refused, TooLarge, Unsupported
+from serving.limits import Abandoned, BadRequest, Forbidden, Overloaded, Refused, TooLarge, Unauthorized, Unsupported
 from serving.open_inference.tensors import Malformed
-from serving.store import Conflict, NotFound, StoreError
+from serving.store import Conflict, NotFound, StoreError, StoreFull, is_full
+
+LOG = logging.getLogger("breadcrumbs.server")
 
 STATUS: dict[type[BreadcrumbsError], tuple[int, str]] = {
     FormatError: (422, "format"),
@@ -31,11 +34,13 @@ STATUS: dict[type[BreadcrumbsError], tuple[int, str]] = {
     ImageTooLarge: (413, "too_large"),
     EngineError: (503, "engine"),
     StoreError: (503, "store"),
+    StoreFull: (507, "store_full"),
     NotFound: (404, "not_found"),
     Conflict: (409, "conflict"),
     KeyReused: (422, "idempotency"),
     Refused: (400, "refused"),
     TooLarge: (413, "too_large"),
+    Unauthorized: (401, "unauthorized"),
     Unsupported: (415, "unsupported"),
     Forbidden: (403, "forbidden"),
     BadRequest: (422, "bad_request"),
@@ -80,6 +85,7 @@ def internal() -> Response:
 def install(app: FastAPI) -> None:
     """Answer every error of this app in the one shape."""
     app.add_exception_handler(BreadcrumbsError, _known)
+    app.add_exception_handler(OSError, _disk)
     app.add_exception_handler(HTTPException, _http)
     app.add_exception_handler(RequestValidationError, _validation)
 
@@ -93,8 +99,20 @@ async def _known(request: Request, error: Exception) -> Response:
 def known(request: Request, error: BreadcrumbsError) -> Response:
     """The answer to one of our errors."""
     code, kind = status(error)
-    headers = {"Retry-After": str(max(1, math.ceil(error.retry_after)))} if isinstance(error, Overloaded) else None
+    headers = {}
+    if isinstance(error, Overloaded):
+        headers = {"Retry-After": str(max(1, math.ceil(error.retry_after)))}
+    if isinstance(error, Unauthorized):
+        headers = {"WWW-Authenticate": 'Bearer realm="breadcrumbs"'}
     return _answer(request, kind, str(error), code, headers)
+
+
+async def _disk(request: Request, error: Exception) -> Response:
+    """The answer where the server's own disk fails, which has no words for clients."""
+    LOG.error("%s: %s", request.url.path, error)
+    if is_full(error):
+        return _answer(request, "store_full", "the server's disk is full; nothing was kept", 507)
+    return _answer(request, "store", "the server's disk cannot be read or written now; nothing was kept", 503)
 
 
 async def _http(request: Request, error: Exception) -> Response:

@@ -22,6 +22,7 @@ from models.head import LinearHead
 from models.report import Gate, RefitReport
 from serving import child, snapshots
 from serving import heads as stored
+from serving.activations import Activation
 from serving.heads import HeadRecord, Lineage
 from serving.limits import tell
 from serving.live import Live
@@ -152,9 +153,9 @@ def _bounded(path: Path) -> bytes:
 
 async def settle(
     job: str, request: RefitRequest, store: Store, bundle: Bundle, live: Live, compared: int, head: LinearHead,
-    report: RefitReport,
+    report: RefitReport, actor: str = "api",
 ) -> Verdict:  # fmt: skip
-    """Store the head and, if the spec and the gate say so and nobody was first, make it live."""
+    """Store the head and, if the spec and the gate say so and nobody was first, make it live for who asked for it."""
     lineage = Lineage(
         parent=compared,
         snapshots=request.snapshots,
@@ -163,7 +164,7 @@ async def settle(
         spec=request.spec.model_dump(mode="json"),
     )
     record = await stored.add(store, head, bundle, lineage, report.candidate.model_dump(mode="json"))
-    activation, note = await _go_live(job, request.spec.activate, report.gate, live, compared, record)
+    activation, note = await _go_live(job, request.spec.activate, report.gate, live, compared, record, actor)
     return Verdict(
         compared=compared,
         head=record.version,
@@ -175,15 +176,35 @@ async def settle(
 
 
 async def _go_live(
-    job: str, when: Literal["never", "if_better", "always"], gate: Gate, live: Live, compared: int, record: HeadRecord
-) -> tuple[int | None, str]:
+    job: str, when: Literal["never", "if_better", "always"], gate: Gate, live: Live, compared: int, record: HeadRecord,
+    actor: str,
+) -> tuple[int | None, str]:  # fmt: skip
     if when == "never":
         return None, "not activated: the spec says never"
     if when == "if_better" and not gate.passed:
         return None, f"not activated: the gate says no: {'; '.join(gate.reasons) or 'without a reason'}"
     reason = "the gate says yes" if gate.passed else "the spec says always; the gate says no"
     try:
-        activation = await live.activate(record.version, f"refit {job}", reason, compared)
+        asked = "" if actor == "api" else f" by {actor}"
+        activation = await live.activate(record.version, f"refit {job}{asked}", reason, compared)
     except Conflict as error:
         return None, f"not activated: compared with head {compared}, but {error}"
     return activation.number, f"activated: {reason}"
+
+
+def concluded(record: HeadRecord, report: bytes, log: Sequence[Activation]) -> Verdict | None:
+    """Return the verdict on a refit whose server ended before it could say it; none where its report is no report."""
+    try:
+        gate = RefitReport.model_validate_json(report).gate
+    except ValidationError:
+        return None
+    live = next((one.number for one in log if one.head == record.version and one.digest == record.digest), None)
+    note = "activated" if live else "not activated: the server ended before it came to that; activate it if you want it"
+    return Verdict(
+        compared=record.lineage.parent or 0,
+        head=record.version,
+        gate=gate,
+        activated=live is not None,
+        activation=live,
+        note=note,
+    )

@@ -13,7 +13,7 @@ from serving.conversion import Converter
 from serving.engine import BoundHead, Engine, Scores
 from serving.inference import Inference, Item
 from serving.jobs import Jobs
-from serving.limits import BadRequest
+from serving.limits import BadRequest, Turnstile
 from serving.live import Live
 from serving.metrics import Metrics
 from serving.schemas import ProblemResponse
@@ -35,6 +35,7 @@ class Service:
     jobs: Jobs
     metrics: Metrics
     converter: Converter
+    uploads: Turnstile
 
     @cached_property
     def groups(self) -> tuple[Group, ...]:

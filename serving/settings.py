@@ -24,13 +24,21 @@ class Settings(BaseSettings):
 
     bundle: Path = Path(models.__file__).parent / "demo"
     """Folder of the bundle to serve, as `breadcrumbs train` writes it."""
-    store: Path = Path("store")
-    """Folder for heads, snapshots, refits and the log of what went live; made if missing. Keep it on a disk that
-    survives the container: it is all the state there is."""
+    store: str = "store"
+    """Where heads, snapshots, refits and the log of what went live are kept: a folder, made if missing, or `s3://`,
+    `gs://` or `az://` with bucket and prefix. It is all the state there is: keep it where it survives the container."""
     host: str = "127.0.0.1"
-    """Address to listen on; 0.0.0.0 for every interface, behind a proxy that authenticates."""
+    """Address to listen on; 0.0.0.0 for every interface, which needs `keys`."""
     port: int = Field(default=8000, ge=0, le=65535)
     """TCP port; 0 lets the system choose a free one."""
+    keys: Path | None = None
+    """File of the keys that may come in, made by `breadcrumbs keys add`; none: everybody may do everything, which only
+    a server of this machine alone may say."""
+    insecure: bool = False
+    """Listen on other addresses than this machine's without keys: a proxy in front authenticates."""
+    origins: tuple[str, ...] = ()
+    """Web pages of other servers that may ask, as `https://lab.example`; a browser is told so (CORS). In the
+    environment a JSON list."""
     device: Literal["auto", "cpu", "cuda", "tensorrt"] = "auto"
     """Where the models run. `auto` takes the GPU if there is one, else the CPU, and logs which; a GPU that cannot be
     used stops the start. `cuda` asks for one: say it in production, so that a missing driver is seen at once.
@@ -63,6 +71,15 @@ class Settings(BaseSettings):
     """Bytes of one predict or features request at most, all its images together."""
     max_snapshot_bytes: int = Field(default=2048 * MIB, ge=1)
     """Bytes of one uploaded snapshot at most; it goes to disk, not to memory."""
+    max_held_bytes: int = Field(default=512 * MIB, ge=1)
+    """Bytes that the bodies of all requests together may have in memory; beyond it requests are refused with 503."""
+    max_uploads: int = Field(default=16, ge=1, le=10_000)
+    """Uploads of snapshots under way at most; beyond it they are refused with 503."""
+    max_store_bytes: int = Field(default=0, ge=0)
+    """Bytes that everything in the store may have together; beyond it uploads are refused with 507; 0: no limit but the
+    disk's. `breadcrumbs store gc` makes room."""
+    receipt: float = Field(default=30.0, gt=0, le=3600)
+    """Seconds that a request may take to arrive, and one more for each 64 KiB of its body; then 408."""
     max_snapshots: int = Field(default=32, ge=1, le=10_000)
     """Snapshots that one refit may name at most."""
     refit: bool = True

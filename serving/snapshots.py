@@ -88,6 +88,7 @@ async def add(
     except NotFound:
         found = await asyncio.to_thread(_examine, path, sha, bundle)
     found = found.model_copy(update={"converted": changes})
+    await store.check_room(path.stat().st_size)
     await store.put_file(_name(sha, "safetensors"), path)
     await store.replace(_name(sha, "json"), found.model_dump_json(indent=1).encode() + b"\n")
     return found, True

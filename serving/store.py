@@ -1,29 +1,44 @@
-"""Where the server keeps things: named objects, written whole or not at all, in a folder now and an object store alike.
+"""Where the server keeps things: named objects, written whole or not at all, in a folder or an object store alike.
 
     heads/000007/{head.safetensors, head.onnx, head.json}   serving.heads
     activations/00000012.json                               serving.activations
     snapshots/<sha256>.{safetensors, json}                  serving.snapshots
-    refits/<id>/{request.json, events.jsonl, …}           serving.jobs
+    refits/<id>/{request.json, events.jsonl, …}             serving.jobs
 
-Two ways to write: `create`, which succeeds for one writer only, and `replace`. Nothing is ever changed in place. It
-knows names and bytes, not what they mean.
+Two ways to write: `create`, which succeeds for one writer only, and `replace`. Nothing is ever changed in place, and
+what a folder has taken is on its disk when the call returns. It knows names and bytes, not what they mean.
 """
 
 import asyncio
 import contextlib
+import errno
 import hashlib
+import os
+import re
+import time
 from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
 import obstore
 from obstore.exceptions import AlreadyExistsError, BaseError
-from obstore.store import LocalStore, ObjectStore
+from obstore.store import LocalStore, ObjectStore, from_url
 
 from models.errors import BreadcrumbsError
+
+SCHEMES = ("s3", "gs", "az")
+RECOUNT = 60.0
+"""Seconds that the sum of all sizes is believed, with what was added here."""
+FULL = {errno.ENOSPC, errno.EDQUOT}
 
 
 class StoreError(BreadcrumbsError):
     """The store cannot be read or written, or what is in it is damaged."""
+
+
+class StoreFull(StoreError):
+    """There is no room left; nothing was kept."""
 
 
 class NotFound(StoreError):
@@ -34,17 +49,47 @@ class Conflict(StoreError):
     """Someone else was first, or the thing is in use."""
 
 
-class Store:
-    """Named objects. Every method raises `StoreError` when the medium fails."""
+@dataclass(frozen=True)
+class Item:
+    """An object: name, bytes, and when it was written."""
 
-    def __init__(self, objects: ObjectStore) -> None:
+    name: str
+    size: int
+    written: datetime
+
+
+class Store:
+    """Named objects. Every method raises `StoreError` when the medium fails, `StoreFull` when it has no room.
+
+    Args:
+        objects: the medium.
+        folder: where it is, if it is a folder.
+        most: bytes that all objects may have together; 0: as many as there is room for.
+    """
+
+    def __init__(self, objects: ObjectStore, folder: Path | None = None, most: int = 0) -> None:
         self._objects = objects
+        self._folder = folder
+        self._most = most
+        self._sum, self._summed = 0, -RECOUNT
 
     @classmethod
-    def open(cls, folder: Path) -> "Store":
-        """Open a folder as a store; it is made if missing."""
-        with _telling(str(folder)):
-            return cls(LocalStore(folder.absolute(), mkdir=True))
+    def open(cls, place: str | Path, most: int = 0) -> "Store":
+        """Open a folder, which is made if missing, or `s3://`, `gs://` or `az://` with a bucket and a prefix.
+
+        An object store's keys and region come from the environment, as its own tools take them (`AWS_…`, `GOOGLE_…`,
+        `AZURE_…`).
+        """
+        scheme, colon, _ = str(place).partition("://")
+        with _telling(str(place)):
+            if not colon:
+                folder = Path(place).absolute()
+                return cls(LocalStore(folder, mkdir=True), folder, most)
+            if scheme not in SCHEMES:
+                raise StoreError(
+                    f"store {str(place)!r:.200}: expected a folder or {', '.join(SCHEMES)}://BUCKET/PREFIX"
+                )
+            return cls(from_url(str(place)), None, most)
 
     async def get(self, name: str) -> bytes:
         """Return an object's bytes.
@@ -64,16 +109,25 @@ class Store:
         """
         with _telling(name):
             await obstore.put_async(self._objects, name, data, mode="create")
+            await self._settle(name, len(data))
 
     async def replace(self, name: str, data: bytes) -> None:
         """Write an object, whether it exists or not; a reader sees the old one or the new one."""
         with _telling(name):
             await obstore.put_async(self._objects, name, data)
+            await self._settle(name, len(data))
 
     async def put_file(self, name: str, path: Path) -> None:
         """Write a file as an object, in pieces, never whole in memory."""
         with _telling(name):
             await obstore.put_async(self._objects, name, path)
+            await self._settle(name, await asyncio.to_thread(os.path.getsize, path))
+
+    async def _settle(self, name: str, size: int) -> None:
+        """See an object onto the disk, where it is a folder's: a rename alone outlives a crash, but no power cut."""
+        self._sum += size
+        if self._folder is not None:
+            await asyncio.to_thread(_sync, self._folder / name)
 
     async def fetch(self, name: str, path: Path) -> str:
         """Write an object to a file, in pieces, and return its sha256.
@@ -90,15 +144,57 @@ class Store:
                     state.update(chunk)
         return state.hexdigest()
 
+    async def sha256(self, name: str) -> str:
+        """Return the sha256 of an object, read in pieces; raises as `fetch` does."""
+        state = hashlib.sha256()
+        with _telling(name):
+            async for chunk in (await obstore.get_async(self._objects, name)).stream():
+                await asyncio.to_thread(state.update, chunk)
+        return state.hexdigest()
+
+    async def items(self, prefix: str = "") -> list[Item]:
+        """Return all objects under a prefix, by name."""
+        with _telling(prefix or "the store"):
+            found = await obstore.list(self._objects, prefix or None).collect_async()
+        return sorted((Item(o["path"], o["size"], o["last_modified"]) for o in found), key=lambda item: item.name)
+
     async def names(self, prefix: str) -> list[str]:
         """Return the names of all objects under a prefix, sorted."""
-        with _telling(prefix):
-            return sorted(item["path"] for item in await obstore.list(self._objects, prefix).collect_async())
+        return [item.name for item in await self.items(prefix)]
 
     async def delete(self, name: str) -> None:
         """Remove an object; none of that name is no error."""
         with contextlib.suppress(NotFound), _telling(name):
             await obstore.delete_async(self._objects, name)
+            self._summed = -RECOUNT
+
+    async def check_room(self, size: int) -> None:
+        """Refuse what would make the store larger than it may be.
+
+        Raises:
+            StoreFull: naming both.
+        """
+        if not self._most:
+            return
+        if time.monotonic() - self._summed > RECOUNT:
+            self._sum, self._summed = sum(item.size for item in await self.items()), time.monotonic()
+        if self._sum + size > self._most:
+            raise StoreFull(f"the store has {self._sum} bytes and {size} came; the limit is {self._most}")
+
+    def leftovers(self) -> list[Path]:
+        """Return the files that a writer which was killed has left half-written; readers never see them."""
+        if self._folder is None:
+            return []
+        return [path for path in self._folder.rglob("*#*") if re.search(r"#[0-9]+$", path.name)]
+
+
+def _sync(path: Path) -> None:
+    for place in (path, path.parent):
+        number = os.open(place, os.O_RDONLY)
+        try:
+            os.fsync(number)
+        finally:
+            os.close(number)
 
 
 @contextlib.contextmanager
@@ -111,4 +207,14 @@ def _telling(name: str) -> Iterator[None]:
     except FileNotFoundError as error:
         raise NotFound(f"there is no {name} in the store") from error
     except (BaseError, OSError, ValueError) as error:
-        raise StoreError(f"store: {name}: {str(error).partition(chr(10))[0][:300]}") from error
+        said = str(error)
+        kind = StoreFull if is_full(error) else StoreError
+        raise kind(f"store: {name}: {said.partition(chr(10))[0][:300]}") from error
+
+
+def is_full(error: BaseException) -> bool:
+    """Whether an error says that a disk, or one's share of it, has no room left."""
+    if isinstance(error, OSError) and error.errno is not None:
+        return error.errno in FULL
+    found = re.search(r"\(os error ([0-9]+)\)", str(error))  # of the medium, which has no number of its own
+    return found is not None and int(found[1]) in FULL

@@ -11,7 +11,7 @@ from serving.settings import Settings
 from training.config import RefitSpec, TrainConfig
 
 ROOT = Path(__file__).parent.parent
-COMMANDS = ("train", "evaluate", "export", "serve", "predict", "snapshot", "refit", "heads", "demo")
+COMMANDS = ("train", "evaluate", "export", "serve", "predict", "snapshot", "refit", "heads", "store", "keys", "demo")
 
 
 def command(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -54,6 +54,10 @@ def test_every_field_is_a_flag(name: str, model: type) -> None:
         (("evaluate", "models/demo", "--data", "nowhere"), "no data at nowhere"),
         (("export", "nowhere"), "no checkpoint"),
         (("predict", "nowhere.png", "--server", "http://127.0.0.1:9"), "nowhere.png"),
+        (("store", "verify", "--store", "nowhere"), "there is no store at nowhere"),
+        (("keys", "--file", "nowhere.json"), "nowhere.json: No such file or directory; `breadcrumbs keys add` makes"),
+        (("keys", "add", "a b", "--scope", "predict", "--file", "OUT"), "name: String should match pattern"),
+        (("serve", "--host", "0.0.0.0"), "host 0.0.0.0 serves other machines, and there are no keys"),
         (("heads", "--server", "http://127.0.0.1:9"), "no answer from http://127.0.0.1:9"),
         (("refit", "--bundle", "nowhere", "--out", "OUT"), "no bundle at nowhere"),
         (("refit", "--bundle", "models/demo", "--out", "OUT", "--spec", "pyproject.toml"), "JSON object"),

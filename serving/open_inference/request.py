@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictFloat, StrictInt, StrictStr, ValidationError
 
-from serving.limits import tell
+from serving.limits import check_json, tell
 from serving.open_inference import tensors
 from serving.open_inference.tensors import Bytes, Declared, Malformed
 
@@ -81,10 +81,12 @@ def decode(body: bytes, header: str | None, declared: Declared, outputs: Sequenc
 
     Raises:
         Malformed: it is not what the protocol, or the model's metadata, says.
+        TooLarge: its JSON has too many values.
     """
     size = _json_size(header, len(body))
     if size == 0 and header is not None:
         return InferRequest(_raw(body, declared), tuple(Wanted(name, binary=True) for name in outputs))
+    check_json(body[:size], "request")
     try:
         asked = _Body.model_validate_json(body[:size])
     except ValidationError as error:

@@ -6,6 +6,7 @@ from fastapi import APIRouter, Path, Query, Request, Response
 
 from serving import heads, limits
 from serving.activations import Activation
+from serving.guard import actor
 from serving.heads import HeadRecord
 from serving.schemas import ActivateBody, ActivationList, HeadList
 from serving.service import Serving, problems
@@ -30,7 +31,7 @@ async def rollback(request: Request, service: Serving) -> Activation:
     live = service.live.head.version
     if wanted.expected_live not in {None, live}:
         raise Conflict(f"head {live} is live; expected head {wanted.expected_live}: someone else was first")
-    return await service.live.rollback("api", wanted.reason)
+    return await service.live.rollback(actor(request), wanted.reason)
 
 
 @router.get("/v1/heads/{version}", responses=problems(404))
@@ -50,7 +51,7 @@ async def onnx(version: Version, service: Serving) -> Response:
 async def activate(version: Version, request: Request, service: Serving) -> Activation:
     """Make a head live; if it is, nothing changes."""
     wanted = await _wanted(request)
-    return await service.live.activate(version, "api", wanted.reason, wanted.expected_live)
+    return await service.live.activate(version, actor(request), wanted.reason, wanted.expected_live)
 
 
 async def _wanted(request: Request) -> ActivateBody:

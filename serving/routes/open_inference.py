@@ -12,6 +12,7 @@ from fastapi import APIRouter, Header, Request, Response
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel
 
+from models import archive, npy, parts, tensors
 from serving import heads, limits
 from serving.access import note
 from serving.devices import EngineError
@@ -27,6 +28,18 @@ from serving.store import NotFound
 OUTPUTS = ("feature", "logits", "probabilities")
 FILES = "-files"
 PLATFORM = "onnx_onnxv1"
+LIMITS = (
+    "max_batch", "queue", "deadline", "receipt", "max_image_bytes", "max_pixels", "max_images", "max_body_bytes",
+    "max_held_bytes", "max_snapshot_bytes", "max_snapshots", "max_uploads", "max_store_bytes", "refit_queue",
+    "refit_timeout", "refit_memory",
+)  # fmt: skip
+"""Of the settings, those that bound what clients may ask."""
+FORMAT_LIMITS = {
+    "safetensors_header_bytes": tensors.HEADER_LIMIT, "npz_ratio": archive.RATIO,
+    "npz_directory_bytes": archive.DIRECTORY_LIMIT, "npy_header_bytes": npy.HEADER_LIMIT, "classes": parts.CLASS_LIMIT,
+    "json_containers": limits.CONTAINERS, "json_values": limits.VALUES,
+}  # fmt: skip
+"""That no setting changes."""
 EXTENSIONS = ["binary_tensor_data", "classification"]
 
 router = APIRouter(prefix="/v2", tags=["open inference"])
@@ -51,8 +64,7 @@ ERRORS: dict[int | str, dict[str, Any]] = {code: {"model": RefusedAnswer} for co
 async def server(service: Serving) -> dict[str, Any]:
     """Tell what this server is, what of the protocol it speaks, and its limits."""
     settings = service.settings
-    names = ("max_body_bytes", "max_images", "max_image_bytes", "max_pixels", "queue", "deadline")
-    bounds = {name: getattr(settings, name) for name in names}
+    bounds = {name: getattr(settings, name) for name in LIMITS} | FORMAT_LIMITS
     version = metadata.version("breadcrumbs-longtail")
     return {"name": "breadcrumbs", "version": version, "extensions": EXTENSIONS, "limits": bounds}
 

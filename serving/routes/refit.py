@@ -15,6 +15,7 @@ from starlette.datastructures import FormData, UploadFile
 
 from models.files import sha256
 from serving import limits, snapshots
+from serving.guard import actor, check_right
 from serving.job import Job, Trail
 from serving.limits import BadRequest, Forbidden, TooLarge
 from serving.refit import RefitRequest
@@ -47,11 +48,14 @@ async def start(
     if not service.settings.refit:
         raise Forbidden("refits are switched off on this server (refit = false)")
     if limits.media_type(request) == "multipart/form-data":
-        wanted = await _from_form(request, service)
+        with service.uploads:
+            wanted = await _from_form(request, service)
     else:
         wanted = await limits.read_json(request, RefitRequest)
+    if wanted.spec.activate != "never":
+        check_right(request, "promote", f"a refit with activate = {wanted.spec.activate}, which may go live,")
     await _check(wanted, service)
-    job = await service.jobs.start(wanted, idempotency_key)
+    job = await service.jobs.start(wanted, idempotency_key, actor(request))
     response.headers["Location"] = f"/v1/refit/{job.id}"
     return job
 
@@ -131,6 +135,18 @@ async def get(job_id: str, service: Serving) -> JobDetail:
     job = service.jobs.trail(job_id).job
     report = await service.jobs.report(job_id)
     return JobDetail(**dict(job), report=json.loads(report) if report else None)
+
+
+@router.post("/v1/refit/{job_id}/restart", status_code=202, responses=problems(403, 404, 409, 503))
+async def restart(job_id: str, request: Request, response: Response, service: Serving) -> Job:
+    """Start a refit that came to nothing (interrupted, failed, cancelled) once more, from its stored inputs."""
+    wanted = service.jobs.trail(job_id).job.request
+    if wanted.spec.activate != "never":
+        check_right(request, "promote", f"a refit with activate = {wanted.spec.activate}, which may go live,")
+    await _check(wanted, service)
+    job = await service.jobs.again(job_id, actor(request))
+    response.headers["Location"] = f"/v1/refit/{job.id}"
+    return job
 
 
 @router.get("/v1/refit/{job_id}/report.html", responses=problems(404), response_class=HTMLResponse)

@@ -35,7 +35,7 @@ async def put(
     kind = limits.media_type(request)
     if kind not in {"", BINARY}:
         raise Unsupported(f"content-type {kind!r:.80}: expected {BINARY}")
-    with tempfile.TemporaryDirectory(prefix="breadcrumbs-upload-") as folder:
+    with service.uploads, tempfile.TemporaryDirectory(prefix="breadcrumbs-upload-") as folder:
         path = Path(folder) / "snapshot"
         sha = await limits.save_body(request, path, service.settings.max_snapshot_bytes, "snapshot")
         given = Given(backbone, epoch, tuple(classes) if classes else None)

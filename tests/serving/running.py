@@ -55,4 +55,4 @@ def running(settings: Settings, *mode: str, command: Sequence[str] = FAKE) -> It
 def make_settings(bundle: Bundle, store: Path, **more: Any) -> Settings:
     """Settings for tests: a free port, the CPU, one thread."""
     given = {"port": 0, "device": "cpu", "threads": 1, "max_batch": 8, "access_log": False} | more
-    return Settings(bundle=bundle.folder, store=store, **given)
+    return Settings(bundle=bundle.folder, store=str(store), **given)

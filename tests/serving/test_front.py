@@ -42,7 +42,7 @@ def test_both_ways_answer_alike(client: httpx.Client, body: bytes, kind: str) ->
 
 def test_the_answer_is_what_the_documentation_says(client: httpx.Client) -> None:
     """Its body is a whole `PredictResponse`, also for a web page's request."""
-    for headers in (PNG, PNG | {"origin": "http://localhost"}):
+    for headers in (PNG, PNG | {"origin": f"http://{client.base_url.netloc.decode()}"}):
         answer = client.post("/v1/predict", content=png(picture()), headers=headers)
 
         PredictResponse.model_validate_json(answer.content, strict=True)

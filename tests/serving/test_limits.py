@@ -6,7 +6,7 @@ import pytest
 from fastapi import Request
 from starlette.types import Message
 
-from serving.limits import Abandoned, read_body, while_connected
+from serving.limits import Abandoned, Held, read_body, while_connected
 
 
 def request(*messages: Message) -> Request:
@@ -19,7 +19,7 @@ def request(*messages: Message) -> Request:
         await asyncio.Event().wait()
         raise AssertionError
 
-    return Request({"type": "http", "method": "POST", "headers": []}, receive)
+    return Request({"type": "http", "method": "POST", "headers": [], "breadcrumbs.held": Held(100)}, receive)
 
 
 BODY: Message = {"type": "http.request", "body": b"abc", "more_body": False}

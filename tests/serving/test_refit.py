@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -219,7 +220,7 @@ def test_cancelling_stops_the_child(serve: Serve, tmp_path: Path, mode: str) -> 
     with serve(mode, str(place)) as client:
         job = client.post("/v1/refit", json={}).json()["id"]
         until(client, job)
-        while not place.exists():
+        while not (place.exists() and place.read_text()):
             time.sleep(0.01)
         cancelled = client.delete(f"/v1/refit/{job}")
         pid = int(place.read_text())
@@ -309,6 +310,7 @@ def test_a_server_that_died_finds_its_refits_interrupted(serve: Serve, tmp_path:
     """Without a word from the dead server, from what lies in the store alone; a damaged job is left out."""
     with serve() as client:
         job = finish(client)["id"]
+    shutil.rmtree(tmp_path / "store" / "heads" / "000002")  # as if it had died before that
     folder = tmp_path / "store" / "refits"
     lines = (folder / job / "events.jsonl").read_text().splitlines(keepends=True)
     (folder / job / "events.jsonl").write_text("".join(lines[:-1]))

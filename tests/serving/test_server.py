@@ -42,9 +42,9 @@ from serving.app import create_app
 from serving.settings import Settings
 
 async def main():
-    app = create_app(Settings(bundle=Path(sys.argv[1]), store=Path(sys.argv[2]), device="cpu"))
+    app = create_app(Settings(bundle=Path(sys.argv[1]), store=sys.argv[2], device="cpu"))
     async with app.router.lifespan_context(app):
-        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as client:
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://localhost") as client:
             answer = await client.post("/v1/predict", content=Path(sys.argv[3]).read_bytes(),
                                        headers={"content-type": "image/png"})
             assert answer.status_code == 200, answer.text

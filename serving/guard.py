@@ -1,0 +1,117 @@
+"""Who may come in, by the request's host, the web page it came from, its key; and how much all may hold in memory.
+
+What is not named here needs `admin`. Plain ASGI before everything that answers, so that no route, no fast path and no
+mounted file goes round it. It knows nothing of what a request is about.
+"""
+
+import re
+from collections.abc import Sequence
+
+from starlette.requests import Request
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from serving import problems
+from serving.keys import Keys
+from serving.keys import Scope as Right
+from serving.limits import Forbidden, Held, Refused, Unauthorized
+
+LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
+SAFE = ("GET", "HEAD", "OPTIONS")
+
+RIGHTS: tuple[tuple[str, str, Right | None], ...] = (
+    (
+        r"GET|HEAD",
+        r"/|/healthz|/readyz|/docs(/oauth2-redirect)?|/openapi\.json|/static-offline-docs/.*|/console/.*",
+        None,
+    ),
+    (r"GET|HEAD", r"/v2/health/(live|ready)", None),
+    (r"POST", r"/v1/heads/(rollback|[^/]+/activate)", "promote"),
+    (r"GET|HEAD|POST|PUT|DELETE", r"/v1/(refit|snapshots)(/.*)?", "refit"),
+    (r"GET|HEAD", r"/v1/(heads(/.*)?|activations)|/metrics", "predict"),
+    (r"POST", r"/v1/(predict|features)", "predict"),
+    (r"GET|HEAD", r"/v2(/models/.*)?", "predict"),
+    (r"POST", r"/v2/models/.*/infer|/v2/repository/index", "predict"),
+)
+"""Method, path, and the scope that a key needs; None: none. The first that fits counts."""
+
+_RIGHTS = tuple((re.compile(method), re.compile(path), right) for method, path, right in RIGHTS)
+
+
+def needed(method: str, path: str) -> Right | None:
+    """Return the scope that a request needs; None: it needs no key."""
+    for methods, paths, right in _RIGHTS:
+        if paths.fullmatch(path) and methods.fullmatch(method):
+            return right
+    return "admin"
+
+
+class Guard:
+    """The middleware.
+
+    Args:
+        app: what it guards.
+        keys: who may come in; none: everybody.
+        local: whether only this machine is served: then a name that a web page made point here is not enough.
+        origins: web pages of other servers that may ask, as `https://lab.example`.
+        held: counts the bodies in memory.
+    """
+
+    def __init__(self, app: ASGIApp, keys: Keys | None, local: bool, origins: Sequence[str], held: Held) -> None:
+        self._app = app
+        self._held = held
+        self._keys = keys
+        self._local = local
+        self._origins = frozenset(origins)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Let one request through, or say why not."""
+        if scope["type"] == "http":
+            try:
+                self._check(scope, dict(scope["headers"]))
+            except Refused as error:
+                await problems.known(Request(scope), error)(scope, receive, send)
+                return
+            scope["breadcrumbs.held"] = self._held
+        try:
+            await self._app(scope, receive, send)
+        finally:
+            self._held.give(scope)
+
+    def _check(self, scope: Scope, headers: dict[bytes, bytes]) -> None:
+        host = headers.get(b"host", b"").decode("latin-1")
+        if self._local and host and re.sub(r":[0-9]*$", "", host).lower() not in LOOPBACK:
+            raise Forbidden(f"host {host!r:.80}: this server answers this machine only, as {' or '.join(LOOPBACK)}")
+        if b"origin" in headers and scope["method"] not in SAFE:
+            origin = headers[b"origin"].decode("latin-1")
+            if origin.partition("://")[2] != host and origin not in self._origins:
+                raise Forbidden(f"a web page of {origin!r:.80} may not ask this server; the setting `origins` lets it")
+        scope["breadcrumbs.actor"] = "api"
+        scope["breadcrumbs.key"] = None
+        right = None if self._keys is None else needed(scope["method"], scope["path"])
+        if self._keys is None or right is None:
+            return
+        kind, _, secret = headers.get(b"authorization", b"").partition(b" ")
+        if kind.lower() != b"bearer" or not secret:
+            raise Unauthorized("a key is needed: send the header Authorization: Bearer KEY")
+        key = self._keys.find(secret.strip())
+        if key is None:
+            raise Unauthorized("the key is not known here; it may have been revoked")
+        if not key.may(right):
+            raise Forbidden(f"the key {key.name!r} may {', '.join(key.scopes)}; this takes {right}")
+        scope["breadcrumbs.actor"], scope["breadcrumbs.key"] = f"key {key.name}", key
+
+
+def actor(request: Request) -> str:
+    """Return who asks, for the log of what went live: `key NAME`, or `api` where no keys are."""
+    return str(request.scope["breadcrumbs.actor"])
+
+
+def check_right(request: Request, right: Right, what: str) -> None:
+    """Refuse what takes more than the route itself.
+
+    Raises:
+        Forbidden: there are keys here, and this one lacks the scope.
+    """
+    key = request.scope["breadcrumbs.key"]
+    if key is not None and not key.may(right):
+        raise Forbidden(f"the key {key.name!r} may {', '.join(key.scopes)}; {what} takes {right}")

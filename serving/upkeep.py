@@ -1,0 +1,238 @@
+"""Looking after a store: is everything in it whole, and what may go.
+
+`verify` reads every byte and changes nothing. `collect` removes what no policy keeps, in an order that a running server
+survives: first the marks that make things visible, then, once it is sure that nobody took one up meanwhile, the rest.
+It knows nothing of engines or HTTP.
+"""
+
+import asyncio
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from models.report import RefitReport
+from serving import heads, job
+from serving.activations import Log
+from serving.heads import HeadRecord
+from serving.job import ENDED
+from serving.snapshots import SnapshotRecord
+from serving.store import Item, Store, StoreError
+
+SETTLE = 2.0
+"""Seconds between removing marks and looking whether somebody took one up."""
+UNDER_WAY = timedelta(hours=1)
+"""What is younger may be a writer's that is still at work."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something that is not as it should be: `damaged`, or a `leftover` of a writer that was killed."""
+
+    name: str
+    kind: Literal["damaged", "leftover"]
+    text: str
+
+
+@dataclass(frozen=True)
+class Verified:
+    """What `verify` looked at, and what it found."""
+
+    heads: int
+    snapshots: int
+    refits: int
+    activations: int
+    size: int
+    findings: tuple[Finding, ...]
+
+    @property
+    def sound(self) -> bool:
+        """Whether nothing is damaged."""
+        return all(finding.kind != "damaged" for finding in self.findings)
+
+
+class Retention(BaseModel):
+    """What is kept. The live head always is, and snapshots of unfinished refits; the log of activations too."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    keep_heads: int = Field(default=20, ge=1)
+    """Heads, the newest."""
+    parents: int = Field(default=3, ge=0)
+    """Generations of the live head's ancestors, to go back to."""
+    days: float = Field(default=30.0, ge=0)
+    """Days that everything is kept."""
+    max_bytes: int = Field(default=0, ge=0)
+    """Bytes that may stay; above, the oldest goes although it is younger than `days`; 0: no limit."""
+
+
+async def verify(store: Store) -> Verified:
+    """Read everything in a store and compare it with its digests."""
+    items = {item.name: item for item in await store.items()}
+    findings: list[Finding] = []
+    activations = 0
+    try:
+        activations = len(await Log(store).read())
+    except StoreError as error:
+        findings.append(Finding("activations", "damaged", str(error)))
+    versions = sorted({heads.version_of(name) for name in items if heads.version_of(name)})
+    for version in versions:
+        findings += await _verify_head(store, version, items)
+    names = sorted({name.partition(".")[0] for name in items if name.startswith("snapshots/")})
+    for name in names:
+        findings += await _verify_snapshot(store, name, items)
+    jobs = sorted({name.split("/")[1] for name in items if name.startswith("refits/")})
+    for one in jobs:
+        findings += await _verify_refit(store, one, items)
+    half = "half-written by a writer that was killed"
+    findings += [Finding(path.name, "leftover", half) for path in store.leftovers()]
+    size = sum(item.size for item in items.values())
+    return Verified(len(versions), len(names), len(jobs), activations, size, tuple(findings))
+
+
+async def _verify_head(store: Store, version: int, items: dict[str, Item]) -> list[Finding]:
+    name = heads.folder(version)
+    if f"{name}/head.json" not in items:
+        return [Finding(name, "leftover", "a number that was claimed, and no head.json: it was never complete")]
+    try:
+        await heads.read(store, version)
+        await heads.read_onnx(store, version)
+    except StoreError as error:
+        return [Finding(name, "damaged", str(error))]
+    return []
+
+
+async def _verify_snapshot(store: Store, name: str, items: dict[str, Item]) -> list[Finding]:
+    sha = name.rpartition("/")[2]
+    if f"{name}.json" not in items:
+        return [Finding(name, "leftover", "a file without its record: it was never complete")]
+    try:
+        if SnapshotRecord.model_validate_json(await store.get(f"{name}.json")).sha256 != sha:
+            return [Finding(name, "damaged", "its record is another's")]
+        found = await store.sha256(f"{name}.safetensors")
+    except (StoreError, ValidationError) as error:
+        return [Finding(name, "damaged", str(error))]
+    return [] if found == sha else [Finding(name, "damaged", f"its bytes have sha256 {found}")]
+
+
+async def _verify_refit(store: Store, one: str, items: dict[str, Item]) -> list[Finding]:
+    name = f"refits/{one}"
+    if f"{name}/request.json" not in items:
+        return [Finding(name, "leftover", "parts of a refit without its request")]
+    try:
+        await job.read(store, one)
+        if f"{name}/report.json" in items:
+            RefitReport.model_validate_json(await store.get(f"{name}/report.json"))
+    except (StoreError, ValidationError) as error:
+        return [Finding(name, "damaged", str(error))]
+    return []
+
+
+async def collect(
+    store: Store, retention: Retention, *, dry: bool = False, settle: float = SETTLE, now: datetime | None = None
+) -> list[Item]:
+    """Remove what the policy does not keep, and return it.
+
+    Args:
+        store: to look after; a server may be using it.
+        retention: the policy.
+        dry: only say what would go.
+        settle: seconds to wait for whoever took something up meanwhile.
+        now: the time.
+
+    Raises:
+        StoreError: the log is damaged, or the store cannot be read or written; then nothing is lost that is visible.
+    """
+    now = now or datetime.now(UTC)
+    gone = await _plan(store, retention, now)
+    if dry:
+        return gone
+    marks = {item.name: await store.get(item.name) for item in gone if _is_mark(item.name)}
+    for name in marks:
+        await store.delete(name)
+    if marks:
+        await asyncio.sleep(settle)
+    kept, _ = await _needed(store, retention, await _records(store, marks))
+    taken = {_owner(name) for name in marks} & kept
+    removed = []
+    for item in gone:
+        if _owner(item.name) in taken:
+            if item.name in marks:
+                await store.replace(item.name, marks[item.name])
+            continue
+        await store.delete(item.name)
+        removed.append(item)
+    for path in store.leftovers():
+        if datetime.fromtimestamp(path.stat().st_mtime, UTC) < now - UNDER_WAY:
+            path.unlink(missing_ok=True)
+    return removed
+
+
+def _is_mark(name: str) -> bool:
+    """Whether an object is what makes its thing visible."""
+    return name.endswith(("/head.json", "/request.json")) or (name.startswith("snapshots/") and name.endswith(".json"))
+
+
+def _owner(name: str) -> str:
+    """The thing that an object belongs to: `heads/000001`, `snapshots/<sha>`, `refits/<id>`."""
+    return name.partition(".")[0] if name.startswith("snapshots/") else "/".join(name.split("/")[:2])
+
+
+async def _records(store: Store, marks: dict[str, bytes]) -> dict[int, HeadRecord]:
+    """All heads' records, those just made invisible too."""
+    found = {record.version: record for record in await heads.records(store)}
+    hidden = [HeadRecord.model_validate_json(data) for name, data in marks.items() if name.endswith("/head.json")]
+    return found | {record.version: record for record in hidden}
+
+
+async def _needed(store: Store, retention: Retention, records: dict[int, HeadRecord]) -> tuple[set[str], set[str]]:
+    """The things that nothing may remove, and those that only their age or the size may."""
+    log = await Log(store).read()
+    versions = {log[-1].head} if log else set[int]()
+    line = set(versions)
+    for _ in range(retention.parents):
+        line = {record.lineage.parent or 0 for version in line if (record := records.get(version))}
+        versions |= line
+    newest = set(sorted(records, reverse=True)[: retention.keep_heads])
+    needed = {heads.folder(version) for version in versions if version}
+    for name in await store.names("refits"):
+        if name.endswith("/request.json"):
+            try:
+                trail = await job.read(store, name.split("/")[1])
+            except StoreError:
+                continue
+            if trail.job.state not in ENDED:
+                asked = trail.job.request
+                wanted = {f"snapshots/{sha}" for sha in (*asked.snapshots, asked.holdout) if sha}
+                needed |= {f"refits/{trail.job.id}"} | wanted
+    wished = {heads.folder(version) for version in newest}
+    for version in versions | newest:
+        if record := records.get(version):
+            lineage = record.lineage
+            wished |= {f"snapshots/{sha}" for sha in (*lineage.snapshots, lineage.holdout) if sha}
+            wished |= {f"refits/{lineage.refit}"} if lineage.refit else set()
+    return needed, wished
+
+
+async def _plan(store: Store, retention: Retention, now: datetime) -> list[Item]:
+    """What goes, the oldest first, the marks before the rest."""
+    items = [item for item in await store.items() if item.name.startswith(("heads/", "snapshots/", "refits/"))]
+    things: dict[str, list[Item]] = {}
+    for item in items:
+        things.setdefault(_owner(item.name), []).append(item)
+    needed, wished = await _needed(store, retention, await _records(store, {}))
+    size = sum(item.size for parts in things.values() for item in parts)
+    newest = {name: max(item.written for item in parts) for name, parts in things.items()}
+    gone: list[Item] = []
+    for name in sorted(things, key=lambda name: newest[name]):
+        age, parts = now - newest[name], things[name]
+        complete = any(_is_mark(item.name) for item in parts)
+        if name in needed or (age < UNDER_WAY and not complete):
+            continue
+        expired = age > timedelta(days=retention.days) and name not in wished
+        crowded = retention.max_bytes and size > retention.max_bytes
+        if expired or crowded or not complete:
+            gone += sorted(parts, key=lambda item: not _is_mark(item.name))
+            size -= sum(item.size for item in parts)
+    return gone

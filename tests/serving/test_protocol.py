@@ -1,0 +1,102 @@
+"""Slow clients: told so after a while, and no burden to others."""
+
+import socket
+import statistics
+import time
+
+import httpx
+import pytest
+from running import Serve
+from tiny import picture, png
+
+HEAD = b"POST /v1/predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: image/png\r\nContent-Length: 100000\r\n\r\n"
+
+
+def connect(client: httpx.Client) -> socket.socket:
+    """A bare connection to a client's server."""
+    return socket.create_connection((client.base_url.host, client.base_url.port), timeout=10)
+
+
+def rest(one: socket.socket) -> bytes:
+    """What comes until the server closes."""
+    found = b""
+    while piece := one.recv(65_536):
+        found += piece
+    return found
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [b"", b"POST /v1/pre", HEAD[:-2], HEAD, HEAD + b"x" * 10],
+    ids=["nothing", "line", "head", "no body", "part"],
+)
+def test_a_request_that_does_not_arrive_is_given_up(serve: Serve, sent: bytes) -> None:
+    """With 408, wherever it stopped; and the connection is closed."""
+    with serve(receipt=0.3) as client, connect(client) as one:
+        began = time.monotonic()
+        one.sendall(sent)
+        answer = rest(one)
+
+        assert answer.startswith(b"HTTP/1.1 408 Request Timeout\r\n")
+        assert b"did not arrive in 0.3 s" in answer
+        assert 0.2 < time.monotonic() - began < 5
+        assert client.get("/healthz").status_code == 200
+
+
+def test_a_trickle_is_no_request(serve: Serve) -> None:
+    """A byte now and then does not keep a connection."""
+    with serve(receipt=0.3) as client, connect(client) as one:
+        began = time.monotonic()
+        one.sendall(HEAD)
+        with pytest.raises(OSError):  # noqa: PT012 - which byte meets the closed connection is a matter of luck
+            while time.monotonic() - began < 5:
+                one.sendall(b"x")
+                time.sleep(0.02)
+        assert time.monotonic() - began < 5
+
+
+def test_a_large_body_that_comes_fast_enough_has_the_time_it_takes(serve: Serve) -> None:
+    """Twice the deadline, at more than the least rate."""
+    image = png(picture())
+    body = b'--b\r\nContent-Disposition: form-data; name="a"; filename="a"\r\n\r\n' + image + b"\r\n--b--\r\n"
+    padding = b'--b\r\nContent-Disposition: form-data; name="labels"\r\n\r\n' + b" " * 400_000 + b'["oak"]\r\n'
+    padding += b'--b\r\nContent-Disposition: form-data; name="epoch"\r\n\r\n1\r\n'
+    whole = padding + body
+    head = "POST /v1/features?format=safetensors HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"
+    head += f"Content-Type: multipart/form-data; boundary=b\r\nContent-Length: {len(whole)}\r\n\r\n"
+    with serve(receipt=0.3) as client, connect(client) as one:
+        one.sendall(head.encode())
+        for place in range(0, len(whole), 40_000):
+            one.sendall(whole[place : place + 40_000])
+            time.sleep(0.06)
+        answer = rest(one)
+
+    assert answer.startswith(b"HTTP/1.1 200"), answer[:300]
+
+
+def test_connections_that_are_used_again_are_not_cut(serve: Serve) -> None:
+    """The deadline is of a request, not of a connection."""
+    with serve(receipt=0.3) as client:
+        for _ in range(4):
+            assert client.post("/v1/predict", content=png(picture()), headers={"content-type": "image/png"}).is_success
+            time.sleep(0.15)
+        time.sleep(0.5)
+        assert client.get("/healthz").is_success
+
+
+def test_five_hundred_slow_clients_do_not_hold_up_the_others(serve: Serve) -> None:
+    """Each holds a connection and sends nearly nothing; the others are answered, and the slow ones go."""
+    with serve(receipt=1.5) as client:
+        slow = [connect(client) for _ in range(500)]
+        for one in slow:
+            one.sendall(HEAD[:40])
+        answers = [
+            client.post("/v1/predict", content=png(picture()), headers={"content-type": "image/png"}) for _ in range(50)
+        ]
+        ended = [rest(one) for one in slow]
+        for one in slow:
+            one.close()
+
+    assert all(answer.is_success for answer in answers)
+    assert statistics.median(answer.elapsed.total_seconds() for answer in answers) < 1
+    assert all(answer.startswith(b"HTTP/1.1 408") for answer in ended)
