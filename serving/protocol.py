@@ -1,4 +1,4 @@
-"""Uvicorn's HTTP protocol with a deadline for what clients send: a slow one is told so and loses its connection.
+"""Uvicorn's HTTP protocol with a deadline and a bound for what clients send: who breaks one loses its connection.
 
 A request's head has `RECEIPT` seconds; its body that and a second more for every `RATE` bytes that have come. It knows
 nothing of routes; the timers cost a request about a microsecond.
@@ -14,6 +14,8 @@ from serving import problems
 
 RATE = 65_536
 """Bytes a second that a client must reach in the long run."""
+HEAD = 65_536
+"""Bytes of a request's line and headers at most."""
 
 
 class PatientProtocol(HttpToolsProtocol):
@@ -27,6 +29,7 @@ class PatientProtocol(HttpToolsProtocol):
         self._timer: asyncio.TimerHandle | None = None
         self._began = 0.0
         self._came = 0
+        self._head = 0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Wait for a request."""
@@ -41,11 +44,31 @@ class PatientProtocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         """Wait for the head."""
         super().on_message_begin()
+        self._head = 0
         if self._timer is None:
             self._expect()
 
+    def on_url(self, url: bytes) -> None:
+        """Count the line."""
+        super().on_url(url)
+        self._count(len(url))
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Count a header."""
+        super().on_header(name, value)
+        self._count(len(name) + len(value))
+
+    def _count(self, size: int) -> None:
+        self._head += size
+        if self._head > HEAD and not self.transport.is_closing():
+            message = f"the request's line and headers have more than {HEAD} bytes, which is the limit"
+            self.transport.write(_answer(b"431 Request Header Fields Too Large", "too_large", message))
+            self.transport.close()
+
     def on_headers_complete(self) -> None:
         """Wait for the body."""
+        if self._head > HEAD:
+            return
         self._arrived()
         self._expect()
         super().on_headers_complete()
@@ -83,12 +106,14 @@ class PatientProtocol(HttpToolsProtocol):
             return
         cycle: Any = self.cycle  # None before the first request, whatever its type says
         if cycle is None or not cycle.response_started or cycle.response_complete:
-            self.transport.write(_answer(self.receipt))
+            message = (
+                f"the request did not arrive in {self.receipt:g} s and one more for each {RATE} bytes; send it faster"
+            )
+            self.transport.write(_answer(b"408 Request Timeout", "timeout", message))
         self.transport.close()
 
 
-def _answer(seconds: float) -> bytes:
-    message = f"the request did not arrive in {seconds:g} s and one more for each {RATE} bytes; send it faster"
-    data = json.dumps(problems.body("timeout", message)).encode()
-    head = f"HTTP/1.1 408 Request Timeout\r\ncontent-type: application/json\r\ncontent-length: {len(data)}\r\n"
-    return head.encode() + b"connection: close\r\n\r\n" + data
+def _answer(status: bytes, kind: str, message: str) -> bytes:
+    data = json.dumps(problems.body(kind, message)).encode()
+    head = b"HTTP/1.1 %s\r\ncontent-type: application/json\r\ncontent-length: %d\r\n" % (status, len(data))
+    return head + b"connection: close\r\n\r\n" + data

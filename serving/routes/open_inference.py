@@ -13,7 +13,7 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel
 
 from models import archive, npy, parts, tensors
-from serving import heads, limits
+from serving import heads, limits, protocol
 from serving.access import note
 from serving.devices import EngineError
 from serving.inference import Outcome
@@ -35,7 +35,7 @@ LIMITS = (
 )  # fmt: skip
 """Of the settings, those that bound what clients may ask."""
 FORMAT_LIMITS = {
-    "safetensors_header_bytes": tensors.HEADER_LIMIT, "npz_ratio": archive.RATIO,
+    "http_head_bytes": protocol.HEAD, "safetensors_header_bytes": tensors.HEADER_LIMIT, "npz_ratio": archive.RATIO,
     "npz_directory_bytes": archive.DIRECTORY_LIMIT, "npy_header_bytes": npy.HEADER_LIMIT, "classes": parts.CLASS_LIMIT,
     "json_containers": limits.CONTAINERS, "json_values": limits.VALUES,
 }  # fmt: skip

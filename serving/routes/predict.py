@@ -87,7 +87,14 @@ def _timing(request: Request, service: Service, outcome: Outcome) -> dict[str, f
     return {"queue_ms": queue, "decode_ms": decode, "compute_ms": compute}
 
 
-@router.post("/v1/features", responses=ERRORS, openapi_extra=body(*uploads.FORMS), response_model=FeaturesResponse)
+BINARY: dict[int | str, dict[str, Any]] = {
+    200: {"description": "features", "content": {SAFETENSORS: {"schema": {"type": "string", "format": "binary"}}}}
+}
+
+
+@router.post(
+    "/v1/features", responses=BINARY | ERRORS, openapi_extra=body(*uploads.FORMS), response_model=FeaturesResponse
+)
 async def features(
     request: Request,
     service: Serving,

@@ -81,6 +81,8 @@ async def _from_form(request: Request, service: Service) -> RefitRequest:
     most = service.settings.max_snapshots + 1
     form = await limits.read_form(request, most * service.settings.max_snapshot_bytes, most, "request body")
     try:
+        if not form:
+            raise BadRequest("the form is empty: expected snapshot, holdout or spec")
         unknown = sorted(set(form) - {"snapshot", "holdout", "spec"})
         if unknown:
             raise BadRequest(f"form field {unknown[0]!r:.80}: expected snapshot, holdout or spec")
@@ -149,7 +151,10 @@ async def restart(job_id: str, request: Request, response: Response, service: Se
     return job
 
 
-@router.get("/v1/refit/{job_id}/report.html", responses=problems(404), response_class=HTMLResponse)
+@router.get(
+    "/v1/refit/{job_id}/report.html", response_model=None,
+    responses={200: {"content": {"text/html": {"schema": {"type": "string"}}}}, **problems(404)},
+)  # fmt: skip
 async def report(job_id: str, service: Serving) -> HTMLResponse:
     """Show a refit's report as a page that needs nothing beside it."""
     data = await service.jobs.page(job_id)

@@ -1,0 +1,63 @@
+"""A server in a process of its own, as an operator starts it."""
+
+import contextlib
+import os
+import re
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+
+from models.bundle import Bundle
+
+ROOT = Path(__file__).parents[2]
+
+
+@dataclass(frozen=True)
+class Server:
+    """A running server: its process, its folder (also its working folder), and a client."""
+
+    process: "subprocess.Popen[str]"
+    folder: Path
+    client: httpx.Client
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """Host and port."""
+        return self.client.base_url.host, int(self.client.base_url.port or 0)
+
+    def resident(self) -> int:
+        """Bytes of memory of the server's process."""
+        text = Path(f"/proc/{self.process.pid}/status").read_text()
+        found = re.search(r"VmRSS:\s+(\d+) kB", text)
+        assert found
+        return 1024 * int(found[1])
+
+
+@contextlib.contextmanager
+def serving(bundle: Bundle, folder: Path, *flags: str) -> Iterator[Server]:
+    """Start `breadcrumbs serve` on a free port, and end it."""
+    line = [sys.executable, "-m", "breadcrumbs", "serve", "--bundle", str(bundle.folder), "--store", "store"]
+    line += ["--port", "0", "--device", "cpu", "--threads", "1", *flags]
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "TMPDIR": str(folder)}
+    with subprocess.Popen(line, cwd=folder, env=environment, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            port = _port(process)
+            with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30) as client:
+                yield Server(process, folder, client)
+        finally:
+            process.terminate()
+            process.communicate(timeout=30)
+
+
+def _port(process: "subprocess.Popen[str]") -> int:
+    assert process.stderr is not None
+    for line in process.stderr:
+        if found := re.search(r"running on http://127\.0\.0\.1:(\d+)", line):
+            threading.Thread(target=process.stderr.read, daemon=True).start()  # so that its log never fills the pipe
+            return int(found[1])
+    raise AssertionError("the server ended before it listened")

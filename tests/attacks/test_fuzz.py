@@ -1,0 +1,59 @@
+"""Requests that nobody thought of: drawn from our own OpenAPI, valid and not; no 5xx, no status that is not documented.
+
+Bounded: `EXAMPLES` requests an operation, the same ones each time.
+"""
+
+from collections.abc import Iterator
+
+import pytest
+import schemathesis
+from hypothesis import HealthCheck, Phase, settings
+from schemathesis.checks import not_a_server_error
+from schemathesis.specs.openapi.checks import (
+    content_type_conformance,
+    response_schema_conformance,
+    status_code_conformance,
+)
+from servers import Server, serving
+from tiny import picture, png
+
+from models.bundle import Bundle
+from serving.app import create_app
+from serving.settings import Settings
+
+EXAMPLES = 25
+ANYWHERE = {400, 403, 404, 405, 413, 415, 422}
+"""What any route may answer to a request that does not fit it."""
+
+
+@pytest.fixture(scope="module")
+def fuzzed(tiny_bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A server without refits, which would take the time of thousands of children."""
+    flags = ("--max-body-bytes", "100000", "--max-snapshot-bytes", "100000", "--no-refit", "--no-access-log")
+    with serving(tiny_bundle, tmp_path_factory.mktemp("fuzzed"), *flags) as one:
+        yield one
+
+
+schema = schemathesis.openapi.from_dict(create_app(Settings()).openapi()).exclude(path_regex="/events$")
+
+
+@schema.parametrize()
+@settings(
+    max_examples=EXAMPLES, deadline=None, derandomize=True, database=None, phases=[Phase.explicit, Phase.generate],
+    suppress_health_check=list(HealthCheck),
+)  # fmt: skip
+def test_every_operation_answers_as_documented(case: schemathesis.Case, fuzzed: Server) -> None:
+    """Positive and negative data, odd headers, missing parts."""
+    answer = case.call(base_url=str(fuzzed.client.base_url))
+    checks = [not_a_server_error, content_type_conformance, response_schema_conformance]
+    if answer.status_code not in ANYWHERE:
+        checks.append(status_code_conformance)
+    case.validate_response(answer, checks=checks)
+
+
+def test_after_all_that_the_server_answers(fuzzed: Server) -> None:
+    """Rightly, with the first head, and it is ready."""
+    answer = fuzzed.client.post("/v1/predict", content=png(picture()), headers={"content-type": "image/png"})
+
+    assert (answer.status_code, answer.json()["head"]["version"]) == (200, 1)
+    assert fuzzed.client.get("/readyz").status_code == 200
