@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help demo test quick check bench bench-training bench-refit bench-serving serve image-check clean
+.PHONY: help demo test quick check bench bench-training bench-refit bench-serving chaos serve image-check clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 16
@@ -47,6 +47,9 @@ bench-refit: $(STAMP)  ## the refit solver against its peers, memory, and what a
 bench-serving: $(STAMP)  ## our server beside its peers and the ceiling, under swaps and refits (the peers get their own environment)
 	$(BIN)/python benchmarks/serving/compare.py
 	$(BIN)/python benchmarks/serving/change.py
+
+chaos: $(STAMP)  ## five minutes of load, swaps, refits, kill -9, full disk and damage; nothing may be wrong or lost
+	$(BIN)/python benchmarks/chaos.py --seconds 240
 
 serve: $(STAMP)  ## serve the embedded bundle
 	$(BIN)/python -m breadcrumbs serve

@@ -28,7 +28,11 @@ from training.config import RECIPES, RefitSpec, TrainConfig
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 REPORT = [value for value in vars(reports).values() if isinstance(value, type) and value.__module__ == reports.__name__]
-PAGES = [path for path in (ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md") if path.exists()]
+PAGES = [
+    path
+    for path in (ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", ROOT / "SECURITY.md")
+    if path.exists()
+]
 PAGES += sorted(DOCS.rglob("*.md"))
 TEXT = {str(path.relative_to(ROOT)): path.read_text() for path in PAGES}
 

@@ -1,0 +1,331 @@
+"""A server that everything happens to at once: load, uploads, refits, swaps; kill -9, a full disk, damaged files.
+
+    python benchmarks/chaos.py [--seconds 300] [--users 4] [--seed 0]
+
+The server is `breadcrumbs serve` on the embedded bundle, refits are real. It counts what users feel: requests sent,
+answered and wrong (each answer is compared with the head that it names, read from the store afterwards), acknowledged
+writes that are gone, and how long no request was answered after each kill. Exit status 1 if an answer was wrong or a
+write was lost. The disk is filled only where this process may mount one of its own.
+"""
+
+import argparse
+import asyncio
+import contextlib
+import http.client
+import io
+import json
+import os
+import random
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import onnxruntime as ort
+from PIL import Image
+
+import models
+from models import bundle as bundles
+from models import snapshot as snapshots
+from models.preprocess import load
+from serving import heads
+from serving.child import family
+from serving.client import Client, ServerError
+from serving.store import Store, StoreError
+from serving.upkeep import verify
+from training.config import RefitSpec
+
+ROOT = Path(__file__).parents[1]
+BUNDLE = Path(models.__file__).parent / "demo"
+PORT = 8941
+PHOTOS = 64
+DISK = 64 * 2**20
+
+
+class Row(NamedTuple):
+    """One request: when it was answered, its photo, the head and the probabilities by class; or what went wrong."""
+
+    at: float
+    photo: int
+    version: int
+    classes: dict[int, float]
+    failure: str = ""
+
+
+class Acknowledged(NamedTuple):
+    """What the server said it had written."""
+
+    snapshots: set[str]
+    jobs: set[str]
+    activations: dict[int, int]
+
+
+class Chaos:
+    """One server, and what is done to it.
+
+    Args:
+        folder: for its store; on a disk of its own where it may be filled.
+        fillable: whether it may.
+        seed: of what happens when.
+    """
+
+    def __init__(self, folder: Path, fillable: bool, seed: int) -> None:
+        self.store = folder / "store"
+        self.known = Acknowledged(set(), set(), {})
+        self.happened: Counter[str] = Counter()
+        self.kills: list[float] = []
+        self.damaged: set[int] = set()
+        self._folder, self._fillable, self._draw = folder, fillable, random.Random(seed)
+        self._snapshot = bundles.read(BUNDLE).snapshots()[0]
+        self._server = self._start()
+
+    def _start(self) -> "subprocess.Popen[bytes]":
+        line = [sys.executable, "-m", "breadcrumbs", "serve", "--store", str(self.store), "--port", str(PORT)]
+        line += ["--no-access-log", "--device", "cpu"]
+        with (self._folder / ".." / "log").open("ab") as log:
+            server = subprocess.Popen(line, cwd=ROOT, stderr=log, stdout=log)
+        while server.poll() is None:
+            with contextlib.suppress(OSError, http.client.HTTPException):
+                connection = http.client.HTTPConnection("127.0.0.1", PORT, timeout=5)
+                connection.request("GET", "/readyz")
+                if connection.getresponse().status == 200:
+                    return server
+            time.sleep(0.05)
+        raise RuntimeError(f"the server does not start: {(self._folder / '..' / 'log').read_text()[-3000:]}")
+
+    def run(self, seconds: float) -> None:
+        """Let things happen."""
+        until = time.monotonic() + seconds
+        acts = [self.upload, self.refit, self.refit, self.activate, self.activate, self.rollback, self.kill_child]
+        acts += [self.kill, self.damage] + [self.fill] * self._fillable
+        for act in acts[:-1]:  # each once, then as it comes
+            self._do(act)
+        while time.monotonic() < until:
+            self._do(self._draw.choice(acts))
+            time.sleep(self._draw.random())
+
+    def _do(self, act: Any) -> None:
+        with Client(f"http://127.0.0.1:{PORT}", timeout=60) as client:
+            try:
+                act(client)
+                self.happened[act.__name__] += 1
+            except ServerError as error:
+                self.happened[f"{act.__name__} refused: {error.kind}"] += 1
+
+    def upload(self, client: Client) -> None:
+        """Upload a snapshot that is new."""
+        noise = np.random.default_rng(self._draw.getrandbits(32)).normal(size=self._snapshot.features.shape)
+        features = (self._snapshot.features + 0.01 * noise).astype(np.float32)
+        one = self._snapshot
+        drawn = snapshots.Snapshot(features, one.labels, one.classes, one.backbone, one.epoch + 1)
+        with tempfile.NamedTemporaryFile() as file:
+            Path(file.name).write_bytes(snapshots.to_bytes(drawn))
+            self.known.snapshots.add(client.put_snapshot(Path(file.name)).sha256)
+
+    def refit(self, client: Client) -> None:
+        """Start a refit that goes live; some are waited for."""
+        sha = self._draw.choice(sorted(self.known.snapshots))
+        job = client.refit([sha], RefitSpec(activate="always"))
+        self.known.jobs.add(job.id)
+        if self._draw.random() < 0.7:
+            client.wait(job.id)
+
+    def activate(self, client: Client) -> None:
+        """Make some head live."""
+        versions = [record.version for record in client.heads().heads if record.version not in self.damaged]
+        done = client.activate(self._draw.choice(versions), "chaos")
+        self.known.activations[done.number] = done.head
+
+    def rollback(self, client: Client) -> None:
+        """Go back."""
+        done = client.rollback("chaos")
+        self.known.activations[done.number] = done.head
+
+    def kill_child(self, client: Client) -> None:
+        """Kill a refit's process."""
+        job = client.refit([], RefitSpec())
+        self.known.jobs.add(job.id)
+        time.sleep(1.0)
+        for pid in family(self._server.pid)[1:]:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        client.wait(job.id)
+
+    def kill(self, _: Client) -> None:
+        """Kill the server, and start it again."""
+        self.kills.append(time.monotonic())
+        self._server.kill()
+        self._server.wait()
+        self._server = self._start()
+
+    def damage(self, client: Client) -> None:
+        """Change a byte of the live head, and start again: the last good one takes over."""
+        live = client.heads().live
+        if live == 1:
+            return  # keep one that is good
+        path = self.store / heads.folder(live) / "head.safetensors"
+        data = bytearray(path.read_bytes())
+        data[-5] ^= 1
+        path.write_bytes(data)
+        self.damaged.add(live)
+        self.kill(client)
+
+    def fill(self, client: Client) -> None:
+        """Fill the disk; a write is refused, reading goes on; then there is room again."""
+        filler = self._folder / "filler"
+        with contextlib.suppress(OSError), filler.open("wb", buffering=0) as file:
+            while True:
+                file.write(bytes(2**16))
+        try:
+            self.upload(client)
+        except ServerError as error:
+            if error.kind not in {"store_full", "store"}:
+                raise
+            self.happened[f"disk full: {error.status}"] += 1
+        finally:
+            filler.unlink(missing_ok=True)
+
+    def end(self) -> None:
+        """Stop the server in order."""
+        self._server.terminate()
+        self._server.wait(60)
+
+
+def ask(photos: list[bytes], first: int, over: threading.Event, rows: list[Row]) -> None:
+    """One user: a request at a time until it is over."""
+    connection, photo = http.client.HTTPConnection("127.0.0.1", PORT, timeout=30), first
+    while not over.is_set():
+        photo = (photo + 1) % len(photos)
+        try:
+            connection.request("POST", "/v1/predict", photos[photo], {"content-type": "image/png"})
+            answer = connection.getresponse()
+            body = json.loads(answer.read())
+        except (OSError, http.client.HTTPException) as error:
+            rows.append(Row(time.monotonic(), photo, 0, {}, type(error).__name__))
+            connection.close()
+            time.sleep(0.02)
+            continue
+        if answer.status != 200:
+            rows.append(Row(time.monotonic(), photo, 0, {}, str(answer.status)))
+            continue
+        classes = {one["index"]: one["probability"] for one in body["predictions"][0]["classes"]}
+        rows.append(Row(time.monotonic(), photo, body["head"]["version"], classes))
+        time.sleep(0.005)  # steady load is enough; the rows are kept in memory
+
+
+def draw_photos() -> list[bytes]:
+    """Random pictures of the demo's size, as PNG files."""
+    transform, draw, found = bundles.read(BUNDLE).manifest.preprocess, np.random.default_rng(0), []
+    for _ in range(PHOTOS):
+        coarse = draw.integers(0, 256, (7, 7, 3), dtype=np.uint8)
+        file = io.BytesIO()
+        Image.fromarray(coarse).resize((transform.width, transform.height)).save(file, "PNG")
+        found.append(file.getvalue())
+    return found
+
+
+def wrong(rows: list[Row], photos: list[bytes], store: Path, damaged: set[int]) -> int:
+    """How many answers are not what the head that they name says; a damaged head was sound when it answered."""
+    bundle = bundles.read(BUNDLE)
+    images = np.stack([load(photo, bundle.manifest.preprocess) for photo in photos])
+    features = ort.InferenceSession(bundle.backbone(), providers=["CPUExecutionProvider"]).run(None, {"image": images})[
+        0
+    ]
+    known: dict[int, np.ndarray] = {}
+    for version in {row.version for row in rows} - {0}:
+        path = store / heads.folder(version) / "head.safetensors"
+        if version in damaged:
+            data = bytearray(path.read_bytes())
+            data[-5] ^= 1
+            path.write_bytes(data)
+        _, head = asyncio.run(heads.read(Store.open(store), version))
+        logits = head.logits(features).astype(np.float64)
+        powers = np.exp(logits - logits.max(1, keepdims=True))
+        known[version] = powers / powers.sum(1, keepdims=True)
+    return sum(
+        any(abs(known[row.version][row.photo][index] - value) > 1e-3 for index, value in row.classes.items())
+        for row in rows
+        if not row.failure
+    )
+
+
+def lost(known: Acknowledged, store: Path) -> list[str]:
+    """Acknowledged writes that are not in the store."""
+    names = set(asyncio.run(Store.open(store).names("")))
+    gone = [f"snapshot {sha}" for sha in known.snapshots if f"snapshots/{sha}.safetensors" not in names]
+    gone += [f"refit {job}" for job in known.jobs if f"refits/{job}/request.json" not in names]
+    for number, head in known.activations.items():
+        path = store / f"activations/{number:08d}.json"
+        if not path.exists() or json.loads(path.read_text())["head"] != head:
+            gone.append(f"activation {number} of head {head}")
+    return gone
+
+
+@contextlib.contextmanager
+def disk() -> Iterator[tuple[Path, bool]]:
+    """A folder, on a small disk of its own where that may be made."""
+    with tempfile.TemporaryDirectory(prefix="breadcrumbs-chaos-") as name:
+        place = Path(name) / "disk"
+        place.mkdir()
+        mounted = subprocess.run(
+            ["mount", "-t", "tmpfs", "-o", f"size={DISK}", "none", place], check=False, capture_output=True
+        ).returncode == 0  # fmt: skip
+        try:
+            yield place, mounted
+        finally:
+            if mounted:
+                subprocess.run(["umount", "--lazy", place], check=False)
+
+
+def main() -> None:
+    """Let it happen, and tell."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--seconds", type=float, default=300.0)
+    parser.add_argument("--users", type=int, default=4)
+    parser.add_argument("--seed", type=int, default=0)
+    given = parser.parse_args()
+    photos, over, rows = draw_photos(), threading.Event(), list[Row]()
+    with disk() as (folder, fillable):
+        chaos = Chaos(folder, fillable, given.seed)
+        places = [k * PHOTOS // given.users for k in range(given.users)]
+        users = [threading.Thread(target=ask, args=(photos, place, over, rows)) for place in places]
+        for user in users:
+            user.start()
+        try:
+            chaos.run(given.seconds)
+        finally:
+            over.set()
+            for user in users:
+                user.join()
+            chaos.end()
+        gone = lost(chaos.known, chaos.store)
+        findings = asyncio.run(verify(Store.open(chaos.store))).findings
+        false = wrong(rows, photos, chaos.store, chaos.damaged)
+    unforeseen = [
+        f for f in findings if f.kind == "damaged" and not any(heads.folder(v) in f.name for v in chaos.damaged)
+    ]
+    answered = sorted(row.at for row in rows if not row.failure)
+    downtimes = [next((at for at in answered if at > kill), kill) - kill for kill in chaos.kills]
+    down = f"{statistics.median(downtimes):.2f} s, at most {max(downtimes):.2f} s" if downtimes else "never"
+    counts = len(chaos.known.snapshots), len(chaos.known.jobs), len(chaos.known.activations)
+    print(f"happened: {dict(sorted(chaos.happened.items()))}")
+    print(f"requests: {len(rows)} sent, {len(answered)} answered, {false} wrong; "
+          f"not answered: {dict(Counter(row.failure for row in rows if row.failure))}")  # fmt: skip
+    print(f"acknowledged: {counts[0]} snapshots, {counts[1]} refits, {counts[2]} activations; lost: {gone or 0}")
+    print(f"killed {len(chaos.kills)} times; nothing answered for {down}; other damage: {unforeseen or 0}")
+    sys.exit(bool(false or gone or unforeseen))
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except StoreError as error:
+        sys.exit(f"the store: {error}")

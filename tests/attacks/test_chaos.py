@@ -1,0 +1,31 @@
+"""Everything at once, in short; `make chaos` is the long form."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.mark.slow
+def test_nothing_is_wrong_or_lost_while_everything_happens() -> None:
+    """Load, uploads, real refits, swaps, kill -9 of child and server, a damaged head, a full disk where that may be."""
+    line = [sys.executable, str(ROOT / "benchmarks" / "chaos.py"), "--seconds", "12"]
+    done = subprocess.run(
+        line,
+        cwd=ROOT,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=400,
+        check=False,
+    )
+
+    assert done.returncode == 0, done.stdout + done.stderr[-3000:]
+    assert re.search(r"requests: \d{3,} sent, \d{3,} answered, 0 wrong", done.stdout), done.stdout
+    assert "lost: 0" in done.stdout
+    assert re.search(r"killed [1-9]\d* times; .*other damage: 0", done.stdout), done.stdout
