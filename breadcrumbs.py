@@ -4,7 +4,7 @@ Each command is a few lines that import what they need and nothing more: `breadc
 flags of `train`, `refit` and `serve` are the fields of `TrainConfig`, `RefitSpec` and `Settings`.
 
 Exit status: 0 it did what it says; 1 it found a bug of ours; 2 something you can mend, told in one sentence;
-130 interrupted.
+130 interrupted. `--debug` anywhere shows where an error came from; `--install-completion` teaches the shell.
 """
 
 import json
@@ -30,6 +30,7 @@ Fields = Parameter(name="*")  # every field is a flag of its own
 app = App(name="breadcrumbs", help="Long-tailed image classification, from a folder of images to a live endpoint.")
 for group in (commands.heads, commands.store, commands.keys):
     app.command(group)
+app.register_install_completion_command()
 screen = Console()
 
 
@@ -139,28 +140,65 @@ def serve(settings: Annotated[Settings | None, Fields] = None) -> None:
 
 
 @app.command
-def predict(*images: Path, server: str = LOCAL, top_k: int = 3, json: bool = False, key: Key = None) -> None:
-    """Classify images by a running server.
+def predict(
+    *images: Path, server: str = LOCAL, bundle: Path | None = None, top_k: int = 3, json: bool = False, key: Key = None
+) -> None:
+    """Classify images by a running server, or without one by a bundle.
 
     Example: `breadcrumbs predict cat.jpg dog.png`
 
     Args:
         images: JPEG, PNG or WebP files.
         server: where it is.
+        bundle: folder of a bundle, to compute here and ask no server.
         top_k: classes shown of each image.
         json: print the server's answer.
         key: to come in with.
     """
     from serving.client import Client
+    from serving.local import predict as compute
 
-    with Client(server, key=key) as client:
-        answer = client.predict(list(images), top_k)
+    if not images:
+        raise BreadcrumbsError("predict: name at least one image")
+    if bundle is None:
+        with Client(server, key=key) as client:
+            answer = client.predict(list(images), top_k)
+        found = [[(one.name, one.probability) for one in each.classes] for each in answer.predictions]
+        source = f"head {answer.head.version}"
+    else:
+        found, source = compute(bundle, images, top_k), str(bundle)
     if json:
-        print(answer.model_dump_json(by_alias=True))  # noqa: T201
+        predictions = [
+            {"image": str(path), "classes": dict(ranked)} for path, ranked in zip(images, found, strict=True)
+        ]
+        tell_json({"source": source, "predictions": predictions})
         return
-    for path, prediction in zip(images, answer.predictions, strict=True):
-        ranked = "  ".join(f"{c.name} {c.probability:.3f}" for c in prediction.classes)
-        screen.print(f"{path}  {ranked}  (head {answer.head.version})", highlight=False)
+    for path, ranked in zip(images, found, strict=True):
+        words = "  ".join(f"{name} {probability:.3f}" for name, probability in ranked)
+        screen.print(f"{path}  {words}  ({source})", highlight=False, markup=False)
+
+
+@app.command
+def doctor(settings: Annotated[Settings | None, Fields] = None) -> None:
+    """Examine this installation as a server would need it, and say what to do.
+
+    Exit status 2 if something has to be mended.
+
+    Example: `breadcrumbs doctor --bundle runs/photos/bundle --store /var/lib/breadcrumbs`
+
+    Args:
+        settings: as for `serve`.
+    """
+    from serving.doctor import examine
+
+    bad = False
+    for finding in examine(settings or Settings()):
+        mark = {"good": "ok", "note": "--", "bad": "!!"}[finding.state]
+        remedy = f"; {finding.remedy}" if finding.remedy else ""
+        screen.print(f"{mark}  {finding.name}: {finding.text}{remedy}", highlight=False, markup=False, soft_wrap=True)
+        bad = bad or finding.state == "bad"
+    if bad:
+        sys.exit(2)
 
 
 @app.command
@@ -332,9 +370,18 @@ def main() -> None:
     for noisy in ("httpx", "onnxscript", "onnx_ir"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
     kind: Literal["json", "text"] = "json" if "--json" in sys.argv else "text"
+    debug = "--debug" in sys.argv
+    if debug:
+        sys.argv.remove("--debug")
+        logging.getLogger().setLevel(logging.DEBUG)
     try:
         app()
+    except BrokenPipeError:  # whoever read our output has enough
+        sys.stderr.close()
+        sys.exit(0)
     except (BreadcrumbsError, ValidationError, OSError) as error:
+        if debug:
+            raise
         message = _sentence(error)
         if kind == "json":
             tell_json({"event": "error", "error": {"type": type(error).__name__, "message": message}})

@@ -5,6 +5,7 @@
     backbone-half.onnx the same in half precision, where it was asked for and loses no recall
     head.onnx          the balanced head: `feature` (N, D) -> `logits` (N, C)
     joint-head.onnx    the head that trained the backbone, for comparison
+    samples/           test images to try it with, `<class index>-<n>.png`
     snapshots/         the newest snapshot, made with this backbone, and the crumbs that balance the tail
     report/            metrics and pictures
 
@@ -120,6 +121,15 @@ class Bundle:
                 f"{len(self.manifest.classes)} of {self.manifest.feature_dim}, in its own order"
             )
         return head
+
+    def samples(self) -> dict[str, int]:
+        """The sample images: file names in `samples/`, each with the index of its class."""
+        found = {}
+        for name in self.manifest.files:
+            match = re.fullmatch(r"samples/((\d{1,6})-\d{1,6}\.png)", name)
+            if match and int(match[2]) < len(self.manifest.classes):
+                found[match[1]] = int(match[2])
+        return found
 
     def snapshots(self) -> list[Snapshot]:
         """The stored snapshots, the newest first; the features are mapped, not read."""

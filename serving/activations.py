@@ -12,7 +12,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from serving.heads import HeadRecord
-from serving.store import Conflict, Store, StoreError
+from serving.store import Conflict, NotFound, Store, StoreError
 
 Kind = Literal["activate", "rollback"]
 
@@ -68,6 +68,19 @@ class Log:
         """
         async with self._busy:
             return await self._read()
+
+    @property
+    def length(self) -> int:
+        """Records read so far."""
+        return len(self._records)
+
+    async def is_newest(self, number: int) -> bool:
+        """Whether nothing follows a record; one look at one name, however long the log."""
+        try:
+            await self._store.get(_name(number + 1))
+        except NotFound:
+            return True
+        return False
 
     async def _read(self) -> list[Activation]:
         names = await self._store.names("activations")

@@ -33,8 +33,8 @@ from serving.live import Live
 from serving.machine import cores, memory
 from serving.metrics import Metrics
 from serving.protocol import PatientProtocol
+from serving.routes import console, open_inference, predict, refit, snapshots, system
 from serving.routes import heads as heads_routes
-from serving.routes import open_inference, predict, refit, snapshots, system
 from serving.service import Service
 from serving.settings import Settings
 from serving.store import Store
@@ -75,8 +75,9 @@ def create_app(settings: Settings, refit_command: Sequence[str] = REFIT) -> Fast
         redoc_url=None,
     )
     problems.install(app)
-    for routes in (predict, snapshots, refit, heads_routes, open_inference, system):
+    for routes in (predict, snapshots, refit, heads_routes, open_inference, system, console):
         app.include_router(routes.router)
+    app.mount("/console", console.Pages(directory=console.FILES))
     local = keys is None and is_loopback(settings.host)
     guarded = Guard(
         Front(app, app.build_middleware_stack()), keys, local, settings.origins, Held(settings.max_held_bytes)
@@ -157,7 +158,10 @@ async def _open(
     jobs = Jobs(store, bundle, current, refit_command, settings.refit_queue, limits)
     converter = Converter(settings.max_snapshot_bytes)
     uploads = Turnstile(settings.max_uploads, "uploads")
-    await jobs.open()
+    await jobs.open(own=settings.refit)
+    if settings.follow:
+        following = asyncio.create_task(current.follow(settings.follow))
+        stack.callback(following.cancel)
     stack.push_async_callback(jobs.close)
     LOG.info(
         "serving %s, head %d, %d classes, on %s",

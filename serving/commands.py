@@ -6,7 +6,7 @@ Each is a few lines around what does the work. `breadcrumbs.py` hangs them under
 import asyncio
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import App, Parameter
 from rich.console import Console
@@ -14,8 +14,11 @@ from rich.table import Table
 
 from models.errors import BreadcrumbsError
 from serving.keys import Scope
-from serving.store import Store
-from serving.upkeep import Retention, Verified
+from serving.retention import Retention
+
+if TYPE_CHECKING:
+    from serving.store import Store
+    from serving.upkeep import Verified
 
 LOCAL = "http://127.0.0.1:8000"
 Key = Annotated[str | None, Parameter(env_var="BREADCRUMBS_KEY", show_default=False)]
@@ -68,6 +71,40 @@ def activate(version: int, /, *, server: str = LOCAL, reason: str = "", key: Key
 
 
 @heads.command
+def diff(old: int, new: int, /, *, server: str = LOCAL, key: Key = None) -> None:
+    """Compare two heads: what was measured of each, and where they come from.
+
+    Example: `breadcrumbs heads diff 3 4`
+
+    Args:
+        old: one head's number.
+        new: the other's.
+        server: where the server is.
+        key: to come in with.
+    """
+    from serving.client import Client
+
+    with Client(server, key=key) as client:
+        pair = client.head(old), client.head(new)
+    table = Table("", f"head {old}", f"head {new}", "change")
+    for name in ("many", "medium", "few", "balanced", "accuracy", "ece"):
+        values = [one.metrics.get(name) for one in pair]
+        if all(isinstance(value, int | float) for value in values):
+            first, second = (100 * float(value) for value in values if value is not None)
+            table.add_row(f"{name}, %", f"{first:.1f}", f"{second:.1f}", f"{second - first:+.1f}")
+    for name, told in (
+        ("classes", [str(one.classes) for one in pair]),
+        ("made", [one.created for one in pair]),
+        ("compared with", [str(one.lineage.parent or "–") for one in pair]),
+        ("snapshots", [str(len(one.lineage.snapshots)) for one in pair]),
+        ("refit", [one.lineage.refit or "–" for one in pair]),
+        ("digest", [one.digest[:12] for one in pair]),
+    ):
+        table.add_row(name, *told, "")
+    screen.print(table)
+
+
+@heads.command
 def rollback(*, server: str = LOCAL, reason: str = "", key: Key = None) -> None:
     """Go back to the head that was live before.
 
@@ -105,7 +142,7 @@ def verify_store(*, store: str = "store") -> None:
         sys.exit(2)
 
 
-def _summed(found: Verified) -> str:
+def _summed(found: "Verified") -> str:
     parts = f"{found.heads} heads, {found.snapshots} snapshots, {found.refits} refits, {found.activations} activations"
     damaged = sum(finding.kind == "damaged" for finding in found.findings)
     return f"{parts}, {found.size} bytes: {f'{damaged} damaged' if damaged else 'sound'}"
@@ -134,9 +171,11 @@ def gc(*, store: str = "store", dry_run: bool = False, retention: Annotated[Rete
     print(f"{len(gone)} objects, {sum(item.size for item in gone)} bytes {would}")  # noqa: T201
 
 
-def _existing(place: str) -> Store:
+def _existing(place: str) -> "Store":
     if "://" not in place and not Path(place).is_dir():
         raise BreadcrumbsError(f"there is no store at {place}")
+    from serving.store import Store
+
     return Store.open(place)
 
 

@@ -73,7 +73,7 @@ def open_backbone(backbone: bytes, wish: Wish, threads: int, tensorrt: TensorRT)
         if opened.get_providers()[0] == "CUDAExecutionProvider":
             LOG.info("device: cuda")
             return opened, "cuda"
-    reason = _cuda_defect()
+    reason = cuda_defect() or "the GPU's driver is older than the CUDA libraries need"
     if wish == "cuda":
         raise EngineError(f"device cuda was asked for, but CUDA cannot be used: {reason}")
     if has_driver():
@@ -84,7 +84,7 @@ def open_backbone(backbone: bytes, wish: Wish, threads: int, tensorrt: TensorRT)
 
 def _tensorrt(backbone: bytes, threads: int, tensorrt: TensorRT) -> Any:
     """Open the backbone in TensorRT; what it cannot run, CUDA does."""
-    reason = "" if has_driver() else _cuda_defect()
+    reason = "" if has_driver() else cuda_defect() or ""
     if not reason and "TensorrtExecutionProvider" not in ort.get_available_providers():
         reason = "this build of onnxruntime has no TensorRT"
     if not reason:
@@ -105,19 +105,20 @@ def _on_gpu(backbone: bytes, threads: int, first: list[Any] | None = None) -> An
         ort.set_default_logger_severity(ERRORS_ONLY)
 
 
-def _cuda_defect() -> str:
-    """Say why ONNX Runtime has no CUDA. Only after it has tried: its libraries must be loaded by itself first."""
+def cuda_defect() -> str | None:
+    """Say why CUDA cannot be used here, looking without a model; none: nothing stands against it."""
     if "CUDAExecutionProvider" not in ort.get_available_providers():
         return "this build of onnxruntime has no CUDA; install onnxruntime-gpu[cuda,cudnn]"
     if not has_driver():
         return "no NVIDIA driver (libcuda.so.1) is installed, or it sees no GPU"
+    ort.preload_dlls()
     capi = Path(ort.__file__).parent / "capi"
     try:  # ONNX Runtime only logs why its library does not load; the loader says it
         ctypes.CDLL(str(capi / "libonnxruntime_providers_shared.so"), ctypes.RTLD_GLOBAL)
         ctypes.CDLL(str(capi / "libonnxruntime_providers_cuda.so"))
     except OSError as error:
         return str(error)
-    return "the GPU's driver is older than the CUDA libraries need"
+    return None
 
 
 def has_driver() -> bool:
@@ -145,6 +146,7 @@ def session(model: bytes, device: Device, threads: int, first: list[Any] | None 
     options = ort.SessionOptions()
     options.log_severity_level = ERRORS_ONLY
     options.intra_op_num_threads = threads
+    options.add_session_config_entry("session.force_spinning_stop", "1")  # the cores are needed between batches
     cuda = [*(first or []), ("CUDAExecutionProvider", CUDA_OPTIONS)] if device == "cuda" else []
     try:
         return ort.InferenceSession(model, options, providers=[*cuda, "CPUExecutionProvider"])

@@ -27,7 +27,7 @@ RIGHTS: tuple[tuple[str, str, Right | None], ...] = (
     (r"GET|HEAD", r"/v2/health/(live|ready)", None),
     (r"POST", r"/v1/heads/(rollback|[^/]+/activate)", "promote"),
     (r"GET|HEAD|POST|PUT|DELETE", r"/v1/(refit|snapshots)(/.*)?", "refit"),
-    (r"GET|HEAD", r"/v1/(heads(/.*)?|activations)|/metrics", "predict"),
+    (r"GET|HEAD", r"/v1/(heads(/.*)?|activations|samples(/.*)?)|/metrics", "predict"),
     (r"POST", r"/v1/(predict|features)", "predict"),
     (r"GET|HEAD", r"/v2(/models/.*)?", "predict"),
     (r"POST", r"/v2/models/.*/infer|/v2/repository/index", "predict"),

@@ -64,8 +64,12 @@ class Jobs:
         self._running: tuple[Trail, asyncio.Task[Any]] | None = None
         self._worker: asyncio.Task[None] | None = None
 
-    async def open(self) -> None:
-        """Read back what the store knows, mark what was cut short, and begin to work."""
+    async def open(self, *, own: bool = True) -> None:
+        """Read back what the store knows, mark what was cut short, and begin to work.
+
+        Args:
+            own: whether refits run here; where they do not, what is unfinished is another server's.
+        """
         for name in await self._store.names("refits"):
             if not name.endswith("/request.json"):
                 continue
@@ -75,7 +79,7 @@ class Jobs:
                 LOG.exception("a refit is left out")
                 continue
             self._trails[trail.job.id] = trail
-            if trail.job.state not in ENDED:
+            if own and trail.job.state not in ENDED:
                 await self._conclude(trail)
         self._worker = asyncio.create_task(self._work())
 

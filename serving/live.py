@@ -116,6 +116,33 @@ class Live:
             self._bound.popitem(last=False)
         return self._bound[version]
 
+    async def follow(self, seconds: float) -> None:
+        """Take up, for ever, what other servers on this store make live; a store that fails is asked again."""
+        refused = 0
+        while True:
+            await asyncio.sleep(seconds)
+            try:
+                async with self._changing:
+                    await self._catch_up()
+            except StoreError as error:
+                number = self._log.length
+                if number != refused:  # said once, not twice a second
+                    refused = number
+                    LOG.error("head %d goes on: %s", self.head.version, error)  # noqa: TRY400 - the sentence says it
+
+    async def _catch_up(self) -> None:
+        """Serve what the log says, if another server changed it."""
+        if await self._log.is_newest(self._activation.number):
+            return
+        newest = (await self._log.read())[-1]
+        _, head = await sound(self._store, self._bundle, newest.head)
+        self._engine.swap(self._engine.bind(newest.head, head))
+        self._activation = newest
+        self._observe(newest)
+        LOG.info(
+            "%s: head %d is live, by %s on another server: %s", newest.kind, newest.head, newest.actor, newest.reason
+        )
+
     async def log(self) -> list[Activation]:
         """Return what was live when, oldest first; raises `StoreError` where the log was changed."""
         return await self._log.read()
@@ -128,6 +155,7 @@ class Live:
             NotFound, StoreError: there is no such head, or it is damaged.
         """
         async with self._changing:
+            await self._catch_up()
             if version == self.head.version and expected_live in {None, version}:
                 return self._activation
             return await self._change(version, actor, reason, expected_live, back=False)
@@ -139,12 +167,14 @@ class Live:
             Conflict: there is none.
         """
         async with self._changing:
+            await self._catch_up()
             version = activations.before(await self._log.read())
             if version is None:
                 raise Conflict("there is no head to go back to: the live one was the first")
             return await self._change(version, actor, reason, self.head.version, back=True)
 
     async def _change(self, version: int, actor: str, reason: str, expected_live: int | None, back: bool) -> Activation:
+        """Append to the log, then swap."""
         known, head = await sound(self._store, self._bundle, version)
         bound = self._engine.bind(version, head)
         kind: Kind = "rollback" if back else "activate"

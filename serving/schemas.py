@@ -117,6 +117,21 @@ class HeadList(BaseModel):
     heads: list[HeadRecord]
 
 
+class Sample(BaseModel):
+    """A sample image of the bundle."""
+
+    model_config = ConfigDict(populate_by_name=True)
+
+    name: str
+    cls: str = Field(alias="class")
+
+
+class SampleList(BaseModel):
+    """All sample images."""
+
+    samples: list[Sample]
+
+
 class ActivationList(BaseModel):
     """What was live when, the newest first."""
 

@@ -27,6 +27,9 @@ class Settings(BaseSettings):
     store: str = "store"
     """Where heads, snapshots, refits and the log of what went live are kept: a folder, made if missing, or `s3://`,
     `gs://` or `az://` with bucket and prefix. It is all the state there is: keep it where it survives the container."""
+    follow: float = Field(default=0.5, ge=0, le=3600)
+    """Seconds between two looks at what other servers on this store made live; 0: never. Of servers on one store one
+    may refit, the others say `--no-refit`."""
     host: str = "127.0.0.1"
     """Address to listen on; 0.0.0.0 for every interface, which needs `keys`."""
     port: int = Field(default=8000, ge=0, le=65535)

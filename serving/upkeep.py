@@ -10,13 +10,14 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import ValidationError
 
 from models.report import RefitReport
 from serving import heads, job
 from serving.activations import Log
 from serving.heads import HeadRecord
 from serving.job import ENDED
+from serving.retention import Retention
 from serving.snapshots import SnapshotRecord
 from serving.store import Item, Store, StoreError
 
@@ -50,21 +51,6 @@ class Verified:
     def sound(self) -> bool:
         """Whether nothing is damaged."""
         return all(finding.kind != "damaged" for finding in self.findings)
-
-
-class Retention(BaseModel):
-    """What is kept. The live head always is, and snapshots of unfinished refits; the log of activations too."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
-
-    keep_heads: int = Field(default=20, ge=1)
-    """Heads, the newest."""
-    parents: int = Field(default=3, ge=0)
-    """Generations of the live head's ancestors, to go back to."""
-    days: float = Field(default=30.0, ge=0)
-    """Days that everything is kept."""
-    max_bytes: int = Field(default=0, ge=0)
-    """Bytes that may stay; above, the oldest goes although it is younger than `days`; 0: no limit."""
 
 
 async def verify(store: Store) -> Verified:

@@ -5,6 +5,7 @@ nothing of the training loop.
 """
 
 import hashlib
+import io
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from PIL import Image
 from torch import Tensor, nn
 
 from models import bundle as bundles
@@ -36,6 +38,8 @@ from training.network import TwoHeads
 from training.report import Story
 
 Floats = NDArray[np.float32]
+SAMPLES = 24
+"""Images that a bundle carries to be tried with at most."""
 
 
 def package(
@@ -85,8 +89,22 @@ def package(
     )  # fmt: skip
     newest = _newest(backbone, own["joint"], data, preprocess, config)
     files |= _snapshot_files(newest, data, out / "snapshots")
+    files |= samples(data.test, len(data.classes), preprocess, config)
     write_whole(out / "metrics.json", files["report/metrics.json"])
     return bundles.write(out / "bundle", manifest, files)
+
+
+def samples(split: Split, classes: int, preprocess: Preprocess, config: TrainConfig) -> dict[str, bytes]:
+    """The first test image of each class as PNG, as the server would see it; of many classes `SAMPLES`, evenly."""
+    wanted = np.unique(np.linspace(0, classes - 1, min(classes, SAMPLES)).round().astype(int))
+    rows = [rows[0] for label in wanted if len(rows := np.flatnonzero(split.labels == label))]
+    pixels = np.concatenate([images.numpy() for images in images_of(split.take(np.array(rows)), preprocess, config)])
+    found = {}
+    for row, image in zip(rows, pixels, strict=True):
+        file = io.BytesIO()
+        Image.fromarray(image).save(file, "PNG", optimize=True)
+        found[f"samples/{split.labels[row]}-0.png"] = file.getvalue()
+    return found
 
 
 def _half(

@@ -83,7 +83,7 @@ def repack(
         BundleError: the parts do not fit together.
     """
     report = made.report
-    kept = [name for name in parent.manifest.files if name.startswith("snapshots/")]
+    kept = [name for name in parent.manifest.files if name.startswith(("snapshots/", "samples/"))]
     if not report.classes.new and "joint-head.onnx" in parent.manifest.files:
         kept.append("joint-head.onnx")
     kept += [name for name in ("backbone.onnx", "backbone-half.onnx") if name in parent.manifest.files]

@@ -22,6 +22,8 @@ from typing import Any
 from servers import HERE, ROOT, SERVERS, Running, running
 
 PORT = 8931
+OPTIONAL = ("bentoml==1.4.39",)
+"""Peers that the registries do not always have all the parts of."""
 
 
 def main() -> None:
@@ -52,7 +54,11 @@ def install(peers: Path) -> None:
     if not (peers / "bin" / "litserve").exists():
         venv.create(peers, with_pip=True)
         wanted = ["-r", str(HERE / "peers.txt")]
-        subprocess.run([peers / "bin" / "python", "-m", "pip", "install", "--quiet", *wanted], check=True)
+        pip = [peers / "bin" / "python", "-m", "pip", "install", "--quiet"]
+        subprocess.run([*pip, *wanted], check=True)
+        for one in OPTIONAL:
+            if subprocess.run([*pip, one], check=False).returncode:
+                print(f"{one} cannot be installed beside the others now; it is left out", file=sys.stderr)
 
 
 def python(*argv: "str | Path", text: str | None = None) -> str:

@@ -1,10 +1,10 @@
-"""Alive, ready, numbers; and the way from `/` to the documentation."""
+"""Alive, ready, numbers."""
 
 import time
 from datetime import datetime
 
 from fastapi import APIRouter, Response
-from fastapi.responses import JSONResponse, RedirectResponse
+from fastapi.responses import JSONResponse
 
 from serving.devices import EngineError
 from serving.limits import Overloaded
@@ -12,12 +12,6 @@ from serving.schemas import Health
 from serving.service import Serving, problems
 
 router = APIRouter(tags=["system"])
-
-
-@router.get("/", include_in_schema=False)
-async def root() -> RedirectResponse:
-    """Lead to the documentation."""
-    return RedirectResponse("/docs")
 
 
 @router.get("/healthz")

@@ -39,15 +39,14 @@ class Server:
 
 
 @contextlib.contextmanager
-def serving(bundle: Bundle, folder: Path, *flags: str) -> Iterator[Server]:
-    """Start `breadcrumbs serve` on a free port, and end it."""
+def serving(bundle: Bundle, folder: Path, *flags: str, port: int = 0) -> Iterator[Server]:
+    """Start `breadcrumbs serve`, on a free port unless one is given, and end it."""
     line = [sys.executable, "-m", "breadcrumbs", "serve", "--bundle", str(bundle.folder), "--store", "store"]
-    line += ["--port", "0", "--device", "cpu", "--threads", "1", *flags]
+    line += ["--port", str(port), "--device", "cpu", "--threads", "1", *flags]
     environment = os.environ | {"PYTHONPATH": str(ROOT), "TMPDIR": str(folder)}
     with subprocess.Popen(line, cwd=folder, env=environment, stderr=subprocess.PIPE, text=True) as process:
         try:
-            port = _port(process)
-            with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30) as client:
+            with httpx.Client(base_url=f"http://127.0.0.1:{_port(process)}", timeout=30) as client:
                 yield Server(process, folder, client)
         finally:
             process.terminate()

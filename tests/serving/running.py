@@ -54,5 +54,6 @@ def running(settings: Settings, *mode: str, command: Sequence[str] = FAKE) -> It
 
 def make_settings(bundle: Bundle, store: Path, **more: Any) -> Settings:
     """Settings for tests: a free port, the CPU, one thread."""
-    given = {"port": 0, "device": "cpu", "threads": 1, "max_batch": 8, "access_log": False} | more
-    return Settings(bundle=bundle.folder, store=str(store), **given)
+    given: dict[str, Any] = {"port": 0, "device": "cpu", "threads": 1, "max_batch": 8, "access_log": False}
+    given |= {"bundle": bundle.folder, "store": str(store)}
+    return Settings(**(given | more))

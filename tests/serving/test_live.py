@@ -2,10 +2,12 @@
 
 import asyncio
 import json
+import time
 from pathlib import Path
 
 import pytest
-from tiny import SIDE, tiny_backbone, tiny_head, write_bundle
+from running import make_settings, running
+from tiny import SIDE, picture, png, tiny_backbone, tiny_head, write_bundle
 
 from models.bundle import Bundle
 from serving import heads
@@ -244,3 +246,35 @@ def test_named_heads_are_bound_once_and_the_cache_is_bounded(tiny_bundle: Bundle
         assert await live.named(2) is not second
 
     asyncio.run(main())
+
+
+def test_servers_on_one_store_follow_each_other(tiny_bundle: Bundle, tmp_path: Path) -> None:
+    """What one makes live the other serves within a second; a damaged head it does not take; both go back together."""
+    settings = make_settings(tiny_bundle, tmp_path / "store", follow=0.1)
+    with running(settings) as one, running(settings.model_copy(update={"refit": False})) as other:
+
+        def version() -> int:
+            return int(other.get("/v1/heads").json()["live"])
+
+        def soon(expected: int) -> bool:
+            until = time.monotonic() + 5
+            while version() != expected and time.monotonic() < until:
+                time.sleep(0.01)
+            return version() == expected
+
+        for number in (2, 3):
+            job = one.post("/v1/refit", json={"spec": {"activate": "always"}}).json()["id"]
+            assert soon(number), one.get(f"/v1/refit/{job}").json()
+        answer = other.post("/v1/predict", content=png(picture()), headers={"content-type": "image/png"}).json()
+        assert answer["head"]["version"] == 3
+        assert other.post("/v1/heads/rollback").json()["head"] == 2
+        assert one.get("/v1/activations").json()["activations"][0]["head"] == 2
+        path = tmp_path / "store" / "heads" / "000003" / "head.safetensors"
+        whole = path.read_bytes()
+        assert one.post("/v1/heads/3/activate").status_code == 200
+        assert soon(3)
+        one.post("/v1/heads/1/activate")
+        assert soon(1)
+        path.write_bytes(whole[:-1])
+        assert one.post("/v1/heads/3/activate").status_code == 503
+        assert version() == 1

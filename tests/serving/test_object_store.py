@@ -14,8 +14,9 @@ from test_refit import finish, upload
 from tiny import picture, png
 
 from models.bundle import Bundle
+from serving.retention import Retention
 from serving.store import Conflict, NotFound, Store, StoreError
-from serving.upkeep import Retention, collect, verify
+from serving.upkeep import collect, verify
 
 PNG = {"content-type": "image/png"}
 

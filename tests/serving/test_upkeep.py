@@ -14,8 +14,9 @@ from test_refit import finish, upload
 from models.bundle import Bundle
 from serving.activations import Log
 from serving.heads import HeadRecord
+from serving.retention import Retention
 from serving.store import Store
-from serving.upkeep import Retention, Verified, collect, verify
+from serving.upkeep import Verified, collect, verify
 
 ALWAYS = {"spec": {"activate": "always"}}
 PARTS = (

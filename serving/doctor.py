@@ -1,0 +1,135 @@
+"""Is this installation all right: versions, GPU, bundle, store, keys; and for each thing that is not, what to do.
+
+Only what is asked for is looked at; nothing is left behind. It knows nothing of how its findings are printed.
+"""
+
+import asyncio
+import platform
+import secrets
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from importlib import metadata, util
+from typing import Literal
+
+import onnxruntime as ort
+
+from models import bundle as bundles
+from models.errors import BreadcrumbsError
+from serving import devices, keys
+from serving.machine import cores, memory
+from serving.settings import Settings
+from serving.store import Store
+
+TORCH = "import torch; print(torch.__version__, torch.cuda.is_available())"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was looked at: how it is, in words, and what to do about it."""
+
+    name: str
+    state: Literal["good", "note", "bad"]
+    text: str
+    remedy: str = ""
+
+
+def examine(settings: Settings) -> Iterator[Finding]:
+    """Look at everything that a server with these settings needs."""
+    looks: tuple[Callable[[Settings], Finding], ...] = (
+        _python,
+        _machine,
+        _engine,
+        _gpu,
+        _refits,
+        _bundle,
+        _store,
+        _keys,
+    )
+    for look in looks:
+        yield look(settings)
+
+
+def _python(_: Settings) -> Finding:
+    version = metadata.version("breadcrumbs-longtail")
+    return Finding(
+        "version", "good", f"breadcrumbs {version}, Python {platform.python_version()}, {platform.platform()}"
+    )
+
+
+def _machine(_: Settings) -> Finding:
+    return Finding("machine", "good", f"{cores()} cores and {memory() / 2**30:.1f} GiB of memory may be used")
+
+
+def _engine(_: Settings) -> Finding:
+    both = {"onnxruntime", "onnxruntime-gpu"} <= {dist.metadata["Name"] for dist in metadata.distributions()}
+    text = f"ONNX Runtime {ort.__version__}: {', '.join(ort.get_available_providers())}"
+    if both:
+        remedy = "pip uninstall onnxruntime onnxruntime-gpu, then install one of them"
+        return Finding("engine", "bad", f"{text}; onnxruntime and onnxruntime-gpu overwrite each other", remedy)
+    return Finding("engine", "good", text)
+
+
+def _gpu(settings: Settings) -> Finding:
+    reason = devices.cuda_defect()
+    if reason is None:
+        return Finding("GPU", "good", "a GPU is visible, and ONNX Runtime has what it needs")
+    if settings.device in {"cuda", "tensorrt"} or devices.has_driver():
+        return Finding("GPU", "bad", f"CUDA cannot be used: {reason}", "mend that, or serve with --device cpu")
+    return Finding("GPU", "note", f"none: {reason}; the CPU serves")
+
+
+def _refits(settings: Settings) -> Finding:
+    """Ask torch in a process of its own, as a refit would load it."""
+    if not settings.refit:
+        return Finding("refits", "note", "switched off by the settings")
+    if util.find_spec("torch") is None:
+        return Finding(
+            "refits", "note", "torch is not installed: refits fail", "install the extra `refit`, or --no-refit"
+        )
+    done = subprocess.run([sys.executable, "-c", TORCH], capture_output=True, text=True, check=False, timeout=120)
+    if done.returncode:
+        why = (done.stderr.strip().splitlines() or ["it died"])[-1]
+        return Finding("refits", "bad", f"torch does not load: {why:.300}", "install torch again")
+    version, gpu = done.stdout.split()
+    return Finding("refits", "good", f"torch {version}, on the {'GPU' if gpu == 'True' else 'CPU'}")
+
+
+def _bundle(settings: Settings) -> Finding:
+    try:
+        bundle = bundles.read(settings.bundle)
+        bundle.head()
+        bundle.backbone(settings.precision)
+    except BreadcrumbsError as error:
+        return Finding("bundle", "bad", str(error), "point --bundle at a whole one; `breadcrumbs train` makes it")
+    manifest = bundle.manifest
+    text = f"{settings.bundle}: {manifest.name}, {len(manifest.classes)} classes, every digest right"
+    return Finding("bundle", "good", text)
+
+
+def _store(settings: Settings) -> Finding:
+    name = f"doctor-{secrets.token_hex(4)}"
+
+    async def write() -> None:
+        store = Store.open(settings.store)
+        await store.create(name, b"x")
+        await store.delete(name)
+
+    try:
+        asyncio.run(write())
+    except BreadcrumbsError as error:
+        return Finding("store", "bad", str(error), "make it writable for this user, or point --store elsewhere")
+    return Finding("store", "good", f"{settings.store} can be written")
+
+
+def _keys(settings: Settings) -> Finding:
+    if settings.keys is None:
+        return Finding(
+            "keys", "note", "none: who reaches the server may do everything", "`breadcrumbs keys add`, for others"
+        )
+    try:
+        found = keys.read(settings.keys).keys
+    except BreadcrumbsError as error:
+        return Finding("keys", "bad", str(error), "make a file with `breadcrumbs keys add`")
+    return Finding("keys", "good", f"{len(found)} keys in {settings.keys}")

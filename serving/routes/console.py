@@ -1,0 +1,65 @@
+"""The console: static pages at `/` that use only the public API, and the bundle's sample images.
+
+The pages come with a policy under which nothing runs that is not one of these files. It knows nothing of what they do.
+"""
+
+from pathlib import Path
+
+from fastapi import APIRouter, Response
+from starlette.responses import FileResponse
+from starlette.staticfiles import StaticFiles
+from starlette.types import Scope
+
+from serving.schemas import Sample, SampleList
+from serving.service import Serving, problems
+from serving.store import NotFound
+
+FILES = Path(__file__).parents[1] / "console"
+POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; connect-src 'self'; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+HEADERS = {
+    "Content-Security-Policy": POLICY,
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cache-Control": "no-cache",  # asked again each time; unchanged files are not sent again
+}
+
+router = APIRouter(tags=["console"])
+
+
+class Pages(StaticFiles):
+    """The console's files, each under the policy."""
+
+    async def get_response(self, path: str, scope: Scope) -> Response:
+        """Answer with a file."""
+        response = await super().get_response(path, scope)
+        response.headers.update(HEADERS)
+        return response
+
+
+@router.get("/", include_in_schema=False)
+async def index() -> FileResponse:
+    """Show the console."""
+    return FileResponse(FILES / "index.html", headers=HEADERS)
+
+
+@router.get("/v1/samples")
+async def samples(service: Serving) -> SampleList:
+    """List the sample images that the bundle carries, each with its class."""
+    classes = service.bundle.manifest.classes
+    names = service.bundle.samples()
+    return SampleList(samples=[Sample(name=name, **{"class": classes[index]}) for name, index in names.items()])
+
+
+@router.get(
+    "/v1/samples/{name}", response_model=None,
+    responses={200: {"content": {"image/png": {"schema": {"type": "string", "format": "binary"}}}}, **problems(404)},
+)  # fmt: skip
+async def sample(name: str, service: Serving) -> Response:
+    """Download a sample image."""
+    if name not in service.bundle.samples():
+        raise NotFound(f"there is no sample {name!r:.80}")
+    path = service.bundle.folder / "samples" / name
+    return FileResponse(path, media_type="image/png", headers={"X-Content-Type-Options": "nosniff"})
