@@ -1,0 +1,69 @@
+"""The examination finds what is wrong, says what to do, and leaves nothing behind."""
+
+from pathlib import Path
+
+import pytest
+from running import make_settings
+from tiny import picture, png, tiny_head
+
+from models.bundle import Bundle
+from serving import keys
+from serving.doctor import Finding, examine
+from serving.local import predict
+from serving.settings import Settings
+
+
+def found(settings: Settings) -> dict[str, Finding]:
+    """Every finding, by its name."""
+    return {finding.name: finding for finding in examine(settings)}
+
+
+def test_a_sound_installation_has_nothing_bad(tiny_bundle: Bundle, tmp_path: Path) -> None:
+    """Each part is looked at, and the store is as empty as before."""
+    findings = found(make_settings(tiny_bundle, tmp_path / "store"))
+
+    assert set(findings) == {"version", "machine", "engine", "GPU", "refits", "bundle", "store", "keys"}
+    assert {finding.state for finding in findings.values()} <= {"good", "note"}
+    assert findings["refits"].text.startswith("torch ")
+    assert [path for path in (tmp_path / "store").rglob("*") if path.is_file()] == []
+
+
+@pytest.mark.parametrize(
+    ("name", "changed", "words"),
+    [
+        ("bundle", {"bundle": Path("nowhere")}, "no bundle at nowhere"),
+        ("bundle", {"precision": "half"}, "has no backbone-half.onnx"),
+        ("store", {"store": "/proc/store"}, "store: /proc/store"),
+        ("store", {"store": "ftp://x"}, "expected a folder"),
+        ("keys", {"keys": Path("nowhere.json")}, "nowhere.json: No such file"),
+    ],
+)
+def test_what_is_wrong_is_named_with_its_remedy(
+    tiny_bundle: Bundle, tmp_path: Path, name: str, changed: dict[str, object], words: str
+) -> None:
+    """And only that."""
+    findings = found(make_settings(tiny_bundle, tmp_path / "store").model_copy(update=changed))
+
+    assert words in findings[name].text
+    assert findings[name].remedy
+    assert [finding.name for finding in findings.values() if finding.state == "bad"] == [name]
+
+
+def test_keys_are_counted(tiny_bundle: Bundle, tmp_path: Path) -> None:
+    """Not shown."""
+    secret = keys.add(tmp_path / "keys.json", "me", ("admin",))
+    findings = found(make_settings(tiny_bundle, tmp_path / "store", keys=tmp_path / "keys.json"))
+
+    assert findings["keys"].text.startswith("1 keys in")
+    assert secret not in str(findings)
+
+
+def test_a_bundle_predicts_without_a_server(tiny_bundle: Bundle, tmp_path: Path) -> None:
+    """The classes in order of their probabilities, which sum to one over all classes."""
+    image = tmp_path / "tree.png"
+    image.write_bytes(png(picture()))
+    (ranked,) = predict(tiny_bundle.folder, [image], 99)
+
+    assert {name for name, _ in ranked} == set(tiny_head().classes)
+    assert [value for _, value in ranked] == sorted((value for _, value in ranked), reverse=True)
+    assert sum(value for _, value in ranked) == pytest.approx(1)
