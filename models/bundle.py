@@ -93,17 +93,21 @@ class Bundle:
         return self.manifest.files["backbone.onnx"]
 
     def backbone(self, precision: Literal["full", "half"] = "full") -> bytes:
-        """The bytes of `backbone.onnx`, or of `backbone-half.onnx`, known to name no other file.
+        """The bytes of `backbone.onnx`, or of `backbone-half.onnx`, known to name no other file; raises as the path."""
+        return self.backbone_path(precision).read_bytes()
+
+    def backbone_path(self, precision: Literal["full", "half"] = "full") -> Path:
+        """The place of `backbone.onnx`, or of `backbone-half.onnx`, known to name no other file.
 
         Raises:
             BundleError: there is none in half precision.
+            FormatError: it names another file.
         """
         name = "backbone.onnx" if precision == "full" else "backbone-half.onnx"
         if name not in self.manifest.files:
             raise BundleError(f"{self.folder} has no {name}; `breadcrumbs export RUN --half` makes one")
-        data = (self.folder / name).read_bytes()
-        heads.parse_onnx(data)
-        return data
+        heads.parse_onnx((self.folder / name).read_bytes())
+        return self.folder / name
 
     def head(self) -> LinearHead:
         """The balanced head."""

@@ -129,7 +129,7 @@ async def _open(
 
     def start_engine() -> Engine:
         engine = Engine(
-            partial(bundle.backbone, settings.precision),
+            partial(bundle.backbone_path, settings.precision),
             head,
             activation.head,
             size,

@@ -20,6 +20,7 @@ ERRORS_ONLY = 3  # ONNX Runtime warns that the head's weight is also an input, w
 CUDA_OPTIONS = {"cudnn_conv_algo_search": "HEURISTIC"}  # EXHAUSTIVE re-tunes for every new batch size
 
 Wish = Literal["auto", "cpu", "cuda", "tensorrt"]
+Model = bytes | Path
 Device = Literal["cpu", "cuda"]
 
 
@@ -55,7 +56,7 @@ class TensorRT:
         return shapes | kept
 
 
-def open_backbone(backbone: bytes, wish: Wish, threads: int, tensorrt: TensorRT) -> tuple[Any, Device]:
+def open_backbone(backbone: Model, wish: Wish, threads: int, tensorrt: TensorRT) -> tuple[Any, Device]:
     """Open the backbone on the wanted device and prove that it is there.
 
     Returns:
@@ -82,7 +83,7 @@ def open_backbone(backbone: bytes, wish: Wish, threads: int, tensorrt: TensorRT)
     return session(backbone, "cpu", threads), "cpu"
 
 
-def _tensorrt(backbone: bytes, threads: int, tensorrt: TensorRT) -> Any:
+def _tensorrt(backbone: Model, threads: int, tensorrt: TensorRT) -> Any:
     """Open the backbone in TensorRT; what it cannot run, CUDA does."""
     reason = "" if has_driver() else cuda_defect() or ""
     if not reason and "TensorrtExecutionProvider" not in ort.get_available_providers():
@@ -96,7 +97,7 @@ def _tensorrt(backbone: bytes, threads: int, tensorrt: TensorRT) -> Any:
     raise EngineError(f"device tensorrt was asked for, but TensorRT cannot be used: {reason}")
 
 
-def _on_gpu(backbone: bytes, threads: int, first: list[Any] | None = None) -> Any:
+def _on_gpu(backbone: Model, threads: int, first: list[Any] | None = None) -> Any:
     ort.preload_dlls()
     ort.set_default_logger_severity(SILENT)  # it would tell of a missing library, at length; we tell it once
     try:
@@ -131,11 +132,11 @@ def has_driver() -> bool:
     return driver.cuInit(0) == 0 and driver.cuDeviceGetCount(ctypes.byref(count)) == 0 and count.value > 0
 
 
-def session(model: bytes, device: Device, threads: int, first: list[Any] | None = None) -> Any:
+def session(model: Model, device: Device, threads: int, first: list[Any] | None = None) -> Any:
     """Load a model.
 
     Args:
-        model: the bytes of an ONNX file.
+        model: an ONNX file, or its bytes.
         device: where it runs.
         threads: of the CPU.
         first: providers that are asked before those of the device.
@@ -149,6 +150,7 @@ def session(model: bytes, device: Device, threads: int, first: list[Any] | None 
     options.add_session_config_entry("session.force_spinning_stop", "1")  # the cores are needed between batches
     cuda = [*(first or []), ("CUDAExecutionProvider", CUDA_OPTIONS)] if device == "cuda" else []
     try:
-        return ort.InferenceSession(model, options, providers=[*cuda, "CPUExecutionProvider"])
+        given = str(model) if isinstance(model, Path) else model
+        return ort.InferenceSession(given, options, providers=[*cuda, "CPUExecutionProvider"])
     except Exception as error:  # ONNX Runtime's exceptions have no common root of their own
         raise EngineError(f"ONNX Runtime cannot load the model: {str(error)[:500]}") from error

@@ -28,7 +28,7 @@ from models.errors import BreadcrumbsError
 from models.head import LinearHead
 from models.preprocess import Pixels
 from serving import devices
-from serving.devices import EngineError, TensorRT, Wish
+from serving.devices import EngineError, Model, TensorRT, Wish
 from serving.machine import cores
 
 LOG = logging.getLogger("breadcrumbs.engine")
@@ -79,7 +79,7 @@ class Engine:
     """Runs batches, from as many threads as `workers` says; `swap` and `bind` are for any thread.
 
     Args:
-        backbone: gives the bytes of `backbone.onnx`; nobody keeps them.
+        backbone: gives `backbone.onnx`, its place or its bytes; from a file it takes half the memory.
         head: what is live at first.
         version: its number.
         size: rows and columns of the images.
@@ -95,7 +95,7 @@ class Engine:
 
     def __init__(
         self,
-        backbone: Callable[[], bytes],
+        backbone: Callable[[], Model],
         head: LinearHead,
         version: int,
         size: tuple[int, int],

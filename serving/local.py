@@ -20,7 +20,7 @@ def predict(bundle: Path, images: Sequence[Path], top_k: int) -> list[list[tuple
     """
     opened = bundles.read(bundle)
     transform, head = opened.manifest.preprocess, opened.head()
-    engine = Engine(partial(opened.backbone, "full"), head, 0, (transform.height, transform.width))
+    engine = Engine(partial(opened.backbone_path, "full"), head, 0, (transform.height, transform.width))
     found = []
     for path in images:
         (scores,) = engine.compute([Row(preprocess.load(path.read_bytes(), transform))])
