@@ -12,6 +12,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
+from starlette.routing import compile_path
 from starlette.types import Scope
 
 from models.errors import BreadcrumbsError, FormatError
@@ -124,7 +125,15 @@ async def _http(request: Request, error: Exception) -> Response:
     if error.status_code == 405:
         message = f"{request.method} is not offered at {request.url.path!r:.200}; /docs lists what is"
     kind = HTTP_TYPES.get(error.status_code, "http")
-    return _answer(request, kind, message, error.status_code, error.headers)
+    headers = {"Allow": _allowed(request)} if error.status_code == 405 else error.headers
+    return _answer(request, kind, message, error.status_code, headers)
+
+
+def _allowed(request: Request) -> str:
+    """The methods that a path has; Starlette itself knows only those of the first route that fits."""
+    paths, own = request.app.openapi()["paths"], request.scope["path"]
+    fitting = [own] if own in paths else [path for path in paths if compile_path(path)[0].match(own)]
+    return ", ".join(sorted({method.upper() for path in fitting for method in paths[path]}))
 
 
 async def _validation(request: Request, error: Exception) -> Response:

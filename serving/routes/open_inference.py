@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import numpy as np
 from fastapi import APIRouter, Header, Request, Response
 from fastapi.responses import JSONResponse
-from pydantic import BaseModel
+from pydantic import BaseModel, StrictBool
 
 from models import archive, npy, parts, tensors
 from serving import heads, limits, protocol
@@ -48,7 +48,7 @@ router = APIRouter(prefix="/v2", tags=["open inference"])
 class IndexBody(BaseModel):
     """Body of a look at the repository."""
 
-    ready: bool = False
+    ready: StrictBool = False
 
 
 class RefusedAnswer(BaseModel):
