@@ -2,11 +2,13 @@
 
 import asyncio
 import contextlib
+import errno
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
+import obstore
 import pytest
 from running import make_settings, running
 from test_refit import finish, upload
@@ -76,3 +78,20 @@ def test_a_disk_that_cannot_be_written_refuses_writes_and_goes_on_serving(disk: 
         subprocess.run(["mount", "-o", "remount,rw", disk], check=True)
         assert statuses(client) == {"upload": 201, "refit": 202, "activate": 200, "predict": 200}
     assert asyncio.run(verify(Store.open(disk / "store"))).sound
+
+
+def test_a_disk_that_errs_refuses_writes_and_goes_on_serving(
+    tiny_bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """EIO on every write: 503, and all is well when it is over."""
+    with running(make_settings(tiny_bundle, tmp_path / "store")) as client:
+        finish(client, {"spec": {"activate": "always"}})
+
+        async def err(*_: object, **__: object) -> None:
+            raise OSError(errno.EIO, "Input/output error")
+
+        with monkeypatch.context() as broken:
+            broken.setattr(obstore, "put_async", err)
+            assert statuses(client) == {"upload": 503, "refit": 503, "activate": 503, "predict": 200}
+        assert statuses(client) == {"upload": 201, "refit": 202, "activate": 200, "predict": 200}
+    assert asyncio.run(verify(Store.open(tmp_path / "store"))).sound
