@@ -139,12 +139,17 @@ async def chunks(request: Request, limit: int, what: str) -> AsyncGenerator[byte
         yield chunk
 
 
+def hold(request: Request, size: int) -> None:
+    """Count bytes that a request has in memory, until it is answered; raises as `Held.take` does."""
+    held: Held = request.scope["breadcrumbs.held"]
+    held.take(request.scope, size)
+
+
 async def read_body(request: Request, limit: int, what: str) -> bytes:
     """Read a whole body into memory; raises as `chunks` does."""
     body = bytearray()
-    held: Held = request.scope["breadcrumbs.held"]
     async for chunk in chunks(request, limit, what):
-        held.take(request.scope, len(chunk))
+        hold(request, len(chunk))
         body += chunk
     return bytes(body)
 

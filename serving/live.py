@@ -10,6 +10,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 
 from models.bundle import Bundle
+from models.errors import BreadcrumbsError
 from models.head import LinearHead
 from serving import activations, heads
 from serving.activations import Activation, Kind, Log
@@ -124,7 +125,7 @@ class Live:
             try:
                 async with self._changing:
                     await self._catch_up()
-            except StoreError as error:
+            except BreadcrumbsError as error:
                 number = self._log.length
                 if number != refused:  # said once, not twice a second
                     refused = number
@@ -143,6 +144,15 @@ class Live:
             "%s: head %d is live, by %s on another server: %s", newest.kind, newest.head, newest.actor, newest.reason
         )
 
+    async def _in_step(self) -> bool:
+        """Catch up; tell whether the engine serves what the log says. A newest head that is damaged is no obstacle."""
+        try:
+            await self._catch_up()
+        except StoreError as error:
+            LOG.warning("the newest activation cannot be taken up: %s", error)
+            return False
+        return True
+
     async def log(self) -> list[Activation]:
         """Return what was live when, oldest first; raises `StoreError` where the log was changed."""
         return await self._log.read()
@@ -155,23 +165,22 @@ class Live:
             NotFound, StoreError: there is no such head, or it is damaged.
         """
         async with self._changing:
-            await self._catch_up()
-            if version == self.head.version and expected_live in {None, version}:
+            if await self._in_step() and version == self.head.version and expected_live in {None, version}:
                 return self._activation
             return await self._change(version, actor, reason, expected_live, back=False)
 
-    async def rollback(self, actor: str, reason: str) -> Activation:
+    async def rollback(self, actor: str, reason: str, expected_live: int | None = None) -> Activation:
         """Go back to the head that was live before; raises as `activate` does.
 
         Raises:
             Conflict: there is none.
         """
         async with self._changing:
-            await self._catch_up()
+            await self._in_step()
             version = activations.before(await self._log.read())
             if version is None:
                 raise Conflict("there is no head to go back to: the live one was the first")
-            return await self._change(version, actor, reason, self.head.version, back=True)
+            return await self._change(version, actor, reason, expected_live, back=True)
 
     async def _change(self, version: int, actor: str, reason: str, expected_live: int | None, back: bool) -> Activation:
         """Append to the log, then swap."""

@@ -135,20 +135,22 @@ async def collect(
     if dry:
         return gone
     marks = {item.name: await store.get(item.name) for item in gone if _is_mark(item.name)}
-    for name in marks:
-        await store.delete(name)
-    if marks:
-        await asyncio.sleep(settle)
-    kept, _ = await _needed(store, retention, await _records(store, marks))
-    taken = {_owner(name) for name in marks} & kept
-    removed = []
-    for item in gone:
-        if _owner(item.name) in taken:
-            if item.name in marks:
-                await store.replace(item.name, marks[item.name])
-            continue
-        await store.delete(item.name)
-        removed.append(item)
+    taken = {_owner(name) for name in marks}
+    try:
+        for name in marks:
+            await store.delete(name)
+        await asyncio.sleep(settle if marks else 0)
+        needed, _ = await _needed(store, retention, await _records(store, marks))
+        written = set(await store.names(""))  # a mark that is there again: somebody uploaded the same meanwhile
+        taken &= needed | {_owner(name) for name in marks if name in written}
+    finally:  # whatever happens, what does not go is visible again
+        for name, data in marks.items():
+            if _owner(name) in taken:
+                await store.replace(name, data)
+    removed = [item for item in gone if _owner(item.name) not in taken]
+    for item in removed:
+        if item.name not in marks:
+            await store.delete(item.name)
     for path in store.leftovers():
         if datetime.fromtimestamp(path.stat().st_mtime, UTC) < now - UNDER_WAY:
             path.unlink(missing_ok=True)

@@ -86,6 +86,7 @@ async def _from_form(request: Request, settings: Settings) -> Upload:
     try:
         files = [item for _, item in form.multi_items() if isinstance(item, UploadFile)]
         _check_count(len(files), settings)
+        limits.hold(request, sum(file.size or 0 for file in files))
         images = [await file.read() for file in files]
         words = _words(form, len(images))
     finally:

@@ -10,7 +10,6 @@ from serving.guard import actor
 from serving.heads import HeadRecord
 from serving.schemas import ActivateBody, ActivationList, HeadList
 from serving.service import Serving, problems
-from serving.store import Conflict
 
 Version = Annotated[int, Path(ge=1, lt=10**9)]
 
@@ -28,10 +27,7 @@ async def listing(service: Serving) -> HeadList:
 async def rollback(request: Request, service: Serving) -> Activation:
     """Go back to the head that was live before."""
     wanted = await _wanted(request)
-    live = service.live.head.version
-    if wanted.expected_live not in {None, live}:
-        raise Conflict(f"head {live} is live; expected head {wanted.expected_live}: someone else was first")
-    return await service.live.rollback(actor(request), wanted.reason)
+    return await service.live.rollback(actor(request), wanted.reason, wanted.expected_live)
 
 
 @router.get("/v1/heads/{version}", responses=problems(404))
