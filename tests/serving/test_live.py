@@ -278,3 +278,29 @@ def test_servers_on_one_store_follow_each_other(tiny_bundle: Bundle, tmp_path: P
         path.write_bytes(whole[:-1])
         assert one.post("/v1/heads/3/activate").status_code == 503
         assert version() == 1
+
+
+def test_a_damaged_head_that_another_server_made_live_is_no_obstacle(tiny_bundle: Bundle, tmp_path: Path) -> None:
+    """This server goes on with the one before; any other head can still be made live here, and by rollback too."""
+    settings = make_settings(tiny_bundle, tmp_path / "store", follow=0.05)
+    with running(settings) as client:
+        for _ in range(2):
+            job = client.post("/v1/refit", json={"spec": {"activate": "never"}}).json()["id"]
+            while client.get(f"/v1/refit/{job}").json()["state"] != "succeeded":
+                time.sleep(0.01)
+        (tmp_path / "store" / "heads" / "000002" / "head.safetensors").write_bytes(b"damaged")
+        store = Store.open(tmp_path / "store")
+
+        def elsewhere() -> None:
+            record = asyncio.run(heads.record(store, 2))
+            asyncio.run(Log(store).append(record, "other", "on another server"))
+
+        elsewhere()
+        time.sleep(0.2)
+        assert client.get("/v1/heads").json()["live"] == 1
+        assert client.post("/v1/heads/1/activate").json()["number"] == 3
+        elsewhere()
+        assert client.post("/v1/heads/3/activate").json()["number"] == 5
+        elsewhere()
+        assert client.post("/v1/heads/rollback").json()["head"] == 3
+        assert client.get("/v1/heads").json()["live"] == 3

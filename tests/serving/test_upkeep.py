@@ -7,15 +7,17 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from running import Serve, make_settings, running
 from test_refit import finish, upload
 
 from models.bundle import Bundle
+from serving import upkeep
 from serving.activations import Log
 from serving.heads import HeadRecord
 from serving.retention import Retention
-from serving.store import Store
+from serving.store import Store, StoreError
 from serving.upkeep import Verified, collect, verify
 
 ALWAYS = {"spec": {"activate": "always"}}
@@ -173,3 +175,42 @@ def test_what_went_live_in_the_very_moment_comes_back(filled: tuple[Path, list[s
     assert not any("000002" in name for name in gone)
     assert (store / "heads/000002/head.json").exists()
     assert check(store).sound
+
+
+def test_an_upload_that_comes_while_it_is_collected_is_kept(filled: tuple[Path, list[str], Any], serve: Serve) -> None:
+    """The same snapshot, uploaded between its mark's end and its own: it was acknowledged, so it stays."""
+    store, shas, _ = filled
+    path = store / "snapshots" / f"{shas[3]}.json"
+
+    async def race(client: httpx.Client) -> set[str]:
+        removing = asyncio.create_task(collect(Store.open(store), Retention(keep_heads=10), settle=0.5, now=LATER))
+        while path.exists():  # noqa: ASYNC110 - nobody tells when it goes
+            await asyncio.sleep(0.01)
+        assert await asyncio.to_thread(upload, client, 4) == shas[3]
+        return {item.name for item in await removing}
+
+    with serve() as client:
+        assert asyncio.run(race(client)) == set()
+        assert client.get(f"/v1/snapshots/{shas[3]}").status_code == 200
+    assert check(store).sound
+
+
+def test_what_cannot_be_finished_is_undone(
+    filled: tuple[Path, list[str], Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The store fails in the middle: everything is visible again."""
+    before = check(filled[0])
+    real, calls = upkeep._needed, 0
+
+    async def failing(*arguments: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls == 2:
+            raise StoreError("the disk")
+        return await real(*arguments)
+
+    monkeypatch.setattr(upkeep, "_needed", failing)
+    with pytest.raises(StoreError, match="the disk"):
+        remove(filled[0], keep_heads=1, parents=0)
+
+    assert check(filled[0]) == before
