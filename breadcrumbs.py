@@ -152,20 +152,21 @@ def predict(
         server: where it is.
         bundle: folder of a bundle, to compute here and ask no server.
         top_k: classes shown of each image.
-        json: print the server's answer.
+        json: print one JSON object: where the answer is from, and each image's classes with probabilities.
         key: to come in with.
     """
-    from serving.client import Client
-    from serving.local import predict as compute
-
     if not images:
         raise BreadcrumbsError("predict: name at least one image")
     if bundle is None:
+        from serving.client import Client
+
         with Client(server, key=key) as client:
             answer = client.predict(list(images), top_k)
         found = [[(one.name, one.probability) for one in each.classes] for each in answer.predictions]
         source = f"head {answer.head.version}"
     else:
+        from serving.local import predict as compute
+
         found, source = compute(bundle, images, top_k), str(bundle)
     if json:
         predictions = [

@@ -1,6 +1,6 @@
 """Uvicorn's HTTP protocol with a deadline and a bound for what clients send: who breaks one loses its connection.
 
-A request's head has `RECEIPT` seconds; its body that and a second more for every `RATE` bytes that have come. It knows
+A request's head has `receipt` seconds; its body that and a second more for every `RATE` bytes that have come. It knows
 nothing of routes; the timers cost a request about a microsecond.
 """
 
@@ -60,15 +60,21 @@ class PatientProtocol(HttpToolsProtocol):
 
     def _count(self, size: int) -> None:
         self._head += size
-        if self._head > HEAD and not self.transport.is_closing():
+        if self._head > HEAD:
+            raise ValueError(f"the request's line and headers have more than {HEAD} bytes")  # it ends the parser
+
+    def send_400_response(self, msg: str) -> None:
+        """Answer what the parser refused, in the one shape of errors, and close."""
+        if self._head > HEAD:
             message = f"the request's line and headers have more than {HEAD} bytes, which is the limit"
-            self.transport.write(_answer(b"431 Request Header Fields Too Large", "too_large", message))
-            self.transport.close()
+            answer = _answer(b"431 Request Header Fields Too Large", "too_large", message)
+        else:
+            answer = _answer(b"400 Bad Request", "bad_request", f"this is no HTTP/1.1: {msg}")
+        self.transport.write(answer)
+        self.transport.close()
 
     def on_headers_complete(self) -> None:
         """Wait for the body."""
-        if self._head > HEAD:
-            return
         self._arrived()
         self._expect()
         super().on_headers_complete()
