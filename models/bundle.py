@@ -93,7 +93,7 @@ class Bundle:
         return self.manifest.files["backbone.onnx"]
 
     def backbone(self, precision: Literal["full", "half"] = "full") -> bytes:
-        """The bytes of `backbone.onnx`, or of `backbone-half.onnx`, known to name no other file; raises as `backbone_path`."""
+        """The bytes of `backbone.onnx` or `backbone-half.onnx`; raises as `backbone_path`."""
         return self.backbone_path(precision).read_bytes()
 
     def backbone_path(self, precision: Literal["full", "half"] = "full") -> Path:
