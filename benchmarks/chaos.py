@@ -35,6 +35,7 @@ from PIL import Image
 import models
 from models import bundle as bundles
 from models import snapshot as snapshots
+from models.head import softmax
 from models.preprocess import load
 from serving import heads
 from serving.child import family
@@ -247,9 +248,7 @@ def wrong(rows: list[Row], photos: list[bytes], store: Path, damaged: set[int]) 
             data[-5] ^= 1
             path.write_bytes(data)
         _, head = asyncio.run(heads.read(Store.open(store), version))
-        logits = head.logits(features).astype(np.float64)
-        powers = np.exp(logits - logits.max(1, keepdims=True))
-        known[version] = powers / powers.sum(1, keepdims=True)
+        known[version] = softmax(head.logits(features))
     return sum(
         any(abs(known[row.version][row.photo][index] - value) > 1e-3 for index, value in row.classes.items())
         for row in rows

@@ -21,7 +21,7 @@ mapping to status codes is `serving.problems`, and a test proves that no leaf is
     ├── KeysError              a file of keys that cannot be used             serving.keys
     ├── EngineError            a model that ONNX Runtime cannot run           serving.devices
     ├── TracesMissing          traces whose sender is not installed           serving.traces
-    ├── ServerError            a server that refused, or is not there         serving.client
+    ├── ServerError            a server that refused, or is not there         serving.retries
     ├── RefitFailed            a refit's process that left no head            serving.refit
     ├── DemoFailed             a step of the demo that did not do its work    serving.demo
     ├── StoreError             the store cannot be read or written            serving.store

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import TypedDict
 
 import numpy as np
 import onnx
@@ -26,6 +27,9 @@ OPSET = 18
 IR_VERSION = 10
 
 Floats = NDArray[np.float32]
+
+RankedClass = TypedDict("RankedClass", {"class": str, "index": int, "probability": float})
+"""One class of an answer, as the HTTP interface and the command line give it."""
 
 
 class HeadError(FormatError):
@@ -77,6 +81,20 @@ class LinearHead:
     def logits(self, features: NDArray[np.floating]) -> Floats:
         """Return the logits of features (N, D) as f32 (N, C)."""
         return np.asarray(features, np.float32) @ self.weight.T + self.bias
+
+
+def softmax(logits: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Return the probabilities of logits (…, C), in float64; NaN where a row's logits are not finite."""
+    with np.errstate(invalid="ignore"):
+        powers = np.exp(logits.astype(np.float64) - logits.max(-1, keepdims=True))
+        return np.asarray(powers / powers.sum(-1, keepdims=True))
+
+
+def ranked(logits: NDArray[np.floating], classes: Sequence[str], top_k: int) -> list[RankedClass]:
+    """Return the top classes of one image's logits (C,), the most probable first; of equals the first comes first."""
+    order = np.argsort(-logits, kind="stable")[:top_k]
+    places = zip(order.tolist(), softmax(logits)[order].tolist(), strict=True)
+    return [{"class": classes[index], "index": index, "probability": probability} for index, probability in places]
 
 
 def check_classes(classes: Sequence[str]) -> None:

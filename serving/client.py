@@ -3,62 +3,88 @@
     with Client("http://127.0.0.1:8000") as client:
         client.predict([Path("oak.jpg")]).predictions[0].classes[0]
 
-It knows the paths and the bodies, and nothing of what the server does with them.
+Its methods are the calls of `serving.calls`, with their arguments and types, and below them the few that are more than
+one request. `serving.retries` says what is repeated. It knows nothing of what the server does.
 """
 
-import contextlib
-import json
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict
-from pathlib import Path
-from typing import Any, Self, TypeVar
+import inspect
+import time
+from collections.abc import Callable, Iterator
+from functools import update_wrapper
+from typing import Any, Concatenate, ParamSpec, Self, TypeVar, get_args
 
 import httpx
-from pydantic import BaseModel
+from pydantic import ValidationError
 
-from models.door import NONE_GIVEN
-from models.errors import BreadcrumbsError
-from models.parts import Given
-from serving.activations import Activation
-from serving.heads import HeadRecord
-from serving.job import Job
-from serving.refit import RefitRequest
-from serving.schemas import (
-    ActivateBody,
-    ActivationList,
-    FeaturesResponse,
-    HeadList,
-    Health,
-    JobDetail,
-    JobList,
-    PredictResponse,
-    SnapshotList,
-)
-from serving.snapshots import SnapshotRecord
-from training.config import RefitSpec
+from serving import calls
+from serving.call import Call
+from serving.retries import RETRIES, Attempts, Retries, ServerError
+from serving.schemas import JobDetail
 
-Model = TypeVar("Model", bound=BaseModel)
-Images = Sequence[Path | bytes]
+__all__ = ["Client", "Retries", "ServerError"]
 
-RECONNECTS = 5
-"""Times that a broken event stream is taken up again without one event in between."""
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
-class ServerError(BreadcrumbsError):
-    """The server refused, in its own words; or there is none.
+def like(method: Callable[..., Any], make: Callable[..., Call[Any]]) -> None:
+    """Give a method the name, the words and, for `help`, the signature of what makes its call."""
+    own = inspect.signature(make)
+    me = inspect.Parameter("self", inspect.Parameter.POSITIONAL_ONLY)
+    (answer,) = get_args(own.return_annotation)
+    update_wrapper(method, make)
+    method.__dict__["__signature__"] = own.replace(parameters=[me, *own.parameters.values()], return_annotation=answer)
 
-    Attributes:
-        status: HTTP status; 0 where no answer came.
-        kind: the type that the server gives the error.
+
+def _sent(make: Callable[P, Call[T]]) -> Callable[Concatenate["Client", P], T]:
+    """The method that makes a call and sends it."""
+
+    def method(self: "Client", /, *args: P.args, **kwargs: P.kwargs) -> T:
+        return self.send(make(*args, **kwargs))
+
+    like(method, make)
+    return method
+
+
+class Connection:
+    """What this client and that for asyncio have in common.
+
+    Args:
+        url: where the server is, for example `http://127.0.0.1:8000`.
+        timeout: seconds to wait for an answer.
+        key: to come in with, where the server has keys.
+        retries: how often and how long what may be repeated is; a number: so often; 0: never.
     """
 
-    def __init__(self, message: str, status: int = 0, kind: str = "unreachable") -> None:
-        super().__init__(message)
-        self.status = status
-        self.kind = kind
+    def __init__(self, url: str, timeout: float, key: str | None, retries: Retries | int) -> None:
+        self.url = url
+        self._retries = Retries(most=retries) if isinstance(retries, int) else retries
+        headers = {} if key is None else {"Authorization": f"Bearer {key}"}
+        self.settings: dict[str, Any] = {"base_url": url, "timeout": timeout, "headers": headers}
+
+    def attempts(self, call: Call[Any]) -> Attempts:
+        """Count the attempts at a call."""
+        return Attempts(self._retries, call.repeatable, f"no answer from {self.url}")
+
+    def following(self, job: str) -> Attempts:
+        """Count those at a stream of events, which is taken up again whatever broke it: it has a sign of life in it."""
+        lost = f"the events of refit {job} broke off"
+        return Attempts(self._retries, repeatable=True, lost=lost, broken=(httpx.TransportError,))
+
+    def read(self, call: Call[T], answer: httpx.Response) -> T:
+        """Return what a call is answered with.
+
+        Raises:
+            ServerError: whoever answered is no server of ours.
+        """
+        try:
+            return call.read(answer.content)
+        except (ValidationError, ValueError) as error:
+            what = f"{call.method} {call.path} at {self.url}"
+            raise ServerError(f"{what} answered what is no answer of ours: {answer.text[:200]!r}") from error
 
 
-class Client:
+class Client(Connection):
     """A connection to one server. Every method raises `ServerError`.
 
     Args:
@@ -66,14 +92,15 @@ class Client:
         timeout: seconds to wait for an answer.
         transport: another way to carry requests, for tests.
         key: to come in with, where the server has keys.
+        retries: how often and how long what may be repeated is; a number: so often; 0: never.
     """
 
     def __init__(
-        self, url: str, timeout: float = 60.0, transport: httpx.BaseTransport | None = None, key: str | None = None
-    ) -> None:
-        self.url = url
-        headers = {} if key is None else {"Authorization": f"Bearer {key}"}
-        self._http = httpx.Client(base_url=url, timeout=timeout, transport=transport, headers=headers)
+        self, url: str, timeout: float = 60.0, transport: httpx.BaseTransport | None = None, key: str | None = None,
+        retries: Retries | int = RETRIES,
+    ) -> None:  # fmt: skip
+        super().__init__(url, timeout, key, retries)
+        self._http = httpx.Client(transport=transport, **self.settings)
 
     def __enter__(self) -> Self:
         return self
@@ -85,88 +112,50 @@ class Client:
         """Close the connection."""
         self._http.close()
 
-    def predict(self, images: Images, top_k: int = 5, head: str | int = "active") -> PredictResponse:
-        """Classify images, given as paths or as the bytes of files."""
-        answer = self._send("POST", "/v1/predict", files=_files(images), params={"top_k": top_k, "head": head})
-        return PredictResponse.model_validate_json(answer.content)
-
-    def features(self, images: Images) -> FeaturesResponse:
-        """Return the features of images."""
-        answer = self._send("POST", "/v1/features", files=_files(images), params={"format": "json"})
-        return FeaturesResponse.model_validate_json(answer.content)
-
-    def snapshot(self, images: Images, labels: Sequence[str | int], epoch: int) -> bytes:
-        """Return the bytes of a snapshot of labelled images; labels are class names or indices."""
-        words = {"labels": json.dumps(list(labels)), "epoch": str(epoch)}
-        params = {"format": "safetensors"}
-        return self._send("POST", "/v1/features", files=_files(images), data=words, params=params).content
-
-    def put_snapshot(self, path: Path, given: Given = NONE_GIVEN) -> SnapshotRecord:
-        """Upload a snapshot in any format; `given` is for what a file that is not safetensors leaves out."""
-        params = {name: value for name, value in asdict(given).items() if value is not None}
-        with path.open("rb") as file:
-            return self._get(SnapshotRecord, "/v1/snapshots", "PUT", content=file, params=params)
-
-    def snapshots(self) -> list[SnapshotRecord]:
-        """List all snapshots, the newest epoch first."""
-        return self._get(SnapshotList, "/v1/snapshots").snapshots
-
-    def delete_snapshot(self, sha256: str) -> None:
-        """Delete a snapshot."""
-        self._send("DELETE", f"/v1/snapshots/{sha256}")
-
-    def refit(
-        self,
-        snapshots: Sequence[str] = (),
-        spec: RefitSpec | None = None,
-        holdout: str | None = None,
-        key: str | None = None,
-    ) -> Job:
-        """Start a refit from stored snapshots, named by their sha256; the same `key` starts it once only."""
-        wanted = RefitRequest(snapshots=list(snapshots), holdout=holdout, spec=spec or RefitSpec())
-        headers = {"Idempotency-Key": key} if key else {}
-        return self._get(Job, "/v1/refit", "POST", json=wanted.model_dump(mode="json"), headers=headers)
-
-    def jobs(self) -> list[Job]:
-        """List all refits, the newest first."""
-        return self._get(JobList, "/v1/refit").refits
-
-    def job(self, job: str) -> JobDetail:
-        """Tell how far a refit has come; its report, once it has one."""
-        return self._get(JobDetail, f"/v1/refit/{job}")
-
-    def report_page(self, job: str) -> bytes:
-        """Download a refit's report as a page."""
-        return self._send("GET", f"/v1/refit/{job}/report.html").content
+    predict = _sent(calls.predict)
+    features = _sent(calls.features)
+    snapshot = _sent(calls.snapshot)
+    put_snapshot = _sent(calls.put_snapshot)
+    snapshots = _sent(calls.snapshots)
+    snapshot_record = _sent(calls.snapshot_record)
+    delete_snapshot = _sent(calls.delete_snapshot)
+    refit = _sent(calls.refit)
+    jobs = _sent(calls.jobs)
+    job = _sent(calls.job)
+    report_page = _sent(calls.report_page)
+    restart = _sent(calls.restart)
+    cancel = _sent(calls.cancel)
+    heads = _sent(calls.heads)
+    head = _sent(calls.head)
+    head_onnx = _sent(calls.head_onnx)
+    activate = _sent(calls.activate)
+    rollback = _sent(calls.rollback)
+    activations = _sent(calls.activations)
+    samples = _sent(calls.samples)
+    sample = _sent(calls.sample)
+    alive = _sent(calls.alive)
+    ready = _sent(calls.ready)
+    metrics = _sent(calls.metrics)
 
     def events(self, job: str, after: int = 0) -> Iterator[dict[str, Any]]:
         """Yield a refit's events after number `after` until it has ended; a broken stream is taken up again."""
-        left = RECONNECTS
+        tries = self.following(job)
         while True:
+            failure: Exception | httpx.Response
             try:
-                for event in self._stream(job, after):
-                    after, left = event["id"], RECONNECTS
-                    yield event
+                call = calls.events(job, after)
+                with self._http.stream(call.method, call.path, **call.more) as answer:
+                    if answer.is_success:
+                        for line in answer.iter_lines():
+                            if event := calls.event(line):
+                                after, tries = event["id"], self.following(job)
+                                yield event
+                        return
+                    answer.read()
+                    failure = answer
             except httpx.TransportError as error:
-                left -= 1
-                if not left:
-                    raise ServerError(f"the events of refit {job} broke off: {error}") from error
-            else:
-                return
-
-    def _stream(self, job: str, after: int) -> Iterator[dict[str, Any]]:
-        headers = {"Last-Event-ID": str(after)}
-        with self._http.stream("GET", f"/v1/refit/{job}/events", headers=headers) as answer:
-            if answer.is_error:
-                answer.read()
-                raise _refusal(answer)
-            for line in answer.iter_lines():
-                if line.startswith("data: "):
-                    yield json.loads(line.removeprefix("data: "))
-
-    def restart(self, job: str) -> Job:
-        """Start a refit that came to nothing once more, as a new job."""
-        return self._get(Job, f"/v1/refit/{job}/restart", "POST")
+                failure = error
+            time.sleep(tries.wait(failure))
 
     def wait(self, job: str) -> JobDetail:
         """Wait until a refit has ended and return it."""
@@ -174,59 +163,16 @@ class Client:
             pass
         return self.job(job)
 
-    def cancel(self, job: str) -> Job:
-        """Cancel a refit that waits or runs."""
-        return self._get(Job, f"/v1/refit/{job}", "DELETE")
-
-    def heads(self) -> HeadList:
-        """List all heads, the newest first, and say which is live."""
-        return self._get(HeadList, "/v1/heads")
-
-    def head(self, version: int) -> HeadRecord:
-        """Tell a head's metrics and where it comes from."""
-        return self._get(HeadRecord, f"/v1/heads/{version}")
-
-    def head_onnx(self, version: int) -> bytes:
-        """Download a head as ONNX."""
-        return self._send("GET", f"/v1/heads/{version}/head.onnx").content
-
-    def activate(self, version: int, reason: str = "", expected_live: int | None = None) -> Activation:
-        """Make a head live; refused if another than `expected_live` is by now."""
-        body = ActivateBody(reason=reason, expected_live=expected_live).model_dump()
-        return self._get(Activation, f"/v1/heads/{version}/activate", "POST", json=body)
-
-    def rollback(self, reason: str = "") -> Activation:
-        """Go back to the head that was live before."""
-        return self._get(Activation, "/v1/heads/rollback", "POST", json={"reason": reason})
-
-    def activations(self) -> list[Activation]:
-        """Tell what was live when, the newest first."""
-        return self._get(ActivationList, "/v1/activations").activations
-
-    def ready(self) -> Health:
-        """Tell that images can be answered now; raises with the reason if not."""
-        return self._get(Health, "/readyz")
-
-    def _get(self, model: type[Model], path: str, method: str = "GET", **more: Any) -> Model:
-        return model.model_validate_json(self._send(method, path, **more).content)
-
-    def _send(self, method: str, path: str, **more: Any) -> httpx.Response:
-        try:
-            answer = self._http.request(method, path, **more)
-        except (httpx.TransportError, httpx.InvalidURL) as error:
-            raise ServerError(f"no answer from {self.url}: {error}") from error
-        if answer.is_error:
-            raise _refusal(answer)
-        return answer
-
-
-def _refusal(answer: httpx.Response) -> ServerError:
-    with contextlib.suppress(ValueError, KeyError, TypeError):
-        error = answer.json()["error"]
-        return ServerError(str(error["message"]), answer.status_code, str(error["type"]))
-    return ServerError(f"the server answered {answer.status_code}: {answer.text[:200]!r}", answer.status_code, "http")
-
-
-def _files(images: Images) -> list[tuple[str, tuple[str, bytes]]]:
-    named = [("image", item) if isinstance(item, bytes) else (item.name, item.read_bytes()) for item in images]
-    return [("image", pair) for pair in named]
+    def send(self, call: Call[T]) -> T:
+        """Send a call, again where that is safe, and return its answer."""
+        tries = self.attempts(call)
+        while True:
+            failure: Exception | httpx.Response
+            try:
+                body = None if call.upload is None else call.upload.chunks()
+                failure = answer = self._http.request(call.method, call.path, content=body, **call.more)
+                if answer.is_success or (tries.repeats and answer.status_code == call.done):
+                    return self.read(call, answer)
+            except (httpx.TransportError, httpx.InvalidURL) as error:
+                failure = error
+            time.sleep(tries.wait(failure))

@@ -4,14 +4,13 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-import numpy as np
-
 from models import bundle as bundles
 from models import preprocess
+from models.head import RankedClass, ranked
 from serving.engine import Engine, Row
 
 
-def predict(bundle: Path, images: Sequence[Path], top_k: int) -> list[list[tuple[str, float]]]:
+def predict(bundle: Path, images: Sequence[Path], top_k: int) -> list[list[RankedClass]]:
     """Return the top classes of each image with their probabilities, the most probable first.
 
     Raises:
@@ -24,7 +23,5 @@ def predict(bundle: Path, images: Sequence[Path], top_k: int) -> list[list[tuple
     found = []
     for path in images:
         (scores,) = engine.compute([Row(preprocess.load(path.read_bytes(), transform))])
-        powers = np.exp(scores.logits.astype(np.float64) - scores.logits.max())
-        order = np.argsort(-scores.logits, kind="stable")[:top_k]
-        found.append([(head.classes[index], float(powers[index] / powers.sum())) for index in order])
+        found.append(ranked(scores.logits, head.classes, top_k))
     return found

@@ -15,12 +15,12 @@ from tiny import png
 from models import bundle as bundles
 from models import snapshot as snapshots
 from models.bundle import Bundle
+from models.head import softmax
 from models.snapshot import Snapshot
 from serving.app import REFIT
 from serving.client import Client, ServerError
 from training.config import RefitSpec, TrainConfig
 from training.data import Split, load
-from training.evaluate import softmax
 
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parent.parent

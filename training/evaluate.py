@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.groups import GROUPS, Group
+from models.head import softmax
 
 BINS = 15  # of the expected calibration error
 DRAWS = 1000  # of the bootstrap
@@ -63,13 +64,6 @@ def evaluate(logits: Floats, labels: Integers, class_groups: Sequence[Group]) ->
     found |= {group: None for group in GROUPS if group not in found}
     recall = (float(hits) / int(n) if n else None for hits, n in zip(counts.hits[0], counts.rows, strict=True))
     return Metrics(**found, nll=float(-np.log(outcome.likelihood).mean()), recall=tuple(recall))
-
-
-def softmax(logits: Floats) -> NDArray[np.float64]:
-    """Return the probabilities (N, C) of logits (N, C), in float64; NaN for a row whose logits are not finite."""
-    with np.errstate(invalid="ignore"):
-        shifted = np.exp(logits.astype(np.float64) - logits.max(1, keepdims=True))
-        return np.asarray(shifted / shifted.sum(1, keepdims=True))
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ from compare import PORT, at, python
 from servers import HERE, ROOT, SERVERS, Running, running
 
 from models import head as heads
-from models.head import LinearHead
+from models.head import softmax
 from serving.client import Client, ServerError
 from training.config import RefitSpec
 
@@ -96,15 +96,8 @@ def two_heads(client: Client, folder: Path) -> dict[str, str]:
         raise RuntimeError(f"the refit came to nothing: {job.error}")
     second = heads.from_onnx(client.head_onnx(job.verdict.head))
     path = folder / "probabilities-2.npy"
-    np.save(path, probabilities(second, np.load(folder / "features.npy")))
+    np.save(path, softmax(second.logits(np.load(folder / "features.npy"))))
     return {"1": str(folder / "probabilities.npy"), str(job.verdict.head): str(path)}
-
-
-def probabilities(head: LinearHead, features: np.ndarray) -> np.ndarray:
-    """Softmax of a head's logits, (N, C)."""
-    logits = head.logits(features)
-    powers = np.exp(logits - logits.max(1, keepdims=True))
-    return np.asarray(powers / powers.sum(1, keepdims=True))
 
 
 def swaps(client: Client, process: Running, folder: Path, expected: dict[str, str], count: int) -> None:

@@ -13,6 +13,7 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel, StrictBool
 
 from models import archive, npy, parts, tensors
+from models.head import softmax
 from serving import heads, limits, protocol
 from serving.access import note
 from serving.devices import EngineError
@@ -208,6 +209,5 @@ def _found(outcome: Outcome, asked: InferRequest) -> dict[str, Floats]:
         found["feature"] = np.stack([one.feature for one in outcome.scores])
     if names - {"feature"}:
         logits = np.stack([one.logits for one in outcome.scores])
-        powers = np.exp(logits.astype(np.float64) - logits.max(1, keepdims=True))
-        found |= {"logits": logits, "probabilities": (powers / powers.sum(1, keepdims=True)).astype(np.float32)}
+        found |= {"logits": logits, "probabilities": softmax(logits).astype(np.float32)}
     return found

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from models import snapshot as snapshots
 from models import tensors
+from models.head import RankedClass, ranked
 from models.snapshot import Snapshot
 from serving import limits, uploads
 from serving.access import note
@@ -52,22 +53,15 @@ async def answer(request: Request, service: Service, top_k: int = 5, head: str =
     chosen = await choose(service, head)
     outcome = await limits.while_connected(request, service.inference.run(upload.images, chosen))
     timing = _timing(request, service, outcome)
-    predictions = [_rank(scores.logits, outcome.head.head.classes, top_k) for scores in outcome.scores]
+    classes = outcome.head.head.classes
+    predictions = [{"classes": ranked(scores.logits, classes, top_k)} for scores in outcome.scores]
     _count(service, outcome.head.version, predictions)
     name = {"version": outcome.head.version, "digest": outcome.head.head.digest}
     made = {"head": name, "predictions": predictions, "timing": timing, "batch_size": outcome.batch_size}
     return Response(json.dumps(made), media_type="application/json")
 
 
-def _rank(logits: NDArray[np.float32], classes: tuple[str, ...], top_k: int) -> dict[str, Any]:
-    """The top classes of one image, as `Prediction` says."""
-    powers = np.exp(logits.astype(np.float64) - logits.max())
-    order = np.argsort(-logits, kind="stable")[:top_k]
-    ranked = zip(order.tolist(), (powers[order] / powers.sum()).tolist(), strict=True)
-    return {"classes": [{"class": classes[index], "index": index, "probability": value} for index, value in ranked]}
-
-
-def _count(service: Service, version: int, predictions: list[dict[str, Any]]) -> None:
+def _count(service: Service, version: int, predictions: list[dict[str, list[RankedClass]]]) -> None:
     for prediction in predictions:
         index = prediction["classes"][0]["index"]
         group = service.groups[index] if index < len(service.groups) else "new"

@@ -11,11 +11,12 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from onnx import TensorProto, external_data_helper, helper, numpy_helper
 from safetensors.numpy import save
+from scipy import special
 from tiny import CLASSES, tiny_backbone, tiny_head
 
 from models import head as heads
 from models.errors import FormatError
-from models.head import FORMAT, HeadError, LinearHead
+from models.head import FORMAT, HeadError, LinearHead, ranked, softmax
 
 FLOATS = st.floats(allow_nan=False, allow_infinity=False, width=32)
 NAMES = st.lists(st.text(st.characters(exclude_categories=["Cs"]), min_size=1), min_size=1, max_size=5, unique=True)
@@ -242,3 +243,28 @@ def test_a_changed_byte_of_onnx_is_refused_or_read(place: int, byte: int) -> Non
         return
 
     assert len(head.classes) == len(head.weight)
+
+
+def test_softmax_of_large_logits_is_finite() -> None:
+    """No overflow, whatever the size of the logits."""
+    found = softmax(np.array([[1e30, 0.0], [-1e30, 0.0], [1000.0, 1000.0]]))
+
+    assert found.tolist() == [[1, 0], [0, 1], [0.5, 0.5]]
+
+
+def test_softmax_is_that_of_scipy() -> None:
+    """In float64, over the last axis, also of one row."""
+    logits = np.random.default_rng(0).normal(0, 30, (5, 7)).astype(np.float32)
+
+    assert np.allclose(softmax(logits), special.softmax(logits.astype(np.float64), 1), rtol=1e-12)
+    assert np.array_equal(softmax(logits)[2], softmax(logits[2]))
+
+
+def test_the_top_classes_are_ranked_as_the_interface_gives_them() -> None:
+    """The most probable first, of equals the first; at most as many as there are."""
+    logits = np.log(np.array([0.2, 0.4, 0.2, 0.2], np.float32))
+
+    found = ranked(logits, ("a", "b", "c", "d"), 3)
+    assert [(one["class"], one["index"]) for one in found] == [("b", 1), ("a", 0), ("c", 2)]
+    assert [one["probability"] for one in found] == pytest.approx([0.4, 0.2, 0.2])
+    assert len(ranked(logits, ("a", "b", "c", "d"), 99)) == 4

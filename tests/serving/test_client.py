@@ -7,7 +7,7 @@ from tiny import CLASSES, picture, png
 
 from models import head as heads
 from models import snapshot as snapshots
-from serving.client import RECONNECTS, Client, ServerError
+from serving.client import Client, Retries, ServerError
 from training.config import RefitSpec
 
 
@@ -39,7 +39,13 @@ def test_every_method_does_what_it_says(serve: Serve, tmp_path) -> None:
         assert heads.from_onnx(client.head_onnx(2)).digest == client.head(2).digest
         assert client.rollback("worse").head == 1
         assert [one.head for one in client.activations()] == [1, 2, 1]
-        assert client.ready().status == "ready"
+        assert (client.alive().status, client.ready().status) == ("alive", "ready")
+        assert client.samples() == []
+        assert "breadcrumbs_head_swaps_total" in client.metrics()
+        assert b"<script>" in client.report_page(job.id)
+        with pytest.raises(ServerError, match="only one that came to nothing can be started again"):
+            client.restart(job.id)
+        assert client.snapshot_record(stored.sha256) == stored
         client.delete_snapshot(stored.sha256)
         assert client.snapshots() == []
 
@@ -59,14 +65,26 @@ def test_a_refusal_is_raised_in_the_servers_words(serve: Serve) -> None:
 
 def test_a_server_that_is_not_there_is_told() -> None:
     """With the address that was tried."""
-    with Client("http://127.0.0.1:9") as client, pytest.raises(ServerError, match=r"no answer from http://127.0.0.1:9"):
+    with (
+        Client("http://127.0.0.1:9", retries=0) as client,
+        pytest.raises(ServerError, match=r"no answer from http://127.0.0.1:9"),
+    ):
         client.heads()
 
 
 def test_an_answer_that_is_not_ours_is_told() -> None:
     """A proxy's page is quoted, not parsed."""
     transport = httpx.MockTransport(lambda _: httpx.Response(502, text="<h1>Bad gateway</h1>"))
-    with Client("http://x", transport=transport) as client, pytest.raises(ServerError, match="answered 502: '<h1>Bad"):
+    said = "answered 502: '<h1>Bad"
+    with Client("http://x", transport=transport, retries=0) as client, pytest.raises(ServerError, match=said):
+        client.heads()
+
+
+@pytest.mark.parametrize("body", [b"<h1>Log in</h1>", b'{"heads": 3}', b"\xff"])
+def test_an_answer_of_somebody_else_is_told(body: bytes) -> None:
+    """A page for people under the status of success is no list of heads."""
+    transport = httpx.MockTransport(lambda _: httpx.Response(200, content=body))
+    with Client("http://x", transport=transport) as client, pytest.raises(ServerError, match="no answer of ours"):
         client.heads()
 
 
@@ -82,12 +100,13 @@ def test_a_broken_event_stream_is_taken_up_again() -> None:
             return httpx.Response(200, text='data: {"id": 3}\n\n')
         raise httpx.ConnectError("gone")
 
-    with Client("http://x", transport=httpx.MockTransport(answer)) as client:
+    retries = Retries(most=4, first=0.001)
+    with Client("http://x", transport=httpx.MockTransport(answer), retries=retries) as client:
         assert [event["id"] for event in client.events("j")] == [1, 2, 3]
         with pytest.raises(ServerError, match="the events of refit j broke off"):
             list(client.events("j"))
 
-    assert asked == ["0", "2"] + ["0"] * RECONNECTS
+    assert asked == ["0", "2"] + ["0"] * 5
 
 
 class Breaking(httpx.SyncByteStream):

@@ -1,0 +1,69 @@
+"""One request of the HTTP interface as a value: what is sent, whether it may be sent twice, what its answer means.
+
+Both clients send it. It knows nothing of connections or of waiting; `serving.calls` has them all.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+Answer = TypeVar("Answer")
+Sent = Callable[[int, int], None]
+"""Hears how many bytes of a file have gone, and how many it has; from the beginning again where it is sent again."""
+
+CHUNK = 2**18
+"""Bytes of a file that are sent at a time."""
+
+
+@dataclass(frozen=True)
+class Upload:
+    """A file as a body; opened anew for each attempt.
+
+    Attributes:
+        path: of the file.
+        size: in bytes.
+        sent: hears how far it is.
+    """
+
+    path: Path
+    size: int
+    sent: Sent
+
+    def chunks(self) -> Iterator[bytes]:
+        """Yield the file's bytes."""
+        done = 0
+        with self.path.open("rb") as file:
+            while chunk := file.read(CHUNK):
+                yield chunk
+                done += len(chunk)
+                self.sent(done, self.size)
+
+    async def chunks_async(self) -> AsyncIterator[bytes]:
+        """Yield the file's bytes, read in a thread."""
+        own = self.chunks()
+        while chunk := await asyncio.to_thread(next, own, b""):
+            yield chunk
+
+
+@dataclass(frozen=True)
+class Call(Generic[Answer]):
+    """One request.
+
+    Attributes:
+        method, path: of the route.
+        read: makes the answer of an answer's body.
+        more: query, headers and body, as httpx names them.
+        upload: a file that is the body.
+        repeatable: whether it may be sent again when nobody knows whether it was heard.
+        done: the status that says, of a repeat, that the first one had been heard.
+    """
+
+    method: str
+    path: str
+    read: Callable[[bytes], Answer]
+    more: Mapping[str, Any] = field(default_factory=dict)
+    upload: Upload | None = None
+    repeatable: bool = False
+    done: int | None = None

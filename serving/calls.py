@@ -1,0 +1,218 @@
+"""Every request of the HTTP interface as a value, and whether it may be sent twice.
+
+Both clients send these, so that each is described once. It knows nothing of connections or of waiting.
+"""
+
+import json as texts
+import secrets
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, TypeVar
+
+from models.door import NONE_GIVEN
+from models.parts import Given
+from serving.activations import Activation
+from serving.call import Call, Sent, Upload
+from serving.heads import HeadRecord
+from serving.job import Job
+from serving.refit import RefitRequest
+from serving.schemas import (
+    ActivateBody,
+    ActivationList,
+    FeaturesResponse,
+    HeadList,
+    Health,
+    JobDetail,
+    JobList,
+    PredictResponse,
+    Sample,
+    SampleList,
+    SnapshotList,
+)
+from serving.snapshots import SnapshotRecord
+from training.config import RefitSpec
+
+Answer = TypeVar("Answer")
+Images = Sequence[Path | bytes]
+
+
+def _get(path: str, read: Callable[[bytes], Answer], **more: Any) -> Call[Answer]:
+    return Call("GET", path, read, more, repeatable=True)
+
+
+def _nothing(_: bytes) -> None:
+    return None
+
+
+def predict(images: Images, top_k: int = 5, head: str | int = "active") -> Call[PredictResponse]:
+    """Classify images, given as paths or as the bytes of files."""
+    more = {"files": _files(images), "params": {"top_k": top_k, "head": head}}
+    return Call("POST", "/v1/predict", PredictResponse.model_validate_json, more, repeatable=True)
+
+
+def features(images: Images) -> Call[FeaturesResponse]:
+    """Return the features of images."""
+    more = {"files": _files(images), "params": {"format": "json"}}
+    return Call("POST", "/v1/features", FeaturesResponse.model_validate_json, more, repeatable=True)
+
+
+def snapshot(images: Images, labels: Sequence[str | int], epoch: int) -> Call[bytes]:
+    """Return the bytes of a snapshot of labelled images; labels are class names or indices."""
+    words = {"labels": texts.dumps(list(labels)), "epoch": str(epoch)}
+    more = {"files": _files(images), "data": words, "params": {"format": "safetensors"}}
+    return Call("POST", "/v1/features", bytes, more, repeatable=True)
+
+
+def put_snapshot(path: Path, given: Given = NONE_GIVEN, sent: Sent = lambda _done, _all: None) -> Call[SnapshotRecord]:
+    """Upload a snapshot in any format, as it is read from its file.
+
+    Args:
+        path: of the file.
+        given: for what a file that is not safetensors leaves out.
+        sent: hears how far it is.
+
+    Raises:
+        OSError: there is no such file.
+    """
+    size = path.stat().st_size
+    params = {name: value for name, value in asdict(given).items() if value is not None}
+    more = {"params": params, "headers": {"Content-Length": str(size)}}
+    upload = Upload(path, size, sent)
+    return Call("PUT", "/v1/snapshots", SnapshotRecord.model_validate_json, more, upload, repeatable=True)
+
+
+def snapshots() -> Call[list[SnapshotRecord]]:
+    """List all snapshots, the newest epoch first."""
+    return _get("/v1/snapshots", lambda data: SnapshotList.model_validate_json(data).snapshots)
+
+
+def snapshot_record(sha256: str) -> Call[SnapshotRecord]:
+    """Tell what a stored snapshot holds."""
+    return _get(f"/v1/snapshots/{sha256}", SnapshotRecord.model_validate_json)
+
+
+def delete_snapshot(sha256: str) -> Call[None]:
+    """Delete a snapshot."""
+    return Call("DELETE", f"/v1/snapshots/{sha256}", _nothing, repeatable=True, done=404)
+
+
+def refit(
+    snapshots: Sequence[str] = (), spec: RefitSpec | None = None, holdout: str | None = None, key: str | None = None
+) -> Call[Job]:
+    """Start a refit from stored snapshots, named by their sha256.
+
+    Args:
+        snapshots: to fit to.
+        spec: how to fit, and when to go live.
+        holdout: to compare on.
+        key: the wish's own name, by which it starts once only however often it is sent; one is made if none is given.
+    """
+    wanted = RefitRequest(snapshots=list(snapshots), holdout=holdout, spec=spec or RefitSpec())
+    headers = {"Idempotency-Key": key or secrets.token_hex(16)}
+    more = {"json": wanted.model_dump(mode="json"), "headers": headers}
+    return Call("POST", "/v1/refit", Job.model_validate_json, more, repeatable=True)
+
+
+def jobs() -> Call[list[Job]]:
+    """List all refits, the newest first."""
+    return _get("/v1/refit", lambda data: JobList.model_validate_json(data).refits)
+
+
+def job(job: str) -> Call[JobDetail]:
+    """Tell how far a refit has come; its report, once it has one."""
+    return _get(f"/v1/refit/{job}", JobDetail.model_validate_json)
+
+
+def report_page(job: str) -> Call[bytes]:
+    """Download a refit's report as a page."""
+    return _get(f"/v1/refit/{job}/report.html", bytes)
+
+
+def events(job: str, after: int = 0) -> Call[None]:
+    """Follow a refit's events after number `after`; its answer is a stream, line by line (`event`)."""
+    return _get(f"/v1/refit/{job}/events", _nothing, headers={"Last-Event-ID": str(after)})
+
+
+def event(line: str) -> dict[str, Any] | None:
+    """Return the event in a line of a stream, if there is one in it."""
+    found: dict[str, Any] | None = texts.loads(line.removeprefix("data: ")) if line.startswith("data: ") else None
+    return found
+
+
+def restart(job: str) -> Call[Job]:
+    """Start a refit that came to nothing once more, as a new job."""
+    return Call("POST", f"/v1/refit/{job}/restart", Job.model_validate_json)
+
+
+def cancel(job: str) -> Call[Job]:
+    """Cancel a refit that waits or runs."""
+    return Call("DELETE", f"/v1/refit/{job}", Job.model_validate_json, repeatable=True)
+
+
+def heads() -> Call[HeadList]:
+    """List all heads, the newest first, and say which is live."""
+    return _get("/v1/heads", HeadList.model_validate_json)
+
+
+def head(version: int) -> Call[HeadRecord]:
+    """Tell a head's metrics and where it comes from."""
+    return _get(f"/v1/heads/{version}", HeadRecord.model_validate_json)
+
+
+def head_onnx(version: int) -> Call[bytes]:
+    """Download a head as ONNX."""
+    return _get(f"/v1/heads/{version}/head.onnx", bytes)
+
+
+def activate(version: int, reason: str = "", expected_live: int | None = None) -> Call[Activation]:
+    """Make a head live; refused if another than `expected_live` is by now, and repeated only where it is given."""
+    return _change(f"/v1/heads/{version}/activate", reason, expected_live)
+
+
+def rollback(reason: str = "", expected_live: int | None = None) -> Call[Activation]:
+    """Go back to the head that was live before; `expected_live` as for `activate`."""
+    return _change("/v1/heads/rollback", reason, expected_live)
+
+
+def _change(path: str, reason: str, expected_live: int | None) -> Call[Activation]:
+    body = ActivateBody(reason=reason, expected_live=expected_live).model_dump()
+    repeatable = expected_live is not None  # what is live has changed by then, so that a repeat changes nothing
+    return Call("POST", path, Activation.model_validate_json, {"json": body}, repeatable=repeatable)
+
+
+def activations(limit: int = 100) -> Call[list[Activation]]:
+    """Tell what was live when, the newest first; `limit` of them at most."""
+    return _get(
+        "/v1/activations", lambda data: ActivationList.model_validate_json(data).activations, params={"limit": limit}
+    )
+
+
+def samples() -> Call[list[Sample]]:
+    """List the sample images that the bundle carries."""
+    return _get("/v1/samples", lambda data: SampleList.model_validate_json(data).samples)
+
+
+def sample(name: str) -> Call[bytes]:
+    """Download a sample image, as PNG."""
+    return _get(f"/v1/samples/{name}", bytes)
+
+
+def alive() -> Call[Health]:
+    """Tell that the process answers; asked once, since its answer is about now."""
+    return Call("GET", "/healthz", Health.model_validate_json)
+
+
+def ready() -> Call[Health]:
+    """Tell that images can be answered now; raises with the reason if not. Asked once."""
+    return Call("GET", "/readyz", Health.model_validate_json)
+
+
+def metrics() -> Call[str]:
+    """Tell all numbers, in Prometheus' text format."""
+    return _get("/metrics", bytes.decode)
+
+
+def _files(images: Images) -> list[tuple[str, tuple[str, bytes]]]:
+    named = [("image", item) if isinstance(item, bytes) else (item.name, item.read_bytes()) for item in images]
+    return [("image", pair) for pair in named]
