@@ -30,6 +30,7 @@ from serving.client import Client, ServerError
 from training.config import RefitSpec, TrainConfig
 from training.data import Split, load
 from training.evaluate import Metrics, evaluate
+from training.progress import tell_json
 
 START_SECONDS = 60
 INTERRUPTED = 130  # the command line's status
@@ -43,14 +44,17 @@ class DemoFailed(BreadcrumbsError):
     """A step did not do what it says."""
 
 
-def run(out: Path, port: int, *, stay: bool) -> None:
+def run(out: Path, port: int, *, stay: bool, as_json: bool = False) -> None:
     """Walk the path; at the end stay up until interrupted, or stop the server and return.
+
+    With `as_json` the result is one JSON object, and the steps are told on standard error.
 
     Raises:
         DemoFailed: naming the step.
     """
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that the server is stopped on that way, too
     _check_free(port)
+    screen.stderr = as_json
     started = time.monotonic()
     _say("1  train backbone, joint head and balanced head on the embedded Fashion-MNIST-LT")
     _command("train", "--recipe", "demo", "--out", str(out))
@@ -61,7 +65,11 @@ def run(out: Path, port: int, *, stay: bool) -> None:
     try:
         with Client(f"http://127.0.0.1:{port}", timeout=120) as client:
             _wait_ready(client, server)
-            _walk(client, out)
+            rows, images = _walk(client, out)
+        if as_json:
+            tell_json({"images": images, "heads": {name: metrics.as_dict() for name, metrics in rows.items()}})
+        else:
+            _table(rows, images)
         if stay:
             _say(f"the server stays up: http://127.0.0.1:{port}/docs   (Ctrl-C stops it)")
             server.wait()
@@ -71,7 +79,8 @@ def run(out: Path, port: int, *, stay: bool) -> None:
         _stop(server)
 
 
-def _walk(client: Client, out: Path) -> None:
+def _walk(client: Client, out: Path) -> tuple[dict[str, Metrics], int]:
+    """What was measured of each head, by its name, and on how many images."""
     bundle = bundles.read(out / "bundle")
     data = load(TrainConfig.model_validate(bundle.manifest.recipe))
     chosen, reported = _halves(data.test)
@@ -98,7 +107,7 @@ def _walk(client: Client, out: Path) -> None:
     after = _measure(client, reported, class_groups)
     if after[1] != version:
         raise DemoFailed(f"head {after[1]} answered; head {version} should be live")
-    _table({f"live head {before[1]}, as trained": before[0], f"refitted head {after[1]}": after[0]}, len(reported))
+    return {f"live head {before[1]}, as trained": before[0], f"refitted head {after[1]}": after[0]}, len(reported)
 
 
 def _check_free(port: int) -> None:
@@ -116,7 +125,8 @@ def _say(text: str) -> None:
 
 
 def _command(*arguments: str) -> None:
-    code = subprocess.run([sys.executable, "-m", "breadcrumbs", *arguments], check=False).returncode
+    line = [sys.executable, "-m", "breadcrumbs", *arguments]
+    code = subprocess.run(line, check=False, stdout=sys.stderr if screen.stderr else None).returncode
     if code in {-signal.SIGINT, INTERRUPTED}:
         raise KeyboardInterrupt
     if code:

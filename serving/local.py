@@ -1,6 +1,6 @@
 """Predictions without a server: a bundle's backbone and head, in this process, exactly as the server computes them."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
 
@@ -10,8 +10,8 @@ from models.head import RankedClass, ranked
 from serving.engine import Engine, Row
 
 
-def predict(bundle: Path, images: Sequence[Path], top_k: int) -> list[list[RankedClass]]:
-    """Return the top classes of each image with their probabilities, the most probable first.
+def predict(bundle: Path, images: Iterable[Path], top_k: int) -> tuple[str, list[list[RankedClass]]]:
+    """Return the head's digest and the top classes of each image, the most probable first.
 
     Raises:
         BundleError, EngineError: the bundle cannot be read or run.
@@ -24,4 +24,4 @@ def predict(bundle: Path, images: Sequence[Path], top_k: int) -> list[list[Ranke
     for path in images:
         (scores,) = engine.compute([Row(preprocess.load(path.read_bytes(), transform))])
         found.append(ranked(scores.logits, head.classes, top_k))
-    return found
+    return head.digest, found

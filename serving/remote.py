@@ -39,8 +39,8 @@ def refit(
         ServerError: the server refused, is not there, or the refit came to nothing.
     """
     tell({"event": "stage", "stage": "upload"})
-    stored = [client.put_snapshot(path).sha256 for path in snapshots]
-    held = None if holdout is None else client.put_snapshot(holdout).sha256
+    stored = [_upload(client, path, tell) for path in snapshots]
+    held = None if holdout is None else _upload(client, holdout, tell)
     job = client.refit(stored, spec, held).id
     tell({"event": "stage", "stage": f"refit {job}"})
     for event in client.events(job):
@@ -52,6 +52,20 @@ def refit(
     if out is not None:
         _fetch(client, done.id, done.verdict.head, done.report, out)
     return done.report, done.verdict
+
+
+def _upload(client: Client, path: Path, tell: Tell) -> str:
+    """Upload a file, tell of every further percent of it, and return its sha256 there."""
+    last = -1
+
+    def sent(done: int, whole: int) -> None:
+        nonlocal last
+        percent = 100 * done // whole
+        if percent != last:
+            last = percent
+            tell({"event": "upload", "file": path.name, "bytes": done, "of": whole})
+
+    return client.put_snapshot(path, sent=sent).sha256
 
 
 def _fetch(client: Client, job: str, version: int, report: dict[str, Any], out: Path) -> None:

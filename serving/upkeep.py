@@ -8,6 +8,7 @@ It knows nothing of engines or HTTP.
 import asyncio
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Literal
 
 from pydantic import ValidationError
@@ -20,6 +21,7 @@ from serving.job import ENDED
 from serving.retention import Retention
 from serving.snapshots import SnapshotRecord
 from serving.store import Item, Store, StoreError
+from training.bars import Told, silent
 
 SETTLE = 2.0
 """Seconds between removing marks and looking whether somebody took one up."""
@@ -53,8 +55,8 @@ class Verified:
         return all(finding.kind != "damaged" for finding in self.findings)
 
 
-async def verify(store: Store) -> Verified:
-    """Read everything in a store and compare it with its digests."""
+async def verify(store: Store, told: Told = silent) -> Verified:
+    """Read everything in a store and compare it with its digests; `told` hears how much of it is done."""
     items = {item.name: item for item in await store.items()}
     findings: list[Finding] = []
     activations = 0
@@ -63,14 +65,14 @@ async def verify(store: Store) -> Verified:
     except StoreError as error:
         findings.append(Finding("activations", "damaged", str(error)))
     versions = sorted({heads.version_of(name) for name in items if heads.version_of(name)})
-    for version in versions:
-        findings += await _verify_head(store, version, items)
     names = sorted({name.partition(".")[0] for name in items if name.startswith("snapshots/")})
-    for name in names:
-        findings += await _verify_snapshot(store, name, items)
     jobs = sorted({name.split("/")[1] for name in items if name.startswith("refits/")})
-    for one in jobs:
-        findings += await _verify_refit(store, one, items)
+    looks = [partial(_verify_head, store, version, items) for version in versions]
+    looks += [partial(_verify_snapshot, store, name, items) for name in names]
+    looks += [partial(_verify_refit, store, one, items) for one in jobs]
+    for done, look in enumerate(looks, 1):
+        findings += await look()
+        told(done, len(looks))
     half = "half-written by a writer that was killed"
     findings += [Finding(path.name, "leftover", half) for path in store.leftovers()]
     size = sum(item.size for item in items.values())
@@ -116,8 +118,9 @@ async def _verify_refit(store: Store, one: str, items: dict[str, Item]) -> list[
 
 
 async def collect(
-    store: Store, retention: Retention, *, dry: bool = False, settle: float = SETTLE, now: datetime | None = None
-) -> list[Item]:
+    store: Store, retention: Retention, *, dry: bool = False, settle: float = SETTLE, now: datetime | None = None,
+    told: Told = silent,
+) -> list[Item]:  # fmt: skip
     """Remove what the policy does not keep, and return it.
 
     Args:
@@ -126,6 +129,7 @@ async def collect(
         dry: only say what would go.
         settle: seconds to wait for whoever took something up meanwhile.
         now: the time.
+        told: hears how many of the objects that go are gone.
 
     Raises:
         StoreError: the log is damaged, or the store cannot be read or written; then nothing is lost that is visible.
@@ -148,9 +152,10 @@ async def collect(
             if _owner(name) in taken:
                 await store.replace(name, data)
     removed = [item for item in gone if _owner(item.name) not in taken]
-    for item in removed:
+    for done, item in enumerate(removed, 1):
         if item.name not in marks:
             await store.delete(item.name)
+        told(done, len(removed))
     for path in store.leftovers():
         if datetime.fromtimestamp(path.stat().st_mtime, UTC) < now - UNDER_WAY:
             path.unlink(missing_ok=True)

@@ -54,11 +54,16 @@ def test_every_field_is_a_flag(name: str, model: type) -> None:
         (("evaluate", "models/demo", "--data", "nowhere"), "no data at nowhere"),
         (("export", "nowhere"), "no checkpoint"),
         (("predict", "nowhere.png", "--server", "http://127.0.0.1:9"), "nowhere.png"),
-        (("store", "verify", "--store", "nowhere"), "there is no store at nowhere"),
+        (("store", "verify", "--store", "nowhere"), "there is no store at nowhere; name the server's with --store"),
         (("keys", "--file", "nowhere.json"), "nowhere.json: No such file or directory; `breadcrumbs keys add` makes"),
         (("keys", "add", "a b", "--scope", "predict", "--file", "OUT"), "name: String should match pattern"),
         (("serve", "--host", "0.0.0.0"), "host 0.0.0.0 serves other machines, and there are no keys"),
-        (("heads", "--server", "http://127.0.0.1:9"), "no answer from http://127.0.0.1:9"),
+        (("heads", "--server", "http://127.0.0.1:9"), "`breadcrumbs serve` starts a server, --server names one"),
+        (("nope",), "`breadcrumbs --help` lists what there is"),
+        (("heads", "activate"), "VERSION requires an argument; `breadcrumbs heads activate --help` lists"),
+        (("heads", "activate", "x"), 'unable to convert "x" into int'),
+        (("predict", "--nope"), "Unknown option: --nope"),
+        (("predict", "a.png", "--top-k", "0"), "--top-k 0: expected at least 1"),
         (("refit", "--bundle", "nowhere", "--out", "OUT"), "no bundle at nowhere"),
         (("refit", "--bundle", "models/demo", "--out", "OUT", "--spec", "pyproject.toml"), "JSON object"),
         (("refit", "--out", "OUT"), "name --bundle and --out, to refit here, or --server alone"),
@@ -75,7 +80,8 @@ def test_a_users_mistake_is_one_sentence(arguments: tuple[str, ...], message: st
     """A mistake ends with a status that is not 0, one message that names it, and no traceback."""
     answer = command(*(str(tmp_path / "out") if a == "OUT" else a for a in arguments))
 
-    assert answer.returncode in {1, 2}
+    assert answer.returncode == 2
+    assert [line.startswith("breadcrumbs: ") for line in answer.stderr.splitlines()].count(True) == 1
     assert message in answer.stdout + answer.stderr
     assert "Traceback" not in answer.stderr
 

@@ -18,7 +18,6 @@ from models.bundle import Manifest
 from models.head import LinearHead
 from models.preprocess import Preprocess
 from models.snapshot import Snapshot
-from serving import commands as operators
 from serving.activations import Activation
 from serving.heads import HeadRecord, Lineage
 from serving.job import Kept
@@ -72,7 +71,7 @@ def source_files(text: str) -> set[str]:
 def commands() -> set[str]:
     """Every command of the command line, as it is typed."""
     own = {name for name in breadcrumbs.app if not name.startswith("-")}
-    groups = {"heads": operators.heads, "store": operators.store, "keys": operators.keys}
+    groups = {"heads": breadcrumbs.heads, "store": breadcrumbs.store, "keys": breadcrumbs.keys}
     return own | {f"{word} {name}" for word, group in groups.items() for name in group if not name.startswith("-")}
 
 

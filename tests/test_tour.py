@@ -73,5 +73,5 @@ def test_the_tour_can_be_walked(tmp_path: Path) -> None:
     assert (tmp_path / "runs/tour/report/index.html").exists()
     assert (tmp_path / "runs/tour/refit/report.html").exists()
     assert "●" in printed["heads"]
-    assert '"head":2' in printed[next(c for c in COMMANDS if c.startswith("heads activate"))]
-    assert '"head":1' in printed[next(c for c in COMMANDS if c.startswith("heads rollback"))]
+    assert "head 2 is live (activate" in printed[next(c for c in COMMANDS if c.startswith("heads activate"))]
+    assert "head 1 is live (rollback" in printed[next(c for c in COMMANDS if c.startswith("heads rollback"))]

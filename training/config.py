@@ -4,8 +4,9 @@ It imports no torch, since the server reads `RefitSpec` here. Every field is a f
 a field is its help.
 """
 
+import json
 from pathlib import Path
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
@@ -226,3 +227,20 @@ class RefitSpec(BaseModel):
         if self.prior_offset != "auto" and not -2 <= self.prior_offset <= 2:
             raise ValueError(f"prior_offset: expected auto or -2 … 2, got {self.prior_offset}")
         return self
+
+
+def read_settings(path: Path) -> dict[str, Any]:
+    """Read a JSON file of settings.
+
+    Raises:
+        ConfigError: it is missing, or no JSON object.
+    """
+    try:
+        value = json.loads(path.read_text())
+    except FileNotFoundError as error:
+        raise ConfigError(f"there is no {path}") from error
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{path}: expected a JSON object of settings ({error})") from error
+    if not isinstance(value, dict):
+        raise ConfigError(f"{path}: expected a JSON object of settings, got {type(value).__name__}")
+    return value

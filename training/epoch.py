@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from training import processes
-from training.journal import track
+from training.bars import track
 from training.loader import Batch, TrainingBatches
 from training.run import Run, TrainingError
 from training.trail import BalancedBatch

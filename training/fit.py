@@ -21,6 +21,7 @@ from models.files import write_whole
 from models.groups import groups
 from models.snapshot import Snapshot
 from training import checkpoint, crumbs, processes
+from training.bars import track
 from training.config import TrainConfig
 from training.data import Data, Split, load
 from training.epoch import train_epoch
@@ -133,7 +134,8 @@ def features_of(run: Run, network: TwoHeads, split: Split) -> Tensor:
     rows = processes.mine(torch.arange(len(split)))
     with torch.no_grad(), run.autocast():
         batches = evaluation_batches(split, run.preprocess, run.config, rows)
-        own = [network.features(images.to(device, non_blocking=True)).float() for images, _, _ in batches]
+        tracked = track(batches, len(batches), "test images", show=processes.is_main())
+        own = [network.features(images.to(device, non_blocking=True)).float() for images, _, _ in tracked]
     return processes.whole(torch.cat(own), rows.to(device), len(split))
 
 

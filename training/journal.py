@@ -1,4 +1,4 @@
-"""What a run tells while it runs: a log line, a JSON line and TensorBoard scalars for every epoch; progress bars.
+"""What a run tells while it runs: a log line, a JSON line and TensorBoard scalars for every epoch.
 
 It knows nothing of how the numbers come about.
 """
@@ -6,19 +6,15 @@ It knows nothing of how the numbers come about.
 import json
 import logging
 import math
-import sys
-from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, Self, TypeVar
+from typing import Any, Self
 
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch.utils.tensorboard import SummaryWriter
 
 from models.files import write_whole
 from models.groups import GROUPS
 from training.evaluate import Metrics
 
-T = TypeVar("T")  # the generic syntax needs Python 3.12
 log = logging.getLogger("breadcrumbs.training")
 
 
@@ -89,13 +85,3 @@ def groups_line(metrics: Metrics) -> str:
     """`many / medium / few / all` in percent."""
     values = (metrics.many, metrics.medium, metrics.few, metrics.balanced)
     return " / ".join("–" if v is None else f"{100 * v:.1f}" for v in values)
-
-
-def track(items: Iterable[T], total: int, title: str, *, show: bool = True) -> Iterator[T]:
-    """Show a progress bar over the items, on a terminal only."""
-    bar = Progress(
-        TextColumn(title), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
-        transient=True, disable=not (show and sys.stderr.isatty()),
-    )  # fmt: skip
-    with bar:
-        yield from bar.track(items, total=total)

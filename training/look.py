@@ -18,10 +18,10 @@ from numpy.typing import NDArray
 from models import snapshot as snapshots
 from models.bundle import Bundle
 from models.snapshot import Snapshot
+from training.bars import track
 from training.config import TrainConfig
 from training.crumbs import path_of
 from training.data import DataError, images
-from training.journal import track
 from training.loader import augmented_batches, evaluation_batches
 from training.measure import config_of
 

@@ -20,6 +20,7 @@ from models.bundle import Bundle, BundleError
 from models.groups import GROUPS, Convention, Group, groups
 from models.head import LinearHead
 from training import export
+from training.bars import step, track
 from training.config import TrainConfig
 from training.data import Data, DataError, Split, load
 from training.evaluate import Interval, compare, evaluate, resample
@@ -86,8 +87,9 @@ def measure(
     rows = _Rows(_features(bundle, data.test, config), labels, _half(labels, len(data.classes), seed))
     by_class = {name: groups(manifest.train_counts, name) for name in CONVENTIONS}
     own: dict[str, Any] = {}
-    for name, logits, chosen in _scores(bundle, rows):
-        own[name] = {"chosen": chosen, **_measured(logits, labels, by_class, manifest.classes, seed)}
+    with step("measure the heads"):
+        for name, logits, chosen in _scores(bundle, rows):
+            own[name] = {"chosen": chosen, **_measured(logits, labels, by_class, manifest.classes, seed)}
     found = {
         "bundle": str(bundle.folder),
         "test_images": len(labels),
@@ -116,7 +118,8 @@ def _check_classes(own: Sequence[str], other: Sequence[str], whose: str) -> None
 
 
 def _features(bundle: Bundle, test: Split, config: TrainConfig) -> Floats:
-    batches = (images for images, _, _ in evaluation_batches(test, bundle.manifest.preprocess, config))
+    loader = evaluation_batches(test, bundle.manifest.preprocess, config)
+    batches = (images for images, _, _ in track(loader, len(loader), f"features of {len(test)} test images"))
     features = export.run_onnx(bundle.backbone(), batches)
     bad = int((~np.isfinite(features).all(1)).sum())
     if bad:

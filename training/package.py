@@ -27,6 +27,7 @@ from models.head import LinearHead
 from models.preprocess import Preprocess
 from models.snapshot import Snapshot
 from training import crumbs, export, report
+from training.bars import step, track
 from training.config import TrainConfig
 from training.data import Data, Split
 from training.emanate import back_track, balanced_target
@@ -53,9 +54,10 @@ def package(
         ExportError: ONNX Runtime does not answer as torch does, or half precision loses recall.
     """
     network.eval()
-    backbone = export.to_onnx(network.features, preprocess)
+    with step("export the backbone to ONNX"):
+        backbone = export.to_onnx(network.features, preprocess)
     own = {name: _linear(layer, data.classes) for name, layer in heads_of(network, config).items()}
-    trained, test = export.run_both(network.features, backbone, images_of(data.test, preprocess, config))
+    trained, test = export.run_both(network.features, backbone, images_of(data.test, preprocess, config, "test images"))
     difference = export.gate(trained, test, own.values())
     class_groups = groups(data.train_counts.tolist(), config.groups)
     logits = {name: head.logits(test) for name, head in own.items()}
@@ -98,7 +100,8 @@ def samples(split: Split, classes: int, preprocess: Preprocess, config: TrainCon
     """The first test image of each class as PNG, as the server would see it; of many classes `SAMPLES`, evenly."""
     wanted = np.unique(np.linspace(0, classes - 1, min(classes, SAMPLES)).round().astype(int))
     rows = [rows[0] for label in wanted if len(rows := np.flatnonzero(split.labels == label))]
-    pixels = np.concatenate([images.numpy() for images in images_of(split.take(np.array(rows)), preprocess, config)])
+    chosen = images_of(split.take(np.array(rows)), preprocess, config, "samples")
+    pixels = np.concatenate([images.numpy() for images in chosen])
     found = {}
     for row, image in zip(rows, pixels, strict=True):
         file = io.BytesIO()
@@ -112,7 +115,7 @@ def _half(
 ) -> tuple[bytes, float]:
     """The backbone in half precision, and the share of test images that it puts into another class."""
     low = to_half(backbone)
-    found = export.run_onnx(low, images_of(data.test, preprocess, config))
+    found = export.run_onnx(low, images_of(data.test, preprocess, config, "in half precision"))
     return low, gate(test, found, data.test.labels, head, groups(data.train_counts.tolist(), config.groups))
 
 
@@ -127,16 +130,17 @@ def _linear(layer: nn.Linear, classes: tuple[str, ...]) -> LinearHead:
     return LinearHead(weight, bias, classes)
 
 
-def images_of(split: Split, preprocess: Preprocess, config: TrainConfig) -> Iterator[Tensor]:
-    """The images of a split as the server would see them, uint8 (B, H, W, 3) each."""
-    return (images for images, _, _ in evaluation_batches(split, preprocess, config))
+def images_of(split: Split, preprocess: Preprocess, config: TrainConfig, title: str) -> Iterator[Tensor]:
+    """The images of a split as the server would see them, uint8 (B, H, W, 3) each; shown under a title."""
+    batches = evaluation_batches(split, preprocess, config)
+    return (images for images, _, _ in track(batches, len(batches), title))
 
 
 def _newest(backbone: bytes, joint: LinearHead, data: Data, preprocess: Preprocess, config: TrainConfig) -> Snapshot:
     """One more look at the training images, after the last epoch, with the exported backbone."""
     digest = hashlib.sha256(backbone).hexdigest()
     return Snapshot(
-        features=export.run_onnx(backbone, images_of(data.train, preprocess, config)),
+        features=export.run_onnx(backbone, images_of(data.train, preprocess, config, "training images")),
         labels=data.train.labels, classes=data.classes, backbone=digest, epoch=config.epochs + 1,
         ids=data.train.ids, weight=joint.weight, bias=joint.bias,
     )  # fmt: skip

@@ -36,6 +36,8 @@ def telling(*, as_json: bool) -> Iterator[Tell]:
                     bar.update(task, description=stage, completed=STAGES.index(stage), more="")
                 elif stage:
                     bar.update(task, description=stage)
+                if event["event"] == "upload":
+                    bar.update(task, description=f"upload {event['file']}", more=_bytes(event))
                 if event["event"] == "progress":
                     bar.update(task, more=_step(event))
 
@@ -48,12 +50,19 @@ def tell_json(event: dict[str, Any]) -> None:
 
 
 class _Lines:
-    """A line for each stage; of the solver the last thing that it told before the next one."""
+    """A line for each stage and each tenth of an upload; of the solver the last thing that it told before the next."""
 
     def __init__(self) -> None:
         self._last = ""
+        self._tenth = ("", 0)
 
     def __call__(self, event: dict[str, Any]) -> None:
+        if event["event"] == "upload":
+            tenth = (event["file"], 10 * event["bytes"] // event["of"])
+            if tenth != self._tenth:
+                self._tenth = tenth
+                print(f"  {event['file']}: {_bytes(event)}", file=sys.stderr, flush=True)  # noqa: T201
+            return
         if event["event"] == "progress":
             self._last = _step(event)
             return
@@ -65,6 +74,10 @@ class _Lines:
 
 def _title(event: dict[str, Any]) -> str:
     return str(event.get("stage") or event.get("state") or "")
+
+
+def _bytes(event: dict[str, Any]) -> str:
+    return f"{event['bytes'] / 1e6:.1f} of {event['of'] / 1e6:.1f} MB"
 
 
 def _step(event: dict[str, Any]) -> str:

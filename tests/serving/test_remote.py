@@ -43,8 +43,10 @@ def test_a_refit_there_leaves_head_and_report_here(serve: Serve, paths: list[Pat
     assert len(job.request.snapshots) == 2
     assert job.request.holdout is not None
     assert [e.get("stage", e.get("state", e["event"])) for e in heard] == [
-        "upload", f"refit {job.id}", "queued", "running", "read", "progress", "succeeded",
+        *["upload"] * 4, f"refit {job.id}", "queued", "running", "read", "progress", "succeeded",
     ]  # fmt: skip
+    sizes = [(path.name, path.stat().st_size) for path in paths]
+    assert [(e["file"], e["bytes"], e["of"]) for e in heard if e["event"] == "upload"] == [(n, s, s) for n, s in sizes]
     assert heads.read(out / "head.safetensors").digest == digest
     assert heads.from_onnx((out / "head.onnx").read_bytes()).classes == CLASSES
     assert json.loads((out / "report.json").read_text()) == report
@@ -84,6 +86,7 @@ def test_the_command_line_tells_how_far_it_is(serve: Serve, paths: list[Path]) -
         as_json = subprocess.run([*line, "--json"], cwd=ROOT, capture_output=True, text=True, check=False)
 
     assert (text.returncode, as_json.returncode) == (0, 0), text.stderr + as_json.stderr
+    assert all(f"  {path.name}: 0.0 of 0.0 MB" in text.stderr for path in paths[:2])
     assert "running\nread\n  iteration 1: gradient norm 5.00e-01\nsucceeded" in text.stderr
     assert "head 2: not activated: the spec says never" in text.stdout
     events = [json.loads(one) for one in as_json.stdout.splitlines()]

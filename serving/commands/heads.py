@@ -1,0 +1,159 @@
+"""`breadcrumbs heads`: the heads of a server. Each command is a few lines around the client."""
+
+from typing import TYPE_CHECKING, Any
+
+from cyclopts import App
+from rich.console import Console
+from rich.table import Table
+
+from serving.commands.server import LOCAL, Key
+from training.progress import tell_json
+
+if TYPE_CHECKING:
+    from serving.activations import Activation
+    from serving.heads import HeadRecord
+
+MEASURES = ("many", "medium", "few", "balanced", "accuracy", "ece")
+
+heads = App(name="heads", help="The heads of a server: list them, compare two, activate one, roll back.")
+screen = Console()
+
+
+@heads.default
+def list_heads(*, server: str = LOCAL, json: bool = False, key: Key = None) -> None:
+    """List the heads of a server, the newest first.
+
+    Example: `breadcrumbs heads --server http://127.0.0.1:8000`
+
+    Args:
+        server: where it is.
+        json: print what `GET /v1/heads` answers.
+        key: to come in with.
+    """
+    from serving.client import Client
+
+    with Client(server, key=key) as client:
+        answer = client.heads()
+    if json:
+        tell_json(answer.model_dump(mode="json"))
+        return
+    table = Table("version", "live", "made", "parent", "balanced")
+    for record in answer.heads:
+        balanced = record.metrics.get("balanced")
+        table.add_row(
+            str(record.version), "●" if record.version == answer.live else "", record.created,
+            str(record.lineage.parent or ""), f"{100 * balanced:.1f}" if balanced is not None else "",
+        )  # fmt: skip
+    screen.print(table)
+
+
+@heads.command
+def activate(
+    version: int,
+    /,
+    *,
+    server: str = LOCAL,
+    reason: str = "",
+    expected_live: int | None = None,
+    json: bool = False,
+    key: Key = None,
+) -> None:
+    """Make a head live.
+
+    Example: `breadcrumbs heads activate 3 --reason "approved by the lab"`
+
+    Args:
+        version: the head's number.
+        server: where the server is.
+        reason: kept in the log.
+        expected_live: refuse if another head is live by now.
+        json: print the log's record of it.
+        key: to come in with.
+    """
+    from serving.client import Client
+
+    with Client(server, key=key) as client:
+        _print_change(client.activate(version, reason, expected_live), json)
+
+
+@heads.command
+def rollback(
+    *, server: str = LOCAL, reason: str = "", expected_live: int | None = None, json: bool = False, key: Key = None
+) -> None:
+    """Go back to the head that was live before.
+
+    Example: `breadcrumbs heads rollback --reason "elms are mistaken for oaks"`
+
+    Args:
+        server: where the server is.
+        reason: kept in the log.
+        expected_live: refuse if another head is live by now.
+        json: print the log's record of it.
+        key: to come in with.
+    """
+    from serving.client import Client
+
+    with Client(server, key=key) as client:
+        _print_change(client.rollback(reason, expected_live), json)
+
+
+def _print_change(done: "Activation", as_json: bool) -> None:
+    if as_json:
+        tell_json(done.model_dump(mode="json"))
+        return
+    why = f": {done.reason}" if done.reason else ""
+    screen.print(
+        f"head {done.head} is live ({done.kind} {done.number}, by {done.actor}{why})", highlight=False, markup=False
+    )
+
+
+@heads.command
+def diff(old: int, new: int, /, *, server: str = LOCAL, json: bool = False, key: Key = None) -> None:
+    """Compare two heads: what was measured of each, and where they come from.
+
+    Example: `breadcrumbs heads diff 3 4`
+
+    Args:
+        old: one head's number.
+        new: the other's.
+        server: where the server is.
+        json: print both records, and what changed from one to the other.
+        key: to come in with.
+    """
+    from serving.client import Client
+
+    with Client(server, key=key) as client:
+        first, second = client.head(old), client.head(new)
+    changes = _changes(first, second)
+    if json:
+        both = {"old": first.model_dump(mode="json"), "new": second.model_dump(mode="json")}
+        tell_json(both | {"change": {name: after - before for name, (before, after) in changes.items()}})
+        return
+    table = Table("", f"head {old}", f"head {new}", "change")
+    for name, (before, after) in changes.items():
+        table.add_row(f"{name}, %", f"{100 * before:.1f}", f"{100 * after:.1f}", f"{100 * (after - before):+.1f}")
+    for name, told in _origins(first, second).items():
+        table.add_row(name, *told, "")
+    screen.print(table)
+
+
+def _changes(first: "HeadRecord", second: "HeadRecord") -> dict[str, tuple[float, float]]:
+    """What was measured of both heads, by name."""
+    found: dict[str, tuple[float, float]] = {}
+    for name in MEASURES:
+        before, after = (one.metrics.get(name) for one in (first, second))
+        if isinstance(before, int | float) and isinstance(after, int | float):
+            found[name] = (float(before), float(after))
+    return found
+
+
+def _origins(*heads: "HeadRecord") -> dict[str, list[str]]:
+    told: dict[str, Any] = {
+        "classes": [one.classes for one in heads],
+        "made": [one.created for one in heads],
+        "compared with": [one.lineage.parent or "–" for one in heads],
+        "snapshots": [len(one.lineage.snapshots) for one in heads],
+        "refit": [one.lineage.refit or "–" for one in heads],
+        "digest": [one.digest[:12] for one in heads],
+    }
+    return {name: [str(value) for value in values] for name, values in told.items()}

@@ -1,0 +1,85 @@
+"""`breadcrumbs refit`: snapshots to a new head, here or on a server; the server runs this very command.
+
+It knows nothing of how a head is made.
+"""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+from cyclopts import Parameter
+from rich.console import Console
+
+from models.errors import BreadcrumbsError
+from serving.commands.server import Key
+from training.config import RefitSpec, read_settings
+from training.progress import Tell, tell_json, telling
+
+screen = Console()
+
+
+def refit(
+    *,
+    bundle: Path | None = None,
+    server: str | None = None,
+    out: Path | None = None,
+    snapshot: tuple[Path, ...] = (),
+    head: Path | None = None,
+    holdout: Path | None = None,
+    spec: Path | None = None,
+    new_bundle: bool = True,
+    json: bool = False,
+    key: Key = None,
+    given: Annotated[RefitSpec | None, Parameter(name="*")] = None,
+) -> None:
+    """Make a new head from feature snapshots, without images: here from a bundle, or on a server.
+
+    A server runs this very command for `POST /v1/refit`.
+
+    Example: `breadcrumbs refit --bundle runs/photos/bundle --snapshot new.safetensors --out refitted`
+
+    Args:
+        bundle: folder of the deployed bundle, to refit here.
+        server: where a server is, to refit there.
+        out: folder for head.safetensors, head.onnx, report.json and report.html; a server needs none.
+        snapshot: snapshots to use beside the bundle's own; may be given several times.
+        head: head.safetensors of the live head; absent: the bundle's.
+        holdout: snapshot to choose and compare on; absent: a share of the images is held out.
+        spec: a JSON file of settings; flags override it.
+        new_bundle: also write a whole bundle with the new head, `bundle/` in `out`; not from a server.
+        json: print one JSON object a line: stages, progress, the end.
+        key: to come in with, on a server.
+        given: settings of the refit.
+    """
+    if (bundle is None) == (server is None) or (bundle is not None and out is None) or (server and head):
+        raise BreadcrumbsError("refit: name --bundle and --out, to refit here, or --server alone, to refit there")
+    base: dict[str, Any] = {} if spec is None else read_settings(spec)
+    base |= {} if given is None else given.model_dump(include=given.model_fields_set)
+    wanted = RefitSpec.model_validate(base)
+    with telling(as_json=json) as tell:
+        if bundle is not None and out is not None:
+            from training.refitted import run
+
+            made = run(bundle, head, snapshot, holdout, wanted, out, tell, new_bundle=new_bundle)
+            report, verdict = made.model_dump(), f"gate: {'; '.join(made.gate.reasons) or 'passed'}"
+        else:
+            report, verdict = _there(server or "", key, snapshot, holdout, wanted, out, tell)
+    if json:
+        tell_json({"event": "done", "verdict": verdict})
+        return
+    from training.tables import in_short
+
+    screen.print(in_short(f"{out or server} on {report.get('rows', '?')} held-out rows", report))
+    print(verdict)  # noqa: T201
+
+
+def _there(
+    server: str, key: str | None, snapshots: tuple[Path, ...], holdout: Path | None, spec: RefitSpec, out: Path | None,
+    tell: Tell,
+) -> tuple[dict[str, Any], str]:  # fmt: skip
+    """The report of a refit on a server, and what became of its head."""
+    from serving.client import Client
+    from serving.remote import refit as refit_there
+
+    with Client(server, key=key) as client:
+        report, became = refit_there(client, snapshots, holdout, spec, out, tell)
+    return report, f"head {became.head}: {became.note}"

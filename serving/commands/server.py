@@ -1,0 +1,8 @@
+"""Which server a command asks, and with which key: flags that several commands have."""
+
+from typing import Annotated
+
+from cyclopts import Parameter
+
+LOCAL = "http://127.0.0.1:8000"
+Key = Annotated[str | None, Parameter(env_var="BREADCRUMBS_KEY", show_default=False)]

@@ -1,0 +1,97 @@
+"""`breadcrumbs store`: what a server keeps. Each command is a few lines around `serving.upkeep`."""
+
+import asyncio
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import App, Parameter
+
+from models.errors import BreadcrumbsError
+from serving.retention import Retention
+from training.bars import bar
+from training.progress import tell_json
+
+if TYPE_CHECKING:
+    from serving.store import Store
+    from serving.upkeep import Verified
+
+Fields = Parameter(name="*")  # every field is a flag of its own
+
+store = App(name="store", help="What a server keeps: is it whole, and what may go.")
+
+
+@store.command(name="verify")
+def verify_store(*, store: str = "store", json: bool = False) -> None:
+    """Read everything in a store and compare it with its digests; a server may be using it.
+
+    Exit status 2 if something is damaged. Leftovers of a writer that was killed are harmless; `gc` removes them.
+
+    Example: `breadcrumbs store verify --store /var/lib/breadcrumbs`
+
+    Args:
+        store: a folder, or s3://, gs:// or az:// with bucket and prefix.
+        json: print one JSON object: counts, findings, whether it is sound.
+    """
+    from serving.upkeep import verify
+
+    with bar("verify") as told:
+        found = asyncio.run(verify(_existing(store), told))
+    if json:
+        tell_json(asdict(found) | {"sound": found.sound})
+    else:
+        for finding in found.findings:
+            print(f"{finding.kind}: {finding.name}: {finding.text}")  # noqa: T201
+        print(_summed(found))  # noqa: T201
+    if not found.sound:
+        sys.exit(2)
+
+
+def _summed(found: "Verified") -> str:
+    parts = f"{found.heads} heads, {found.snapshots} snapshots, {found.refits} refits, {found.activations} activations"
+    damaged = sum(finding.kind == "damaged" for finding in found.findings)
+    return f"{parts}, {found.size} bytes: {f'{damaged} damaged' if damaged else 'sound'}"
+
+
+@store.command
+def gc(
+    *,
+    store: str = "store",
+    dry_run: bool = False,
+    json: bool = False,
+    retention: Annotated[Retention | None, Fields] = None,
+) -> None:
+    """Remove old heads, snapshots and refits from a store; a server may be using it.
+
+    The live head, `--parents` of its ancestors, the log and what an unfinished refit needs are never removed. Kept
+    as long as it is young, or belongs to one of the newest heads: the rest, unless `--max-bytes` is exceeded.
+
+    Example: `breadcrumbs store gc --store /var/lib/breadcrumbs --days 14 --keep-heads 10 --dry-run`
+
+    Args:
+        store: a folder, or s3://, gs:// or az:// with bucket and prefix.
+        dry_run: only tell what would go.
+        json: print one JSON object: what is gone, and its bytes.
+        retention: what is kept.
+    """
+    from serving.upkeep import collect
+
+    with bar("gc") as told:
+        gone = asyncio.run(collect(_existing(store), retention or Retention(), dry=dry_run, told=told))
+    size = sum(item.size for item in gone)
+    if json:
+        removed = [{"name": item.name, "size": item.size} for item in gone]
+        tell_json({"removed": removed, "bytes": size, "dry_run": dry_run})
+        return
+    for item in gone:
+        print(f"{item.name}  {item.size}")  # noqa: T201
+    print(f"{len(gone)} objects, {size} bytes {'would go' if dry_run else 'gone'}")  # noqa: T201
+
+
+def _existing(place: str) -> "Store":
+    if "://" not in place and not Path(place).is_dir():
+        raise BreadcrumbsError(f"there is no store at {place}; name the server's with --store")
+    from serving.store import Store
+
+    return Store.open(place)

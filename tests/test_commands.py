@@ -1,0 +1,149 @@
+"""What all commands have in common: an example that parses, JSON, exit statuses, one sentence for a mistake."""
+
+import json
+import os
+import re
+import shlex
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from cyclopts import App
+from running import Serve, make_settings, running
+from test_pages import commands
+
+import breadcrumbs
+from models.bundle import Bundle
+
+ROOT = Path(__file__).parents[1]
+COMMANDS = sorted(commands() - {"store"})
+PRINTS_NOTHING = {"serve"}
+"""It logs, until it is told to stop."""
+
+
+@pytest.fixture
+def serve(tiny_bundle: Bundle, tmp_path: Path) -> Serve:
+    """A way to start servers on this test's own store."""
+    return lambda *mode: running(make_settings(tiny_bundle, tmp_path / "store"), *mode)
+
+
+def program(code: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run the command line after some other code."""
+    line = [sys.executable, "-c", f"{code}\nimport breadcrumbs; breadcrumbs.main()", *arguments]
+    return subprocess.run(line, cwd=ROOT, capture_output=True, text=True, check=False, env={"COLUMNS": "200"})
+
+
+def parsed(words: list[str]) -> tuple[str, set[str]]:
+    """The name of the function that some words call, and its arguments; raises where they are no command."""
+    function, bound, _ = breadcrumbs.app.parse_args(words, exit_on_error=False, print_error=False)
+    return function.__name__, set(bound.arguments)
+
+
+def found(name: str) -> App:
+    """A command as the parser has it."""
+    app = breadcrumbs.app
+    for word in name.split():
+        app = app[word]
+    return app
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_has_an_example_that_parses(name: str) -> None:
+    """Its help shows it, and the real parser takes its flags."""
+    function = found(name).default_command
+    assert function is not None
+    assert function.__doc__ is not None
+    examples = re.findall(r"^    Example: `breadcrumbs (.+)`$", function.__doc__, re.MULTILINE)
+
+    assert len(examples) == 1
+    assert examples[0].startswith(name)
+    assert parsed(shlex.split(examples[0]))[0] == function.__name__
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_that_prints_has_json(name: str) -> None:
+    """`--json` is among its flags."""
+    flags = {flag for argument in found(name).assemble_argument_collection() for flag in argument.names}
+
+    assert ("--json" in flags) == (name not in PRINTS_NOTHING)
+
+
+def test_help_tells_the_exit_statuses_and_how_to_complete() -> None:
+    """So that a script's author need not look elsewhere."""
+    answer = program("", "--help")
+
+    assert answer.returncode == 0
+    for part in ("Exit status: 0", "1 it found a bug", "2 something you can mend", "130", "--install-completion"):
+        assert part in " ".join(answer.stdout.split())
+
+
+def test_a_bug_of_ours_has_status_1() -> None:
+    """With its traceback, and in JSON where that is asked for."""
+    bug = "import serving.doctor\ndef examine(_): 1 / 0\nserving.doctor.examine = examine"
+    answer, as_json = program(bug, "doctor"), program(bug, "doctor", "--json")
+
+    assert (answer.returncode, as_json.returncode) == (1, 1)
+    assert "Traceback" in answer.stderr
+    assert answer.stderr.splitlines()[-1] == "breadcrumbs: ZeroDivisionError: division by zero; this is a bug of ours"
+    assert json.loads(as_json.stdout)["error"]["type"] == "ZeroDivisionError"
+
+
+def test_a_missing_extra_is_named(tmp_path: Path) -> None:
+    """The base install has no torch; what needs it says how to get it."""
+    absent = "import sys; sys.modules['torch'] = None"
+    for words in (("train", "--out", str(tmp_path / "a")), ("evaluate", "models/demo")):
+        answer = program(absent, *words)
+        assert answer.returncode == 2
+        assert "this needs torch, which is not installed: pip install 'breadcrumbs-longtail[refit]'" in answer.stderr
+        assert "Traceback" not in answer.stderr
+
+
+def test_a_mistake_in_flags_is_json_too() -> None:
+    """Whoever asked for JSON gets it."""
+    answer = program("", "store", "verify", "--json", "--nope")
+
+    assert answer.returncode == 2
+    assert json.loads(answer.stdout)["error"]["type"] == "UnknownOptionError"
+    assert answer.stderr.startswith("breadcrumbs: Unknown option")
+
+
+def test_debug_shows_where_an_error_came_from() -> None:
+    """The sentence comes all the same."""
+    answer = program("", "evaluate", "nowhere", "--debug")
+
+    assert answer.returncode == 2
+    assert "Traceback" in answer.stderr
+    assert answer.stderr.splitlines()[-1].startswith("breadcrumbs: no bundle at nowhere")
+
+
+@pytest.mark.slow
+def test_an_interrupted_command_has_status_130(serve: Serve, tmp_path: Path) -> None:
+    """Without a traceback; here while it waits for a refit."""
+    with serve("waits", str(tmp_path / "go")) as client:
+        line = [sys.executable, "-m", "breadcrumbs", "refit", "--server", str(client.base_url), "--json"]
+        environment = os.environ | {"PYTHONPATH": str(ROOT)}
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        with subprocess.Popen(line, cwd=ROOT, env=environment, text=True, **pipes) as process:
+            assert process.stdout is not None
+            for event in map(json.loads, process.stdout):
+                if event.get("stage") == "read":
+                    break
+            process.send_signal(signal.SIGINT)
+            _, errors = process.communicate(timeout=30)
+        (tmp_path / "go").touch()
+
+    assert process.returncode == 130
+    assert "Traceback" not in errors
+
+
+def test_help_and_serve_load_no_torch() -> None:
+    """A command imports what it needs."""
+    code = "import breadcrumbs, sys\n"
+    code += "for words in (['--help'], ['serve', '--port', '1'], ['train', '--epochs', '1'], ['heads']):\n"
+    code += "    breadcrumbs.app.parse_args(words)\n"
+    code += "print({'torch', 'onnxruntime', 'httpx', 'fastapi'} & set(sys.modules))"
+    answer = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+
+    assert answer.stdout.splitlines()[-1] == "set()"
