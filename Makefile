@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help demo test quick check bench bench-training bench-refit bench-serving chaos serve image-check clean
+.PHONY: help demo test quick check bench bench-training bench-refit bench-serving chaos docs serve image-check clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 16
@@ -50,6 +50,9 @@ bench-serving: $(STAMP)  ## our server beside its peers and the ceiling, under s
 
 chaos: $(STAMP)  ## five minutes of load, swaps, refits, kill -9, full disk and damage; nothing may be wrong or lost
 	$(BIN)/python benchmarks/chaos.py --seconds 240
+
+docs: $(STAMP)  ## write into docs/api.md what the code says of each route
+	$(BIN)/python docs/reference.py
 
 serve: $(STAMP)  ## serve the embedded bundle
 	$(BIN)/python -m breadcrumbs serve

@@ -45,8 +45,8 @@ class ActivateBody(_Strict):
 class HeadName(BaseModel):
     """Which head answered."""
 
-    version: int
-    digest: str
+    version: int = Field(description="its number")
+    digest: str = Field(description="sha256 over its classes, weight and bias")
 
 
 class Ranked(BaseModel):
@@ -55,8 +55,8 @@ class Ranked(BaseModel):
     model_config = ConfigDict(populate_by_name=True)
 
     name: str = Field(alias="class")
-    index: int
-    probability: float
+    index: int = Field(description="of the class; 0 is the first")
+    probability: float = Field(description="softmax over all classes")
 
 
 class Prediction(BaseModel):
@@ -68,9 +68,9 @@ class Prediction(BaseModel):
 class Timing(BaseModel):
     """Milliseconds; of the slowest image where there are several."""
 
-    queue_ms: float
-    decode_ms: float
-    compute_ms: float
+    queue_ms: float = Field(description="waiting for a batch")
+    decode_ms: float = Field(description="file to pixels")
+    compute_ms: float = Field(description="backbone and head")
 
 
 class PredictResponse(BaseModel):
@@ -86,8 +86,8 @@ class FeaturesResponse(BaseModel):
     """One feature an image."""
 
     backbone: str = Field(description="sha256 of the backbone: the name of this feature space")
-    feature_dim: int
-    features: list[list[float]]
+    feature_dim: int = Field(description="D")
+    features: list[list[float]] = Field(description="(N, D)")
     timing: Timing
     batch_size: int
 
@@ -107,7 +107,7 @@ class JobList(BaseModel):
 class JobDetail(Job):
     """A refit with its report."""
 
-    report: dict[str, Any] | None = None
+    report: dict[str, Any] | None = Field(default=None, description="as docs/formats.md says; null while there is none")
 
 
 class HeadList(BaseModel):
@@ -122,8 +122,8 @@ class Sample(BaseModel):
 
     model_config = ConfigDict(populate_by_name=True)
 
-    name: str
-    cls: str = Field(alias="class")
+    name: str = Field(description="of its file")
+    cls: str = Field(alias="class", description="what it is")
 
 
 class SampleList(BaseModel):
@@ -141,17 +141,17 @@ class ActivationList(BaseModel):
 class Health(BaseModel):
     """Alive, or ready."""
 
-    status: str
-    head: int | None = None
-    device: str | None = None
-    proved_seconds_ago: float | None = None
+    status: str = Field(description="`alive` or `ready`")
+    head: int | None = Field(default=None, description="version of the live head")
+    device: str | None = Field(default=None, description="where the models run")
+    proved_seconds_ago: float | None = Field(default=None, description="since an inference last answered")
 
 
 class Problem(BaseModel):
     """What went wrong: what was expected and what came."""
 
-    type: str
-    message: str
+    type: str = Field(description="one of the table of errors")
+    message: str = Field(description="a sentence for people")
 
 
 class ProblemResponse(BaseModel):

@@ -64,10 +64,31 @@ async def choose(service: Service, head: str) -> BoundHead | None:
     return await service.live.named(int(head))
 
 
-def body(*types: str) -> dict[str, Any]:
-    """Describe a body that the route reads itself, for `/openapi.json`."""
-    content = {kind: {"schema": {"type": "string", "format": "binary"}} for kind in types}
+BYTES = {"type": "string", "format": "binary"}
+
+
+def body(*types: str, json: dict[str, Any] | None = None, form: dict[str, Any] | None = None) -> dict[str, Any]:
+    """Describe a body that the route reads itself, for `/openapi.json`.
+
+    Args:
+        types: whose content is bytes.
+        json: schema of a JSON body.
+        form: schemas of the fields of a multipart body.
+    """
+    content: dict[str, Any] = {kind: {"schema": BYTES} for kind in types}
+    if form is not None:
+        content["multipart/form-data"] = {"schema": {"type": "object", "properties": form}}
+    if json is not None:
+        content["application/json"] = {"schema": json}
     return {"requestBody": {"required": True, "content": content}}
+
+
+def content(kind: str) -> dict[int | str, dict[str, Any]]:
+    """Describe an answer that is no JSON, for `/openapi.json`."""
+    return {200: {"content": {kind: {"schema": BYTES if kind in BINARIES else {"type": "string"}}}}}
+
+
+BINARIES = ("application/octet-stream", "image/png")
 
 
 def problems(*codes: int) -> dict[int | str, dict[str, Any]]:

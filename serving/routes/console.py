@@ -3,18 +3,19 @@
 The pages come with a policy under which nothing runs that is not one of these files. It knows nothing of what they do.
 """
 
-from pathlib import Path
+from pathlib import Path as FilePath
+from typing import Annotated
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Path, Response
 from starlette.responses import FileResponse
 from starlette.staticfiles import StaticFiles
 from starlette.types import Scope
 
 from serving.schemas import Sample, SampleList
-from serving.service import Serving, problems
+from serving.service import Serving, content, problems
 from serving.store import NotFound
 
-FILES = Path(__file__).parents[1] / "console"
+FILES = FilePath(__file__).parents[1] / "console"
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; connect-src 'self'; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
@@ -54,10 +55,10 @@ async def samples(service: Serving) -> SampleList:
 
 
 @router.get(
-    "/v1/samples/{name}", response_model=None,
-    responses={200: {"content": {"image/png": {"schema": {"type": "string", "format": "binary"}}}}, **problems(404)},
+    "/v1/samples/{name}", response_model=None, response_class=Response,
+    responses=content("image/png") | problems(404),
 )  # fmt: skip
-async def sample(name: str, service: Serving) -> Response:
+async def sample(name: Annotated[str, Path(description="as `/v1/samples` lists it")], service: Serving) -> Response:
     """Download a sample image."""
     if name not in service.bundle.samples():
         raise NotFound(f"there is no sample {name!r:.80}")

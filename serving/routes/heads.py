@@ -9,9 +9,9 @@ from serving.activations import Activation
 from serving.guard import actor
 from serving.heads import HeadRecord
 from serving.schemas import ActivateBody, ActivationList, HeadList
-from serving.service import Serving, problems
+from serving.service import Serving, content, problems
 
-Version = Annotated[int, Path(ge=1, lt=10**9)]
+Version = Annotated[int, Path(ge=1, lt=10**9, description="the head's number")]
 
 router = APIRouter(tags=["heads"])
 BODY = {"requestBody": {"content": {"application/json": {"schema": ActivateBody.model_json_schema()}}}}
@@ -36,7 +36,10 @@ async def get(version: Version, service: Serving) -> HeadRecord:
     return await heads.record(service.store, version)
 
 
-@router.get("/v1/heads/{version}/head.onnx", responses=problems(404), response_class=Response)
+@router.get(
+    "/v1/heads/{version}/head.onnx", responses=content("application/octet-stream") | problems(404),
+    response_class=Response,
+)  # fmt: skip
 async def onnx(version: Version, service: Serving) -> Response:
     """Download a head as ONNX."""
     data = await heads.read_onnx(service.store, version)
@@ -56,7 +59,9 @@ async def _wanted(request: Request) -> ActivateBody:
 
 
 @router.get("/v1/activations")
-async def log(service: Serving, limit: Annotated[int, Query(ge=1, le=10_000)] = 100) -> ActivationList:
+async def log(
+    service: Serving, limit: Annotated[int, Query(ge=1, le=10_000, description="so many at most")] = 100
+) -> ActivationList:
     """Tell what was live when, the newest first."""
     records = await service.live.log()
     return ActivationList(activations=records[::-1][:limit])

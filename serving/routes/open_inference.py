@@ -8,7 +8,7 @@ from importlib import metadata
 from typing import Annotated, Any
 
 import numpy as np
-from fastapi import APIRouter, Header, Request, Response
+from fastapi import APIRouter, Header, Path, Request, Response
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, StrictBool
 
@@ -43,6 +43,8 @@ FORMAT_LIMITS = {
 """That no setting changes."""
 EXTENSIONS = ["binary_tensor_data", "classification"]
 
+ModelName = Annotated[str, Path(description="the bundle's name, or that and `-files`")]
+
 router = APIRouter(prefix="/v2", tags=["open inference"])
 
 
@@ -76,7 +78,7 @@ async def live() -> dict[str, bool]:
     return {"live": True}
 
 
-@router.get("/health/ready", responses={503: {}})
+@router.get("/health/ready", responses={503: {"description": "not ready, and why"}})
 async def ready(service: Serving) -> Response:
     """Tell whether images can be answered now, proved by a real inference."""
     return await _ready(service, {})
@@ -84,7 +86,7 @@ async def ready(service: Serving) -> Response:
 
 @router.get("/models/{model}", responses=ERRORS)
 @router.get("/models/{model}/versions/{version}", responses=ERRORS)
-async def model_metadata(service: Serving, model: str, version: str = "active") -> dict[str, Any]:
+async def model_metadata(service: Serving, model: ModelName, version: str = "active") -> dict[str, Any]:
     """Tell a model's versions, inputs and outputs."""
     declared = _input(service, model)
     bound = await choose(service, version) or service.live.head
@@ -102,7 +104,7 @@ async def model_metadata(service: Serving, model: str, version: str = "active") 
 
 @router.get("/models/{model}/ready", responses=ERRORS)
 @router.get("/models/{model}/versions/{version}/ready", responses=ERRORS)
-async def model_ready(service: Serving, model: str, version: str = "active") -> Response:
+async def model_ready(service: Serving, model: ModelName, version: str = "active") -> Response:
     """Tell whether a version of a model can answer now."""
     _input(service, model)
     await choose(service, version)
@@ -119,9 +121,11 @@ async def model_ready(service: Serving, model: str, version: str = "active") -> 
 async def infer(
     request: Request,
     service: Serving,
-    model: str,
+    model: ModelName,
     version: str = "active",
-    inference_header_content_length: Annotated[str | None, Header()] = None,
+    inference_header_content_length: Annotated[
+        str | None, Header(description="bytes of the JSON before the binary data; 0: a raw request")
+    ] = None,
 ) -> Response:
     """Compute features, logits and probabilities; in JSON, or with binary tensors before or behind."""
     declared = _input(service, model)
@@ -150,7 +154,7 @@ async def index(service: Serving, asked: IndexBody | None = None) -> list[dict[s
 
 @router.post("/repository/models/{model}/load", responses={403: {"model": RefusedAnswer}, **ERRORS})
 @router.post("/repository/models/{model}/unload", responses={403: {"model": RefusedAnswer}, **ERRORS})
-async def load(service: Serving, model: str) -> None:
+async def load(service: Serving, model: ModelName) -> None:
     """Refuse: a head goes live by its activation, and the backbone stays."""
     _input(service, model)
     raise Forbidden("models are not loaded here: POST /v1/heads/{version}/activate makes a head live")

@@ -15,16 +15,19 @@ from serving import limits, uploads
 from serving.access import note
 from serving.inference import Outcome
 from serving.limits import BadRequest
-from serving.schemas import (
-    FeaturesResponse,
-    PredictResponse,
-    Timing,
-)
-from serving.service import Service, Serving, body, choose, problems
+from serving.schemas import FeaturesBody, FeaturesResponse, ImagesBody, PredictResponse, Timing
+from serving.service import BYTES, Service, Serving, body, choose, problems
 from serving.uploads import Upload
 
 SAFETENSORS = "application/octet-stream"
 ERRORS = problems(413, 415, 422, 503)
+FORM: dict[str, Any] = {
+    "image": {"type": "array", "items": BYTES, "description": "image files, under this name or any other"}
+}
+LABELS: dict[str, Any] = {
+    "labels": {"type": "string", "description": "JSON list of class names or indices, one an image"},
+    "epoch": {"type": "string", "description": "the snapshot's epoch, a whole number"},
+}
 
 router = APIRouter(tags=["predict"])
 
@@ -32,7 +35,7 @@ router = APIRouter(tags=["predict"])
 @router.post(
     "/v1/predict",
     responses=problems(404, 409, 413, 415, 422, 503),
-    openapi_extra=body(*uploads.FORMS),
+    openapi_extra=body(*uploads.RAW, json=ImagesBody.model_json_schema(), form=FORM),
     response_model=PredictResponse,
 )
 async def predict(
@@ -87,7 +90,10 @@ BINARY: dict[int | str, dict[str, Any]] = {
 
 
 @router.post(
-    "/v1/features", responses=BINARY | ERRORS, openapi_extra=body(*uploads.FORMS), response_model=FeaturesResponse
+    "/v1/features",
+    responses=BINARY | ERRORS,
+    openapi_extra=body(*uploads.RAW, json=FeaturesBody.model_json_schema(), form=FORM | LABELS),
+    response_model=FeaturesResponse,
 )
 async def features(
     request: Request,

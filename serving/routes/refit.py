@@ -6,10 +6,10 @@ import re
 import shutil
 import tempfile
 from collections.abc import AsyncIterator
-from pathlib import Path
-from typing import Annotated
+from pathlib import Path as FilePath
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Header, Request, Response
+from fastapi import APIRouter, Header, Path, Request, Response
 from fastapi.responses import HTMLResponse, StreamingResponse
 from starlette.datastructures import FormData, UploadFile
 
@@ -20,7 +20,7 @@ from serving.job import Job, Trail
 from serving.limits import BadRequest, Forbidden, TooLarge
 from serving.refit import RefitRequest
 from serving.schemas import JobDetail, JobList
-from serving.service import Service, Serving, body, problems
+from serving.service import BYTES, Service, Serving, body, content, problems
 from serving.store import NotFound
 from training import page
 from training.config import RefitSpec
@@ -29,6 +29,13 @@ POLICY = f"{page.POLICY}; sandbox; base-uri 'none'; form-action 'none'; frame-an
 """Of a report's page: what the page says of itself, and more that only a header can say. The page comes from a child
 that is not trusted."""
 
+FORM: dict[str, Any] = {
+    "snapshot": {"type": "array", "items": BYTES, "description": "snapshots to fit to, in any format"},
+    "holdout": BYTES | {"description": "snapshot to compare on; absent: a share of the others is held out"},
+    "spec": {"type": "string", "description": "JSON of a RefitSpec"},
+}
+JobId = Annotated[str, Path(description="the refit's id")]
+
 router = APIRouter(tags=["refit"])
 
 
@@ -36,13 +43,15 @@ router = APIRouter(tags=["refit"])
     "/v1/refit",
     status_code=202,
     responses=problems(403, 404, 413, 415, 422, 503),
-    openapi_extra=body("application/json", "multipart/form-data"),
+    openapi_extra=body(json={"$ref": "#/components/schemas/RefitRequest"}, form=FORM),
 )
 async def start(
     request: Request,
     response: Response,
     service: Serving,
-    idempotency_key: Annotated[str | None, Header(max_length=255)] = None,
+    idempotency_key: Annotated[
+        str | None, Header(max_length=255, description="your own name for this wish: sent again, it is the same job")
+    ] = None,
 ) -> Job:
     """Start a refit from stored snapshots (JSON), or from snapshots that come with it (multipart)."""
     if not service.settings.refit:
@@ -113,7 +122,7 @@ async def _keep(file: UploadFile, service: Service) -> str:
     if (file.size or 0) > limit:
         raise TooLarge(f"snapshot {file.filename!r:.80} has {file.size} bytes; the limit is {limit}")
     with tempfile.TemporaryDirectory(prefix="breadcrumbs-upload-") as folder:
-        path = Path(folder) / "snapshot"
+        path = FilePath(folder) / "snapshot"
 
         def copy() -> str:
             with path.open("wb") as target:
@@ -132,7 +141,7 @@ async def listing(service: Serving) -> JobList:
 
 
 @router.get("/v1/refit/{job_id}", responses=problems(404))
-async def get(job_id: str, service: Serving) -> JobDetail:
+async def get(job_id: JobId, service: Serving) -> JobDetail:
     """Tell how far a refit has come; its report, once it has one."""
     job = service.jobs.trail(job_id).job
     report = await service.jobs.report(job_id)
@@ -140,7 +149,7 @@ async def get(job_id: str, service: Serving) -> JobDetail:
 
 
 @router.post("/v1/refit/{job_id}/restart", status_code=202, responses=problems(403, 404, 409, 503))
-async def restart(job_id: str, request: Request, response: Response, service: Serving) -> Job:
+async def restart(job_id: JobId, request: Request, response: Response, service: Serving) -> Job:
     """Start a refit that came to nothing (interrupted, failed, cancelled) once more, from its stored inputs."""
     wanted = service.jobs.trail(job_id).job.request
     if wanted.spec.activate != "never":
@@ -152,17 +161,24 @@ async def restart(job_id: str, request: Request, response: Response, service: Se
 
 
 @router.get(
-    "/v1/refit/{job_id}/report.html", response_model=None,
-    responses={200: {"content": {"text/html": {"schema": {"type": "string"}}}}, **problems(404)},
+    "/v1/refit/{job_id}/report.html", response_model=None, response_class=HTMLResponse,
+    responses=content("text/html") | problems(404),
 )  # fmt: skip
-async def report(job_id: str, service: Serving) -> HTMLResponse:
+async def report(job_id: JobId, service: Serving) -> HTMLResponse:
     """Show a refit's report as a page that needs nothing beside it."""
     data = await service.jobs.page(job_id)
     return HTMLResponse(data, headers={"Content-Security-Policy": POLICY, "X-Content-Type-Options": "nosniff"})
 
 
-@router.get("/v1/refit/{job_id}/events", responses=problems(404, 422), response_class=StreamingResponse)
-async def events(job_id: str, service: Serving, last_event_id: Annotated[str, Header()] = "0") -> StreamingResponse:
+@router.get(
+    "/v1/refit/{job_id}/events", response_class=StreamingResponse,
+    responses=content("text/event-stream") | problems(404, 422),
+)  # fmt: skip
+async def events(
+    job_id: JobId,
+    service: Serving,
+    last_event_id: Annotated[str, Header(description="number of the event after which to begin")] = "0",
+) -> StreamingResponse:
     """Follow a refit by server-sent events until it has ended; `Last-Event-ID` resumes after that event."""
     if not re.fullmatch(r"[0-9]{1,9}", last_event_id):
         raise BadRequest(f"Last-Event-ID {last_event_id!r:.40}: expected a whole number")
@@ -182,6 +198,6 @@ async def _stream(trail: Trail, after: int) -> AsyncIterator[str]:
 
 
 @router.delete("/v1/refit/{job_id}", responses=problems(404, 409))
-async def cancel(job_id: str, service: Serving) -> Job:
+async def cancel(job_id: JobId, service: Serving) -> Job:
     """Cancel a refit that waits or runs; its process is stopped before this answers."""
     return await service.jobs.cancel(job_id)

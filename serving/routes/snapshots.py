@@ -1,10 +1,10 @@
 """`/v1/snapshots`: keep feature snapshots, so that refits can name them."""
 
 import tempfile
-from pathlib import Path
+from pathlib import Path as FilePath
 from typing import Annotated
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, Path, Query, Request, Response
 
 from models.parts import Given
 from serving import limits, snapshots
@@ -16,17 +16,24 @@ from serving.store import Conflict
 
 BINARY = "application/octet-stream"
 
+Sha256 = Annotated[str, Path(description="of the snapshot: its name")]
+
 router = APIRouter(tags=["snapshots"])
 
 
-@router.put("/v1/snapshots", status_code=201, responses=problems(413, 415, 422), openapi_extra=body(BINARY))
+@router.put(
+    "/v1/snapshots", status_code=201, openapi_extra=body(BINARY),
+    responses={200: {"model": SnapshotRecord, "description": "it was here"}, **problems(413, 415, 422, 503, 507)},
+)  # fmt: skip
 async def put(
     request: Request,
     response: Response,
     service: Serving,
-    backbone: Annotated[str | None, Query(pattern="^[0-9a-f]{64}$")] = None,
-    epoch: Annotated[int | None, Query(ge=0, lt=10**9)] = None,
-    classes: Annotated[list[str] | None, Query()] = None,
+    backbone: Annotated[
+        str | None, Query(pattern="^[0-9a-f]{64}$", description="sha256 of what made the features")
+    ] = None,
+    epoch: Annotated[int | None, Query(ge=0, lt=10**9, description="when they were taken")] = None,
+    classes: Annotated[list[str] | None, Query(description="names of the labels 0, 1, …; once a class")] = None,
 ) -> SnapshotRecord:
     """Upload one snapshot as the raw body: safetensors, `.npz`, Parquet or Arrow; 200 instead of 201 if it was here.
 
@@ -36,7 +43,7 @@ async def put(
     if kind not in {"", BINARY}:
         raise Unsupported(f"content-type {kind!r:.80}: expected {BINARY}")
     with service.uploads, tempfile.TemporaryDirectory(prefix="breadcrumbs-upload-") as folder:
-        path = Path(folder) / "snapshot"
+        path = FilePath(folder) / "snapshot"
         sha = await limits.save_body(request, path, service.settings.max_snapshot_bytes, "snapshot")
         given = Given(backbone, epoch, tuple(classes) if classes else None)
         found, new = await snapshots.add(service.store, path, sha, service.bundle, service.converter, given)
@@ -52,13 +59,13 @@ async def listing(service: Serving) -> SnapshotList:
 
 
 @router.get("/v1/snapshots/{sha256}", responses=problems(404))
-async def get(sha256: str, service: Serving) -> SnapshotRecord:
+async def get(sha256: Sha256, service: Serving) -> SnapshotRecord:
     """Tell what a snapshot holds."""
     return await snapshots.get(service.store, sha256, service.bundle)
 
 
 @router.delete("/v1/snapshots/{sha256}", status_code=204, responses=problems(404, 409))
-async def delete(sha256: str, service: Serving) -> None:
+async def delete(sha256: Sha256, service: Serving) -> None:
     """Delete a snapshot that no waiting or running refit needs."""
     job = service.jobs.using(sha256)
     if job:

@@ -9,7 +9,7 @@ from fastapi.responses import JSONResponse
 from serving.devices import EngineError
 from serving.limits import Overloaded
 from serving.schemas import Health
-from serving.service import Serving, problems
+from serving.service import Serving, content, problems
 
 router = APIRouter(tags=["system"])
 
@@ -35,7 +35,7 @@ async def ready(service: Serving) -> Health | Response:
     )
 
 
-@router.get("/metrics", response_class=Response)
+@router.get("/metrics", response_class=Response, responses=content("text/plain"))
 async def metrics(service: Serving) -> Response:
     """Tell all numbers in Prometheus' text format."""
     numbers = service.metrics

@@ -37,7 +37,7 @@ def test_every_route_has_its_section_with_an_example(tiny_bundle: Bundle, tmp_pa
     """And no section is about a route that is not there."""
     paths = create_app(make_settings(tiny_bundle, tmp_path)).openapi()["paths"]
     routes = {f"{method.upper()} {path}" for path, methods in paths.items() for method in methods}
-    sections = re.findall(r"^### `([^`]+)`\n(.*?)(?=^##|\Z)", (DOCS / "http.md").read_text(), re.MULTILINE | re.DOTALL)
+    sections = re.findall(r"^### `([^`]+)`\n(.*?)(?=^##|\Z)", (DOCS / "api.md").read_text(), re.MULTILINE | re.DOTALL)
 
     assert {name for name, _ in sections} == routes
     for name, text in sections:
@@ -46,7 +46,7 @@ def test_every_route_has_its_section_with_an_example(tiny_bundle: Bundle, tmp_pa
 
 def test_every_error_type_has_its_row() -> None:
     """Status and type, as the mapping has them; parents that nothing raises are left out."""
-    rows = set(re.findall(r"^\| (\d+) \| `(\w+)` \|", (DOCS / "http.md").read_text(), re.MULTILINE))
+    rows = set(re.findall(r"^\| (\d+) \| `(\w+)` \|", (DOCS / "api.md").read_text(), re.MULTILINE))
     inner = {"refused", "invalid", "abandoned"}  # two parents, and one that nobody is left to read
     mapped = {(str(code), kind) for code, kind in problems.STATUS.values() if kind not in inner}
 
