@@ -161,7 +161,7 @@ async def restart(job_id: JobId, request: Request, response: Response, service: 
 
 
 @router.get(
-    "/v1/refit/{job_id}/report.html", response_model=None, response_class=HTMLResponse,
+    "/v1/refit/{job_id}/report.html", response_model=None, response_class=Response,
     responses=content("text/html") | problems(404),
 )  # fmt: skip
 async def report(job_id: JobId, service: Serving) -> HTMLResponse:
