@@ -187,6 +187,24 @@ def test_every_source_file_has_its_line_in_the_architecture() -> None:
     assert source_files(TEXT["docs/architecture.md"]) == found
 
 
+def test_the_file_tree_is_true() -> None:
+    """Every file and folder that the README's tree names is there, and no folder is left out."""
+    block = FENCE.findall(section("README.md", "## Files"))[0]
+    named: list[Path] = []
+    named_folder = ""
+    for line in block.splitlines():
+        name = line.split()[0]
+        named.append(Path(named_folder, name) if line.startswith("  ") else Path(name))
+        named_folder = named_folder if line.startswith("  ") else name
+    floors = ("models", "training", "serving")
+    inner = {Path(floor, path.name) for floor in floors for path in (ROOT / floor).iterdir() if path.is_dir()}
+    folders = {Path(name) for name in (*floors, "deploy", "docs", "tests", "benchmarks")} | inner
+
+    assert [path for path in named if not (ROOT / path).exists()] == []
+    assert {path for path in folders if path.name != "__pycache__"} <= set(named)
+    assert len(named) > 30
+
+
 def test_every_part_of_a_snapshot_is_specified() -> None:
     """The tensors and metadata keys of a file with everything in it, no more and no fewer."""
     values = np.zeros((2, 3), np.float32)

@@ -4,10 +4,11 @@ All of it goes to standard error, so that what a command prints is its result al
 """
 
 import contextlib
+import math
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
-from typing import TypeVar
+from typing import ClassVar, TypeVar
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -19,7 +20,7 @@ Told = Callable[[int, int | None], None]
 SECONDS_SILENT = 2.0
 """Work that is done sooner is not worth a line in a log."""
 SECONDS_BETWEEN = 10.0
-"""Between two lines."""
+"""Between two lines, whatever they are about."""
 
 
 def silent(_done: int, _total: int | None) -> None:
@@ -68,13 +69,17 @@ class Lines:
         clock: seconds.
     """
 
+    said: ClassVar[float] = -math.inf
+    """When any work's last line was said."""
+
     def __init__(self, title: str, clock: Callable[[], float] = time.monotonic) -> None:
         self._title, self._clock = title, clock
-        self._next = clock() + SECONDS_SILENT
+        self._began = clock()
 
     def __call__(self, done: int, total: int | None) -> None:
         """Print how far it is, if that is due."""
-        if self._clock() >= self._next:
-            self._next = self._clock() + SECONDS_BETWEEN
+        now = self._clock()
+        if now >= max(self._began + SECONDS_SILENT, Lines.said + SECONDS_BETWEEN):
+            Lines.said = now
             whole = "" if total is None else f" of {total}"
             print(f"{self._title}: {done}{whole}", file=sys.stderr, flush=True)  # noqa: T201

@@ -23,7 +23,7 @@ function reportOf(job) {
   const rows = names.map((name) => ({
     cells: [name, number(percent(report.live[name])), number(percent(report.candidate[name]))],
   }));
-  const page = h("button", { onclick: () => attempt(() => open(job.id)) }, "The whole report");
+  const page = h("a", { href: `/console/report.html#${job.id}` }, "The whole report");
   return h("div", { className: "card" },
     h("h3", {}, `Head ${verdict?.head ?? ""}: ${verdict?.note ?? job.state}`),
     h("p", { className: verdict?.gate.passed ? "good" : "bad" },
@@ -31,12 +31,6 @@ function reportOf(job) {
     table(["recall, %", "#live", "#new"], rows),
     bars(names.flatMap((name) => [[`${name}, live`, report.live[name]], [`${name}, new`, report.candidate[name], "second"]])),
     h("p", {}, page));
-}
-
-// A page of its own, shown as the server says; with a key it is downloaded, since a link carries none.
-async function open(id) {
-  const blob = await (await send(`/v1/refit/${id}/report.html`)).blob();
-  h("a", { href: URL.createObjectURL(blob), download: `refit-${id}.html` }).click();
 }
 
 export async function show(content) {

@@ -3,6 +3,8 @@
 The pages come with a policy under which nothing runs that is not one of these files. It knows nothing of what they do.
 """
 
+import base64
+import hashlib
 from pathlib import Path as FilePath
 from typing import Annotated
 
@@ -14,12 +16,17 @@ from starlette.types import Scope
 from serving.schemas import Sample, SampleList
 from serving.service import Serving, content, problems
 from serving.store import NotFound
+from training import page
 
 FILES = FilePath(__file__).parents[1] / "console"
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; connect-src 'self'; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
+STYLE = base64.b64encode(hashlib.sha256(page.STYLE.encode()).digest()).decode()
+REPORT_POLICY = POLICY.replace("style-src 'self'", f"style-src 'self' 'sha256-{STYLE}'").replace("blob:", "blob: data:")
+"""Of the console's page that shows a refit's report in a frame that may do nothing: the frame has this policy beside
+its own, so that it must let the report's style, known by its digest, and its pictures through."""
 HEADERS = {
     "Content-Security-Policy": POLICY,
     "X-Content-Type-Options": "nosniff",
@@ -37,6 +44,8 @@ class Pages(StaticFiles):
         """Answer with a file."""
         response = await super().get_response(path, scope)
         response.headers.update(HEADERS)
+        if path == "report.html":
+            response.headers["Content-Security-Policy"] = REPORT_POLICY
         return response
 
 

@@ -12,11 +12,13 @@ from running import make_settings, running
 from servers import serving
 from test_refit import finish
 from tiny import picture, png, tiny_snapshot, write_bundle
+from told import told
 
 from models import bundle as bundles
 from models import snapshot as snapshots
 from models.bundle import Bundle
 from serving import keys
+from training import refit_page
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 FLAGS = [
@@ -120,6 +122,54 @@ def test_upload_refit_activate_and_rollback(page: Page, bundle: Bundle, tmp_path
         page.get_by_role("button", name="Do it").click()
         expect(page.locator("tr.live td").first).to_have_text("1")
         assert client.get("/v1/heads").json()["live"] == 1
+
+
+@pytest.mark.parametrize("guarded", [False, True], ids=["open", "with a key"])
+def test_the_whole_report_is_shown(page: Page, bundle: Bundle, tmp_path: Path, guarded: bool) -> None:
+    """With its pictures and its style, also where a key is needed; in a frame in which no script runs."""
+    path = tmp_path / "keys.json"
+    secret = keys.add(path, "me", ("admin",))
+    with serve(bundle, tmp_path / "store", **({"keys": path} if guarded else {})) as client:
+        client.headers["Authorization"] = f"Bearer {secret}"
+        job = finish(client, {"spec": {"activate": "never"}})["id"]
+        (tmp_path / "store" / "refits" / job / "report.html").write_bytes(refit_page.build(told()))
+        page.goto(f"{client.base_url}/console/report.html#{job}")
+        if guarded:
+            expect(page.get_by_role("alert")).to_contain_text("a key is needed")
+            page.get_by_role("link", name="Back to the refits").click()
+            page.get_by_label("Key").fill(secret)
+            page.keyboard.press("Enter")
+        else:
+            page.goto(f"{client.base_url}#refit")
+            page.get_by_role("button", name="Report").click()
+        page.get_by_role("link", name="The whole report").click()
+        inside = page.frame_locator("#report")
+        expect(inside.get_by_role("heading", level=1)).to_be_visible()
+        expect(inside.locator("img")).to_have_count(len(refit_page.PICTURES))
+        widths = inside.locator("img").evaluate_all("all => all.map(one => one.naturalWidth)")
+        assert min(widths) > 100
+        assert inside.locator("main").evaluate("main => getComputedStyle(main).maxWidth") == "832px"
+        with page.expect_download() as saved:
+            page.get_by_role("link", name="Save it").click()
+        assert saved.value.path().read_bytes() == refit_page.build(told())
+        page.get_by_role("link", name="Back to the refits").click()
+        expect(page.locator(".card")).to_contain_text("The gate says yes.")
+
+
+def test_a_report_can_do_nothing(browser: Browser, bundle: Bundle, tmp_path: Path) -> None:
+    """A page of a child that is not trusted: its script does not run, and it cannot reach the console."""
+    evil = "<h1>hello</h1><script>parent.document.title='PWNED'</script><img src=x onerror=\"top.location='/healthz'\">"
+    with serve(bundle, tmp_path / "store") as client:
+        job = finish(client, {"spec": {"activate": "never"}})["id"]
+        (tmp_path / "store" / "refits" / job / "report.html").write_text(evil)
+        tab = browser.new_page()
+        tab.goto(f"{client.base_url}/console/report.html#{job}")
+        expect(tab.frame_locator("#report").get_by_role("heading")).to_have_text("hello")
+        assert tab.title() == "Refit report – Breadcrumbs"
+        assert tab.url.endswith(job)
+        tab.goto(f"{client.base_url}/console/report.html#nothing")
+        expect(tab.get_by_role("alert")).to_contain_text("there is no refit")
+        tab.close()
 
 
 def test_the_load_is_drawn(page: Page, bundle: Bundle, tmp_path: Path) -> None:

@@ -148,6 +148,25 @@ def test_the_python_examples_run(
     assert printed[2][0].startswith("[[")
 
 
+@pytest.mark.slow
+def test_the_example_of_the_readme_runs(
+    bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Predict, upload, refit."""
+    monkeypatch.chdir(tmp_path)
+    lay_out(tmp_path, bundle)
+    for name in ("boot.png", "bag.png"):
+        (tmp_path / name).write_bytes(png(picture(0)))
+    (text,) = re.findall(r"^```python\n(.*?)^```", (ROOT / "README.md").read_text(), re.MULTILINE | re.DOTALL)
+    with running(make_settings(bundle, tmp_path / "store")) as client:
+        code = text.replace("localhost:8000", f"{client.base_url.host}:{client.base_url.port}")
+        exec(compile(code, "README.md", "exec"), {})
+
+    assert capsys.readouterr().out.splitlines() == [
+        "['Wollemia nobilis', 'Wollemia nobilis']", "activated: the gate says yes",
+    ]  # fmt: skip
+
+
 def test_the_page_is_what_the_code_says() -> None:
     """Parameters, bodies, answers and errors of every route; `make docs` writes them."""
     line = [sys.executable, "docs/reference.py", "--check"]

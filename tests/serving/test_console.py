@@ -9,6 +9,7 @@ from tiny import picture, png, write_bundle
 
 from models import bundle as bundles
 from serving.app import create_app
+from serving.routes.console import REPORT_POLICY
 from serving.settings import Settings
 
 CONSOLE = Path(__file__).parents[2] / "serving" / "console"
@@ -30,13 +31,25 @@ def test_every_file_comes_with_the_policy(client: httpx.Client) -> None:
 
 def test_nothing_is_inline_and_nothing_comes_from_elsewhere() -> None:
     """So that the policy can be strict; and text never becomes markup."""
-    page = (CONSOLE / "index.html").read_text()
+    for file in CONSOLE.glob("*.html"):
+        assert not re.search(r"<script(?![^>]*src=)|<style|\son\w+=|style=", file.read_text()), file.name
+    page = "".join(file.read_text() for file in CONSOLE.glob("*.html"))
 
-    assert not re.search(r"<script(?![^>]*src=)|<style|\son\w+=|style=", page)
     for text in (page, *SCRIPTS.values(), (CONSOLE / "console.css").read_text()):
         assert not re.search(r"https?://(?!www\.w3\.org/)", text)
     for name, text in SCRIPTS.items():
         assert not re.search(r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|eval\(|Function\(", text), name
+
+
+def test_only_the_reports_page_lets_pictures_and_one_style_in(client: httpx.Client) -> None:
+    """Both by their kind alone: pictures as data, and the style whose digest it names; its frame may do nothing."""
+    answer = client.get("/console/report.html")
+    plain = client.get("/").headers["content-security-policy"]
+
+    assert answer.headers["content-security-policy"] == REPORT_POLICY != plain
+    assert "data:" not in plain
+    assert "sha256-" not in plain
+    assert '<iframe id="report" title="The refit\'s report" sandbox hidden>' in answer.text
 
 
 def test_the_scripts_ask_only_for_routes_that_there_are() -> None:

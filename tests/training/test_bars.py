@@ -1,5 +1,6 @@
 """How far long work is, in a log and at a terminal."""
 
+import math
 import os
 import pty
 import subprocess
@@ -13,15 +14,22 @@ from training.bars import Lines, bar, step, track
 ROOT = Path(__file__).parents[2]
 
 
-def test_lines_come_now_and_then(capsys: pytest.CaptureFixture[str]) -> None:
-    """None for two seconds, then one every ten."""
+def test_lines_come_now_and_then(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """None for two seconds, then one every ten; also where one piece of work follows another."""
     now = 0.0
+    monkeypatch.setattr(Lines, "said", -math.inf)
     lines = Lines("verify", lambda: now)
     for tick in range(30):
         now = float(tick)
         lines(tick, 100 if tick < 20 else None)
 
-    assert capsys.readouterr().err.splitlines() == ["verify: 2 of 100", "verify: 12 of 100", "verify: 22"]
+    more = Lines("next", lambda: now)
+    for tick in (30, 31, 32):
+        now = float(tick)
+        more(1, 2)
+
+    said = capsys.readouterr().err.splitlines()
+    assert said == ["verify: 2 of 100", "verify: 12 of 100", "verify: 22", "next: 1 of 2"]
 
 
 def test_tracking_changes_nothing(capsys: pytest.CaptureFixture[str]) -> None:
