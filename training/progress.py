@@ -35,9 +35,10 @@ def telling(*, as_json: bool) -> Iterator[Tell]:
                 if stage in STAGES:
                     bar.update(task, description=stage, completed=STAGES.index(stage), more="")
                 elif stage:
-                    bar.update(task, description=stage)
+                    bar.update(task, description=stage, completed=0, total=len(STAGES), more="")
                 if event["event"] == "upload":
-                    bar.update(task, description=f"upload {event['file']}", more=_bytes(event))
+                    done, whole = event["bytes"], event["of"]
+                    bar.update(task, description=event["file"], completed=done, total=whole, more=_bytes(event))
                 if event["event"] == "progress":
                     bar.update(task, more=_step(event))
 

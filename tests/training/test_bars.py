@@ -50,15 +50,35 @@ def test_a_step_is_named_in_a_log(capsys: pytest.CaptureFixture[str]) -> None:
 def test_a_terminal_gets_a_bar() -> None:
     """On standard error, and it is taken away at the end."""
     code = "from training.bars import track\nfor x in track(range(3), 3, 'looking'): pass\nprint('done')"
+    printed, shown = at_a_terminal(code)
+
+    assert printed == "done\n"
+    assert "looking" in shown
+    assert "3/3" in shown
+    assert "\x1b[2K" in shown
+
+
+def test_an_upload_is_told_in_bytes_and_a_refit_in_stages() -> None:
+    """One bar for both, one after the other."""
+    code = "from training.progress import telling\nwith telling(as_json=False) as tell:\n"
+    code += "    tell({'event': 'upload', 'file': 'looks', 'bytes': 1500000, 'of': 3000000})\n"
+    code += "    tell({'event': 'stage', 'stage': 'refit x'})\n"
+    code += "    tell({'event': 'stage', 'stage': 'solve'})\n"
+    code += "    tell({'event': 'progress', 'iteration': 7, 'gradient_norm': 0.5, 'l2': 0.01})"
+    _, shown = at_a_terminal(code)
+
+    assert "solve" in shown
+    assert "2/6" in shown
+    assert "iteration 7" in shown
+
+
+def at_a_terminal(code: str) -> tuple[str, str]:
+    """What a program prints, and what it shows on a terminal."""
     reader, writer = pty.openpty()
+    environment = os.environ | {"TERM": "xterm", "COLUMNS": "150", "PYTHONPATH": str(ROOT)}
     line = [sys.executable, "-c", code]
-    environment = os.environ | {"TERM": "xterm", "PYTHONPATH": str(ROOT)}
     done = subprocess.run(line, cwd=ROOT, stderr=writer, stdout=subprocess.PIPE, text=True, check=True, env=environment)
     os.close(writer)
     shown = os.read(reader, 100_000).decode()
     os.close(reader)
-
-    assert done.stdout == "done\n"
-    assert "looking" in shown
-    assert "3/3" in shown
-    assert "\x1b[2K" in shown
+    return done.stdout, shown

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from training.bars import track
 from training.evaluate import Metrics
-from training.journal import Journal, groups_line, track
+from training.journal import Journal, groups_line
 
 METRICS = Metrics(
     all=0.8,
