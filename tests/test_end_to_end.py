@@ -149,8 +149,8 @@ def test_the_command_line_speaks_to_the_server(url: str, bundle: Bundle, images:
     text = command("predict", str(tmp_path / "one.png"), "--server", url)
     as_json = command("predict", str(tmp_path / "one.png"), "--server", url, "--json")
     listed = command("heads", "--server", url)
-    activated = command("heads", "activate", "2", "--server", url, "--reason", "by hand")
-    rolled = command("heads", "rollback", "--server", url)
+    activated = command("heads", "activate", "2", "--server", url, "--reason", "by hand", "--json")
+    rolled = command("heads", "rollback", "--server", url, "--json")
     refused = command("heads", "activate", "999", "--server", url)
 
     assert text.returncode == 0, text.stderr

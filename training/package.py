@@ -130,7 +130,7 @@ def _linear(layer: nn.Linear, classes: tuple[str, ...]) -> LinearHead:
     return LinearHead(weight, bias, classes)
 
 
-def images_of(split: Split, preprocess: Preprocess, config: TrainConfig, title: str) -> Iterator[Tensor]:
+def images_of(split: Split, preprocess: Preprocess, config: TrainConfig, title: str = "images") -> Iterator[Tensor]:
     """The images of a split as the server would see them, uint8 (B, H, W, 3) each; shown under a title."""
     batches = evaluation_batches(split, preprocess, config)
     return (images for images, _, _ in track(batches, len(batches), title))
