@@ -55,7 +55,7 @@ ENTRYPOINT ["breadcrumbs"]
 CMD ["serve"]
 
 FROM runtime AS serve
-ENV BREADCRUMBS_REFIT=false
+ENV BREADCRUMBS_REFIT=off
 COPY --from=serve-builder /opt/breadcrumbs /opt/breadcrumbs
 
 FROM runtime AS full
