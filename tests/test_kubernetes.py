@@ -28,8 +28,8 @@ from serving.settings import Settings
 ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "deploy/kubernetes"
 DOCKERFILE = (ROOT / "Dockerfile").read_text()
-VERSIONS = ("1.32", "1.37")
-"""Of Kubernetes: the oldest that has the sleeping preStop switched on everywhere, and the newest known here."""
+VERSIONS = ("1.30", "1.37")
+"""Of Kubernetes: the first that has the sleeping preStop switched on, and the newest known here."""
 PLAIN = sorted((FOLDER / "cluster").glob("*.yaml"))
 OVERLAYS = ("cluster", "gpu", "object-store")
 KSERVE = sorted((FOLDER / "kserve").glob("*.yaml"))
