@@ -1,4 +1,4 @@
-"""A store is copied while a server writes to it, by the words of docs/deploy.md, and another server lives on the copy."""
+"""A store is copied while a server writes to it, by the words of docs/deploy.md; another server lives on the copy."""
 
 import asyncio
 import re
@@ -46,7 +46,7 @@ def log_of(store: Path) -> list[int]:
 
 
 def test_a_copy_taken_in_the_pages_order_is_whole(serve: Serve, tiny_bundle: Bundle, tmp_path: Path) -> None:
-    """Whatever goes live between its parts: the copy has all that its log speaks of, and a server goes on from there."""
+    """Whatever goes live meanwhile: the copy has all that its log speaks of, and a server goes on from there."""
     with serve() as client:
         learn(client, 1)
         expected = client.post("/v1/predict?head=2", content=png(picture()), headers=PNG).json()
