@@ -13,12 +13,16 @@ from packing import pack, sample, shards_of
 from small_run import small_config
 from tiny import picture, png
 
+from models import bundle as bundles
+from models import snapshot as snapshots
 from training import data as datasets
 from training import shards
 from training.config import TrainConfig
 from training.data import DataError
 from training.fit import fit
 from training.loader import TrainingBatches
+from training.look import look
+from training.measure import config_of, measure
 from training.objects import Span
 from training.order import Order
 
@@ -107,6 +111,25 @@ def test_a_run_on_shards_is_the_run_on_the_folder(images: Path, packed: tuple[st
 
     torch.testing.assert_close(ours["network"], theirs["network"], rtol=0, atol=0)
     assert metrics[0] == metrics[1]
+
+
+@pytest.mark.slow
+def test_looks_and_measurements_take_shards_too(
+    images: Path, packed: tuple[str, str], run: Path, tmp_path: Path
+) -> None:
+    """A snapshot of shards is that of the folder, and a bundle measures the same on them."""
+    bundle = bundles.read(run / "bundle")
+    made = [look(bundle, tmp_path / str(i), data=data) for i, data in enumerate((str(images / "train"), packed[0]))]
+    folder, ours = (snapshots.read(one.paths[0]) for one in made)
+
+    assert np.array_equal(folder.features, ours.features)
+    assert np.array_equal(folder.labels, ours.labels)
+    places = ((str(images / "train"), str(images / "test")), packed)
+    folder_at, shards_at = (config_of(bundle, data=train, test_data=test) for train, test in places)
+    found = [measure(bundle, chosen, against=(bundle, chosen)) for chosen in (folder_at, shards_at)]
+    assert found[0] == found[1]
+    with pytest.raises(DataError, match=r"the test images of .* are others"):
+        measure(bundle, folder_at, against=(bundle, shards_at))
 
 
 def test_without_names_the_labels_are_the_names(tmp_path: Path) -> None:
