@@ -14,6 +14,7 @@ $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade 'pip>=24'
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	$(BIN)/python -m pip download --quiet --no-deps --dest $(VENV)/schemas kserve==0.21.0  # its models are read, not run
 	touch $@
 
 demo: $(STAMP)  ## train, serve, predict, refit, activate on embedded images; stays up (DEMO_EXIT=1: stops)

@@ -53,9 +53,12 @@ def serve(settings: Annotated[Settings | None, Parameter(name="*")] = None) -> N
     Args:
         settings: every flag is also an environment variable, `BREADCRUMBS_` and its name in capitals.
     """
-    from serving.app import run
-
-    run(settings or Settings())
+    wanted = settings or Settings()
+    if wanted.workers > 1:
+        from serving.workers import run
+    else:
+        from serving.app import run
+    run(wanted)
 
 
 @app.command

@@ -6,7 +6,7 @@ import ipaddress
 import logging
 import signal
 import sys
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from functools import partial
 from socket import socket
 
@@ -14,6 +14,7 @@ import uvicorn
 from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
 from starlette.middleware.cors import CORSMiddleware
+from starlette.types import ASGIApp
 
 from models import bundle as bundles
 from serving import child, heads, live, problems
@@ -33,6 +34,7 @@ from serving.live import Live
 from serving.machine import cores, memory
 from serving.metrics import Metrics
 from serving.protocol import PatientProtocol
+from serving.refitter import Refitter
 from serving.routes import console, open_inference, predict, refit, snapshots, system
 from serving.routes import heads as heads_routes
 from serving.service import Service
@@ -82,17 +84,21 @@ def create_app(settings: Settings, refit_command: Sequence[str] = REFIT) -> Fast
     guarded = Guard(
         Front(app, app.build_middleware_stack()), keys, local, settings.origins, Held(settings.max_held_bytes)
     )
-    if settings.origins:
-        asked = ["authorization", "content-type", "idempotency-key", "last-event-id", "x-request-id"]
-        told = ["location", "retry-after", "x-request-id"]
-        methods = ["GET", "POST", "PUT", "DELETE"]
-        open_to_pages = CORSMiddleware(
-            guarded, allow_origins=settings.origins, allow_methods=methods, allow_headers=asked, expose_headers=told
-        )
-        app.middleware_stack = Access(open_to_pages, metrics, settings.access_log, traces)
-    else:
-        app.middleware_stack = Access(guarded, metrics, settings.access_log, traces)
+    app.middleware_stack = Access(_open_to(settings.origins, guarded), metrics, settings.access_log, traces)
     return app
+
+
+def _open_to(origins: Sequence[str], app: ASGIApp) -> ASGIApp:
+    """Let pages of other servers ask, where some are named (CORS)."""
+    if not origins:
+        return app
+    return CORSMiddleware(
+        app,
+        allow_origins=origins,
+        allow_methods=["GET", "POST", "PUT", "DELETE"],
+        allow_headers=["authorization", "content-type", "idempotency-key", "last-event-id", "x-request-id"],
+        expose_headers=["location", "retry-after", "x-request-id"],
+    )
 
 
 def _keys(settings: Settings) -> Keys | None:
@@ -155,19 +161,24 @@ async def _open(
     stack.push_async_callback(asyncio.to_thread, inference.close)
     current = Live(store, bundle, engine, log, activation, lambda one: metrics.swapped(one.actor))
     limits = child.Limits(settings.refit_timeout, settings.refit_memory or memory() * 3 // 4)
-    jobs = Jobs(store, bundle, current, refit_command, settings.refit_queue, limits)
+    refitter = Refitter(store, bundle, current, refit_command, limits) if settings.refit == "here" else None
+    jobs = Jobs(store, settings.refit_queue, refitter, settings.follow)
     converter = Converter(settings.max_snapshot_bytes)
     uploads = Turnstile(settings.max_uploads, "uploads")
-    await jobs.open(own=settings.refit)
+    await jobs.open()
     if settings.follow:
         following = asyncio.create_task(current.follow(settings.follow))
         stack.callback(following.cancel)
     stack.push_async_callback(jobs.close)
+    service = Service(settings, bundle, store, engine, batcher, inference, current, jobs, metrics, converter, uploads)
+    if settings.workers > 1:
+        counting = asyncio.create_task(system.keep_counting(service))
+        stack.callback(counting.cancel)
     LOG.info(
         "serving %s, head %d, %d classes, on %s",
         bundle.manifest.name, activation.head, len(head.classes), engine.device,
     )  # fmt: skip
-    return Service(settings, bundle, store, engine, batcher, inference, current, jobs, metrics, converter, uploads)
+    return service
 
 
 class Server(uvicorn.Server):
@@ -200,8 +211,17 @@ def config(app: FastAPI, settings: Settings) -> uvicorn.Config:
     )
 
 
-def run(settings: Settings) -> None:
+def run(
+    settings: Settings,
+    sockets: list[socket] | None = None,
+    beside: Callable[[], Coroutine[None, None, None]] | None = None,
+) -> None:
     """Serve until SIGTERM or SIGINT, then end what is in flight and return.
+
+    Args:
+        settings: every knob.
+        sockets: that listen already; absent: one is made for the settings' address.
+        beside: what runs beside the server from when it can answer.
 
     Raises:
         BreadcrumbsError: bundle, store or device cannot be used.
@@ -219,7 +239,10 @@ def run(settings: Settings) -> None:
 
     async def serve() -> None:
         async with app.router.lifespan_context(app):
-            await Server(app, how).serve()
+            task = None if beside is None else asyncio.create_task(beside())
+            await Server(app, how).serve(sockets)
+            if task is not None:
+                task.cancel()
 
     with contextlib.suppress(KeyboardInterrupt), asyncio.Runner(loop_factory=how.get_loop_factory()) as runner:
         runner.run(serve())

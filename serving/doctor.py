@@ -82,11 +82,11 @@ def _gpu(settings: Settings) -> Finding:
 
 def _refits(settings: Settings) -> Finding:
     """Ask torch in a process of its own, as a refit would load it."""
-    if not settings.refit:
-        return Finding("refits", "note", "switched off by the settings")
+    if settings.refit != "here":
+        return Finding("refits", "note", f"not here (refit = {settings.refit})")
     if util.find_spec("torch") is None:
         return Finding(
-            "refits", "note", "torch is not installed: refits fail", "install the extra `refit`, or --no-refit"
+            "refits", "note", "torch is not installed: refits fail", "install the extra `refit`, or say --refit off"
         )
     done = subprocess.run([sys.executable, "-c", TORCH], capture_output=True, text=True, check=False, timeout=120)
     if done.returncode:

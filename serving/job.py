@@ -5,17 +5,19 @@ knows nothing of queues, processes or HTTP.
 """
 
 import asyncio
+import hashlib
 import json
 import logging
 import secrets
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from datetime import UTC, datetime
+from functools import reduce
 from typing import Any, Literal
 
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, Field
 
 from serving.refit import RefitRequest, Verdict
-from serving.store import NotFound, Store, StoreError
+from serving.store import Conflict, NotFound, Store, StoreError
 
 LOG = logging.getLogger("breadcrumbs.job")
 
@@ -51,6 +53,8 @@ class Kept(BaseModel):
     created: str
     key: str | None = None
     actor: str = "api"
+    elsewhere: bool = False
+    """Whether a server took it that does not run refits: then it waits in the store, whoever stops."""
 
 
 def fold(job: Job, event: dict[str, Any]) -> Job:
@@ -72,7 +76,7 @@ def fold(job: Job, event: dict[str, Any]) -> Job:
 
 
 class Trail:
-    """A job with its events; `say` is the one way to change it."""
+    """A job with its events; where it runs, `say` changes it, elsewhere `read` does."""
 
     def __init__(self, store: Store, job: Job, events: list[dict[str, Any]], kept: Kept) -> None:
         self._store = store
@@ -80,6 +84,7 @@ class Trail:
         self.events = events
         self.key = kept.key
         self.actor = kept.actor
+        self.elsewhere = kept.elsewhere
         self.changed = asyncio.Condition()
         self._saying = asyncio.Lock()
 
@@ -94,6 +99,22 @@ class Trail:
                 self.events.append(whole)
                 self.job = fold(self.job, whole)
                 self.changed.notify_all()
+
+    async def read(self) -> None:
+        """Take up the events that the server that runs the job has written since."""
+        async with self._saying:
+            fresh = _events(self.job.id, await _lines(self._store, self.job.id))[len(self.events) :]
+            if not fresh:
+                return
+            async with self.changed:
+                self.events += fresh
+                self.job = _folded(self.job, fresh)
+                self.changed.notify_all()
+
+    async def ended(self) -> None:
+        """Wait until the job has."""
+        async with self.changed:
+            await self.changed.wait_for(lambda: self.job.state in ENDED)
 
     async def end(self, state: State, **more: Any) -> None:
         """Say the last event; if even that cannot be written, the job still ends here."""
@@ -129,40 +150,58 @@ class Trail:
             await self.changed.wait_for(lambda: len(self.events) > after or self.job.state in ENDED)
 
 
-async def create(store: Store, request: RefitRequest, key: str | None, actor: str) -> Trail:
-    """Write down a new job, queued; `actor` is who asks for it."""
+def named(key: str) -> str:
+    """The id of the job that an Idempotency-Key makes: one of the key alone, so that two servers cannot make two."""
+    return f"key-{hashlib.sha256(key.encode()).hexdigest()[:24]}"
+
+
+async def create(store: Store, request: RefitRequest, key: str | None, actor: str, *, elsewhere: bool) -> Trail | None:
+    """Write down a new job; `actor` is who asks for it. None: there is one of that key."""
     now = datetime.now(UTC)
     job = Job(
-        id=f"{now:%Y%m%dT%H%M%S}-{secrets.token_hex(4)}",
+        id=f"{now:%Y%m%dT%H%M%S}-{secrets.token_hex(4)}" if key is None else named(key),
         request=request,
         created=now.isoformat(timespec="milliseconds"),
     )
-    kept = Kept(request=request, created=job.created, key=key, actor=actor)
-    await store.create(f"refits/{job.id}/request.json", kept.model_dump_json(indent=1).encode() + b"\n")
-    trail = Trail(store, job, [], kept)
-    await trail.say({"event": "state", "state": "queued"})
-    return trail
+    kept = Kept(request=request, created=job.created, key=key, actor=actor, elsewhere=elsewhere)
+    try:
+        await store.create(f"refits/{job.id}/request.json", kept.model_dump_json(indent=1).encode() + b"\n")
+    except Conflict:
+        return None
+    return Trail(store, job, [], kept)
 
 
 async def read(store: Store, job: str) -> Trail:
     """Read a job back.
 
     Raises:
+        NotFound: there is none.
         StoreError: what the store has of it is damaged.
     """
     try:
         kept = Kept.model_validate_json(await store.get(f"refits/{job}/request.json"))
-        events = [json.loads(line) for line in (await _lines(store, job)).splitlines()]
-        state = Job(id=job, request=kept.request, created=kept.created)
-        for event in events:
-            state = fold(state, event)
-    except (ValidationError, ValueError, KeyError, TypeError) as error:
+    except ValueError as error:
         raise StoreError(f"refit {job} is damaged: {error}") from error
-    return Trail(store, state, events, kept)
+    events = _events(job, await _lines(store, job))
+    return Trail(store, _folded(Job(id=job, request=kept.request, created=kept.created), events), events, kept)
+
+
+def _events(job: str, lines: bytes) -> list[dict[str, Any]]:
+    try:
+        return [json.loads(line) for line in lines.splitlines()]
+    except ValueError as error:
+        raise StoreError(f"refit {job} is damaged: {error}") from error
+
+
+def _folded(job: Job, events: Iterable[dict[str, Any]]) -> Job:
+    try:
+        return reduce(fold, events, job)
+    except (ValueError, KeyError, TypeError) as error:
+        raise StoreError(f"refit {job.id} is damaged: {error}") from error
 
 
 async def _lines(store: Store, job: str) -> bytes:
     try:
         return await store.get(f"refits/{job}/events.jsonl")
-    except NotFound:  # the server ended between the two first writes
+    except NotFound:  # the server ended between the two first writes, or nobody has taken the job up yet
         return b""

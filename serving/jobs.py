@@ -1,35 +1,27 @@
-"""The refits of a server: one at a time, a bounded queue behind it, none lost without a word.
+"""All refits of a store: started, listed, followed and cancelled from any server, run by the one that has a refitter.
 
-What was queued or running when the server ended is `interrupted`, never silently run again. What a job is, is
-`serving.job`'s; how one refit goes is `serving.refit`'s. It knows nothing of HTTP.
+The store is the line between them. Whoever takes a request writes it down; the one that runs refits finds it there,
+and alone writes what becomes of it; the others read that back. A wish to cancel is an object too. It knows nothing of
+HTTP, and not how a refit is run.
 """
 
 import asyncio
 import contextlib
 import logging
-import time
 from collections import Counter
-from collections.abc import Sequence
-from typing import Any
+from datetime import UTC, datetime
 
-from models.bundle import Bundle
 from models.errors import BreadcrumbsError
-from serving import child, refit
-from serving import heads as stored
 from serving import job as jobs
-from serving.engine import BoundHead
 from serving.job import ENDED, Job, State, Trail
 from serving.limits import Overloaded
-from serving.live import Live
-from serving.refit import Made, RefitFailed, RefitRequest
+from serving.refit import RefitRequest
+from serving.refitter import Refitter
 from serving.store import Conflict, NotFound, Store, StoreError
 
 LOG = logging.getLogger("breadcrumbs.jobs")
-EVENTS = 2_000
-"""Events that a child may cause in one job; later ones are dropped, the job's end is not."""
-PROGRESS_SECONDS = 0.25
-"""Between two progress events that are kept; each is a write to the store."""
-INTERRUPTED = {"type": "interrupted", "message": "the server ended before the refit did; start it again"}
+PATIENCE = 20.0
+"""Seconds that a refit on another server may take to be cancelled."""
 
 
 class KeyReused(Conflict):
@@ -37,62 +29,89 @@ class KeyReused(Conflict):
 
 
 class Jobs:
-    """Starts, runs and stops refits.
+    """The refits of a store, as this server knows them.
 
     Args:
         store: where they are kept.
-        bundle: whose backbone the heads are for.
-        live: what they are compared with, and may replace.
-        command: the child, without its arguments.
         queue: jobs waiting behind the running one at most.
-        limits: what a child may take.
+        refitter: runs them here; none: another server on this store does.
+        look: seconds between two looks at what other servers did; 0: never.
     """
 
-    def __init__(
-        self, store: Store, bundle: Bundle, live: Live, command: Sequence[str], queue: int, limits: child.Limits
-    ) -> None:
+    def __init__(self, store: Store, queue: int, refitter: Refitter | None, look: float = 0.0) -> None:
         self._store = store
-        self._bundle = bundle
-        self._live = live
-        self._command = tuple(command)
         self._queue = queue
-        self._limits = limits
+        self._refitter = refitter
+        self._seconds = look
         self._trails: dict[str, Trail] = {}
-        self._line: asyncio.Queue[Trail] = asyncio.Queue()
-        self._withdrawn = set[str]()
+        self._left_out = set[str]()
         self._starting = asyncio.Lock()
-        self._running: tuple[Trail, asyncio.Task[Any]] | None = None
-        self._worker: asyncio.Task[None] | None = None
+        self._looking = asyncio.Lock()
+        self._looks: asyncio.Task[None] | None = None
+        self._open = False
 
-    async def open(self, *, own: bool = True) -> None:
-        """Read back what the store knows, mark what was cut short, and begin to work.
+    async def open(self) -> None:
+        """Read back what the store knows; where refits run here, mark what was cut short, and begin to work."""
+        await self._take_in()
+        self._open = True
+        if self._refitter is not None:
+            for trail in self._unfinished():
+                if trail.job.state == "queued" and trail.elsewhere:
+                    await self._refitter.add(trail)
+                else:
+                    await self._refitter.conclude(trail)
+            self._refitter.open()
+        if self._seconds:
+            self._looks = asyncio.create_task(self._keep_looking())
 
-        Args:
-            own: whether refits run here; where they do not, what is unfinished is another server's.
-        """
-        for name in await self._store.names("refits"):
-            if not name.endswith("/request.json"):
-                continue
+    def _unfinished(self) -> list[Trail]:
+        return [trail for trail in self._trails.values() if trail.job.state not in ENDED]
+
+    async def _keep_looking(self) -> None:
+        said = ""
+        while True:
+            await asyncio.sleep(self._seconds)
             try:
-                trail = await jobs.read(self._store, name.split("/")[1])
-            except StoreError:
-                LOG.exception("a refit is left out")
-                continue
-            self._trails[trail.job.id] = trail
-            if own and trail.job.state not in ENDED:
-                await self._conclude(trail)
-        self._worker = asyncio.create_task(self._work())
+                await self.look()
+            except BreadcrumbsError as error:
+                if str(error) != said:
+                    said = str(error)
+                    LOG.error("refits of other servers are not seen: %s", error)  # noqa: TRY400 - the sentence says it
 
-    async def _conclude(self, trail: Trail) -> None:
-        """Say of a job that a dead server left what became of it: its head may be there already, and even live."""
-        made = [head for head in await stored.records(self._store) if head.lineage.refit == trail.job.id]
-        verdict = None
-        if made and (report := await self.report(trail.job.id)) is not None:
-            verdict = refit.concluded(made[0], report, await self._live.log())
-        if verdict is None:
-            await trail.end("interrupted", error=INTERRUPTED)
-        else:
-            await trail.end("succeeded", verdict=verdict.model_dump(mode="json"))
+    async def look(self) -> None:
+        """See what other servers did: started, wished to cancel, and, where refits do not run here, ran."""
+        for trail in await self._take_in():
+            if self._refitter is not None and trail.job.state == "queued":
+                await self._refitter.add(trail)
+        for trail in self._unfinished():
+            await self._see(trail)
+
+    async def _take_in(self) -> list[Trail]:
+        """Read the jobs of the store that are not known yet, and return them."""
+        fresh = []
+        async with self._looking:
+            for name in await self._store.folders("refits"):
+                if name in self._trails or name in self._left_out:
+                    continue
+                try:
+                    trail = await jobs.read(self._store, name)
+                except NotFound:  # of a writer that was killed: nothing was promised
+                    continue
+                except StoreError:
+                    LOG.exception("a refit is left out")
+                    self._left_out.add(name)
+                    continue
+                self._trails[name] = trail
+                fresh.append(trail)
+        return fresh
+
+    async def _see(self, trail: Trail) -> None:
+        """Read what another server wrote of a job: the wish to cancel it, or how far it has come."""
+        if self._refitter is None:
+            await trail.read()
+        elif await self._store.has(f"refits/{trail.job.id}/cancel.json"):
+            with contextlib.suppress(Conflict):
+                await self._refitter.cancel(trail)
 
     async def again(self, job: str, actor: str = "api") -> Job:
         """Queue a refit that came to nothing once more, from its stored inputs, as a new job.
@@ -102,13 +121,13 @@ class Jobs:
             Conflict: it has not ended, or it succeeded.
             Overloaded: too many wait.
         """
-        known = self.trail(job).job
+        known = (await self.find(job)).job
         if known.state not in ENDED or known.state == "succeeded":
             raise Conflict(f"refit {job} is {known.state}; only one that came to nothing can be started again")
         return await self.start(known.request, None, actor)
 
     async def start(self, request: RefitRequest, key: str | None = None, actor: str = "api") -> Job:
-        """Queue a refit; the same key and request give the job they gave before.
+        """Queue a refit; the same key and request give the job they gave before, on whatever server.
 
         Args:
             request: what to refit from.
@@ -120,50 +139,73 @@ class Jobs:
             Overloaded: too many wait.
         """
         async with self._starting:
-            if self._worker is None:
+            if not self._open:
                 raise Overloaded("the server is stopping")
-            for trail in self._trails.values():
-                if key is not None and trail.key == key:
-                    if trail.job.request != request:
-                        raise KeyReused(f"Idempotency-Key {key!r} came before with another request: {trail.job.id}")
-                    return trail.job
+            if key is not None and (known := await self._of(key)) is not None:
+                return self._same(known, request, key)
             counts = self.counts()
             if counts["queued"] + counts["running"] > self._queue:
                 raise Overloaded(f"{counts['queued']} refits are waiting behind one; the limit is {self._queue}", 30)
-            trail = await jobs.create(self._store, request, key, actor)
-            self._trails[trail.job.id] = trail
-            self._line.put_nowait(trail)
+            async with self._looking:  # so that a look does not take our own for another server's
+                trail = await jobs.create(self._store, request, key, actor, elsewhere=self._refitter is None)
+                if trail is not None:
+                    self._trails[trail.job.id] = trail
+            if trail is None:  # another server was first with this key
+                return self._same(await self.find(jobs.named(key or "")), request, key)
+            if self._refitter is not None:
+                await self._refitter.add(trail)
             return trail.job
 
-    def trail(self, job: str) -> Trail:
-        """Return a job with its events.
+    async def _of(self, key: str) -> Trail | None:
+        for trail in self._trails.values():
+            if trail.key == key:
+                return trail
+        with contextlib.suppress(NotFound):
+            return await self.find(jobs.named(key))
+        return None
+
+    def _same(self, trail: Trail, request: RefitRequest, key: str | None) -> Job:
+        if trail.job.request != request:
+            raise KeyReused(f"Idempotency-Key {key!r} came before with another request: {trail.job.id}")
+        return trail.job
+
+    async def find(self, job: str) -> Trail:
+        """Return a job with its events, as the store has them now.
 
         Raises:
             NotFound: there is none.
         """
         if job not in self._trails:
+            await self.look()
+        if job not in self._trails:
             raise NotFound(f"there is no refit {job!r:.80}")
-        return self._trails[job]
+        trail = self._trails[job]
+        if self._refitter is None and trail.job.state not in ENDED:
+            await trail.read()
+        return trail
 
-    def all(self) -> list[Job]:
+    async def all(self) -> list[Job]:
         """Return all jobs, the newest first."""
+        if self._refitter is None:
+            await self.look()
         return sorted((trail.job for trail in self._trails.values()), key=lambda job: job.created, reverse=True)
 
     def counts(self) -> Counter[State]:
         """Return how many jobs are in each state."""
         return Counter(trail.job.state for trail in self._trails.values())
 
-    def using(self, sha: str) -> str | None:
+    async def using(self, sha: str) -> str | None:
         """Return a job that still needs a snapshot, if there is one."""
-        for job in self.all():
-            if job.state not in ENDED and sha in {*job.request.snapshots, job.request.holdout}:
-                return job.id
+        await self.look()
+        for trail in self._unfinished():
+            if sha in {*trail.job.request.snapshots, trail.job.request.holdout}:
+                return trail.job.id
         return None
 
     async def report(self, job: str) -> bytes | None:
         """Return a job's report as JSON, if it has come so far."""
         try:
-            return await self._store.get(f"refits/{self.trail(job).job.id}/report.json")
+            return await self._store.get(f"refits/{(await self.find(job)).job.id}/report.json")
         except NotFound:
             return None
 
@@ -173,124 +215,42 @@ class Jobs:
         Raises:
             NotFound: there is no such job, or it has not come so far.
         """
-        known = self.trail(job).job
+        known = (await self.find(job)).job
         try:
             return await self._store.get(f"refits/{known.id}/report.html")
         except NotFound as error:
             raise NotFound(f"refit {known.id} has no report: it is {known.state}") from error
 
-    async def cancel(self, job: str) -> Job:
+    async def cancel(self, job: str, actor: str = "api") -> Job:
         """End a job that waits or runs; one that was cancelled before stays so.
 
         Raises:
             NotFound: there is none.
             Conflict: it has ended otherwise, or its head is being stored.
+            Overloaded: the server that runs it did not answer.
         """
-        trail = self.trail(job)
-        if self._running and self._running[0] is trail:
-            if not self._running[1].cancel():
-                raise Conflict(f"refit {job} has made its head; it cannot be cancelled any more")
-        elif trail.job.state == "queued" and job not in self._withdrawn:
-            self._withdrawn.add(job)
-            await trail.end("cancelled")
-        async with trail.changed:
-            await trail.changed.wait_for(lambda: trail.job.state in ENDED)
+        trail = await self.find(job)
+        if self._refitter is not None:
+            await self._refitter.cancel(trail)
+            await trail.ended()
+        elif trail.job.state not in ENDED:
+            wish = f'{{"actor": "{actor}", "at": "{datetime.now(UTC).isoformat(timespec="milliseconds")}"}}\n'
+            with contextlib.suppress(Conflict):
+                await self._store.create(f"refits/{job}/cancel.json", wish.encode())
+            try:
+                await asyncio.wait_for(trail.ended(), PATIENCE)
+            except TimeoutError as error:
+                raise Overloaded(
+                    f"refit {job} is to be cancelled, but the server that runs refits has not done so in {PATIENCE:g} s"
+                ) from error
         if trail.job.state != "cancelled":
             raise Conflict(f"refit {job} has {trail.job.state}; it cannot be cancelled any more")
         return trail.job
 
     async def close(self) -> None:
-        """Stop the running child; what was not finished is interrupted."""
-        worker, self._worker = self._worker, None
-        if worker is None:
-            return
-        for trail in list(self._trails.values()):
-            if trail.job.state == "queued" and trail.job.id not in self._withdrawn:
-                self._withdrawn.add(trail.job.id)
-                await trail.end("interrupted", error=INTERRUPTED)
-        worker.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await worker
-
-    async def _work(self) -> None:
-        while True:
-            trail = await self._line.get()
-            if trail.job.id not in self._withdrawn:
-                await self._run(trail)
-
-    async def _run(self, trail: Trail) -> None:
-        """Bring one job to its end, whatever happens."""
-        began = time.monotonic()
-        try:
-            await self._refit(trail)
-        except RefitFailed as error:
-            await trail.end("failed", error={"type": error.kind, "message": str(error)})
-        except BreadcrumbsError as error:
-            await trail.end("failed", error={"type": "refit", "message": str(error)})
-        except asyncio.CancelledError:
-            stopping = self._worker is None
-            if trail.job.state not in ENDED:
-                await trail.end(
-                    "interrupted" if stopping else "cancelled", **({"error": INTERRUPTED} if stopping else {})
-                )
-            if stopping:
-                raise
-        except Exception:
-            LOG.exception("refit %s: this is a bug", trail.job.id)
-            await trail.end(
-                "failed", error={"type": "internal", "message": "an unexpected error; see the server's log"}
-            )
-        finally:
-            self._running = None
-            LOG.info("refit %s: %s after %.1f s", trail.job.id, trail.job.state, time.monotonic() - began)
-
-    async def _refit(self, trail: Trail) -> None:
-        compared = self._live.head
-        making = asyncio.create_task(self._make(trail, compared))
-        self._running = (trail, making)
-        try:
-            made = await making
-        except asyncio.CancelledError:
-            with contextlib.suppress(asyncio.CancelledError, BreadcrumbsError):
-                await making  # the child is being stopped
-            raise
-        settling = asyncio.create_task(self._settle(trail, compared.version, made))
-        try:
-            await asyncio.shield(settling)
-        except asyncio.CancelledError:
-            await settling  # a head that was made is not lost to a server that is stopping
-            raise
-
-    async def _make(self, trail: Trail, compared: BoundHead) -> Made:
-        job = trail.job
-        await trail.say({"event": "state", "state": "running", "compared": compared.version})
-        return await refit.make(
-            job.id, job.request, self._store, self._bundle, compared.head, self._command, self._limits, _Hearing(trail)
-        )
-
-    async def _settle(self, trail: Trail, compared: int, made: Made) -> None:
-        job = trail.job
-        await self._store.create(f"refits/{job.id}/report.json", made.text)
-        if made.page is not None:
-            await self._store.create(f"refits/{job.id}/report.html", made.page)
-        verdict = await refit.settle(
-            job.id, job.request, self._store, self._bundle, self._live, compared, made.head, made.report, trail.actor
-        )
-        await trail.end("succeeded", verdict=verdict.model_dump(mode="json"))
-
-
-class _Hearing:
-    """Keeps what a child says, within bounds: progress at most every so often, and not for ever."""
-
-    def __init__(self, trail: Trail) -> None:
-        self._trail = trail
-        self._last = -PROGRESS_SECONDS
-
-    async def __call__(self, event: dict[str, Any]) -> None:
-        if event["event"] not in {"stage", "progress"} or len(self._trail.events) >= EVENTS:
-            return
-        if event["event"] == "progress":
-            if time.monotonic() - self._last < PROGRESS_SECONDS:
-                return
-            self._last = time.monotonic()
-        await self._trail.say(event)
+        """Stop what runs here; what was not finished, and was asked for here, is interrupted."""
+        self._open = False
+        if self._looks is not None:
+            self._looks.cancel()
+        if self._refitter is not None:
+            await self._refitter.close([trail for trail in self._unfinished() if not trail.elsewhere])

@@ -27,11 +27,20 @@ async def first(store: Store, bundle: Bundle, log: Log) -> Activation:
     """Find what is to be live at start, and leave the log saying so.
 
     An empty store gets the bundle's own head. A live head that is damaged, or that was fitted to another backbone,
-    gives way to the last activated one that is sound, else to the bundle's own.
+    gives way to the last activated one that is sound, else to the bundle's own. Where another server that starts says
+    so first, its word holds.
 
     Raises:
         StoreError: the log itself is damaged.
     """
+    while True:
+        try:
+            return await _first(store, bundle, log)
+        except Conflict as error:
+            LOG.info("%s; looking again", error)
+
+
+async def _first(store: Store, bundle: Bundle, log: Log) -> Activation:
     records = await log.read()
     defects = []
     for record in reversed(records):

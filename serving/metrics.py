@@ -1,10 +1,13 @@
 """The numbers at `/metrics`: names, units and buckets in one place; every app has a registry of its own.
 
-Seconds and bytes, `_total` on counters, no label without a bound: classes are counted by group, never by name. It
-knows nothing of who counts.
+Several processes on one port count in files of a folder that an environment variable names to the library; each then
+tells the sum of all. Seconds and bytes, `_total` on counters, no label without a bound: classes are counted by group,
+never by name. It knows nothing of who counts.
 """
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from typing import Literal
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest, multiprocess, values
 
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
@@ -15,6 +18,7 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
+        self._live: tuple[str, str] | None = None
         self.requests = self._counter("requests", "Requests answered.", "route", "code")
         self.duration = self._seconds("request_duration_seconds", "From a request's first byte to its answer's last.")
         self.queue = self._seconds("queue_duration_seconds", "From an image's submission to the start of its batch.")
@@ -24,7 +28,7 @@ class Metrics:
         self.batch_size = Histogram(
             "breadcrumbs_batch_size", "Images computed together.", buckets=SIZES, registry=self.registry
         )
-        self.pending = self._gauge("pending_requests", "Images waiting to be computed.")
+        self.pending = self._gauge("pending_requests", "Images waiting to be computed.", several="livesum")
         self.rejected = self._counter("rejected", "Requests answered with an error, by its type.", "reason")
         self.predictions = self._counter("predictions", "Top classes, by head and group.", "head", "group")
         self.head_info = self._gauge("head_info", "1 for the live head.", "version", "digest")
@@ -36,8 +40,8 @@ class Metrics:
     def _counter(self, name: str, text: str, *labels: str) -> Counter:
         return Counter(f"breadcrumbs_{name}_total", text, labels, registry=self.registry)
 
-    def _gauge(self, name: str, text: str, *labels: str) -> Gauge:
-        return Gauge(f"breadcrumbs_{name}", text, labels, registry=self.registry)
+    def _gauge(self, name: str, text: str, *labels: str, several: Literal["livemax", "livesum"] = "livemax") -> Gauge:
+        return Gauge(f"breadcrumbs_{name}", text, labels, registry=self.registry, multiprocess_mode=several)
 
     def _seconds(self, name: str, text: str) -> Histogram:
         return Histogram(f"breadcrumbs_{name}", text, buckets=SECONDS, registry=self.registry)
@@ -53,9 +57,17 @@ class Metrics:
 
     def live(self, version: int, digest: str) -> None:
         """Name the live head, and no other."""
-        self.head_info.clear()
-        self.head_info.labels(str(version), digest).set(1)
+        named = (str(version), digest)
+        if self._live not in {None, named}:
+            self.head_info.labels(*self._live).set(0)  # of several processes, what one told stays in its file
+            self.head_info.clear()
+        self.head_info.labels(*named).set(1)
+        self._live = named
 
     def text(self) -> bytes:
         """Return everything in Prometheus' text format."""
-        return generate_latest(self.registry)
+        if values.ValueClass is values.MutexValue:
+            return generate_latest(self.registry)
+        together = CollectorRegistry()
+        multiprocess.MultiProcessCollector(together)  # type: ignore[no-untyped-call]
+        return generate_latest(together)

@@ -5,9 +5,9 @@ field's name in capitals. Nothing else in the package reads the environment, and
 """
 
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 import models
@@ -28,12 +28,14 @@ class Settings(BaseSettings):
     """Where heads, snapshots, refits and the log of what went live are kept: a folder, made if missing, or `s3://`,
     `gs://` or `az://` with bucket and prefix. It is all the state there is: keep it where it survives the container."""
     follow: float = Field(default=0.5, ge=0, le=3600)
-    """Seconds between two looks at what other servers on this store made live; 0: never. Of servers on one store one
-    may refit, the others say `--no-refit`."""
+    """Seconds between two looks at what other servers on this store did, heads and refits; 0: never."""
     host: str = "127.0.0.1"
     """Address to listen on; 0.0.0.0 for every interface, which needs `keys`."""
     port: int = Field(default=8000, ge=0, le=65535)
     """TCP port; 0 lets the system choose a free one."""
+    workers: int = Field(default=1, ge=1, le=256)
+    """Processes on this port and store. Queue and limits are each one's own; cores are shared out. More than one pays
+    where a machine has more cores than one server can use; a GPU is best fed by one."""
     keys: Path | None = None
     """File of the keys that may come in, made by `breadcrumbs keys add`; none: everybody may do everything, which only
     a server of this machine alone may say."""
@@ -78,15 +80,16 @@ class Settings(BaseSettings):
     """Bytes that the bodies of all requests together may have in memory; beyond it requests are refused with 503."""
     max_uploads: int = Field(default=16, ge=1, le=10_000)
     """Uploads of snapshots under way at most; beyond it they are refused with 503."""
-    max_store_bytes: int = Field(default=0, ge=0)
+    max_store_bytes: int = Field(default=64 * 1024 * MIB, ge=0)
     """Bytes that everything in the store may have together; beyond it uploads are refused with 507; 0: no limit but the
     disk's. `breadcrumbs store gc` makes room."""
     receipt: float = Field(default=30.0, gt=0, le=3600)
     """Seconds that a request may take to arrive, and one more for each 64 KiB of its body; then 408."""
     max_snapshots: int = Field(default=32, ge=1, le=10_000)
     """Snapshots that one refit may name at most."""
-    refit: bool = True
-    """Whether refits may be started here; without it the server only answers and swaps."""
+    refit: Literal["here", "elsewhere", "off"] = "here"
+    """Where the refits that are started here run. Of all servers on one store one says `here`; `elsewhere`: that one
+    runs them, and this one starts, shows and cancels them like its own; `off`: this server only answers and swaps."""
     refit_queue: int = Field(default=8, ge=0, le=10_000)
     """Refits that may wait behind the running one at most; beyond it they are refused with 503."""
     refit_timeout: float = Field(default=3600.0, gt=0)
@@ -99,3 +102,9 @@ class Settings(BaseSettings):
     otlp_endpoint: str | None = None
     """Where each request is sent as an OpenTelemetry span (OTLP over HTTP), as `http://collector:4318/v1/traces`; needs
     the extra `otel`."""
+
+    @model_validator(mode="after")
+    def _check_following(self) -> Self:
+        if not self.follow and (self.workers > 1 or self.refit == "elsewhere"):
+            raise ValueError("follow: 0 goes neither with several workers nor with refit = elsewhere, which must look")
+        return self

@@ -162,6 +162,21 @@ class Store:
         """Return the names of all objects under a prefix, sorted."""
         return [item.name for item in await self.items(prefix)]
 
+    async def folders(self, prefix: str) -> list[str]:
+        """Return the names of what lies right under a prefix and has objects under it, sorted."""
+        with _telling(prefix):
+            found = await obstore.list_with_delimiter_async(self._objects, prefix)
+        return sorted(path.rpartition("/")[2] for path in found["common_prefixes"])
+
+    async def has(self, name: str) -> bool:
+        """Tell whether there is an object of that name."""
+        try:
+            with _telling(name):
+                await obstore.head_async(self._objects, name)
+        except NotFound:
+            return False
+        return True
+
     async def delete(self, name: str) -> None:
         """Remove an object; none of that name is no error."""
         with contextlib.suppress(NotFound), _telling(name):

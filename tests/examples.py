@@ -72,7 +72,7 @@ def fits(line: str, printed: str) -> bool:
 def normal(text: str) -> str:
     """Times and the names of refits, which are others each time, by one word."""
     text = re.sub(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(\+00:00)?", "TIME", text)
-    return re.sub(r"\d{8}T\d{6}-[0-9a-f]{8}", "REFIT", text)
+    return re.sub(r"\d{8}T\d{6}-[0-9a-f]{8}|key-[0-9a-f]{24}", "REFIT", text)
 
 
 def parsed(shown: str) -> Any:

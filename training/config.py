@@ -29,7 +29,7 @@ class TrainConfig(BaseModel):
 
     data: str = EMBEDDED
     """`fashion-mnist-lt` (embedded), `fashion-mnist` or `cifar100` (their files in `images`), a folder with a folder
-    per class, or a list file (`path label`, one a line)."""
+    per class, a list file (`path label`, one a line), or shards (`train-{000..011}.tar`), here or at `s3://`."""
     test_data: str | None = None
     """The same for evaluation; absent: `test/` or `val/` beside `train/`, else a share of the images is held out."""
     images: Path | None = None

@@ -1,8 +1,8 @@
 """Which images there are to train on and to test on, checked before anything starts.
 
-Four sources: the embedded Fashion-MNIST-LT; a standard set in long-tailed form (`training.standard`); a folder with a
-folder per class; a list file in the field's form (`path label`, one a line, labels from 0). It knows nothing of
-batches, augmentation or torch.
+Five sources: the embedded Fashion-MNIST-LT; a standard set in long-tailed form (`training.standard`); a folder with a
+folder per class; a list file in the field's form (`path label`, one a line, labels from 0; paths may be URLs); shards
+(`training.shards`). It knows nothing of batches, augmentation or torch.
 """
 
 import os
@@ -14,8 +14,9 @@ from pathlib import Path
 import numpy as np
 
 from models.preprocess import ImageError, open_image
-from training import standard
+from training import objects, shards, standard
 from training.config import EMBEDDED, STANDARD, TrainConfig
+from training.objects import Span
 from training.split import Data, DataError, Split
 
 __all__ = ["Data", "DataError", "Split", "images", "load"]
@@ -42,13 +43,18 @@ def load(config: TrainConfig) -> Data:
         return _embedded()
     source = Path(config.data)
     test = Path(config.test_data) if config.test_data else None
-    if source.is_dir():
+    if shards.are_shards(config.data):
+        data = _from_shards(config)
+    elif source.is_dir():
         data = _from_folder(source, test, config)
     elif source.is_file():
         data = _from_lists(source, test, config)
     else:
         known = ", ".join(f"'{name}'" for name in (EMBEDDED, *STANDARD))
-        raise DataError(f"no data at {source}; expected {known}, a folder with a folder per class, or a list file")
+        raise DataError(
+            f"no data at {source}; expected {known}, a folder with a folder per class, or a list file; or "
+            "shards as train-{000..011}.tar"
+        )
     _check(data)
     return data
 
@@ -62,11 +68,14 @@ def images(config: TrainConfig) -> tuple[Split, tuple[str, ...]]:
         DataError: as `load`.
     """
     source = Path(config.data)
-    if config.data in (EMBEDDED, *STANDARD) or not source.exists():
+    known = shards.are_shards(config.data) or source.exists()
+    if config.data in (EMBEDDED, *STANDARD) or not known:
         data = load(config)  # which says what is wrong
         return data.train, data.classes
     _refuse_settings_of_standard_sets(config)
-    if source.is_dir():
+    if shards.are_shards(config.data):
+        split, classes = _read_shards(config.data, shards.class_names(config.data))
+    elif source.is_dir():
         root = _train_folder(source)
         classes = _class_names(root)
         split = _class_folders(root, classes)
@@ -128,6 +137,23 @@ def _class_folders(root: Path, classes: Sequence[str]) -> Split:
     return _split(paths, labels)
 
 
+def _from_shards(config: TrainConfig) -> Data:
+    train, classes = _read_shards(config.data, shards.class_names(config.data))
+    if config.test_data is None:
+        return _hold_out(train, classes, config)
+    if not shards.are_shards(config.test_data):
+        raise DataError(f"--test-data {config.test_data}: --data names shards, so expected shards")
+    return Data(train, _read_shards(config.test_data, classes)[0], classes)
+
+
+def _read_shards(pattern: str, classes: Sequence[str] | None) -> tuple[Split, tuple[str, ...]]:
+    """The samples class by class, as folders have them."""
+    samples = shards.index(pattern)
+    labels, names = shards.labelled(samples, classes)
+    order = np.argsort(np.array(labels, np.int64), kind="stable")
+    return _split([samples[row].span for row in order], [labels[row] for row in order]), names
+
+
 def _from_lists(source: Path, test: Path | None, config: TrainConfig) -> Data:
     train, classes = _list_with_names(source, config)
     if test is None:
@@ -151,7 +177,7 @@ def _list_with_names(source: Path, config: TrainConfig) -> tuple[Split, tuple[st
 def _read_list(file: Path, root: Path) -> Split:
     if not file.is_file():
         raise DataError(f"no list file at {file}")
-    paths: list[Path] = []
+    paths: list[Path | Span] = []
     labels: list[int] = []
     for number, line in enumerate(_lines(file), 1):
         if not line.strip():
@@ -159,7 +185,7 @@ def _read_list(file: Path, root: Path) -> Split:
         path, _, label = line.strip().rpartition(" ")
         if not path or not re.fullmatch("-?[0-9]{1,9}", label):
             raise DataError(f"{file}:{number}: expected 'path label', got {line!r:.120}")
-        paths.append(root / path)
+        paths.append(Span(path) if objects.is_url(path) else root / path)
         labels.append(int(label))
     return _split(paths, labels)
 
@@ -171,7 +197,7 @@ def _lines(file: Path) -> list[str]:
         raise DataError(f"{file} is not a list file: it is not text in UTF-8") from error
 
 
-def _split(paths: list[Path], labels: list[int]) -> Split:
+def _split(paths: Sequence[Path | Span], labels: list[int]) -> Split:
     return Split(np.array(labels, np.int64), np.arange(len(paths)), paths=tuple(paths))
 
 
@@ -216,30 +242,35 @@ def _duplicates(splits: Sequence[Split]) -> list[str]:
     seen = set[str]()
     problems = []
     for path in [path for split in splits for path in split.paths or ()]:
-        plain = os.path.normpath(path)
+        plain = os.path.normpath(str(path))
         if plain in seen:
             problems.append(f"{path}: listed twice")
         seen.add(plain)
     return problems
 
 
-def _unreadable(paths: list[Path]) -> list[str]:
+def _unreadable(paths: Sequence[Path | Span]) -> list[str]:
     with ThreadPoolExecutor() as pool:
         return [f"{path}: {defect}" for path, defect in zip(paths, pool.map(_defect, paths), strict=True) if defect]
 
 
-def _defect(path: Path) -> str | None:
-    """What is wrong with a file, from its header and, for JPEG, its end: cheap enough for millions."""
+def _defect(path: Path | Span) -> str | None:
+    """What is wrong with a file, from its header and, for JPEG, its end: cheap enough for millions.
+
+    Of an object in a bucket it is looked up that it is there; of a shard's member there, the index says so already.
+    """
     try:
+        if isinstance(path, Span) and path.remote:
+            return None if path.member or objects.size(path.place) else "it has no bytes"
         with path.open("rb") as file:
             with open_image(file) as image:
                 jpeg = image.format == "JPEG"
             if jpeg:
-                file.seek(max(0, path.stat().st_size - 1024))
+                file.seek(max(0, file.seek(0, os.SEEK_END) - 1024))
                 if b"\xff\xd9" not in file.read():
                     return "cut short: the JPEG has no end marker"
     except ImageError as error:
         return str(error)
     except OSError as error:
-        return str(error.strerror)
+        return str(error.strerror or error)
     return None

@@ -6,6 +6,7 @@ the server uses. Normalisation is `training.network`'s. It knows nothing of netw
 
 import zlib
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -81,13 +82,12 @@ def augmentation(config: TrainConfig) -> Callable[[Tensor], Tensor]:
         "flip": [v2.Resize((size, size), antialias=True), v2.RandomHorizontalFlip()],
         "none": [v2.Resize((size, size), antialias=True)],
     }
-    chain = v2.Compose(steps[config.augmentation])
+    return partial(_augment, v2.Compose(steps[config.augmentation]))
 
-    def augment(image: Tensor) -> Tensor:
-        augmented: Tensor = chain(image.permute(2, 0, 1))
-        return augmented.permute(1, 2, 0).contiguous()
 
-    return augment
+def _augment(chain: v2.Compose, image: Tensor) -> Tensor:
+    augmented: Tensor = chain(image.permute(2, 0, 1))
+    return augmented.permute(1, 2, 0).contiguous()
 
 
 class TrainingBatches:
@@ -99,7 +99,7 @@ class TrainingBatches:
             Augmented(split, augmentation(config)),
             batch_sampler=order,
             persistent_workers=config.workers > 0,
-            **_workers(config),
+            **_workers(split, config),
         )
 
     def __len__(self) -> int:
@@ -115,25 +115,27 @@ def augmented_batches(split: Split, config: TrainConfig, epoch: int) -> DataLoad
     """Every image once, in order, augmented as in training: each look by chances of its own, the same every time."""
     looks: list[Look] = [("snapshot", config.seed, epoch, row, row) for row in range(len(split))]
     images = Augmented(split, augmentation(config))
-    return DataLoader(images, batch_size=4 * config.batch_size, sampler=looks, **_workers(config))
+    return DataLoader(images, batch_size=4 * config.batch_size, sampler=looks, **_workers(split, config))
 
 
 def evaluation_batches(
     split: Split, preprocess: Preprocess, config: TrainConfig, rows: Tensor | None = None
 ) -> DataLoader[Batch]:
     """Every image once, in order, or some `rows` int64 (M,) of them, as the server would see it."""
-
-    def prepare(image: Tensor) -> Tensor:
-        return torch.from_numpy(np.array(fit(image.numpy(), preprocess)))
-
-    images = Images(split, prepare)
+    images = Images(split, partial(_prepare, preprocess))
     sampler = SequentialSampler(images) if rows is None else rows.tolist()
-    return DataLoader(images, batch_size=4 * config.batch_size, sampler=sampler, **_workers(config))
+    return DataLoader(images, batch_size=4 * config.batch_size, sampler=sampler, **_workers(split, config))
 
 
-def _workers(config: TrainConfig) -> dict[str, Any]:
+def _prepare(preprocess: Preprocess, image: Tensor) -> Tensor:
+    return torch.from_numpy(np.array(fit(image.numpy(), preprocess)))
+
+
+def _workers(split: Split, config: TrainConfig) -> dict[str, Any]:
     return {
         "num_workers": config.workers,
+        # A fork has the connections to a bucket, and not the threads that serve them: such workers start afresh.
+        "multiprocessing_context": "spawn" if config.workers and split.remote else None,
         "prefetch_factor": config.prefetch if config.workers else None,
         "pin_memory": torch.cuda.is_available(),
         "generator": torch.Generator(),  # of the workers' seeds, which nothing here depends on

@@ -1,4 +1,4 @@
-"""Labelled images, in memory or on disk, and the two parts of them that a run needs.
+"""Labelled images, in memory, on disk or in a bucket, and the two parts of them that a run needs.
 
 It knows nothing of where they come from: folders, list files and standard sets are `training.data`'s.
 """
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from models.errors import BreadcrumbsError
 from models.preprocess import ImageError, Pixels, decode
+from training.objects import Span
 
 Integers = NDArray[np.int64]
 
@@ -21,19 +22,19 @@ class DataError(BreadcrumbsError):
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """Labelled images, in memory or on disk.
+    """Labelled images, in memory, on disk or in a bucket.
 
     Attributes:
         labels: int64 (N,).
         ids: int64 (N,), the same for the same image in every run on the same data.
         pixels: uint8 (N, rows, columns) or (N, rows, columns, 3); or
-        paths: N files.
+        paths: N files, or as many spans of archives and objects.
     """
 
     labels: Integers
     ids: Integers
     pixels: Pixels | None = None
-    paths: tuple[Path, ...] | None = None
+    paths: tuple[Path | Span, ...] | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -52,6 +53,11 @@ class Split:
             return decode(path.read_bytes())
         except (OSError, ImageError) as error:
             raise DataError(f"{path}: {error}") from error
+
+    @property
+    def remote(self) -> bool:
+        """Whether some images come over the network."""
+        return any(isinstance(path, Span) and path.remote for path in self.paths or ())
 
     def name(self, row: int) -> str:
         """What to call an image in a message: its file, or its id."""

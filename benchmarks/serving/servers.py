@@ -44,6 +44,7 @@ OURS = ("{python}", "-m", "breadcrumbs", "serve", "--bundle", "{bundle}", "--sto
 SERVERS = {
     "ours": Server("ours", OURS, "/readyz", peer=False),
     "ours, /v2 pixels": Server("ours-v2", OURS, "/readyz", peer=False),
+    "ours, 2 workers": Server("ours", (*OURS, "--workers", "2"), "/readyz", peer=False),
     "plain FastAPI": Server(
         "fastapi", ("{python}", "-m", "uvicorn", "plain:app", "--port", "{port}", "--log-level", "warning"), "/ready"
     ),

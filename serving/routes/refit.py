@@ -54,8 +54,7 @@ async def start(
     ] = None,
 ) -> Job:
     """Start a refit from stored snapshots (JSON), or from snapshots that come with it (multipart)."""
-    if not service.settings.refit:
-        raise Forbidden("refits are switched off on this server (refit = false)")
+    _check_on(service)
     if limits.media_type(request) == "multipart/form-data":
         with service.uploads:
             wanted = await _from_form(request, service)
@@ -67,6 +66,11 @@ async def start(
     job = await service.jobs.start(wanted, idempotency_key, actor(request))
     response.headers["Location"] = f"/v1/refit/{job.id}"
     return job
+
+
+def _check_on(service: Service) -> None:
+    if service.settings.refit == "off":
+        raise Forbidden("refits are switched off on this server (refit = off)")
 
 
 async def _check(wanted: RefitRequest, service: Service) -> None:
@@ -137,13 +141,13 @@ async def _keep(file: UploadFile, service: Service) -> str:
 @router.get("/v1/refit")
 async def listing(service: Serving) -> JobList:
     """List all refits, the newest first."""
-    return JobList(refits=service.jobs.all())
+    return JobList(refits=await service.jobs.all())
 
 
 @router.get("/v1/refit/{job_id}", responses=problems(404))
 async def get(job_id: JobId, service: Serving) -> JobDetail:
     """Tell how far a refit has come; its report, once it has one."""
-    job = service.jobs.trail(job_id).job
+    job = (await service.jobs.find(job_id)).job
     report = await service.jobs.report(job_id)
     return JobDetail(**dict(job), report=json.loads(report) if report else None)
 
@@ -151,7 +155,8 @@ async def get(job_id: JobId, service: Serving) -> JobDetail:
 @router.post("/v1/refit/{job_id}/restart", status_code=202, responses=problems(403, 404, 409, 503))
 async def restart(job_id: JobId, request: Request, response: Response, service: Serving) -> Job:
     """Start a refit that came to nothing (interrupted, failed, cancelled) once more, from its stored inputs."""
-    wanted = service.jobs.trail(job_id).job.request
+    _check_on(service)
+    wanted = (await service.jobs.find(job_id)).job.request
     if wanted.spec.activate != "never":
         check_right(request, "promote", f"a refit with activate = {wanted.spec.activate}, which may go live,")
     await _check(wanted, service)
@@ -183,7 +188,7 @@ async def events(
     if not re.fullmatch(r"[0-9]{1,9}", last_event_id):
         raise BadRequest(f"Last-Event-ID {last_event_id!r:.40}: expected a whole number")
     return StreamingResponse(
-        _stream(service.jobs.trail(job_id), int(last_event_id)),
+        _stream(await service.jobs.find(job_id), int(last_event_id)),
         media_type="text/event-stream",
         headers={"Cache-Control": "no-cache", "X-Accel-Buffering": "no"},
     )
@@ -198,6 +203,6 @@ async def _stream(trail: Trail, after: int) -> AsyncIterator[str]:
 
 
 @router.delete("/v1/refit/{job_id}", responses=problems(404, 409))
-async def cancel(job_id: JobId, service: Serving) -> Job:
+async def cancel(job_id: JobId, request: Request, service: Serving) -> Job:
     """Cancel a refit that waits or runs; its process is stopped before this answers."""
-    return await service.jobs.cancel(job_id)
+    return await service.jobs.cancel(job_id, actor(request))

@@ -67,7 +67,7 @@ async def get(sha256: Sha256, service: Serving) -> SnapshotRecord:
 @router.delete("/v1/snapshots/{sha256}", status_code=204, responses=problems(404, 409))
 async def delete(sha256: Sha256, service: Serving) -> None:
     """Delete a snapshot that no waiting or running refit needs."""
-    job = service.jobs.using(sha256)
+    job = await service.jobs.using(sha256)
     if job:
         raise Conflict(f"snapshot {sha256[:12]} is needed by refit {job}")
     await snapshots.remove(service.store, sha256, service.bundle)

@@ -1,5 +1,6 @@
 """Alive, ready, numbers."""
 
+import asyncio
 import time
 from datetime import datetime
 
@@ -9,7 +10,10 @@ from fastapi.responses import JSONResponse
 from serving.devices import EngineError
 from serving.limits import Overloaded
 from serving.schemas import Health
-from serving.service import Serving, content, problems
+from serving.service import Service, Serving, content, problems
+
+COUNT_SECONDS = 1.0
+"""Between two looks at the numbers that are not counted as they happen."""
 
 router = APIRouter(tags=["system"])
 
@@ -37,11 +41,22 @@ async def ready(service: Serving) -> Health | Response:
 
 @router.get("/metrics", response_class=Response, responses=content("text/plain"))
 async def metrics(service: Serving) -> Response:
-    """Tell all numbers in Prometheus' text format."""
+    """Tell all numbers in Prometheus' text format; of several processes on this port, all of theirs together."""
+    _count(service)
+    return Response(service.metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
+
+
+async def keep_counting(service: Service) -> None:
+    """Keep the numbers that are looked up, not counted, fresh for the other processes on this port."""
+    while True:
+        _count(service)
+        await asyncio.sleep(COUNT_SECONDS)
+
+
+def _count(service: Service) -> None:
     numbers = service.metrics
     numbers.pending.set(service.batcher.pending)
     numbers.live(service.live.head.version, service.live.head.head.digest)
     numbers.head_age.set(time.time() - datetime.fromisoformat(service.live.activation.at).timestamp())
     for state, count in service.jobs.counts().items():
         numbers.refits.labels(state).set(count)
-    return Response(numbers.text(), media_type="text/plain; version=0.0.4; charset=utf-8")

@@ -15,6 +15,7 @@ import httpx
 from models.bundle import Bundle
 
 ROOT = Path(__file__).parents[2]
+BLOCKER = Path(__file__).parent / "blocker"
 
 
 @dataclass(frozen=True)
@@ -39,11 +40,16 @@ class Server:
 
 
 @contextlib.contextmanager
-def serving(bundle: Bundle, folder: Path, *flags: str, port: int = 0) -> Iterator[Server]:
-    """Start `breadcrumbs serve`, on a free port unless one is given, and end it."""
+def serving(bundle: Bundle, folder: Path, *flags: str, port: int = 0, blocked: Path | None = None) -> Iterator[Server]:
+    """Start `breadcrumbs serve`, on a free port unless one is given, and end it.
+
+    With `blocked`, it can open no connection: what it tries is written to that file.
+    """
     line = [sys.executable, "-m", "breadcrumbs", "serve", "--bundle", str(bundle.folder), "--store", "store"]
     line += ["--port", str(port), "--device", "cpu", "--threads", "1", *flags]
     environment = os.environ | {"PYTHONPATH": str(ROOT), "TMPDIR": str(folder)}
+    if blocked is not None:
+        environment |= {"PYTHONPATH": f"{BLOCKER}{os.pathsep}{ROOT}", "BLOCKER_LOG": str(blocked)}
     with subprocess.Popen(line, cwd=folder, env=environment, stderr=subprocess.PIPE, text=True) as process:
         try:
             with httpx.Client(base_url=f"http://127.0.0.1:{_port(process)}", timeout=30) as client:

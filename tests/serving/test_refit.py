@@ -354,11 +354,11 @@ def test_a_refit_over_its_time_is_stopped(serve: Serve, tmp_path: Path) -> None:
 
 def test_refits_can_be_switched_off(serve: Serve) -> None:
     """403, and the setting is named."""
-    with serve(refit=False) as client:
+    with serve(refit="off") as client:
         refused = client.post("/v1/refit", json={})
 
     assert (refused.status_code, refused.json()["error"]["type"]) == (403, "forbidden")
-    assert "refit = false" in refused.text
+    assert "refit = off" in refused.text
 
 
 def test_a_snapshot_is_described_and_kept_once(serve: Serve, tmp_path: Path) -> None:

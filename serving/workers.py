@@ -1,0 +1,216 @@
+"""Several processes on one port and one store, each a whole server; what is live they learn from the store.
+
+The one that is started keeps the others: it holds their sockets, starts them again when they die or no longer answer,
+and ends them in order. The kernel spreads connections over the sockets; they stay open over a restart, so whoever
+connects meanwhile waits and is not refused. Refits run in the first only. It computes nothing, and knows nothing of
+HTTP, models or the store.
+"""
+
+import asyncio
+import contextlib
+import logging
+import os
+import shutil
+import signal
+import socket
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from prometheus_client import multiprocess
+
+from models.errors import BreadcrumbsError
+from serving.machine import cores
+from serving.settings import Settings
+
+LOG = logging.getLogger("breadcrumbs.workers")
+PULSE = 2.0
+"""Seconds between two questions whether a process still answers."""
+PATIENCE = 30.0
+"""Seconds that it may take to answer; then it is killed."""
+GRACE = 40.0
+"""Seconds that it may take to end; a server takes 30 for its requests."""
+PAUSE = 0.5
+"""Seconds before one that died is started again; twice as long each time, while it does not live for a minute."""
+
+
+class WorkersError(BreadcrumbsError):
+    """The processes cannot be started."""
+
+
+def run(settings: Settings) -> None:
+    """Serve with `settings.workers` processes until SIGTERM or SIGINT, then end them in order.
+
+    Raises:
+        WorkersError: the address is taken, or the first process did not start; it has said why.
+    """
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    with contextlib.ExitStack() as stack:
+        sockets = listen(settings.host, settings.port, settings.workers)
+        for one in sockets:
+            stack.callback(one.close)
+        numbers = Path(tempfile.mkdtemp(prefix="breadcrumbs-metrics-"))
+        stack.callback(shutil.rmtree, numbers, ignore_errors=True)
+        asyncio.run(_keep_all(settings, sockets, numbers))
+
+
+def listen(host: str, port: int, count: int) -> list[socket.socket]:
+    """Return sockets that listen on one address; the kernel gives each connection to one of them.
+
+    Raises:
+        WorkersError: it cannot be listened on.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    sockets: list[socket.socket] = []
+    try:
+        with socket.socket(family) as alone:  # without sharing: one that another program has is not silently shared
+            alone.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            alone.bind((host, port))
+        for _ in range(count):
+            one = socket.socket(family)
+            sockets.append(one)
+            one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            one.bind((host, port))
+            one.listen(2048)
+            port = one.getsockname()[1]
+    except OSError as error:
+        for one in sockets:
+            one.close()
+        raise WorkersError(f"cannot listen on {host}:{port}: {error.strerror}") from error
+    return sockets
+
+
+def share(settings: Settings, index: int) -> Settings:
+    """Return the settings of one process: its part of the cores, and refits in the first alone."""
+    threads = settings.threads or max(1, cores() // settings.workers)
+    refit = "elsewhere" if settings.refit == "here" and index else settings.refit
+    return settings.model_copy(update={"threads": threads, "refit": refit})
+
+
+async def _keep_all(settings: Settings, sockets: list[socket.socket], numbers: Path) -> None:
+    """Keep all processes until a signal; the first alone until it serves, since it prepares the store."""
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    kept = [_Kept(share(settings, index), index, one, numbers, stop) for index, one in enumerate(sockets)]
+    tasks = [asyncio.create_task(kept[0].keep())]
+    await asyncio.wait([tasks[0], asyncio.ensure_future(kept[0].serves.wait())], return_when=asyncio.FIRST_COMPLETED)
+    if kept[0].serves.is_set():
+        tasks += [asyncio.create_task(one.keep()) for one in kept[1:]]
+    announcing = asyncio.create_task(_announce(kept, sockets[0].getsockname()))
+    await asyncio.gather(*tasks)
+    announcing.cancel()
+
+
+async def _announce(kept: list["_Kept"], address: tuple[str, int]) -> None:
+    for one in kept:
+        await one.serves.wait()
+    LOG.info("%d processes serve on %s:%d", len(kept), *address[:2])
+
+
+class _Kept:
+    """One process, started anew whenever it dies."""
+
+    def __init__(
+        self, settings: Settings, index: int, listening: socket.socket, numbers: Path, stop: asyncio.Event
+    ) -> None:
+        self._settings = settings
+        self._index = index
+        self._listening = listening
+        self._numbers = numbers
+        self._stop = stop
+        self.serves = asyncio.Event()
+
+    async def keep(self) -> None:
+        pause = PAUSE
+        while not self._stop.is_set():
+            began = time.monotonic()
+            code = await self._once()
+            if self._stop.is_set():
+                return
+            if not self.serves.is_set():
+                raise WorkersError(f"process {self._index} did not start: exit status {code}; what it said is above")
+            pause = PAUSE if time.monotonic() - began > 60 else min(2 * pause, 30.0)
+            LOG.error("process %d ended with %d; it is started again in %.1f s", self._index, code, pause)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._stop.wait(), pause)
+
+    async def _once(self) -> int:
+        """Run one process to its end and return its exit status."""
+        ours, theirs = socket.socketpair()
+        handles = (self._listening.fileno(), theirs.fileno())
+        process = await asyncio.create_subprocess_exec(
+            # env gives one variable more, which the library of the metrics reads when it is imported
+            *("env", f"PROMETHEUS_MULTIPROC_DIR={self._numbers}", sys.executable, "-m", "serving.workers"),
+            *(self._settings.model_dump_json(), *map(str, handles)),
+            stdin=asyncio.subprocess.DEVNULL,
+            pass_fds=handles,
+            start_new_session=True,  # so that Ctrl-C comes to us alone
+        )
+        theirs.close()
+        reader, writer = await asyncio.open_connection(sock=ours)
+        asking = asyncio.create_task(self._ask(process, reader, writer))
+        ending = asyncio.create_task(self._end(process))
+        try:
+            return await process.wait()
+        finally:
+            asking.cancel()
+            ending.cancel()
+            writer.close()
+            multiprocess.mark_process_dead(process.pid, str(self._numbers))  # type: ignore[no-untyped-call]
+
+    async def _ask(
+        self, process: asyncio.subprocess.Process, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        """Wait until it serves; then ask it again and again whether it does, and kill it when it does not answer."""
+        with contextlib.suppress(OSError):  # its end is what the other task waits for
+            if not await reader.read(1):
+                return
+            self.serves.set()
+            while True:
+                await asyncio.sleep(PULSE)
+                writer.write(b"?")
+                try:
+                    if not await asyncio.wait_for(reader.read(1), PATIENCE):
+                        return
+                except TimeoutError:
+                    LOG.error("process %d has not answered for %g s: killed", self._index, PATIENCE)  # noqa: TRY400
+                    process.kill()
+
+    async def _end(self, process: asyncio.subprocess.Process) -> None:
+        """Once all are to stop, tell it so, and after a while make it."""
+        await self._stop.wait()
+        with contextlib.suppress(ProcessLookupError):
+            process.terminate()
+        await asyncio.sleep(GRACE)
+        LOG.error("process %d has not ended in %g s: killed", self._index, GRACE)
+        process.kill()
+
+
+async def answer(line: socket.socket) -> None:
+    """In a process: say that it serves, then answer whoever keeps it; end in order when nobody does any more."""
+    reader, writer = await asyncio.open_connection(sock=line)
+    writer.write(b"!")
+    with contextlib.suppress(OSError):
+        while await reader.read(1):
+            writer.write(b"!")
+    LOG.error("whoever kept this process is gone: it ends")
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def work(text: str, listening: int, line: int) -> None:
+    """Be one of the processes; its keeper gave it its settings as JSON and two sockets."""
+    from serving.app import run as serve
+
+    end = socket.socket(fileno=line)
+    serve(Settings.model_validate_json(text), [socket.socket(fileno=listening)], lambda: answer(end))
+
+
+if __name__ == "__main__":
+    try:
+        work(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]))
+    except BreadcrumbsError as error:
+        print(f"breadcrumbs: {error}", file=sys.stderr)  # noqa: T201
+        sys.exit(2)

@@ -1,0 +1,202 @@
+"""`breadcrumbs serve --workers N`: several processes on one port, as an operator starts them."""
+
+import contextlib
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+from running import make_settings, running
+from test_refit import events, finish, upload
+from tiny import picture, png
+
+from models.bundle import Bundle
+from serving.settings import Settings
+from serving.workers import WorkersError, listen, run, share
+
+pytestmark = pytest.mark.slow
+ROOT = Path(__file__).parents[2]
+PNG = {"content-type": "image/png"}
+RUN = """
+import sys
+from serving.settings import Settings
+from serving import workers
+workers.PATIENCE = float(sys.argv[2])
+workers.run(Settings.model_validate_json(sys.argv[1]))
+"""
+
+
+class Several:
+    """A running server of several processes."""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self.process = process
+        self.said: list[str] = []
+        self._listener = threading.Thread(target=self._listen, daemon=True)
+        self._listener.start()
+        self.url = "http://" + self.wait(r"processes serve on (\S+)")[1]
+
+    def _listen(self) -> None:
+        assert self.process.stderr is not None
+        for line in self.process.stderr:
+            self.said.append(line)
+
+    def wait(self, pattern: str, count: int = 1) -> re.Match[str]:
+        """Return the `count`th line of the log that matches, once it is there."""
+        deadline = time.monotonic() + 120
+        while time.monotonic() < deadline:
+            found = [match for line in list(self.said) if (match := re.search(pattern, line))]
+            if len(found) >= count:
+                return found[count - 1]
+            if self.process.poll() is not None:
+                break
+            time.sleep(0.05)
+        pytest.fail(f"{pattern!r} was not said: {''.join(self.said)}")
+
+    def workers(self) -> list[int]:
+        """The process ids of the children."""
+        return [
+            int(word) for word in Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
+        ]
+
+    def client(self) -> httpx.Client:
+        """A client that makes a connection of its own for each request, so that the kernel chooses a process."""
+        return httpx.Client(base_url=self.url, timeout=60, headers={"connection": "close"})
+
+
+@contextlib.contextmanager
+def several(bundle: Bundle, store: Path, patience: float = 60, **more: object) -> Iterator[Several]:
+    """Start `run` in a process of its own and end it in order."""
+    given = {
+        "bundle": str(bundle.folder),
+        "store": str(store),
+        "port": 0,
+        "device": "cpu",
+        "workers": 2,
+        "follow": 0.05,
+    }
+    command = [sys.executable, "-c", RUN, json.dumps(given | more), str(patience)]
+    with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            yield Several(process)
+        finally:
+            process.send_signal(signal.SIGTERM)
+            process.wait(90)
+
+
+def heads_of(client: httpx.Client, tries: int = 40) -> set[int]:
+    """The versions that answer, over many connections."""
+    answers = [client.post("/v1/predict", content=png(picture()), headers=PNG) for _ in range(tries)]
+    assert {answer.status_code for answer in answers} == {200}
+    return {answer.json()["head"]["version"] for answer in answers}
+
+
+def test_several_processes_are_one_server(tiny_bundle: Bundle, tmp_path: Path) -> None:
+    """One port, one /metrics, heads and refits known to all; a killed one is replaced; SIGTERM ends all with 0."""
+    with running(make_settings(tiny_bundle, tmp_path / "store")) as alone:
+        assert finish(alone, {"spec": {"activate": "never"}})["verdict"]["head"] == 2
+    with several(tiny_bundle, tmp_path / "store") as server, server.client() as client:
+        assert heads_of(client) == {1}
+        numbers = client.get("/metrics").text
+        counts = re.findall(r'breadcrumbs_requests_total\{code="200",route="/v1/predict"\} (\S+)', numbers)
+        assert [float(count) for count in counts] == [40]
+        assert len(server.workers()) == 2
+
+        made = client.post("/v1/refit", json={"snapshots": [upload(client)]})
+        *_, last = events(client, made.json()["id"])
+        seen = [client.get(f"/v1/refit/{made.json()['id']}").json() for _ in range(20)]
+        assert {job["state"] for job in seen} == {last["state"]}
+        assert made.status_code == 202
+
+        assert client.post("/v1/heads/2/activate", json={}).status_code == 200
+        deadline = time.monotonic() + 60
+        while heads_of(client) != {2}:
+            assert time.monotonic() < deadline, "head 2 did not reach every process"
+        assert "breadcrumbs_head_info{digest=" in client.get("/metrics").text
+
+        before = server.workers()
+        os.kill(max(before), signal.SIGKILL)
+        server.wait(r"ended with -9; it is started again")
+        assert heads_of(client) == {2}, "who connects meanwhile waits, and is answered"
+        assert len(set(server.workers()) - set(before)) == 1
+        after = re.findall(
+            r'breadcrumbs_requests_total\{code="200",route="/v1/predict"\} (\S+)', client.get("/metrics").text
+        )
+        assert float(after[0]) >= 120, "what the dead one counted is not lost"
+    assert server.process.returncode == 0, "".join(server.said)
+
+
+def test_a_process_that_no_longer_answers_is_replaced(tiny_bundle: Bundle, tmp_path: Path) -> None:
+    """A stopped process counts as one that hangs; the other answers meanwhile."""
+    with several(tiny_bundle, tmp_path / "store", patience=5) as server, server.client() as client:
+        stopped = max(server.workers())
+        os.kill(stopped, signal.SIGSTOP)
+        server.wait(r"has not answered for 5 s: killed")
+        server.wait(r"ended with -9; it is started again")
+        assert heads_of(client) == {1}
+        assert stopped not in server.workers()
+
+
+def test_nobody_is_left_when_the_keeper_is_killed(tiny_bundle: Bundle, tmp_path: Path) -> None:
+    """The processes see that they are alone, and end."""
+    with several(tiny_bundle, tmp_path / "store") as server:
+        left = server.workers()
+        server.process.kill()
+        deadline = time.monotonic() + 60
+        while any(Path(f"/proc/{pid}").exists() and "(" in Path(f"/proc/{pid}/stat").read_text() for pid in left):
+            assert time.monotonic() < deadline, "processes were left"
+            time.sleep(0.1)
+
+
+def test_a_server_that_cannot_start_says_why_and_ends(tiny_bundle: Bundle, tmp_path: Path) -> None:
+    """A bundle that is not there: one sentence of the first process, no second try, no process left."""
+    with pytest.raises(WorkersError, match="process 0 did not start: exit status 2"):
+        run(Settings(bundle=tmp_path / "none", store=str(tmp_path / "store"), port=0, workers=2))
+
+
+def test_a_port_that_is_taken_is_not_shared() -> None:
+    """Though the kernel would let two servers of one user have it."""
+    (first,) = listen("127.0.0.1", 0, 1)
+    with first, pytest.raises(WorkersError, match=r"cannot listen on 127\.0\.0\.1:\d+: Address already in use"):
+        listen("127.0.0.1", first.getsockname()[1], 2)
+
+
+def test_connections_are_spread_over_all_sockets() -> None:
+    """Of 200 connections each of two sockets gets some; all on one port."""
+    sockets = listen("127.0.0.1", 0, 2)
+    ports = {one.getsockname()[1] for one in sockets}
+    clients = [socket.create_connection(sockets[0].getsockname()) for _ in range(200)]
+    got = []
+    for one in sockets:
+        one.setblocking(False)
+        taken = []
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                taken.append(one.accept()[0])
+        got.append(len(taken))
+        for each in [*taken, one]:
+            each.close()
+    for each in clients:
+        each.close()
+
+    assert len(ports) == 1
+    assert sum(got) == 200
+    assert min(got) > 0
+
+
+def test_cores_are_shared_out_and_refits_stay_single() -> None:
+    """Each process computes with its part of the cores; the first alone runs refits; who asked for none, gets none."""
+    settings = Settings(workers=3, threads=2)
+    assert [share(settings, index).refit for index in range(3)] == ["here", "elsewhere", "elsewhere"]
+    assert {share(settings, index).threads for index in range(3)} == {2}
+    assert share(Settings(workers=64), 0).threads == 1
+    assert [share(Settings(workers=2, refit="off"), index).refit for index in range(2)] == ["off", "off"]
