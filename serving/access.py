@@ -4,13 +4,13 @@ Routes put what they want on the line into `note`. It is plain ASGI, outside of 
 is the whole one; it knows nothing of what a request is about.
 """
 
-import json
 import logging
 import re
 import time
 import uuid
 from typing import Any
 
+from pydantic_core import to_json
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -82,7 +82,7 @@ class Access:
         if "problem" in scope:
             line["problem"] = scope["problem"]
         if self._log:
-            LOG.info(json.dumps(line))
+            LOG.info(to_json(line).decode())
         if self._traces is not None:
             parent = dict(scope["headers"]).get(b"traceparent", b"").decode("latin-1")
             ended = time.time_ns()

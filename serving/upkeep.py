@@ -15,7 +15,7 @@ from pydantic import ValidationError
 
 from models.report import RefitReport
 from serving import heads, job
-from serving.activations import Log
+from serving.activations import Activation, Log
 from serving.heads import HeadRecord
 from serving.job import ENDED
 from serving.retention import Retention
@@ -59,11 +59,13 @@ async def verify(store: Store, told: Told = silent) -> Verified:
     """Read everything in a store and compare it with its digests; `told` hears how much of it is done."""
     items = {item.name: item for item in await store.items()}
     findings: list[Finding] = []
-    activations = 0
+    log: list[Activation] = []
     try:
-        activations = len(await Log(store).read())
+        log = await Log(store).read()
     except StoreError as error:
         findings.append(Finding("activations", "damaged", str(error)))
+    if log and f"{heads.folder(log[-1].head)}/head.json" not in items:
+        findings.append(Finding(heads.folder(log[-1].head), "damaged", "the log says that it is live; it is not there"))
     versions = sorted({heads.version_of(name) for name in items if heads.version_of(name)})
     names = sorted({name.partition(".")[0] for name in items if name.startswith("snapshots/")})
     jobs = sorted({name.split("/")[1] for name in items if name.startswith("refits/")})
@@ -76,7 +78,7 @@ async def verify(store: Store, told: Told = silent) -> Verified:
     half = "half-written by a writer that was killed"
     findings += [Finding(path.name, "leftover", half) for path in store.leftovers()]
     size = sum(item.size for item in items.values())
-    return Verified(len(versions), len(names), len(jobs), activations, size, tuple(findings))
+    return Verified(len(versions), len(names), len(jobs), len(log), size, tuple(findings))
 
 
 async def _verify_head(store: Store, version: int, items: dict[str, Item]) -> list[Finding]:

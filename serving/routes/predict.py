@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from fastapi import APIRouter, Query, Request, Response
 from numpy.typing import NDArray
+from pydantic_core import to_json
 
 from models import snapshot as snapshots
 from models import tensors
@@ -61,7 +62,7 @@ async def answer(request: Request, service: Service, top_k: int = 5, head: str =
     _count(service, outcome.head.version, predictions)
     name = {"version": outcome.head.version, "digest": outcome.head.head.digest}
     made = {"head": name, "predictions": predictions, "timing": timing, "batch_size": outcome.batch_size}
-    return Response(json.dumps(made), media_type="application/json")
+    return Response(to_json(made), media_type="application/json")
 
 
 def _count(service: Service, version: int, predictions: list[dict[str, list[RankedClass]]]) -> None:

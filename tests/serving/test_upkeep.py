@@ -89,6 +89,16 @@ def test_damage_is_found_by_name(filled: tuple[Path, list[str], Any], part: str,
     assert part.split("/", maxsplit=1)[0] in finding.name
 
 
+def test_a_live_head_that_is_not_there_is_damage(filled: tuple[Path, list[str], Any]) -> None:
+    """As in a copy that was made in the wrong order; an older one may have been collected."""
+    shutil.rmtree(filled[0] / "heads" / "000001")
+    assert check(filled[0]).sound
+    shutil.rmtree(filled[0] / "heads" / "000004")
+    (finding,) = check(filled[0]).findings
+
+    assert (finding.name, finding.kind) == ("heads/000004", "damaged")
+
+
 def test_what_a_killed_writer_left_is_no_damage(filled: tuple[Path, list[str], Any]) -> None:
     """It is told, and goes after an hour."""
     store = filled[0]
