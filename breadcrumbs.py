@@ -17,6 +17,7 @@ from pydantic import ValidationError
 from rich.console import Console
 
 from models.errors import BreadcrumbsError
+from serving.commands.cluster import cluster
 from serving.commands.heads import heads
 from serving.commands.keys import keys
 from serving.commands.predict import predict
@@ -32,13 +33,13 @@ Exit status: 0 it did what it says; 1 it found a bug of ours; 2 something you ca
 interrupted.
 
 With `--json` a command prints one JSON object, an error too. `--debug` anywhere shows where an error came from."""
-EXTRAS = {"torch": "refit", "matplotlib": "refit", "pyarrow": "parquet"}
+EXTRAS = {"torch": "refit", "matplotlib": "refit", "pyarrow": "parquet", "ray": "cluster"}
 """Which extra brings a module, where it is not `train`."""
 
 app = App(name="breadcrumbs", help=HELP)
 for command in (train, evaluate, export, predict, snapshot, convert, refit):
     app.command(command)
-for group in (heads, store, keys):
+for group in (heads, store, keys, cluster):
     app.command(group)
 app.register_install_completion_command()
 screen = Console()

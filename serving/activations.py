@@ -99,7 +99,13 @@ class Log:
         self._hash = hashlib.sha256(data).hexdigest()
 
     async def append(
-        self, head: HeadRecord, actor: str, reason: str, expected_live: int | None = None, kind: Kind = "activate"
+        self,
+        head: HeadRecord,
+        actor: str,
+        reason: str,
+        expected_live: int | None = None,
+        kind: Kind = "activate",
+        number: int | None = None,
     ) -> Activation:
         """Make a head the live one.
 
@@ -109,6 +115,7 @@ class Log:
             reason: why.
             expected_live: the version that is believed to be live; absent: whatever it is.
             kind: whether the head before is taken back.
+            number: that the activation must get; absent: the next.
 
         Raises:
             Conflict: another head is live than was expected, or another writer appended first.
@@ -118,6 +125,8 @@ class Log:
             live = records[-1].head if records else None
             if expected_live is not None and live != expected_live:
                 raise Conflict(f"head {live} is live; expected head {expected_live}: someone else was first")
+            if number not in {None, len(records) + 1}:
+                raise Conflict(f"there are {len(records)} activations; expected {number}: someone else was first")
             record = Activation(
                 number=len(records) + 1,
                 head=head.version,

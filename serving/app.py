@@ -48,18 +48,23 @@ GRACE = 30
 """Seconds that requests in flight get to end after SIGTERM."""
 
 
-def create_app(settings: Settings, refit_command: Sequence[str] = REFIT) -> FastAPI:
+def create_app(
+    settings: Settings, refit_command: Sequence[str] = REFIT, run: child.Run = child.run, retries: int = 0
+) -> FastAPI:
     """Make the app; models are loaded and the store is opened when it starts.
 
     Args:
         settings: every knob.
         refit_command: the program that a refit runs, without its arguments.
+        run: runs it, as a child of this process or on another machine.
+        retries: times that a refit is taken up again that another server was to run and did not finish.
 
     Raises:
         KeysError: the file of keys cannot be used, or other machines are served without one.
     """
-    keys = _keys(settings)
+    keys = keys_of(settings)
     metrics = Metrics()
+    refitting = partial(Refitter, command=refit_command, run=run, retries=retries)
     traces = None if settings.otlp_endpoint is None else Traces(settings.otlp_endpoint)
 
     @contextlib.asynccontextmanager
@@ -67,7 +72,7 @@ def create_app(settings: Settings, refit_command: Sequence[str] = REFIT) -> Fast
         async with contextlib.AsyncExitStack() as stack:
             if traces is not None:
                 stack.push_async_callback(asyncio.to_thread, traces.close)
-            app.state.service = await _open(settings, refit_command, metrics, stack)
+            app.state.service = await _open(settings, refitting, metrics, stack)
             yield
 
     app: FastAPI = FastAPIOffline(
@@ -101,7 +106,12 @@ def _open_to(origins: Sequence[str], app: ASGIApp) -> ASGIApp:
     )
 
 
-def _keys(settings: Settings) -> Keys | None:
+def keys_of(settings: Settings) -> Keys | None:
+    """Return who may come in; none: everybody, which is said in the log unless only this machine is served.
+
+    Raises:
+        KeysError: the file cannot be used, or other machines are served without one.
+    """
     if settings.keys is not None:
         return Keys(settings.keys)
     if not is_loopback(settings.host):
@@ -123,7 +133,7 @@ def is_loopback(host: str) -> bool:
 
 
 async def _open(
-    settings: Settings, refit_command: Sequence[str], metrics: Metrics, stack: contextlib.AsyncExitStack
+    settings: Settings, refitting: Callable[..., Refitter], metrics: Metrics, stack: contextlib.AsyncExitStack
 ) -> Service:
     """Make the parts in order; `stack` takes down those that need it, in the opposite order."""
     bundle = await asyncio.to_thread(bundles.read, settings.bundle)
@@ -161,7 +171,7 @@ async def _open(
     stack.push_async_callback(asyncio.to_thread, inference.close)
     current = Live(store, bundle, engine, log, activation, lambda one: metrics.swapped(one.actor))
     limits = child.Limits(settings.refit_timeout, settings.refit_memory or memory() * 3 // 4)
-    refitter = Refitter(store, bundle, current, refit_command, limits) if settings.refit == "here" else None
+    refitter = refitting(store, bundle, current, limits=limits) if settings.refit == "here" else None
     jobs = Jobs(store, settings.refit_queue, refitter, settings.follow)
     converter = Converter(settings.max_snapshot_bytes)
     uploads = Turnstile(settings.max_uploads, "uploads")

@@ -54,7 +54,12 @@ class Ending:
     broken: str = ""
 
 
-async def run(command: Sequence[str], hear: Callable[[dict[str, Any]], Awaitable[None]], limits: Limits) -> Ending:
+Hear = Callable[[dict[str, Any]], Awaitable[None]]
+Run = Callable[[Sequence[str], Hear, Limits], Awaitable[Ending]]
+"""As `run` does: here, or on another machine."""
+
+
+async def run(command: Sequence[str], hear: Hear, limits: Limits) -> Ending:
     """Run a child to its end. Being cancelled stops the child first.
 
     Args:

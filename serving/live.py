@@ -52,10 +52,10 @@ async def _first(store: Store, bundle: Bundle, log: Log) -> Activation:
             continue
         if not defects:
             return record
-        return await log.append(known, "server", defects[0], records[-1].head)
+        return await log.append(known, "server", defects[0], number=len(records) + 1)
     known = await heads.add(store, bundle.head(), bundle, Lineage(), bundle.manifest.metrics.get("balanced", {}))
     actor, reason = ("server", defects[0]) if defects else ("bundle", "the head that came with the bundle")
-    return await log.append(known, actor, reason)
+    return await log.append(known, actor, reason, number=len(records) + 1)
 
 
 async def sound(store: Store, bundle: Bundle, version: int) -> tuple[HeadRecord, LinearHead]:

@@ -80,9 +80,9 @@ class Verdict(BaseModel):
 
 async def make(
     job: str, request: RefitRequest, store: Store, bundle: Bundle, live: LinearHead, command: Sequence[str],
-    limits: child.Limits, say: Say,
+    limits: child.Limits, say: Say, run: child.Run = child.run,
 ) -> Made:  # fmt: skip
-    """Run the child and return what it left.
+    """Run the child, here or wherever `run` does, and return what it left.
 
     Raises:
         RefitFailed: it told an error, died, or left what is no head or does not fit the live one.
@@ -90,7 +90,7 @@ async def make(
     with tempfile.TemporaryDirectory(prefix="breadcrumbs-refit-") as name:
         folder = Path(name)
         arguments = await _inputs(folder, request, store, bundle, live)
-        ending = await child.run([*command, *arguments], say, limits)
+        ending = await run([*command, *arguments], say, limits)
         if ending.code != 0 or ending.said.get("event") != "done":
             raise _failure(job, ending)
         return await asyncio.to_thread(_outputs, folder / "out", live)

@@ -38,14 +38,21 @@ class Refitter:
         live: what they are compared with, and may replace.
         command: the child, without its arguments.
         limits: what a child may take.
+        run: runs the child, here or on another machine.
+        retries: times that a job is taken up again whose server was lost or stopped; others are interrupted.
     """
 
-    def __init__(self, store: Store, bundle: Bundle, live: Live, command: Sequence[str], limits: child.Limits) -> None:
+    def __init__(
+        self, store: Store, bundle: Bundle, live: Live, command: Sequence[str], limits: child.Limits,
+        run: child.Run = child.run, retries: int = 0,
+    ) -> None:  # fmt: skip
         self._store = store
         self._bundle = bundle
         self._live = live
         self._command = tuple(command)
         self._limits = limits
+        self._child = run
+        self._retries = retries
         self._line: asyncio.Queue[Trail] = asyncio.Queue()
         self._withdrawn = set[str]()
         self._running: tuple[Trail, asyncio.Task[Any]] | None = None
@@ -70,10 +77,24 @@ class Refitter:
             with contextlib.suppress(NotFound):
                 report = await self._store.get(f"refits/{job}/report.json")
                 verdict = refit.concluded(made[0], report, await self._live.log())
-        if verdict is None:
-            await trail.end("interrupted", error=INTERRUPTED)
-        else:
+        if verdict is not None:
             await trail.end("succeeded", verdict=verdict.model_dump(mode="json"))
+        elif self._may_again(trail):
+            await self._again(trail)
+            self._line.put_nowait(trail)
+        else:
+            await trail.end("interrupted", error=INTERRUPTED)
+
+    def _may_again(self, trail: Trail) -> bool:
+        """Whether a job that was cut short is run again without being asked for."""
+        starts = sum(event.get("state") == "running" for event in trail.events)
+        return trail.elsewhere and starts <= self._retries
+
+    async def _again(self, trail: Trail) -> None:
+        """Put a job back to where it was before it began, and say so."""
+        for name in ("report.json", "report.html"):
+            await self._store.delete(f"refits/{trail.job.id}/{name}")
+        await trail.say({"event": "state", "state": "queued", "message": "its server was lost; it is taken up again"})
 
     async def cancel(self, trail: Trail) -> None:
         """End a job that waits or runs.
@@ -118,7 +139,9 @@ class Refitter:
             await trail.end("failed", error={"type": "refit", "message": str(error)})
         except asyncio.CancelledError:
             stopping = self._worker is None
-            if trail.job.state not in ENDED:
+            if stopping and trail.job.state not in ENDED and self._may_again(trail):
+                await self._again(trail)
+            elif trail.job.state not in ENDED:
                 await trail.end(
                     "interrupted" if stopping else "cancelled", **({"error": INTERRUPTED} if stopping else {})
                 )
@@ -154,8 +177,9 @@ class Refitter:
         job = trail.job
         await trail.say({"event": "state", "state": "running", "compared": compared.version})
         return await refit.make(
-            job.id, job.request, self._store, self._bundle, compared.head, self._command, self._limits, _Hearing(trail)
-        )
+            job.id, job.request, self._store, self._bundle, compared.head, self._command, self._limits, _Hearing(trail),
+            self._child,
+        )  # fmt: skip
 
     async def _settle(self, trail: Trail, compared: int, made: Made) -> None:
         job = trail.job

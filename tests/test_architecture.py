@@ -75,6 +75,19 @@ def test_only_settings_reads_the_environment() -> None:
     assert reading <= {"serving/settings.py"}
 
 
+def test_only_the_cluster_imports_ray() -> None:
+    """Ray is an extra: without it everything else works, the commands of the cluster's included."""
+    importing = {
+        str(path.relative_to(ROOT))
+        for floor in FLOORS
+        for path in sources(floor)
+        if any(name.split(".")[0] == "ray" for name in imported(path))
+    }
+
+    parts = ("cluster", "cluster_connection", "cluster_replica", "cluster_refit", "cluster_refits")
+    assert importing == {f"serving/{name}.py" for name in parts} | {"serving/commands/cluster.py"}  # there for types
+
+
 def test_names_say_what_a_file_is() -> None:
     """No utils, common, base, core, manager, factory, handler or helper."""
     stems = {path.stem for floor in FLOORS for path in sources(floor)}

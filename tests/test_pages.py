@@ -71,7 +71,7 @@ def source_files(text: str) -> set[str]:
 def commands() -> set[str]:
     """Every command of the command line, as it is typed."""
     own = {name for name in breadcrumbs.app if not name.startswith("-")}
-    groups = {"heads": breadcrumbs.heads, "store": breadcrumbs.store, "keys": breadcrumbs.keys}
+    groups = {name: getattr(breadcrumbs, name) for name in ("heads", "store", "keys", "cluster")}
     return own | {f"{word} {name}" for word, group in groups.items() for name in group if not name.startswith("-")}
 
 

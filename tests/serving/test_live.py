@@ -48,6 +48,21 @@ def test_an_empty_store_gets_the_bundles_head(tiny_bundle: Bundle, tmp_path: Pat
     asyncio.run(main())
 
 
+def test_servers_that_start_at_once_agree_on_the_first_head(tiny_bundle: Bundle, tmp_path: Path) -> None:
+    """On an empty store and on one whose live head is damaged: one activation is added, and all return it."""
+
+    async def main() -> None:
+        store = Store.open(tmp_path)
+        for count in (1, 2):
+            logs = [Log(store) for _ in range(5)]
+            found = await asyncio.gather(*(lives.first(store, tiny_bundle, log) for log in logs))
+            assert len(await Log(store).read()) == count
+            assert found == found[:1] * 5
+            (tmp_path / heads.folder(found[0].head) / "head.json").unlink()
+
+    asyncio.run(main())
+
+
 def test_of_many_activations_at_once_one_wins(tiny_bundle: Bundle, tmp_path: Path) -> None:
     """Compare-and-swap: all expected head 1 to be live, and only the first still finds it so."""
 

@@ -1,0 +1,187 @@
+"""The server on many machines: one app in replicas on a Ray cluster, behind Ray's proxies, on one store.
+
+    up(settings, cluster)     put it there, or change what is there, without a pause
+    status(address, name)     what is there
+    down(address, name)       take it away
+
+Ray places replicas, watches them, and starts them again where they die; the store is all that they have in common. What
+runs in a replica is `serving.cluster_replica`'s, what stands before it `serving.cluster_proxy`'s. This knows nothing of
+HTTP or of models.
+"""
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import Sequence
+
+import ray
+from pydantic import ValidationError
+from ray import serve
+from ray.serve.config import AutoscalingConfig, BackpressureConfig, ProxyLocation
+from ray.serve.schema import ApplicationStatus, ApplicationStatusOverview, ServeStatus
+
+from models import bundle as bundles
+from serving import cluster_proxy, cluster_refits, live
+from serving.activations import Log
+from serving.app import GRACE, REFIT, keys_of
+from serving.cluster_connection import ClusterError, last_line
+from serving.cluster_refit import Resources
+from serving.cluster_replica import Replica
+from serving.cluster_settings import ClusterSettings
+from serving.settings import Settings
+from serving.store import Store
+
+LOG = logging.getLogger("breadcrumbs.cluster")
+LOOK = 0.5
+"""Seconds between two looks at how far Ray is."""
+CALLBACK = "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH"
+"""Ray's name for what its proxies import; it goes with Ray's controller, whose children they are."""
+
+
+def check(settings: Settings, cluster: ClusterSettings) -> Settings:
+    """Find what would keep every replica from starting; return the settings of each.
+
+    An empty store gets the bundle's head here, once, and not from each replica that starts.
+
+    Raises:
+        ClusterError: the settings contradict each other.
+        KeysError: other machines are served without keys.
+        BundleError, StoreError: bundle or store cannot be used from here.
+    """
+    try:
+        each = cluster.of_replica(settings)
+    except ValueError as error:
+        raise ClusterError(str(error)) from error
+    keys_of(settings)
+    store = Store.open(settings.store, settings.max_store_bytes)
+    asyncio.run(live.first(store, bundles.read(settings.bundle), Log(store)))
+    return each
+
+
+def up(settings: Settings, cluster: ClusterSettings, refit_command: Sequence[str] = REFIT) -> None:
+    """Put the app on the cluster that this process is connected to, and return when it answers.
+
+    Args:
+        settings: as for one server; its refits run on the cluster where `refit` says here.
+        cluster: how many replicas, and what each may take.
+        refit_command: the program that a refit runs, without its arguments.
+
+    Raises:
+        ClusterError: Ray cannot run it; its last words say why.
+        BreadcrumbsError: as `check`.
+    """
+    each = check(settings, cluster)
+    before = serve.status()
+    if before.proxies and cluster.name not in before.applications:
+        LOG.warning(
+            "Ray Serve runs here already: host, port and what our proxies do for slow clients and lost replicas are "
+            "as it was started, not as this command says"
+        )
+    callback = f"{cluster_proxy.__name__}.{cluster_proxy.middlewares.__name__}"
+    environment = {CALLBACK: callback, "BREADCRUMBS_RECEIPT": str(settings.receipt)}
+    try:
+        serve.start(
+            proxy_location=ProxyLocation.EveryNode,
+            http_options={"host": settings.host, "port": settings.port},
+            controller_options={"runtime_env": {"env_vars": environment}},
+        )
+        target = serve.RunTarget(application(each, cluster), cluster.name, "/")
+        serve.run_many([target], wait_for_applications_running=False)
+    except (RuntimeError, ValueError, ValidationError, ray.exceptions.RayError) as error:
+        raise ClusterError(f"Ray Serve refuses: {last_line(error)}") from error
+    _wait(cluster.name)
+    if settings.refit == "here":
+        resources = Resources(cluster.refit_cpus, cluster.refit_gpus, settings.refit_memory, cluster.refit_retries)
+        cluster_refits.place(cluster.name, each, refit_command, resources)
+    else:
+        cluster_refits.remove(cluster.name)
+
+
+def application(each: Settings, cluster: ClusterSettings) -> serve.Application:
+    """Return what Ray is to run: replicas with these settings."""
+    replicas = serve.deployment(
+        name="replicas",
+        max_ongoing_requests=cluster.ongoing(each),
+        max_queued_requests=each.queue,
+        backpressure_config=BackpressureConfig(retry_after_s=1),
+        autoscaling_config=AutoscalingConfig(
+            min_replicas=cluster.min_replicas,
+            max_replicas=cluster.max_replicas,
+            target_ongoing_requests=cluster.target,
+            upscale_delay_s=cluster.upscale_delay,
+            downscale_delay_s=cluster.downscale_delay,
+        ),
+        ray_actor_options={"num_cpus": cluster.cpus, "num_gpus": cluster.gpus},
+        health_check_period_s=5,
+        health_check_timeout_s=15,
+        graceful_shutdown_timeout_s=GRACE,
+        max_constructor_retry_count=3,
+    )(Replica)
+    return replicas.bind(each.model_dump_json())
+
+
+def _wait(name: str) -> None:
+    """Return when an application runs."""
+    told = ""
+    while True:
+        one = state(name)
+        if one is None or one.status in {ApplicationStatus.DEPLOY_FAILED, ApplicationStatus.DELETING}:
+            raise ClusterError(f"the replicas do not start: {'they were taken away' if one is None else _why(one)}")
+        if one.status == ApplicationStatus.RUNNING:
+            return
+        now = "; ".join(f"{part}: {states(part, one)}" for part in one.deployments)
+        if now != told:
+            LOG.info("%s", now or "waiting for Ray")
+            told = now
+        time.sleep(LOOK)
+
+
+def state(name: str) -> ApplicationStatusOverview | None:
+    """Return what Ray says about an application; none: there is no such one."""
+    return serve.status().applications.get(name)
+
+
+def states(part: str, one: ApplicationStatusOverview) -> str:
+    """Say in words how many replicas of a part are in which state."""
+    counts = one.deployments[part].replica_states
+    return ", ".join(f"{count} {kind.lower()}" for kind, count in sorted(counts.items())) or "none"
+
+
+def watch(name: str) -> None:
+    """Return when an application is gone."""
+    while state(name) is not None:
+        time.sleep(LOOK)
+
+
+def status(name: str) -> tuple[ServeStatus, ApplicationStatusOverview]:
+    """Return what runs on the cluster that this process is connected to, and what of it is ours.
+
+    Raises:
+        ClusterError: nothing of that name does.
+    """
+    whole = serve.status()
+    if name not in whole.applications:
+        others = ", ".join(sorted(whole.applications)) or "none"
+        raise ClusterError(f"there is no application {name!r} on this cluster; there are: {others}")
+    return whole, whole.applications[name]
+
+
+def down(name: str) -> None:
+    """Take the app away, requests in flight answered first, and Ray Serve too where nothing else runs on it.
+
+    Raises:
+        ClusterError: as `status`.
+    """
+    whole, _ = status(name)
+    cluster_refits.remove(name)
+    with contextlib.suppress(ray.exceptions.RayError):  # a cluster of `up` alone ends as soon as the app is gone
+        serve.delete(name)
+        if set(whole.applications) == {name}:
+            serve.shutdown()  # type: ignore[no-untyped-call]  # Ray left its type out
+
+
+def _why(one: ApplicationStatusOverview) -> str:
+    """Return the last words of what failed."""
+    messages = [part.message for part in one.deployments.values() if part.message]
+    return last_line(messages[0] if messages else one.message)

@@ -1,0 +1,80 @@
+"""The knobs of a Ray cluster: one field is a flag of `breadcrumbs cluster up` and a documented row.
+
+What each server is told besides is `serving.settings`. It knows nothing of Ray.
+"""
+
+from typing import Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from serving.settings import Settings
+
+BESIDE = 64
+"""Requests that a replica takes beside those that wait for images: event streams, uploads, questions."""
+
+
+class ClusterSettings(BaseModel):
+    """The cluster's settings; frozen, checked when made."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    address: str | None = None
+    """Where the Ray cluster is, as `10.0.0.5:6379`; none: the one that this machine belongs to, else one is started
+    here for as long as the command runs."""
+    name: str = Field(default="breadcrumbs", pattern=r"^[A-Za-z0-9._-]{1,64}$")
+    """Of the application among others on the cluster."""
+    min_replicas: int = Field(default=1, ge=1, le=1000)
+    """Replicas that are always there; two or more, so that one may be lost without a pause."""
+    max_replicas: int = Field(default=4, ge=1, le=1000)
+    """Replicas under load at most."""
+    target: float = Field(default=16.0, gt=0, le=10_000)
+    """Requests under way at each replica, on average, that autoscaling aims at: with more it adds replicas."""
+    upscale_delay: float = Field(default=10.0, ge=0, le=3600)
+    """Seconds that there must have been more before a replica is added."""
+    downscale_delay: float = Field(default=300.0, ge=0, le=86_400)
+    """Seconds that there must have been fewer before one is taken away."""
+    cpus: float = Field(default=1.0, gt=0, le=1024)
+    """CPU cores of a replica, which are also its `threads` unless those are given."""
+    gpus: float = Field(default=0.0, ge=0, le=16)
+    """GPUs of a replica: 0.5 lets two share one; more than 0 makes its `device` cuda, unless that is given."""
+    refit_cpus: float = Field(default=1.0, gt=0, le=1024)
+    """CPU cores of a refit's task."""
+    refit_gpus: float = Field(default=0.0, ge=0, le=16)
+    """GPUs of a refit's task."""
+    refit_retries: int = Field(default=3, ge=0, le=100)
+    """Times that a refit is started again, elsewhere if need be, because its worker was lost."""
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if self.max_replicas < self.min_replicas:
+            raise ValueError(f"max_replicas {self.max_replicas} is less than min_replicas {self.min_replicas}")
+        for share in (self.gpus, self.refit_gpus):
+            if share > 1 and share != round(share):
+                raise ValueError(f"{share} GPUs: Ray gives parts of one, or several whole ones")
+        return self
+
+    def of_replica(self, settings: Settings) -> Settings:
+        """Return the settings of each replica: its share of the machine, and no refits of its own.
+
+        Raises:
+            ValueError: several workers, follow 0, port 0, or a device that contradicts `gpus`.
+        """
+        if settings.workers > 1:
+            raise ValueError(f"{settings.workers} workers: a replica is one process; give --min-replicas instead")
+        if settings.follow == 0:
+            raise ValueError("follow 0: replicas learn from the store what is live")
+        if settings.port == 0:
+            raise ValueError("port 0: the proxies of all nodes listen on one port; name it")
+        if self.gpus == 0 and settings.device in {"cuda", "tensorrt"}:
+            raise ValueError(f"device {settings.device}: a replica needs a share of a GPU; give --gpus, as --gpus 0.5")
+        cores = max(1, round(self.cpus))
+        device = settings.device if settings.device != "auto" else "cuda" if self.gpus else "cpu"
+        refit = "elsewhere" if settings.refit == "here" else settings.refit
+        given = {"threads": settings.threads or cores, "device": device, "refit": refit}
+        if device != "cpu":
+            given["decode_threads"] = settings.decode_threads or cores
+        return settings.model_copy(update=given)
+
+    def ongoing(self, settings: Settings) -> int:
+        """Return the requests that a replica may have under way: as many as it refuses by itself, and some beside."""
+        return settings.queue + settings.max_batch * max(1, settings.threads) + BESIDE

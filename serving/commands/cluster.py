@@ -1,0 +1,117 @@
+"""`breadcrumbs cluster`: the server on many machines. Each command is a few lines around `serving.cluster`.
+
+That is imported when it is needed, since Ray is an extra.
+"""
+
+import signal
+import sys
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import App, Parameter
+from rich.console import Console
+from rich.table import Table
+
+from serving.cluster_settings import ClusterSettings
+from serving.settings import Settings
+from training.progress import tell_json
+
+if TYPE_CHECKING:
+    from ray.serve.schema import ApplicationStatusOverview, ServeStatus
+
+Fields = Parameter(name="*")  # every field is a flag of its own
+
+cluster = App(name="cluster", help="The server on many machines, by Ray Serve: put it there, look at it, take it away.")
+screen = Console()
+
+
+@cluster.command
+def up(
+    *,
+    cluster: Annotated[ClusterSettings | None, Fields] = None,
+    settings: Annotated[Settings | None, Fields] = None,
+) -> None:
+    """Serve from replicas on a Ray cluster; again with other flags: they are replaced one by one, without a pause.
+
+    On a running Ray cluster it returns when the replicas answer; they stay. Where there is none it starts one on this
+    machine and stays until Ctrl-C. Bundle, store and keys must be at the same place on every node.
+
+    Example: `breadcrumbs cluster up --bundle /srv/bundle --store s3://lab/store --min-replicas 2 --gpus 0.5`
+
+    Args:
+        cluster: how many replicas, and what each may take.
+        settings: as for `serve`, for every replica.
+    """
+    from serving import cluster as ray
+    from serving.cluster_connection import connected
+
+    chosen, each = cluster or ClusterSettings(), settings or Settings()
+    ray.check(each, chosen)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    with connected(chosen.address, start=True) as own:
+        ray.up(each, chosen)
+        print(f"{chosen.name} answers at http://{each.host}:{each.port}", flush=True)  # noqa: T201
+        if own:
+            try:
+                ray.watch(chosen.name)
+            except KeyboardInterrupt:
+                print("stopping", file=sys.stderr)  # noqa: T201
+
+
+@cluster.command
+def status(*, address: str | None = None, name: str = "breadcrumbs", json: bool = False) -> None:
+    """Show the replicas and proxies of a cluster; exit status 2 unless all is well.
+
+    Example: `breadcrumbs cluster status`
+
+    Args:
+        address: of the Ray cluster; absent: that of this machine.
+        name: of the application.
+        json: print one JSON object.
+    """
+    from serving import cluster as ray
+    from serving import cluster_refits
+    from serving.cluster_connection import connected
+
+    with connected(address):
+        whole, ours = ray.status(name)
+        refits = cluster_refits.state(name)
+    well = ours.status.value == "RUNNING" and refits in {None, "ready"}
+    if json:
+        parts = {part: {"state": one.status.value, **one.replica_states} for part, one in ours.deployments.items()}
+        proxies = {node: proxy.value for node, proxy in whole.proxies.items()}
+        tell_json({"name": name, "well": well, "parts": parts, "refits": refits, "proxies": proxies})
+    else:
+        _show(whole, ours, refits)
+        print(f"{name}: {'all is well' if well else 'not all is well'}")  # noqa: T201
+    if not well:
+        sys.exit(2)
+
+
+@cluster.command
+def down(*, address: str | None = None, name: str = "breadcrumbs") -> None:
+    """Take the replicas away, requests in flight answered first. The Ray cluster stays, and so does the store.
+
+    Example: `breadcrumbs cluster down`
+
+    Args:
+        address: of the Ray cluster; absent: that of this machine.
+        name: of the application.
+    """
+    from serving import cluster as ray
+    from serving.cluster_connection import connected
+
+    with connected(address):
+        ray.down(name)
+    print(f"{name} is down")  # noqa: T201
+
+
+def _show(whole: "ServeStatus", ours: "ApplicationStatusOverview", refits: str | None) -> None:
+    table = Table("part", "state", "replicas", "message")
+    for part, one in ours.deployments.items():
+        counts = ", ".join(f"{count} {kind.lower()}" for kind, count in sorted(one.replica_states.items()))
+        table.add_row(part, one.status.value.lower(), counts, one.message)
+    if refits is not None:
+        table.add_row("refits", refits, "", "")
+    for node, proxy in whole.proxies.items():
+        table.add_row(f"proxy on {node[:8]}", proxy.value.lower(), "", "")
+    screen.print(table)
