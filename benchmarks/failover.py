@@ -31,11 +31,11 @@ from PIL import Image
 from ray.cluster_utils import Cluster
 
 from models import bundle as bundles
-from serving import cluster as clusters
 from serving import heads
 from serving.child import family
-from serving.cluster_connection import connected
-from serving.cluster_settings import ClusterSettings
+from serving.cluster import application as clusters
+from serving.cluster.connection import connected
+from serving.cluster.settings import ClusterSettings
 from serving.heads import Lineage
 from serving.settings import Settings
 from serving.store import Store

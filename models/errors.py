@@ -24,7 +24,7 @@ mapping to status codes is `serving.problems`, and a test proves that no leaf is
     ├── ServerError            a server that refused, or is not there         serving.retries
     ├── RefitFailed            a refit's process that left no head            serving.refit
     ├── WorkersError           processes that cannot be started               serving.workers
-    ├── ClusterError           a Ray cluster that cannot be used              serving.cluster_connection
+    ├── ClusterError           a Ray cluster that cannot be used              serving.cluster.connection
     ├── DemoFailed             a step of the demo that did not do its work    serving.demo
     ├── StoreError             the store cannot be read or written            serving.store
     │   ├── StoreFull          … has no room left                             serving.store

@@ -3,6 +3,7 @@
 import ast
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -84,8 +85,16 @@ def test_only_the_cluster_imports_ray() -> None:
         if any(name.split(".")[0] == "ray" for name in imported(path))
     }
 
-    parts = ("cluster", "cluster_connection", "cluster_replica", "cluster_refit", "cluster_refits")
-    assert importing == {f"serving/{name}.py" for name in parts} | {"serving/commands/cluster.py"}  # there for types
+    parts = ("application", "connection", "replica", "refit_task", "refits")
+    assert importing == {f"serving/cluster/{name}.py" for name in parts} | {"serving/commands/cluster.py"}  # for types
+
+
+def test_every_package_is_installed() -> None:
+    """What has modules is named in `pyproject.toml`, or an installation lacks it."""
+    named = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
+    found = {".".join(path.parent.relative_to(ROOT).parts) for floor in FLOORS for path in sources(floor)}
+
+    assert set(named) == found
 
 
 def test_names_say_what_a_file_is() -> None:

@@ -14,7 +14,6 @@ import shutil
 import statistics
 import subprocess
 import sys
-import venv
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -35,11 +34,19 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=8.0)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--out", type=Path, default=ROOT / "runs" / "serving")
-    parser.add_argument("--peers", type=Path, default=ROOT / "runs" / "peers", help="environment of the peers")
+    parser.add_argument("--peers", type=Path, default=ROOT / "runs", help="where the peers' environments are")
+    parser.add_argument(
+        "--triton-python",
+        default="/usr/bin/python3",
+        help="for PyTriton 0.7.0: Python 3.11, older than 3.11.7",
+    )
     parser.add_argument("--ours", default="", help="more flags for our server")
     given = parser.parse_args()
-    if any(SERVERS[name].peer for name in given.servers):
-        install(given.peers)
+    wanted = {SERVERS[name].peer for name in given.servers}
+    if "peers" in wanted:
+        install(given.peers / "peers", sys.executable, "peers.txt", OPTIONAL)
+    if "peers-triton" in wanted:
+        install(given.peers / "peers-triton", given.triton_python, "peers-triton.txt")
     for model in given.models:
         folder = given.out / model
         if not (folder / "snapshot.safetensors").exists():
@@ -49,16 +56,17 @@ def main() -> None:
         table(model, rows, given.concurrency)
 
 
-def install(peers: Path) -> None:
-    """Make the peers' environment, once."""
-    if not (peers / "bin" / "litserve").exists():
-        venv.create(peers, with_pip=True)
-        wanted = ["-r", str(HERE / "peers.txt")]
-        pip = [peers / "bin" / "python", "-m", "pip", "install", "--quiet"]
-        subprocess.run([*pip, *wanted], check=True)
-        for one in OPTIONAL:
-            if subprocess.run([*pip, one], check=False).returncode:
-                print(f"{one} cannot be installed beside the others now; it is left out", file=sys.stderr)
+def install(place: Path, interpreter: str, wanted: str, optional: Sequence[str] = ()) -> None:
+    """Make an environment of peers, once."""
+    if (place / wanted).exists():
+        return
+    subprocess.run([interpreter, "-m", "venv", "--without-pip", place], check=True)
+    pip = [sys.executable, "-m", "pip", "--python", place / "bin" / "python", "install", "--quiet"]
+    subprocess.run([*pip, "-r", HERE / wanted], check=True)
+    for one in optional:
+        if subprocess.run([*pip, one], check=False).returncode:
+            print(f"{one} cannot be installed beside the others now; it is left out", file=sys.stderr)
+    (place / wanted).touch()
 
 
 def python(*argv: "str | Path", text: str | None = None) -> str:

@@ -1,7 +1,8 @@
 """The servers that are compared: how each is started on a bundle, and where it says that it is ready.
 
-The peers run in an environment of their own (`peers.txt`), each with its batching on, as its documentation advises. It
-knows nothing of load or of what they answer.
+The peers run in an environment of their own (`peers.txt`), each with its batching on, as its documentation advises;
+PyTriton in one more, since not every Python 3.11 fits the one inside of it. It knows nothing of load or of what they
+answer.
 """
 
 import contextlib
@@ -31,27 +32,27 @@ class Server:
         form: how it is asked, of `wire.FORMS`.
         argv: its program; `{python}` is that of its environment, `{bin}` its folder, `{work}` a folder of its own.
         ready: the path that answers 200 once it is.
-        peer: whether it runs in the peers' environment.
+        peer: the environment of the peers that it runs in; none: ours.
     """
 
     form: str
     argv: tuple[str, ...]
     ready: str
-    peer: bool = True
+    peer: str = "peers"
 
 
 OURS = ("{python}", "-m", "breadcrumbs", "serve", "--bundle", "{bundle}", "--store", "{work}/store", "--port", "{port}")
 SERVERS = {
-    "ours": Server("ours", OURS, "/readyz", peer=False),
-    "ours, /v2 pixels": Server("ours-v2", OURS, "/readyz", peer=False),
-    "ours, 2 workers": Server("ours", (*OURS, "--workers", "2"), "/readyz", peer=False),
+    "ours": Server("ours", OURS, "/readyz", peer=""),
+    "ours, /v2 pixels": Server("ours-v2", OURS, "/readyz", peer=""),
+    "ours, 2 workers": Server("ours", (*OURS, "--workers", "2"), "/readyz", peer=""),
     "plain FastAPI": Server(
         "fastapi", ("{python}", "-m", "uvicorn", "plain:app", "--port", "{port}", "--log-level", "warning"), "/ready"
     ),
     "LitServe": Server("litserve", ("{python}", "lit.py"), "/health"),
     "MLServer": Server("mlserver", ("{bin}/mlserver", "start", "{work}"), "/v2/health/ready"),
     "BentoML": Server("bentoml", ("{bin}/bentoml", "serve", "bento:Classifier", "--port", "{port}"), "/readyz"),
-    "PyTriton": Server("pytriton", ("{python}", "triton_peer.py"), "/v2/health/ready"),
+    "PyTriton": Server("pytriton", ("{python}", "triton_peer.py"), "/v2/health/ready", peer="peers-triton"),
 }
 
 
@@ -80,11 +81,11 @@ def running(
         bundle: what it serves.
         work: an empty folder.
         port: to listen on.
-        peers: the environment of the peers.
+        peers: where their environments are.
         extra: more flags.
     """
     work.mkdir(parents=True, exist_ok=True)
-    python = peers / "bin" / "python" if server.peer else Path(sys.executable)
+    python = peers / server.peer / "bin" / "python" if server.peer else Path(sys.executable)
     words = {
         "python": str(python),
         "bin": str(python.parent),

@@ -11,7 +11,7 @@ from cyclopts import App, Parameter
 from rich.console import Console
 from rich.table import Table
 
-from serving.cluster_settings import ClusterSettings
+from serving.cluster.settings import ClusterSettings
 from serving.settings import Settings
 from training.progress import tell_json
 
@@ -41,18 +41,18 @@ def up(
         cluster: how many replicas, and what each may take.
         settings: as for `serve`, for every replica.
     """
-    from serving import cluster as ray
-    from serving.cluster_connection import connected
+    from serving.cluster import application
+    from serving.cluster.connection import connected
 
     chosen, each = cluster or ClusterSettings(), settings or Settings()
-    ray.check(each, chosen)
+    application.check(each, chosen)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with connected(chosen.address, start=True) as own:
-        ray.up(each, chosen)
+        application.up(each, chosen)
         print(f"{chosen.name} answers at http://{each.host}:{each.port}", flush=True)  # noqa: T201
         if own:
             try:
-                ray.watch(chosen.name)
+                application.watch(chosen.name)
             except KeyboardInterrupt:
                 print("stopping", file=sys.stderr)  # noqa: T201
 
@@ -68,20 +68,19 @@ def status(*, address: str | None = None, name: str = "breadcrumbs", json: bool 
         name: of the application.
         json: print one JSON object.
     """
-    from serving import cluster as ray
-    from serving import cluster_refits
-    from serving.cluster_connection import connected
+    from serving.cluster import application, refits
+    from serving.cluster.connection import connected
 
     with connected(address):
-        whole, ours = ray.status(name)
-        refits = cluster_refits.state(name)
-    well = ours.status.value == "RUNNING" and refits in {None, "ready"}
+        whole, ours = application.status(name)
+        how = refits.state(name)
+    well = ours.status.value == "RUNNING" and how in {None, "ready"}
     if json:
         parts = {part: {"state": one.status.value, **one.replica_states} for part, one in ours.deployments.items()}
         proxies = {node: proxy.value for node, proxy in whole.proxies.items()}
-        tell_json({"name": name, "well": well, "parts": parts, "refits": refits, "proxies": proxies})
+        tell_json({"name": name, "well": well, "parts": parts, "refits": how, "proxies": proxies})
     else:
-        _show(whole, ours, refits)
+        _show(whole, ours, how)
         print(f"{name}: {'all is well' if well else 'not all is well'}")  # noqa: T201
     if not well:
         sys.exit(2)
@@ -97,11 +96,11 @@ def down(*, address: str | None = None, name: str = "breadcrumbs") -> None:
         address: of the Ray cluster; absent: that of this machine.
         name: of the application.
     """
-    from serving import cluster as ray
-    from serving.cluster_connection import connected
+    from serving.cluster import application
+    from serving.cluster.connection import connected
 
     with connected(address):
-        ray.down(name)
+        application.down(name)
     print(f"{name} is down")  # noqa: T201
 
 

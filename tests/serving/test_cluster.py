@@ -24,7 +24,7 @@ from models import snapshot as snapshots
 from serving import heads
 from serving.app import REFIT
 from serving.child import family
-from serving.cluster_settings import ClusterSettings
+from serving.cluster.settings import ClusterSettings
 from serving.heads import Lineage
 from serving.settings import Settings
 from serving.store import Store
@@ -35,10 +35,10 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # Ray's own, of what it uses of pydantic
     from ray.cluster_utils import Cluster
 
-    from serving import cluster as clusters
-    from serving import cluster_refits
-    from serving.cluster_connection import ClusterError, connected
-    from serving.cluster_refit import Resources
+    from serving.cluster import application as clusters
+    from serving.cluster import refits
+    from serving.cluster.connection import ClusterError, connected
+    from serving.cluster.refit_task import Resources
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]  # Ray's own
 FAKE = (sys.executable, str(Path(__file__).parent / "fake_refit.py"))
@@ -320,7 +320,7 @@ def test_the_program_that_users_have_refits_on_a_worker(machines: Machines, http
     (before,) = machines.processes(ACTOR)
     each = machines.cluster.of_replica(machines.settings)
     for _ in range(2):  # the second time it is there
-        cluster_refits.place("breadcrumbs", each, REFIT, Resources(cpus=0.5))
+        refits.place("breadcrumbs", each, REFIT, Resources(cpus=0.5))
     (after,) = machines.processes(ACTOR)
     look = snapshots.to_bytes(tiny_snapshot(machines.bundle.backbone_digest, epoch=3, rows=90))
     kept = http.put("/v1/snapshots", content=look).json()["sha256"]

@@ -12,8 +12,8 @@ import pytest
 from pydantic import ValidationError
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from serving.cluster_proxy import Door, middlewares
-from serving.cluster_settings import ClusterSettings
+from serving.cluster.proxy import Door, middlewares
+from serving.cluster.settings import ClusterSettings
 from serving.settings import Settings
 
 ROOT = Path(__file__).parents[2]

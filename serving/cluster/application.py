@@ -5,7 +5,7 @@
     down(address, name)       take it away
 
 Ray places replicas, watches them, and starts them again where they die; the store is all that they have in common. What
-runs in a replica is `serving.cluster_replica`'s, what stands before it `serving.cluster_proxy`'s. This knows nothing of
+runs in a replica is `serving.cluster.replica`'s, what stands before it `serving.cluster.proxy`'s. This knows nothing of
 HTTP or of models.
 """
 
@@ -22,13 +22,14 @@ from ray.serve.config import AutoscalingConfig, BackpressureConfig, ProxyLocatio
 from ray.serve.schema import ApplicationStatus, ApplicationStatusOverview, ServeStatus
 
 from models import bundle as bundles
-from serving import cluster_proxy, cluster_refits, live
+from serving import live
 from serving.activations import Log
 from serving.app import GRACE, REFIT, keys_of
-from serving.cluster_connection import ClusterError, last_line
-from serving.cluster_refit import Resources
-from serving.cluster_replica import Replica
-from serving.cluster_settings import ClusterSettings
+from serving.cluster import proxy, refits
+from serving.cluster.connection import ClusterError, last_line
+from serving.cluster.refit_task import Resources
+from serving.cluster.replica import Replica
+from serving.cluster.settings import ClusterSettings
 from serving.settings import Settings
 from serving.store import Store
 
@@ -78,7 +79,7 @@ def up(settings: Settings, cluster: ClusterSettings, refit_command: Sequence[str
             "Ray Serve runs here already: host, port and what our proxies do for slow clients and lost replicas are "
             "as it was started, not as this command says"
         )
-    callback = f"{cluster_proxy.__name__}.{cluster_proxy.middlewares.__name__}"
+    callback = f"{proxy.__name__}.{proxy.middlewares.__name__}"
     environment = {CALLBACK: callback, "BREADCRUMBS_RECEIPT": str(settings.receipt)}
     try:
         serve.start(
@@ -93,9 +94,9 @@ def up(settings: Settings, cluster: ClusterSettings, refit_command: Sequence[str
     _wait(cluster.name)
     if settings.refit == "here":
         resources = Resources(cluster.refit_cpus, cluster.refit_gpus, settings.refit_memory, cluster.refit_retries)
-        cluster_refits.place(cluster.name, each, refit_command, resources)
+        refits.place(cluster.name, each, refit_command, resources)
     else:
-        cluster_refits.remove(cluster.name)
+        refits.remove(cluster.name)
 
 
 def application(each: Settings, cluster: ClusterSettings) -> serve.Application:
@@ -174,7 +175,7 @@ def down(name: str) -> None:
         ClusterError: as `status`.
     """
     whole, _ = status(name)
-    cluster_refits.remove(name)
+    refits.remove(name)
     with contextlib.suppress(ray.exceptions.RayError):  # a cluster of `up` alone ends as soon as the app is gone
         serve.delete(name)
         if set(whole.applications) == {name}:

@@ -1,9 +1,8 @@
 """The one process on a Ray cluster that runs the refits of its store, each computed wherever there is room.
 
 A named actor is there once or not at all, so two never run the same refit. Ray starts it again where it dies, on
-another node if need be; then it takes up what it had in hand. Each refit's program runs as `serving.cluster_refit` does
-it. It is a whole server without HTTP, since a head that goes live must be swapped somewhere. This knows nothing of
-replicas.
+another node if need be; then it takes up what it had in hand. How each refit's program runs is `refit_task`'s. It is a
+whole server without HTTP, since a head that goes live must be swapped somewhere. This knows nothing of replicas.
 """
 
 import asyncio
@@ -18,10 +17,10 @@ import ray
 from ray.exceptions import RayError
 
 from models.errors import BreadcrumbsError
-from serving import cluster_refit
 from serving.app import GRACE
-from serving.cluster_refit import Resources
-from serving.cluster_replica import Opened
+from serving.cluster import refit_task
+from serving.cluster.refit_task import Resources
+from serving.cluster.replica import Opened
 from serving.settings import Settings
 
 LOG = logging.getLogger("breadcrumbs.cluster")
@@ -53,7 +52,7 @@ class Refits:
     async def _open(self) -> None:
         """Begin to work, however often that takes: nobody is there to be told of a failure."""
         settings, command, resources = self._about
-        run = partial(cluster_refit.run, resources)
+        run = partial(refit_task.run, resources)
         while self._opened is None:
             try:
                 opened = Opened(settings, command, run, resources.retries)
