@@ -9,10 +9,11 @@ import logging
 import shutil
 import sys
 import traceback
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
-from cyclopts import App, CycloptsError, Parameter
+from cyclopts import App, CycloptsError, Group, Parameter
 from pydantic import ValidationError
 from rich.console import Console
 
@@ -37,15 +38,24 @@ EXTRAS = {"torch": "refit", "matplotlib": "refit", "pyarrow": "parquet", "ray": 
 """Which extra brings a module, where it is not `train`."""
 
 app = App(name="breadcrumbs", help=HELP)
-for command in (train, evaluate, export, predict, snapshot, convert, refit):
-    app.command(command)
-for group in (heads, store, keys, cluster):
-    app.command(group)
+BEGIN, MAKE, USE, KEEP = (
+    Group(title, sort_key=place)
+    for place, title in enumerate(("Begin here", "Make a model", "Use it", "Look after a server"))
+)
+COMMANDS: tuple[Callable[..., None], ...] = (train, evaluate, export, snapshot, convert, refit)
+for number, command in enumerate(COMMANDS):
+    app.command(command, group=MAKE, sort_key=number)
+app.command(group=USE)(predict)
+for number, nouns in enumerate((heads, store, keys)):
+    nouns.group, nouns.sort_key = (KEEP,), number
+    app.command(nouns)
+cluster.group = (USE,)
+app.command(cluster)
 app.register_install_completion_command()
 screen = Console()
 
 
-@app.command
+@app.command(group=USE, sort_key=0)
 def serve(settings: Annotated[Settings | None, Parameter(name="*")] = None) -> None:
     """Answer predict requests from a bundle; refit and swap heads.
 
@@ -62,7 +72,7 @@ def serve(settings: Annotated[Settings | None, Parameter(name="*")] = None) -> N
     run(wanted)
 
 
-@app.command
+@app.command(group=BEGIN)
 def doctor(*, json: bool = False, settings: Annotated[Settings | None, Parameter(name="*")] = None) -> None:
     """Examine this installation as a server would need it, and say what to do.
 
@@ -93,7 +103,7 @@ def doctor(*, json: bool = False, settings: Annotated[Settings | None, Parameter
         sys.exit(2)
 
 
-@app.command
+@app.command(group=BEGIN, sort_key=0)
 def demo(*, out: Path = Path("runs/demo"), port: int = 8000, stay: bool = True, json: bool = False) -> None:
     """Train on the embedded images, serve, predict, refit and activate: everything once, on this machine.
 

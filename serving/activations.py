@@ -122,9 +122,7 @@ class Log:
         """
         async with self._busy:
             records = await self._read()
-            live = records[-1].head if records else None
-            if expected_live is not None and live != expected_live:
-                raise Conflict(f"head {live} is live; expected head {expected_live}: someone else was first")
+            check_live(records, expected_live)
             if number not in {None, len(records) + 1}:
                 raise Conflict(f"there are {len(records)} activations; expected {number}: someone else was first")
             record = Activation(
@@ -146,6 +144,17 @@ class Log:
                     raise Conflict(message) from error
             self._keep(record, data)
             return record
+
+
+def check_live(records: list[Activation], expected: int | None) -> None:
+    """Refuse to go on where another head is live than was expected; none: any.
+
+    Raises:
+        Conflict: naming both.
+    """
+    live = records[-1].head if records else None
+    if expected is not None and live != expected:
+        raise Conflict(f"head {live} is live; expected head {expected}: someone else was first")
 
 
 def before(records: list[Activation]) -> int | None:

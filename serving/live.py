@@ -186,7 +186,9 @@ class Live:
         """
         async with self._changing:
             await self._in_step()
-            version = activations.before(await self._log.read())
+            records = await self._log.read()
+            activations.check_live(records, expected_live)
+            version = activations.before(records)
             if version is None:
                 raise Conflict("there is no head to go back to: the live one was the first")
             return await self._change(version, actor, reason, expected_live, back=True)

@@ -18,7 +18,7 @@ import breadcrumbs
 from models.bundle import Bundle
 
 ROOT = Path(__file__).parents[1]
-COMMANDS = sorted(commands() - {"store"})
+COMMANDS = sorted(commands() - {"store", "cluster"})
 PRINTS_NOTHING = {"serve"}
 """It logs, until it is told to stop."""
 

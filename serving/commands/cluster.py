@@ -29,6 +29,7 @@ def up(
     *,
     cluster: Annotated[ClusterSettings | None, Fields] = None,
     settings: Annotated[Settings | None, Fields] = None,
+    json: bool = False,
 ) -> None:
     """Serve from replicas on a Ray cluster; again with other flags: they are replaced one by one, without a pause.
 
@@ -40,6 +41,7 @@ def up(
     Args:
         cluster: how many replicas, and what each may take.
         settings: as for `serve`, for every replica.
+        json: print one JSON object when it answers: its name and where.
     """
     from serving.cluster import application
     from serving.cluster.connection import connected
@@ -49,7 +51,11 @@ def up(
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with connected(chosen.address, start=True) as own:
         application.up(each, chosen)
-        print(f"{chosen.name} answers at http://{each.host}:{each.port}", flush=True)  # noqa: T201
+        url = f"http://{each.host}:{each.port}"
+        if json:
+            tell_json({"name": chosen.name, "url": url})
+        else:
+            print(f"{chosen.name} answers at {url}", flush=True)  # noqa: T201
         if own:
             try:
                 application.watch(chosen.name)
@@ -87,7 +93,7 @@ def status(*, address: str | None = None, name: str = "breadcrumbs", json: bool 
 
 
 @cluster.command
-def down(*, address: str | None = None, name: str = "breadcrumbs") -> None:
+def down(*, address: str | None = None, name: str = "breadcrumbs", json: bool = False) -> None:
     """Take the replicas away, requests in flight answered first. The Ray cluster stays, and so does the store.
 
     Example: `breadcrumbs cluster down`
@@ -95,13 +101,17 @@ def down(*, address: str | None = None, name: str = "breadcrumbs") -> None:
     Args:
         address: of the Ray cluster; absent: that of this machine.
         name: of the application.
+        json: print one JSON object.
     """
     from serving.cluster import application
     from serving.cluster.connection import connected
 
     with connected(address):
         application.down(name)
-    print(f"{name} is down")  # noqa: T201
+    if json:
+        tell_json({"name": name, "down": True})
+    else:
+        print(f"{name} is down")  # noqa: T201
 
 
 def _show(whole: "ServeStatus", ours: "ApplicationStatusOverview", refits: str | None) -> None:

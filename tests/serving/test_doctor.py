@@ -62,8 +62,10 @@ def test_a_bundle_predicts_without_a_server(tiny_bundle: Bundle, tmp_path: Path)
     """The classes in order of their probabilities, which sum to one over all classes."""
     image = tmp_path / "tree.png"
     image.write_bytes(png(picture()))
-    (ranked,) = predict(tiny_bundle.folder, [image], 99)
+    digest, (ranked,) = predict(tiny_bundle.folder, [image], 99)
+    values = [one["probability"] for one in ranked]
 
-    assert {name for name, _ in ranked} == set(tiny_head().classes)
-    assert [value for _, value in ranked] == sorted((value for _, value in ranked), reverse=True)
-    assert sum(value for _, value in ranked) == pytest.approx(1)
+    assert digest == tiny_bundle.head().digest
+    assert {one["class"] for one in ranked} == set(tiny_head().classes)
+    assert values == sorted(values, reverse=True)
+    assert sum(values) == pytest.approx(1)
