@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help demo test quick check bench bench-training bench-refit bench-serving chaos docs serve image-check clean
+.PHONY: help demo test quick check bench bench-training bench-refit bench-serving bench-scale chaos docs serve image-check image-check-serve image-check-full clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 16
@@ -49,6 +49,11 @@ bench-serving: $(STAMP)  ## our server beside its peers and the ceiling, under s
 	$(BIN)/python benchmarks/serving/compare.py
 	$(BIN)/python benchmarks/serving/change.py
 
+bench-scale: $(STAMP)  ## one worker against two; a new head on four servers; a Ray cluster that loses a replica and a node
+	$(BIN)/python benchmarks/serving/compare.py --servers ours "ours, 2 workers"
+	$(BIN)/python benchmarks/propagation.py
+	$(BIN)/python benchmarks/failover.py
+
 chaos: $(STAMP)  ## five minutes of load, swaps, refits, kill -9, full disk and damage; nothing may be wrong or lost
 	$(BIN)/python benchmarks/chaos.py --seconds 240
 
@@ -58,11 +63,21 @@ docs: $(STAMP)  ## write into docs/api.md what the code says of each route
 serve: $(STAMP)  ## serve the embedded bundle
 	$(BIN)/python -m breadcrumbs serve
 
-image-check:  ## build the image `serve` and run it hardened, by CHECK_IMAGE=script, where there is no Docker
-	bash $(CHECK_IMAGE) --target serve --path /readyz --max-size 1100 \
-	  --run-opt=--read-only --run-opt=--cap-drop=all --run-opt=--security-opt=no-new-privileges \
+image-check: image-check-serve image-check-full  ## build both images and run them hardened, by CHECK_IMAGE=script, where there is no Docker
+
+IMAGE_CHECK = bash $(CHECK_IMAGE) --path /readyz --run-opt=--read-only --run-opt=--cap-drop=all \
+  --run-opt=--security-opt=no-new-privileges
+
+image-check-serve:  ## the image `serve`: predicts, refuses refits, has no torch, adds at most 900 MB to its base
+	mkdir -p runs
+	$(IMAGE_CHECK) --target serve --summary runs/image-serve.txt \
 	  --probe 'python3 .ci/probe.py $$BASE_URL' \
 	  --exec 'python -c "import importlib.util as u, sys; sys.exit(u.find_spec(\"torch\") is not None)"' .
+	awk -F= '$$1 == "added_mb" { found = 1; if ($$2 > 900) exit 1 } END { exit !found }' runs/image-serve.txt
+
+image-check-full:  ## the image `full`: predicts, refits and answers from the new head; several GB of wheels
+	mkdir -p runs
+	$(IMAGE_CHECK) --target full --summary runs/image-full.txt --probe 'python3 .ci/probe.py $$BASE_URL --refit' .
 
 clean:  ## remove .venv, runs and stores
 	rm -rf $(VENV) runs store

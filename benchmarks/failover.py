@@ -14,6 +14,7 @@ import contextlib
 import http.client
 import io
 import json
+import math
 import os
 import signal
 import socket
@@ -83,6 +84,15 @@ def use(port: int, image: bytes, over: threading.Event, rows: list[Row]) -> None
         connection.close()
 
 
+def activations(taken: list[float], count: int, nodes: int) -> str:
+    """The sorted seconds until all answered from a new head, as a table."""
+    p99 = taken[math.ceil(0.99 * len(taken)) - 1]
+    return (
+        "| replicas, nodes | activations | until all answer from it: p50, p99, most |\n| --- | --- | --- |\n"
+        f"| {count}, {nodes} | {len(taken)} | {statistics.median(taken):.2f}, {p99:.2f}, {taken[-1]:.2f} s |\n"
+    )
+
+
 def replicas(cluster: Cluster) -> list[int]:
     """Processes of replicas, of this cluster alone."""
     found = []
@@ -118,15 +128,15 @@ def propagate(port: int, image: bytes, count: int, times: int) -> list[float]:
     return taken
 
 
-def recovery(rows: list[Row], at: float, until: float) -> str:
-    """What rows say of an event: failures before and after asking again, and when the rate was back."""
+def recovery(name: str, rows: list[Row], at: float, until: float) -> str:
+    """What rows say of an event, as a row: failures before and after asking again, and when the rate was back."""
     before = sum(at - 5 <= row.at < at for row in rows) / 5
     later = [row for row in rows if at <= row.at < until]
     retried = sum(row.again > 0 for row in later)
     failed = sum(row.status != 200 for row in later)
     back = next((second for second in range(int(until - at)) if rate(later, at + second) >= 0.9 * before), None)
-    seconds = "not back" if back is None else f"back after {back} s"
-    return f"{len(later)} requests, {retried} failed at first, {failed} for good; {before:.0f}/s before, {seconds}"
+    seconds = "not within the time" if back is None else f"{back} s"
+    return f"| {name} | {len(later)} | {retried} | {failed} | {before:.0f} | {seconds} |"
 
 
 def rate(rows: list[Row], second: float) -> float:
@@ -167,8 +177,7 @@ def main() -> None:
         bundle = bundles.read(settings.bundle)
         asyncio.run(heads.add(Store.open(store), bundle.head(), bundle, Lineage(parent=1), {}))
         taken = sorted(propagate(port, image, given.replicas, given.activations))
-        print(f"activation on {given.replicas} replicas: median {statistics.median(taken):.2f} s, "
-              f"p99 {taken[min(len(taken) - 1, int(0.99 * len(taken)))]:.2f} s, most {taken[-1]:.2f} s")  # fmt: skip
+        print(activations(taken, given.replicas, given.nodes), flush=True)
         users = [threading.Thread(target=use, args=(port, image, over, rows)) for _ in range(given.users)]
         for user in users:
             user.start()
@@ -177,6 +186,8 @@ def main() -> None:
             ("a node killed", lambda: ray.remove_node(nodes.pop(), allow_graceful=False)),
             ("up again", lambda: clusters.up(settings, wanted)),
         ]
+        print("| event | requests | failed at first | failed for good | requests/s before | 90 % of it after |")
+        print("| --- | --- | --- | --- | --- | --- |", flush=True)
         try:
             time.sleep(5)
             for name, act in events:
@@ -184,7 +195,7 @@ def main() -> None:
                 act()
                 time.sleep(given.seconds)
                 ended = time.monotonic()
-                print(f"{name}: {recovery(rows, began, ended)}", flush=True)
+                print(recovery(name, rows, began, ended), flush=True)
                 settle(given.replicas)
         finally:
             over.set()

@@ -9,7 +9,9 @@ which is how often a server looks: the time of a perfect follower is evenly spre
 
 import argparse
 import contextlib
+import math
 import random
+import socket
 import statistics
 import subprocess
 import sys
@@ -22,7 +24,6 @@ from pathlib import Path
 import models
 from serving.client import Client, ServerError
 
-PORT = 8961
 PHOTO = Path(models.__file__).parent / "demo" / "samples" / "9-0.png"
 WAIT = 0.02
 """Seconds between two questions to a server."""
@@ -36,9 +37,10 @@ def serving(count: int, store: str, follow: float) -> Iterator[list[Client]]:
     processes, clients = [], []
     try:
         for index in range(count):
-            flags = ["--port", str(PORT + index), *(["--refit", "elsewhere"] if index else [])]
+            port = free_port()
+            flags = ["--port", str(port), *(["--refit", "elsewhere"] if index else [])]
             processes.append(subprocess.Popen([*line, *flags], stderr=subprocess.DEVNULL))
-            clients.append(Client(f"http://127.0.0.1:{PORT + index}"))
+            clients.append(Client(f"http://127.0.0.1:{port}"))
             _wait(clients[-1])
         yield clients
     finally:
@@ -48,6 +50,12 @@ def serving(count: int, store: str, follow: float) -> Iterator[list[Client]]:
             process.terminate()
         for process in processes:
             process.wait(60)
+
+
+def free_port() -> int:
+    """A port that nothing listens on."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        return int(free.getsockname()[1])
 
 
 def _wait(client: Client) -> None:
@@ -116,7 +124,7 @@ def table(made: list[tuple[float, int]], watches: Sequence[Watch], follow: float
         waits = [next(seen - at for seen, head in watch.seen if head == version and seen > at - 1) for watch in watches]
         last.append(max(0.0, *waits))
     last.sort()
-    p99 = last[int(0.99 * (len(last) - 1))]
+    p99 = last[math.ceil(0.99 * len(last)) - 1]
     spread = f"{statistics.median(last):.2f}, {p99:.2f}, {last[-1]:.2f} s"
     return (
         "| servers | activations | follow, s | until all: p50, p99, most | p99 over follow |\n"

@@ -272,7 +272,9 @@ def events(client: httpx.Client, job: str) -> list[dict[str, Any]]:
 
 
 def test_a_refit_survives_the_loss_of_its_worker(machines: Machines, http: httpx.Client, gate: Path) -> None:
-    """It is started again, says so, and its head goes live on every replica."""
+    """It is started again, says so, and its head goes live on every replica. On a machine under load Ray may lose the
+    next worker too; that is one more try.
+    """
     job = started(machines, http, activate="always")
     (child,) = children(machines)
     (worker,) = machines.processes(WORKER)
@@ -283,7 +285,8 @@ def test_a_refit_survives_the_loss_of_its_worker(machines: Machines, http: httpx
 
     assert done["state"] == "succeeded", done
     stages = [one["stage"] for one in events(http, job) if one["event"] == "stage"]
-    assert (stages[0], stages.count("restarted"), stages[-1]) == ("waiting", 1, "read")
+    assert (stages[0], stages[-1]) == ("waiting", "read")
+    assert 1 <= stages.count("restarted") <= Resources().retries
     assert done["verdict"]["activated"]
     until(lambda: set(versions(http).values()) == {done["verdict"]["head"]}, "the new head on every replica")
 
