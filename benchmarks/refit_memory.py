@@ -1,15 +1,18 @@
 """Memory of `breadcrumbs refit`, by how it grows with the balanced set.
 
-    python benchmarks/refit_memory.py [--shares 0.25 0.5 1.0] [--dim 512]
+    python benchmarks/refit_memory.py [--shares 0.25 0.5 1.0] [--classes 100] [--dim 2048] [--repeats 3]
 
-A bundle and two snapshots at the shape of ImageNet-LT (`assembly.py`), less rows at smaller shares; λ is given, so
-that one head is fitted besides the baselines. Measured is the child's highest anonymous memory, asked of the kernel
-100 times a second: what is mapped from files can be dropped by the kernel and does not count. With a small
-`max_memory` a run reads the rows anew on every pass. The slope is the growth from the smallest share to the largest
-over the growth of the balanced set's f32 bytes: it should be at most 1.3, the rest being a constant.
+A bundle and two snapshots with as many rows as ImageNet-LT (`assembly.py`), less at smaller shares. Memory grows with
+rows and D, time also with C, so there are fewer classes and longer features than ImageNet-LT's: the balanced set is
+then several times what differs between two runs. λ is given, so that one head is fitted besides the baselines.
+Measured is the child's highest anonymous memory, asked of the kernel 100 times a second: what is mapped from files
+can be dropped by the kernel and does not count. With a small `max_memory` a run reads the rows anew on every pass.
+The slope is that of a line through the medians: what one byte of the balanced set's f32 features costs. It should be
+at most 1.3, the line's height at zero being the constant.
 """
 
 import argparse
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -32,28 +35,39 @@ MIB = 2**20
 
 
 def main() -> None:
-    """Print a table."""
+    """Print a table and the lines through it."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--shares", nargs="+", type=float, default=[0.25, 0.5, 1.0])
-    parser.add_argument("--dim", type=int, default=512)
+    parser.add_argument("--classes", type=int, default=100)
+    parser.add_argument("--dim", type=int, default=2048)
+    parser.add_argument("--repeats", type=int, default=3)
     given = parser.parse_args()
-    peaks: dict[str, list[tuple[float, float]]] = {"in memory": [], "streamed": []}
-    print("| share of the rows | balanced set, MiB | in memory: peak, MiB | streamed: peak, MiB |")
+    ways = {"in memory": [], "streamed": ["--max-memory", str(STREAMED)]}
+    peaks: dict[str, list[float]] = {way: [] for way in ways}
+    sizes = []
+    print(f"| share of the rows | balanced set, MiB | {' | '.join(f'{way}: peak, MiB' for way in ways)} |")
     print("| --- | --- | --- | --- |")
     for share in given.shares:
         with tempfile.TemporaryDirectory() as name:
-            counts = np.array([max(min(n, 5), round(n * share)) for n in class_counts("imagenet")])
-            size = balanced_bytes(counts, given.dim) / MIB
+            counts = class_shares(given.classes, share)
             command = prepare(Path(name), counts, given.dim)
-            peaks["in memory"].append((size, peak(command)))
-            peaks["streamed"].append((size, peak([*command, "--max-memory", str(STREAMED)])))
-            print(
-                f"| {share:g} | {size:.0f} | " + " | ".join(f"{p[-1][1]:.0f}" for p in peaks.values()) + " |",
-                flush=True,
-            )
-    for how, found in peaks.items():
-        (small, low), (large, high) = found[0], found[-1]
-        print(f"\n{how}: {(high - low) / (large - small):.2f} × the balanced set, and a constant", flush=True)
+            runs = [{way: peak([*command, *more]) for way, more in ways.items()} for _ in range(given.repeats)]
+        sizes.append(balanced_bytes(counts, given.dim) / MIB)
+        cells = []
+        for way in ways:
+            own = [run[way] for run in runs]
+            peaks[way].append(statistics.median(own))
+            cells.append(f"{peaks[way][-1]:,.0f} ({min(own):,.0f} … {max(own):,.0f})")
+        print(f"| {share:g} | {sizes[-1]:,.0f} | {' | '.join(cells)} |", flush=True)
+    for way, found in peaks.items():
+        slope, constant = np.polyfit(sizes, found, 1)
+        print(f"\n{way}: {slope:.2f} × the balanced set + {constant:,.0f} MiB", flush=True)
+
+
+def class_shares(classes: int, share: float) -> np.ndarray:
+    """A share of ImageNet-LT's counts, neighbouring classes joined so that there are so few."""
+    every = np.array_split(np.array(class_counts("imagenet")), classes)
+    return np.array([max(5, round(int(part.sum()) * share)) for part in every])
 
 
 def balanced_bytes(counts: np.ndarray, dim: int, looks: int = 2) -> int:
