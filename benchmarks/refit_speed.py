@@ -216,14 +216,14 @@ def line(name: str, problem: Problem, found: Found, times: tuple[float, float, i
     return gap
 
 
-def ours(problem: Problem, rows: Tensor | None = None, start: Found | None = None) -> tuple[Solution, tuple]:
+def ours(problem: Problem, rows: Tensor | None = None, starts: tuple[Found, ...] = ()) -> tuple[Solution, tuple]:
     """The solver as it comes, with its proof."""
     features, labels, weights = problem.features, problem.labels, problem.weights
     if rows is not None:
         features, labels = features[rows], labels[rows]
         weights = 1 / (problem.classes * torch.bincount(labels)[labels].float())
     begun, cpu = time.perf_counter(), time.process_time()
-    found = solve(features, labels, weights, problem.classes, problem.l2, start=start)
+    found = solve(features, labels, weights, problem.classes, problem.l2, starts=starts)
     return found, (time.perf_counter() - begun, time.process_time() - cpu, found.iterations)
 
 
@@ -247,7 +247,7 @@ def compare(name: str, problem: Problem, peers: dict[str, Callable[[Problem, Pat
     cold, times = ours(problem)
     line("ours, cold", problem, (cold.weight.float(), cold.bias.float()), times, least)
     before, _ = ours(problem, older(problem))
-    warm, warm_times = ours(problem, start=(before.weight, before.bias))
+    warm, warm_times = ours(problem, starts=((before.weight, before.bias),))
     line("ours, warm, 1 % new rows", problem, (warm.weight.float(), warm.bias.float()), warm_times, least)
     for label, run in peers.items():
         path = Path(exact.objective * (1 + WITHIN), limit)

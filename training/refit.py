@@ -96,7 +96,7 @@ def refit(
     wanted = replace(held, floor=_floor(live, held, spec.tolerance))
     trace: list[dict[str, float]] = []
     progress = _progress(tell, trace)
-    chosen = choose(pool, classes, log_prior, wanted, spec, progress)
+    chosen = choose(pool, classes, log_prior, wanted, spec, progress, live)
     tell({"event": "stage", "stage": "evaluate"})
     both = _logits(live, held, len(classes)), chosen.head.logits(held.features)
     measured = comparison(*both, held.labels, held.groups, spec.seed)

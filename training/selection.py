@@ -11,7 +11,9 @@ from functools import partial
 from typing import Literal, TypedDict
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch.nn.functional import cross_entropy
 
 from models.groups import Group
 from models.head import LinearHead
@@ -19,7 +21,7 @@ from training.config import RefitSpec
 from training.evaluate import evaluate
 from training.pool import BalancedSet
 from training.posthoc import logit_adjusted, tau_normalised
-from training.solver import DOUBLE_LIMIT, Solution, solve, solve_stream
+from training.solver import DOUBLE_LIMIT, Found, Solution, solve, solve_stream
 
 L2_PATH = (1e-2, 1e-3, 1e-4, 1e-5)  # from strong to weak: each solution starts the next
 NEARLY_WEAKEST = L2_PATH[-2]
@@ -74,7 +76,7 @@ Progress = Callable[[float, int, float, float], None]
 
 def choose(
     pool: BalancedSet, classes: tuple[str, ...], log_prior: NDArray[np.float64], held: Holdout, spec: RefitSpec,
-    progress: Progress = lambda *_: None,
+    progress: Progress = lambda *_: None, live: LinearHead | None = None,
 ) -> Chosen:  # fmt: skip
     """Fit heads along the path of λ and return the best on the hold-out, each with its best offset.
 
@@ -87,12 +89,14 @@ def choose(
         held: what to choose on.
         spec: λ and offset, or `auto`; the solver's stopping point; what may be in memory.
         progress: hears of the solver: λ, then what the solver tells.
+        live: the head that may be near what is sought, at one λ or another; its classes are the first of `classes`.
     """
     solved = _solver(pool, len(classes), spec.max_memory)
+    near_by = [] if live is None else [_without_offset(live, classes, log_prior, held)]
 
-    def fit(l2: float, stop: Stop, t: Choice, start: Solution | None) -> Chosen:
-        begin = None if start is None else (start.weight, start.bias)
-        solution = solved(l2, **stop, start=begin, progress=partial(progress, l2))
+    def fit(l2: float, stop: Stop, t: Choice, before: Solution | None) -> Chosen:
+        starts = near_by if before is None else [(before.weight, before.bias), *near_by]
+        solution = solved(l2, **stop, starts=starts, progress=partial(progress, l2))
         head = LinearHead(solution.weight.float().numpy(), solution.bias.float().numpy(), classes)
         best = with_offset(head, log_prior, held, t)
         return Chosen(best.head, l2, best.prior_offset, solution)
@@ -103,10 +107,10 @@ def choose(
     norm = None if spec.gradient_norm is None else max(spec.gradient_norm, PATH_NORM)
     near: Stop = {"gap": max(spec.gap, PATH_GAP), "gradient_norm": norm}
     found: dict[float, Chosen] = {}
-    start = None
+    before = None
     for value in L2_PATH:
-        found[value] = fit(value, near, spec.prior_offset, start)
-        start = found[value].solution
+        found[value] = fit(value, near, spec.prior_offset, before)
+        before = found[value].solution
         if value == NEARLY_WEAKEST and _best(list(found.values()), held) is not found[value]:
             break
     best = _best(list(found.values()), held)
@@ -119,6 +123,23 @@ def _solver(pool: BalancedSet, classes: int, max_memory: int) -> Callable[..., S
     if pool.size * FLOAT <= max_memory:
         return partial(solve, pool.features, pool.labels, pool.weights, classes)
     return partial(solve_stream, pool.source(), classes, double=pool.size <= DOUBLE_LIMIT)
+
+
+def _without_offset(live: LinearHead, classes: tuple[str, ...], log_prior: NDArray[np.float64], held: Holdout) -> Found:
+    """A head as it was solved for: a new class knows nothing yet, and the offset it was given is taken back.
+
+    What that was is not known; it is the one without which the class-balanced loss on the hold-out is least.
+    """
+    new = len(classes) - len(live.classes)
+    weight, bias = np.pad(live.weight, ((0, new), (0, 0))), np.pad(live.bias, (0, new))
+    balance = 1 / np.bincount(held.labels, minlength=len(classes))[held.labels]
+    logits, labels = torch.from_numpy(held.features @ weight.T), torch.from_numpy(held.labels)
+
+    def loss(bias: NDArray[np.float32]) -> float:
+        return float(balance @ cross_entropy(logits + torch.from_numpy(bias), labels, reduction="none").numpy())
+
+    biases = [(bias + t * log_prior).astype(np.float32) for t in OFFSETS]
+    return torch.from_numpy(weight), torch.from_numpy(min(biases, key=loss))
 
 
 def with_offset(head: LinearHead, log_prior: NDArray[np.float64], held: Holdout, offset: Choice) -> Chosen:

@@ -13,7 +13,7 @@ Letters: N rows, D feature dimensions, C classes.
 
 import contextlib
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -32,6 +32,9 @@ FIRST, SHARE = 1 / 12, 1 / 4  # of the rows: the sample to start on, and the one
 SAMPLE_BYTES = 2**28  # the most that a sample's features and probabilities may take
 START_GAIN = 0.02  # the small sample is left when a step gains less than this share of F: its optimum is not ours
 UNLIKELY = 40.0  # logits that a class without rows stays below any row's others: F is then the same to the last digit
+
+Found = tuple[Tensor, Tensor]
+"""Weight (C, D) and bias (C,)."""
 
 Progress = Callable[[int, float, float], None]
 """Called with the iteration, the gradient norm and the objective."""
@@ -69,7 +72,7 @@ def solve(
     *,
     gradient_norm: float | None = None,
     gap: float = 1e-3,
-    start: tuple[Tensor, Tensor] | None = None,
+    starts: Sequence[Found] = (),
     max_iterations: int = 500,
     half: bool | None = None,
     progress: Progress | None = None,
@@ -84,7 +87,7 @@ def solve(
         l2: λ > 0.
         gradient_norm: stop below it; else by `gap`.
         gap: stop when F is proven to be within this share of the optimum.
-        start: weight (C, D) and bias (C,) to start from.
+        starts: weights (C, D) and biases (C,) that may be near; it starts from the best of them that is any good.
         max_iterations: stop after as many passes, converged or not.
         half: whether early products may be in bf16; else where the device is fast at it and float64 is not used.
         progress: told of every pass that lowered F.
@@ -94,7 +97,7 @@ def solve(
     with _threads(features.numel() * classes):
         return solve_stream(
             whole(features, labels, row_weights), classes, l2, double=double, gradient_norm=gradient_norm, gap=gap,
-            start=start, max_iterations=max_iterations, half=half, progress=progress,
+            starts=starts, max_iterations=max_iterations, half=half, progress=progress,
         )  # fmt: skip
 
 
@@ -107,7 +110,7 @@ def solve_stream(
     double: bool = False,
     gradient_norm: float | None = None,
     gap: float = 1e-3,
-    start: tuple[Tensor, Tensor] | None = None,
+    starts: Sequence[Found] = (),
     max_iterations: int = 500,
     half: bool | None = None,
     sample_bytes: int = SAMPLE_BYTES,
@@ -129,9 +132,9 @@ def solve_stream(
     place[present] = torch.arange(len(present), device=present.device)
     if len(present) < classes:
         source, known = _relabelled(source, place), known.only(present)
-    if start is not None:
-        weight = start[0].to(known.moments)[present]
-        start = weight, start[1].to(known.prior)[present] + weight @ known.centre
+    weights = [weight.to(known.moments)[present] for weight, _ in starts]
+    biases = [bias.to(known.prior)[present] for _, bias in starts]
+    centred = [(weight, bias + weight @ known.centre) for weight, bias in zip(weights, biases, strict=True)]
     low = kind if double or half is False else torch.bfloat16 if half or _fast_at_bf16(known.centre) else kind
     told = 0
 
@@ -151,7 +154,7 @@ def solve_stream(
 
     problem = Problem(source, known, l2, kind)
     draw = _sampler(problem, low, sample_bytes)
-    curvature, here = Curvature(draw(SHARE), len(present), l2), _begin(problem, start, draw, low)
+    curvature, here = Curvature(draw(SHARE), len(present), l2), _begin(problem, centred, draw, low)
 
     rows = int(known.counts.sum())
 
@@ -184,16 +187,13 @@ def _sampler(problem: Problem, low: torch.dtype, sample_bytes: int) -> Callable[
     return draw
 
 
-def _begin(
-    problem: Problem, start: tuple[Tensor, Tensor] | None, draw: Callable[[float], Chunk], low: torch.dtype
-) -> View:
-    """Find where to start: as given if that is better than knowing nothing, else at the optimum of a small sample."""
+def _begin(problem: Problem, starts: Sequence[Found], draw: Callable[[float], Chunk], low: torch.dtype) -> View:
+    """Find where to start: the best that is given, if better than knowing nothing; else at a small sample's optimum."""
     known = problem.known
     classes = len(known.counts)
-    if start is not None:
-        here = problem.look(*start, problem.kind)
-        if here.value < math.log(classes):
-            return here
+    best = min((problem.look(*start, problem.kind) for start in starts), key=lambda view: view.value, default=None)
+    if best is not None and best.value < math.log(classes):
+        return best
     weight, bias = torch.zeros_like(known.moments), known.prior.log()
     rows = draw(FIRST)
     if len(rows[1]) <= 0.5 * int(known.counts.sum()):

@@ -165,6 +165,33 @@ def test_the_weakest_penalty_is_tried_only_where_the_one_before_was_best() -> No
     assert tried == set(L2_PATH[:-1])
 
 
+@pytest.mark.parametrize("t", [0.0, 0.75, 1.5])
+def test_the_live_head_is_a_warm_start(t: float) -> None:
+    """Where it was solved for at this λ on nearly these rows, it is soon there, whatever offset it was given."""
+    asked = RefitSpec(l2=1e-3, prior_offset=t)
+    live = choose(pool_of(400), CLASSES, LOG_PRIOR, HELD, asked)
+    cold, warm = (choose(pool_of(402), CLASSES, LOG_PRIOR, HELD, asked, live=head) for head in (None, live.head))
+
+    assert cold.solution is not None
+    assert warm.solution is not None
+    assert warm.solution.converged
+    assert warm.solution.iterations <= 2 < cold.solution.iterations
+    assert warm.solution.objective == pytest.approx(cold.solution.objective, rel=2e-3)
+
+
+def test_a_useless_or_smaller_live_head_changes_nothing() -> None:
+    """A head that is worse than knowing nothing is not started from; one of fewer classes is, and its gap is closed."""
+    asked = RefitSpec(gradient_norm=1e-6)
+    wrong = LinearHead(np.float32([[50] * 6, [-50] * 6]), np.zeros(2, np.float32), CLASSES)
+    smaller = LinearHead(np.ones((1, 6), np.float32), np.zeros(1, np.float32), CLASSES[:1])
+
+    cold, *others = (choose(pool_of(40), CLASSES, LOG_PRIOR, HELD, asked, live=h) for h in (None, wrong, smaller))
+
+    for other in others:
+        assert (other.l2, other.prior_offset) == (cold.l2, cold.prior_offset)
+        np.testing.assert_allclose(other.head.weight, cold.head.weight, atol=1e-4)
+
+
 def test_the_best_tau_is_found_with_its_offset() -> None:
     """Of all pairs of τ and t, each measured by itself, the best in balanced accuracy, then likelihood, is chosen."""
     features, labels = two_clouds(300, 3)

@@ -102,7 +102,7 @@ def test_a_warm_start_needs_fewer_iterations() -> None:
     data = problem(5)
 
     cold = solve(*data, 4, 1e-3, gradient_norm=1e-6)
-    warm = solve(*data, 4, 1e-3, gradient_norm=1e-6, start=(cold.weight, cold.bias))
+    warm = solve(*data, 4, 1e-3, gradient_norm=1e-6, starts=[(cold.weight, cold.bias)])
 
     assert warm.iterations < cold.iterations
     assert warm.objective == pytest.approx(cold.objective, abs=1e-9)
@@ -271,11 +271,14 @@ def test_a_small_update_from_the_last_solution_takes_few_passes() -> None:
 
     before = solve_stream(whole(features[:most], labels[:most], 1 / (40 * counts[labels[:most]])), 40, 1e-3)
     cold = solve_stream(whole(features, labels, omega), 40, 1e-3)
-    warm = solve_stream(whole(features, labels, omega), 40, 1e-3, start=(before.weight, before.bias))
-    lost = solve_stream(whole(features, labels, omega), 40, 1e-3, start=(100 * before.weight, -before.bias))
+    warm = solve_stream(whole(features, labels, omega), 40, 1e-3, starts=[(before.weight, before.bias)])
+    useless = (100 * before.weight, -before.bias)
+    lost = solve_stream(whole(features, labels, omega), 40, 1e-3, starts=[useless])
+    both = solve_stream(whole(features, labels, omega), 40, 1e-3, starts=[useless, (before.weight, before.bias)])
 
     assert warm.converged
     assert lost.converged
+    assert both.iterations == warm.iterations
     assert warm.iterations < cold.iterations
 
 
