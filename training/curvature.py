@@ -57,7 +57,7 @@ class Curvature:
         kind, place = self.weights.dtype, self.features.device
         rows_count = len(self.labels)
         self._size = CHUNK_GPU if self.features.is_cuda else CHUNK
-        self._probabilities = torch.empty(rows_count, classes, dtype=self.features.dtype, device=place)  # ω_i p_i
+        self._others = torch.empty(rows_count, classes, dtype=self.features.dtype, device=place)  # ω_i p_i, 0 at y_i
         self._own = torch.empty(rows_count, 1, dtype=kind, device=place)  # p_iy
         self._secant = torch.empty(rows_count, 1, dtype=kind, device=place)  # what is added along own against rest
         self._basis, self._spread = self._within(classes)
@@ -95,7 +95,7 @@ class Curvature:
             p = log_p.exp_()
             self._own[rows] = own_log.exp()
             self._secant[rows] = _secant(own_log) * self.caution
-            self._probabilities[rows] = p * omega
+            self._others[rows] = (p * omega).scatter_(1, labels, 0)
             active = p.mul_(1 - p).scatter_add_(1, labels, self._secant[rows]).mul_(omega)
             self._height += active.sum(0)
             self._middle += (active.to(z.dtype).T @ z).to(kind)
@@ -109,17 +109,18 @@ class Curvature:
         to_weight = torch.zeros_like(self._middle)
         to_bias = torch.zeros_like(bias)
         for rows in self._slices():
-            labels, p, omega = self.labels[rows].unsqueeze(1), self._probabilities[rows], self.weights[rows]
+            labels, p, omega = self.labels[rows].unsqueeze(1), self._others[rows], self.weights[rows].unsqueeze(1)
             z, own = self.features[rows], self._own[rows]
             u = b.expand(len(labels), -1).contiguous() if w is None else torch.addmm(b, z, w)
             own_u = u.gather(1, labels).to(kind)
-            u.mul_(p)
-            mean = u.sum(1, keepdim=True, dtype=kind) / omega.unsqueeze(1)  # p · u
+            others = u.mul_(p).sum(1, keepdim=True, dtype=kind) / omega  # Σ p_c u_c over the others
             # own class against the rest: v = e_y − p_rest / (1 − p_y), and v · u
             rest = (1 - own).clamp(min=torch.finfo(kind).eps)
-            extra = self._secant[rows] / rest * (own_u - (mean - own * own_u) / rest)
-            u.addcmul_(p, (mean + extra).to(low), value=-1)
-            u.scatter_add_(1, labels, (extra * omega.unsqueeze(1)).to(low))
+            extra = self._secant[rows] / rest * (own_u - others / rest)
+            u.addcmul_(p, (own * own_u + others + extra).to(low), value=-1)
+            # apart from the others: where p_y is nearly 1, p_y (u_y − p · u) is what would be lost in bf16
+            own_u.mul_(rest).sub_(others).mul_(own).add_(rest * extra)
+            u.scatter_(1, labels, (own_u * omega).to(low))
             to_bias += u.sum(0, dtype=kind)
             if w is not None:
                 to_weight += (u.T @ z).to(kind)

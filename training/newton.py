@@ -45,9 +45,9 @@ class Problem:
 
     def look(self, weight: Tensor, bias: Tensor, products: torch.dtype) -> "View":
         """Make one pass at W (C, D), b (C,), features centred."""
-        found = sums(self.source, weight, bias, self.known.centre, products)
+        found = sums(self.source, weight, bias, self.known, products)
         value = found.loss + self.l2 / 2 * float(weight.square().sum(dtype=torch.float64))
-        to_weight = found.moments - self.known.moments + self.l2 * weight
+        to_weight = found.residual + self.l2 * weight
         return View(weight, bias, value, to_weight, found.mass - self.known.prior, found, products)
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from training.stream import Source, chunks
+from training.stream import Profile, Source, chunks
 
 
 @dataclass(frozen=True, eq=False)
@@ -20,6 +20,7 @@ class Sums:
     Attributes:
         loss: Σ ω_i · −log q_i,y_i.
         mass: Σ ω_i q_i (C,).
+        residual: Σ ω_i (q_i − e_{y_i}) (z_i − centre)ᵀ (C, D).
         moments: Σ ω_i q_i (z_i − centre)ᵀ (C, D).
         entropy: Σ ω_i · −q_ic log q_ic of each class c (C,).
         lowest: the lowest log Σ_c exp(logit) of a row.
@@ -27,21 +28,25 @@ class Sums:
 
     loss: float
     mass: Tensor
+    residual: Tensor
     moments: Tensor
     entropy: Tensor
     lowest: float
 
 
-def sums(source: Source, weight: Tensor, bias: Tensor, centre: Tensor, products: torch.dtype) -> Sums:
-    """Make one pass at W (C, D), b (C,), with the two matrix products in the type `products`, all else in W's."""
+def sums(source: Source, weight: Tensor, bias: Tensor, known: Profile, products: torch.dtype) -> Sums:
+    """Make one pass at W (C, D), b (C,), with the two matrix products in the type `products`, all else in W's.
+
+    The residual is summed as such: where q is nearly e_y, a difference of moments would lose it, in bf16 altogether.
+    """
     kind = weight.dtype
     w = weight.T.to(products)
     loss = torch.zeros((), dtype=torch.float64, device=weight.device)
     lowest = torch.full((), torch.inf, dtype=kind, device=weight.device)
     mass, levels = torch.zeros_like(bias), torch.zeros_like(bias)
-    moments = torch.zeros_like(weight)
+    residual = torch.zeros_like(weight)
     for features, labels, weights in chunks(source):
-        z = (features.to(kind) - centre).to(products)
+        z = (features.to(kind) - known.centre).to(products)
         omega = weights.to(kind)
         logits = (z @ w).to(kind).add_(bias)
         own = logits.gather(1, labels.unsqueeze(1)).squeeze(1)
@@ -51,7 +56,9 @@ def sums(source: Source, weight: Tensor, bias: Tensor, centre: Tensor, products:
         q = logits.sub_(level.unsqueeze(1)).exp_().mul_(omega.unsqueeze(1))
         mass += q.sum(0)
         levels += level @ q
-        moments += (q.to(products).T @ z).to(kind)
+        q.scatter_add_(1, labels.unsqueeze(1), -omega.unsqueeze(1))
+        residual += (q.to(products).T @ z).to(kind)
+    moments = known.moments + residual
     # −log q_ic = level_i − w_c·z_i − b_c, so its mean under ω q needs no sum of its own
     entropy = levels - (weight * moments).sum(1) - bias * mass
-    return Sums(float(loss), mass, moments, entropy, float(lowest))
+    return Sums(float(loss), mass, residual, moments, entropy, float(lowest))

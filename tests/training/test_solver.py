@@ -282,6 +282,21 @@ def test_a_small_update_from_the_last_solution_takes_few_passes() -> None:
     assert warm.iterations < cold.iterations
 
 
+def test_half_precision_loses_nothing_where_classes_are_nearly_separable() -> None:
+    """Where own classes are nearly certain, the products in bf16 still tell curvature and gradient."""
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.arange(20).repeat_interleave(20)
+    features = torch.randn(20, 256, generator=generator)[labels] + torch.randn(400, 256, generator=generator)
+    rows = whole(features, labels, torch.full((400,), 1 / 400))
+
+    full, half = (solve_stream(rows, 20, 1e-4, half=half) for half in (False, True))
+
+    assert full.converged
+    assert half.converged
+    assert half.objective == pytest.approx(full.objective, rel=1e-3)
+    assert half.iterations < 2 * full.iterations
+
+
 def test_a_sample_weighs_as_much_as_the_whole() -> None:
     """It has at most `cap` rows of a class, every class with rows, and each class's weight."""
     features, labels, omega = big_problem(3)
