@@ -5,7 +5,8 @@
 `real` is the newest snapshot of the embedded bundle: Fashion-MNIST-LT, 64 dimensions.
 Places-LT has its own class counts, ImageNet-LT the Pareto profile of `assembly.py`; D = 512, λ as asked, weights
 ω_i = 1 / (C n_y). Features are drawn, seeded, as rectified, turned Gaussians: standard deviations k^−0.6 within a class
-and 0.7 k^−0.8 between class means in direction k, each class with its own spectrum (25 %) and size (20 %).
+and 0.7 k^−0.8 between class means in direction k, each class with its own spectrum (25 %) and size (20 %). Every third
+row is of an older epoch, whose directions are turned and whose means lie elsewhere, and is transferred by EMANATE.
 
 The optimum is bracketed in float64 to 1e-5 by weak duality, which holds whatever found the point; every peer's F is
 reckoned on the same arrays. A peer's time is read off its own path, at its first point within 0.1 %, nothing of ours
@@ -33,6 +34,7 @@ from torch.nn.functional import cross_entropy
 
 from models import bundle as bundles
 from serving.settings import Settings
+from training.emanate import class_means, transfer
 from training.solver import Solution, solve, solve_stream
 from training.stream import whole
 
@@ -40,6 +42,7 @@ REAL, DIM = "real", 512
 SETS = {REAL: "Fashion-MNIST-LT, the embedded bundle's snapshot", **NAMES}
 WITHIN = 1e-3  # of the optimum
 HELD = 10  # rows of each class held out
+DRIFT = 0.3  # how far an older epoch's directions and class means lie from the newest's, as a share of their size
 
 
 Rows = tuple[Tensor, Tensor]
@@ -108,8 +111,11 @@ def drawn(name: str, share: float) -> tuple[Rows, Rows]:
     means = 0.7 * k**-0.8 * torch.randn(len(counts), DIM, generator=generator)
     spread = k**-0.6 * (1 + 0.25 * torch.randn(len(counts), DIM, generator=generator))
     spread *= torch.exp(0.2 * torch.randn(len(counts), 1, generator=generator))
+    older = torch.linalg.qr(turn + DRIFT / DIM**0.5 * torch.randn(DIM, DIM, generator=generator))[0]
+    older *= (older * turn).sum(0).sign()  # QR may turn a direction about
+    older_means = means + DRIFT * 0.7 * k**-0.8 * torch.randn(len(counts), DIM, generator=generator)
 
-    def draw(counts: Tensor) -> Rows:
+    def draw(counts: Tensor, turn: Tensor, means: Tensor) -> Rows:
         labels = torch.repeat_interleave(torch.arange(len(counts)), counts)
         labels = labels[torch.randperm(len(labels), generator=generator)]
         features = torch.empty(len(labels), DIM)
@@ -119,7 +125,13 @@ def drawn(name: str, share: float) -> tuple[Rows, Rows]:
             features[rows] = torch.relu(5 * (x @ turn.T) + 0.5)
         return features, labels
 
-    return draw(counts), draw(torch.full_like(counts, HELD))
+    newest, labels = draw(counts - counts // 3, turn, means)
+    old, old_labels = draw(counts // 3, older, older_means)
+    now, then = (class_means(*rows, len(counts))[0] for rows in ((newest, labels), (old, old_labels)))
+    moved = transfer(old, old_labels, then, now)
+    together = torch.randperm(int(counts.sum()), generator=generator)
+    fitted = torch.cat([newest, moved])[together], torch.cat([labels, old_labels])[together]
+    return fitted, draw(torch.full_like(counts, HELD), turn, means)
 
 
 def ranks(labels: Tensor) -> Tensor:
