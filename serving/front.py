@@ -1,22 +1,34 @@
 """The shortest way for most requests.
 
-A raw image to `/v1/predict` is most of a server's traffic, and FastAPI's own way to a route costs more than a small
-model. Such a request goes straight to the route's function, with the same checks, errors and numbers; whatever has
-parameters or another form takes the long way to the same function. It knows nothing of images or heads.
+A raw image to `/v1/predict` and tensors to `/v2/models/NAME/infer` are most of a server's traffic, and FastAPI's own
+way to a route costs more than a small model. Such a request goes straight to the route's function, with the same
+checks, errors and numbers; whatever has parameters or another form takes the long way to the same function. It knows
+nothing of images, tensors or heads.
 """
 
+import re
+from collections.abc import Awaitable, Callable
+from functools import partial
 from types import SimpleNamespace
 
 from fastapi import FastAPI
 from starlette.requests import Request
+from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from models.errors import BreadcrumbsError
 from serving import problems
-from serving.routes.predict import answer
+from serving.open_inference.request import HEADER
+from serving.routes import open_inference, predict
+from serving.service import Service
 
-ROUTE = SimpleNamespace(path="/v1/predict")
-"""What log lines and metrics call it."""
+PREDICT = SimpleNamespace(path="/v1/predict")
+INFER = SimpleNamespace(path="/v2/models/{model}/infer")
+"""What log lines and metrics call them."""
+
+_INFER = re.compile(r"/v2/models/([A-Za-z0-9._-]+)/infer")
+
+Answer = Callable[[Request, Service], Awaitable[Response]]
 
 
 class Front:
@@ -33,10 +45,11 @@ class Front:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
-        if not (scope["type"] == "http" and scope["path"] == ROUTE.path and _is_plain(scope)):
+        short = _short_way(scope) if scope["type"] == "http" else None
+        if short is None:
             await self._long_way(scope, receive, send)
             return
-        scope["route"] = ROUTE
+        scope["route"], answer = short
         request = Request(scope, receive)
         try:
             response = await answer(request, self._app.state.service)
@@ -45,9 +58,18 @@ class Front:
         await response(scope, receive, send)
 
 
-def _is_plain(scope: Scope) -> bool:
-    """Whether a request is a POST of an image without parameters, not by a web page."""
+def _short_way(scope: Scope) -> tuple[SimpleNamespace, Answer] | None:
+    """Return the route of a POST without parameters and not by a web page, and what answers it; none: the long way."""
     if scope["method"] != "POST" or scope["query_string"]:
-        return False
+        return None
     named = dict(scope["headers"])
-    return named.get(b"content-type", b"").startswith(b"image/") and b"origin" not in named
+    if b"origin" in named:
+        return None
+    if scope["path"] == PREDICT.path and named.get(b"content-type", b"").startswith(b"image/"):
+        return PREDICT, predict.answer
+    model = _INFER.fullmatch(scope["path"])
+    return None if model is None else (INFER, partial(_infer, model[1]))
+
+
+async def _infer(model: str, request: Request, service: Service) -> Response:
+    return await open_inference.answer(request, service, model, length=request.headers.get(HEADER))

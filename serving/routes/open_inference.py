@@ -128,10 +128,25 @@ async def infer(
     ] = None,
 ) -> Response:
     """Compute features, logits and probabilities; in JSON, or with binary tensors before or behind."""
+    return await answer(request, service, model, version, inference_header_content_length)
+
+
+async def answer(
+    request: Request, service: Service, model: str, version: str = "active", length: str | None = None
+) -> Response:
+    """Answer an infer request; raises what the route's errors say.
+
+    Args:
+        request: its body is not read yet.
+        service: what answers.
+        model: its name.
+        version: of the head.
+        length: what the header `requests.HEADER` says, if it came.
+    """
     declared = _input(service, model)
     head = await choose(service, version)
     data = await limits.read_body(request, service.settings.max_body_bytes, "request")
-    asked = requests.decode(data, inference_header_content_length, declared, OUTPUTS)
+    asked = requests.decode(data, length, declared, OUTPUTS)
     _check_size(service, asked)
     work = service.inference.run(asked.values, head, asked.timeout)
     outcome = await limits.while_connected(request, work)

@@ -1,5 +1,6 @@
 """The short way for raw images gives what the long way through FastAPI gives."""
 
+import json
 from typing import Any
 
 import httpx
@@ -63,3 +64,46 @@ def test_both_ways_are_counted_alike(serve: Serve) -> None:
 def test_other_methods_take_the_long_way(client: httpx.Client) -> None:
     """Which refuses them in its own words."""
     assert client.get("/v1/predict", headers=PNG).status_code == 405
+
+
+PIXELS = {"name": "image", "shape": [1, 8, 8, 3], "datatype": "UINT8"}
+OUTPUT = {"name": "logits", "parameters": {"binary_data": True}}
+
+
+@pytest.mark.parametrize(
+    ("change", "headers", "more"),
+    [
+        ({"data": [7] * 192}, {}, b""),
+        ({"parameters": {"binary_data_size": 192}}, {}, bytes(192)),
+        ({"parameters": {"binary_data_size": 191}}, {}, bytes(191)),
+        ({"shape": [1, 9, 9, 3], "data": [7] * 243}, {}, b""),
+        ({"data": [7] * 192}, {"inference-header-content-length": "x"}, b""),
+        ({"data": [7] * 192}, {"content-encoding": "gzip"}, b""),
+    ],
+)
+@pytest.mark.parametrize("model", ["tiny", "tiny-files", "none", "ti%6Ey"])
+def test_both_ways_infer_alike(
+    client: httpx.Client, model: str, change: dict[str, Any], headers: dict[str, str], more: bytes
+) -> None:
+    """A query, which nothing reads, takes the long way: the same status, bytes and headers."""
+    text = json.dumps({"inputs": [PIXELS | change], "outputs": [OUTPUT]}).encode()
+    said = {"inference-header-content-length": str(len(text))} if more else {}
+    short, long = (
+        client.post(f"/v2/models/{model}/infer{query}", content=text + more, headers=said | headers)
+        for query in ("", "?x=1")
+    )
+
+    assert (short.status_code, short.content) == (long.status_code, long.content)
+    assert dict(short.headers) | {"x-request-id": ""} == dict(long.headers) | {"x-request-id": ""}
+    assert short.status_code in {200, 400, 404, 415}
+
+
+def test_both_ways_of_infer_are_counted_alike(serve: Serve) -> None:
+    """By their route."""
+    text = json.dumps({"inputs": [PIXELS | {"data": [7] * 192}]}).encode()
+    with serve() as client:
+        for query in ("", "?x=1"):
+            client.post(f"/v2/models/tiny/infer{query}", content=text)
+        lines = client.get("/metrics").text.splitlines()
+
+    assert 'breadcrumbs_requests_total{code="200",route="/v2/models/{model}/infer"} 2.0' in lines
