@@ -69,6 +69,17 @@ def test_the_same_inputs_give_the_same_head(bundle: Bundle, holdout: Snapshot) -
     assert one.digest == two.digest
 
 
+def test_a_refit_goes_on_from_the_live_head(bundle: Bundle, holdout: Snapshot) -> None:
+    """The head of a refit, made live, is there at the first look when the same rows are refitted, offset or not."""
+    spec = RefitSpec(l2=1e-3, prior_offset=0.5)
+
+    first = refit(bundle, bundle.head(), [], holdout, spec)
+    second = refit(bundle, first.head, [], holdout, spec)
+
+    assert second.report.solver.iterations == 1 < first.report.solver.iterations
+    assert np.allclose(second.head.weight, first.head.weight, atol=1e-6)
+
+
 def test_class_means_are_of_the_newest_part_that_has_the_class(bundle: Bundle, holdout: Snapshot) -> None:
     """An upload of one class moves that class's mean; the others keep the mean of the bundle's own snapshot."""
     newest = bundle.snapshots()[0]
