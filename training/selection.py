@@ -8,7 +8,7 @@ Letters: N rows, D feature dimensions, C classes.
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Literal, TypedDict
+from typing import Any, Literal, TypedDict
 
 import numpy as np
 import torch
@@ -21,7 +21,7 @@ from training.config import RefitSpec
 from training.evaluate import evaluate
 from training.pool import BalancedSet
 from training.posthoc import logit_adjusted, tau_normalised
-from training.solver import DOUBLE_LIMIT, Found, Solution, solve, solve_stream
+from training.solver import Found, Solution, in_double, solve, solve_stream
 
 L2_PATH = (1e-2, 1e-3, 1e-4, 1e-5)  # from strong to weak: each solution starts the next
 NEARLY_WEAKEST = L2_PATH[-2]
@@ -122,7 +122,12 @@ def _solver(pool: BalancedSet, classes: int, max_memory: int) -> Callable[..., S
     """The solver on a pool that is in memory, or, where it would take more than may be, read on every pass."""
     if pool.size * FLOAT <= max_memory:
         return partial(solve, pool.features, pool.labels, pool.weights, classes)
-    return partial(solve_stream, pool.source(), classes, double=pool.size <= DOUBLE_LIMIT)
+
+    def streamed(l2: float, gap: float, gradient_norm: float | None, **more: Any) -> Solution:
+        double = in_double(pool.size, gap, gradient_norm)
+        return solve_stream(pool.source(), classes, l2, double=double, gap=gap, gradient_norm=gradient_norm, **more)
+
+    return streamed
 
 
 def _without_offset(live: LinearHead, classes: tuple[str, ...], log_prior: NDArray[np.float64], held: Holdout) -> Found:

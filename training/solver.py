@@ -92,13 +92,17 @@ def solve(
         half: whether early products may be in bf16; else where the device is fast at it and float64 is not used.
         progress: told of every pass that lowered F.
     """
-    limit = DOUBLE_LIMIT if gradient_norm is not None or gap < FINE else TINY
-    double = features.numel() <= limit
+    double = in_double(features.numel(), gap, gradient_norm)
     with _threads(features.numel() * classes):
         return solve_stream(
             whole(features, labels, row_weights), classes, l2, double=double, gradient_norm=gradient_norm, gap=gap,
             starts=starts, max_iterations=max_iterations, half=half, progress=progress,
         )  # fmt: skip
+
+
+def in_double(elements: int, gap: float, gradient_norm: float | None) -> bool:
+    """Whether so many elements of Z are worth float64: always where they are few, up to more for a fine gap."""
+    return elements <= (DOUBLE_LIMIT if gradient_norm is not None or gap < FINE else TINY)
 
 
 @torch.no_grad()
