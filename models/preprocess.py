@@ -16,7 +16,10 @@ inside `backbone.onnx`.
 
 import io
 import struct
+import warnings
 import zlib
+from collections import Counter
+from itertools import islice
 from typing import IO, Literal
 
 import numpy as np
@@ -26,13 +29,20 @@ from PIL import Image, UnidentifiedImageError
 from pydantic import BaseModel, ConfigDict, Field
 
 from models.errors import BreadcrumbsError
+from models.segments import PROFILE, SCAN, segments
 
 FORMATS = ("JPEG", "PNG", "WEBP")
 MAX_PIXELS = 50_000_000
+MAX_SCANS = 64
+"""Scans of one JPEG: each visits every block of the image, however few bytes it has. Encoders write 1, or about 10."""
+MAX_SEGMENTS = 10_000
+"""Segments of one JPEG or chunks of one PNG: Pillow reads each in Python. A PNG of 20 MiB has about 2,600."""
 
 # Pillow's own limit warns or raises before ours can be named. `open_image` is the one place that opens files, and it
 # checks every size before anything of that size is allocated.
 Image.MAX_IMAGE_PIXELS = None
+# A damaged EXIF block makes a warning for each of up to 65,535 tags, and Python remembers every text.
+warnings.filterwarnings("ignore", module=r"PIL\.")
 
 Pixels = NDArray[np.uint8]
 
@@ -60,7 +70,7 @@ class ImageError(BreadcrumbsError):
 
 
 class ImageTooLarge(ImageError):
-    """The image has more pixels than the limit; found in its header, before anything is decoded."""
+    """The image has more pixels, scans or segments than the limit; found before anything is decoded."""
 
 
 class Preprocess(BaseModel):
@@ -90,7 +100,7 @@ def load(data: bytes, preprocess: Preprocess, max_pixels: int = MAX_PIXELS) -> P
         uint8 (height, width, 3), RGB.
 
     Raises:
-        ImageTooLarge: more than `max_pixels` pixels.
+        ImageTooLarge: more than `max_pixels` pixels, `MAX_SCANS` scans or `MAX_SEGMENTS` segments.
         ImageError: not one of `FORMATS`, damaged, or cut short.
     """
     return fit(decode(data, max_pixels), preprocess)
@@ -98,6 +108,7 @@ def load(data: bytes, preprocess: Preprocess, max_pixels: int = MAX_PIXELS) -> P
 
 def decode(data: bytes, max_pixels: int = MAX_PIXELS) -> Pixels:
     """Decode one image file to upright RGB pixels, uint8 (rows, columns, 3). Raises as `load` does."""
+    _check_segments(data)
     try:
         with open_image(io.BytesIO(data), max_pixels) as image:
             return _pixels(image, data)
@@ -130,6 +141,16 @@ def open_image(file: IO[bytes], max_pixels: int = MAX_PIXELS) -> Image.Image:
 def _check_size(width: int, height: int, max_pixels: int) -> None:
     if width * height > max_pixels:
         raise ImageTooLarge(f"image has {width} x {height} = {width * height} pixels; the limit is {max_pixels}")
+
+
+def _check_segments(data: bytes) -> None:
+    kinds = Counter(islice(segments(data), MAX_SEGMENTS + 1))
+    if kinds[SCAN] > MAX_SCANS:
+        raise ImageTooLarge(f"the JPEG has {kinds[SCAN]} scans; the limit is {MAX_SCANS}")
+    if kinds.total() > MAX_SEGMENTS:
+        raise ImageTooLarge(f"the image file has more than {MAX_SEGMENTS} segments or chunks, which is the limit")
+    if kinds[PROFILE] > 1:  # Pillow inflates up to 1 MiB from each
+        raise ImageError(f"damaged image: the PNG has {kinds[PROFILE]} colour profiles; expected one at most")
 
 
 def _webp_canvas(header: bytes) -> tuple[int, int] | None:

@@ -12,7 +12,7 @@ from fastapi import APIRouter, Header, Path, Request, Response
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, StrictBool
 
-from models import archive, npy, parts, tensors
+from models import archive, npy, parts, preprocess, tensors
 from models.head import softmax
 from serving import heads, limits, protocol
 from serving.access import note
@@ -38,7 +38,8 @@ LIMITS = (
 FORMAT_LIMITS = {
     "http_head_bytes": protocol.HEAD, "safetensors_header_bytes": tensors.HEADER_LIMIT, "npz_ratio": archive.RATIO,
     "npz_directory_bytes": archive.DIRECTORY_LIMIT, "npy_header_bytes": npy.HEADER_LIMIT, "classes": parts.CLASS_LIMIT,
-    "json_containers": limits.CONTAINERS, "json_values": limits.VALUES,
+    "json_containers": limits.CONTAINERS, "json_values": limits.VALUES, "jpeg_scans": preprocess.MAX_SCANS,
+    "image_segments": preprocess.MAX_SEGMENTS,
 }  # fmt: skip
 """That no setting changes."""
 EXTENSIONS = ["binary_tensor_data", "classification"]

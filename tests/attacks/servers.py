@@ -31,10 +31,17 @@ class Server:
         """Host and port."""
         return self.client.base_url.host, int(self.client.base_url.port or 0)
 
-    def resident(self) -> int:
-        """Bytes of memory of the server's process."""
-        text = Path(f"/proc/{self.process.pid}/status").read_text()
-        found = re.search(r"VmRSS:\s+(\d+) kB", text)
+    def forget_peak(self) -> int:
+        """Let `peak` begin anew; return the bytes of memory that the server's process has now."""
+        Path(f"/proc/{self.process.pid}/clear_refs").write_text("5")
+        return self._memory("VmRSS")
+
+    def peak(self) -> int:
+        """Bytes of memory that the server's process had at most, also for a moment."""
+        return self._memory("VmHWM")
+
+    def _memory(self, name: str) -> int:
+        found = re.search(rf"{name}:\s+(\d+) kB", Path(f"/proc/{self.process.pid}/status").read_text())
         assert found
         return 1024 * int(found[1])
 

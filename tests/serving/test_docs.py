@@ -11,6 +11,7 @@ from models.bundle import Bundle
 from serving import problems
 from serving.app import create_app
 from serving.metrics import Metrics
+from serving.routes.open_inference import FORMAT_LIMITS, LIMITS
 from serving.settings import Settings
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -31,6 +32,14 @@ def test_every_setting_has_its_row() -> None:
     rows = [line for line in (DOCS / "serving.md").read_text().splitlines() if line.startswith("| `--")]
 
     assert rows == [row(name) for name in Settings.model_fields]
+
+
+def test_every_limit_has_its_row() -> None:
+    """Those that no setting changes: name and value, as `/v2` shows them; and no row without a limit."""
+    rows = re.findall(r"^\| `([a-z_]+)` \| ([0-9]+) \|", (DOCS / "serving.md").read_text(), re.MULTILINE)
+
+    assert {name: int(value) for name, value in rows} == FORMAT_LIMITS
+    assert set(LIMITS) < set(Settings.model_fields)
 
 
 def test_every_route_has_its_section_with_an_example(tiny_bundle: Bundle, tmp_path: Path) -> None:
