@@ -1,20 +1,25 @@
 """The log of what went live: one immutable record a change, each carrying the sha256 of the one before it.
 
 The record with the highest number is what is live. Appending is put-if-absent of the next number: of two writers one
-wins and the other is told. It knows nothing of engines.
+wins and the other is told. A damaged record is named and passed over, and the record after it carries the hash of what
+lies there: so a log with a bad end goes on. It knows nothing of engines.
 """
 
 import asyncio
 import hashlib
+import re
+from bisect import bisect_right
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from serving.heads import HeadRecord
-from serving.store import Conflict, NotFound, Store, StoreError
+from serving.store import Conflict, Store, StoreError
 
 Kind = Literal["activate", "rollback"]
+NAME = re.compile(r"activations/[0-9]{8}\.json")
 
 
 class Activation(BaseModel):
@@ -46,57 +51,90 @@ def _name(number: int) -> str:
 
 def _parse(name: str, data: bytes) -> Activation:
     try:
-        return Activation.model_validate_json(data)
+        record = Activation.model_validate_json(data)
     except ValidationError as error:
         raise StoreError(f"{name} is damaged: {error.errors()[0]['msg']}") from error
+    if name != _name(record.number):
+        raise StoreError(f"{name} is damaged: expected activation {int(Path(name).stem)}, got {record.number}")
+    return record
 
 
 class Log:
-    """The log of a store. What was read once is kept; only what is new is read, and verified, again."""
+    """The log of a store. What was read once is kept; only what is new is read, and verified, again.
+
+    Attributes:
+        next: the number that the next record gets, as of the last reading.
+    """
 
     def __init__(self, store: Store) -> None:
         self._store = store
         self._records: list[Activation] = []
         self._hash: str | None = None
+        self._defects: list[str] = []
+        self._at_end: list[str] = []
+        self._end: str | None = None
+        self.next = 1
         self._busy = asyncio.Lock()
+
+    @property
+    def defects(self) -> list[str]:
+        """What is wrong with the log, as of the last reading, in words."""
+        return self._defects + self._at_end
+
+    @property
+    def bad_end(self) -> str:
+        """What is wrong with the newest record; empty: nothing."""
+        return self._at_end[-1] if self._at_end else ""
 
     async def read(self) -> list[Activation]:
         """Return the whole log, oldest first.
 
         Raises:
-            StoreError: a record is missing or unreadable, or does not carry the hash of the one before it.
+            StoreError: a record is missing or damaged, or does not carry the hash of the one before it.
+        """
+        found = await self.readable()
+        if self.defects:
+            raise StoreError(self.defects[0])
+        return found
+
+    async def readable(self) -> list[Activation]:
+        """Return the records that can be read, oldest first; `defects` says what is wrong with the others.
+
+        Raises:
+            StoreError: the store cannot be read.
         """
         async with self._busy:
             return await self._read()
 
-    @property
-    def length(self) -> int:
-        """Records read so far."""
-        return len(self._records)
-
     async def is_newest(self, number: int) -> bool:
         """Whether nothing follows a record; one look at one name, however long the log."""
-        try:
-            await self._store.get(_name(number + 1))
-        except NotFound:
-            return True
-        return False
+        return not await self._store.has(_name(number + 1))
 
     async def _read(self) -> list[Activation]:
-        names = await self._store.names("activations")
-        for name in names[len(self._records) :]:
+        """Read what follows the last good record. A bad end is read again each time: it may have been mended."""
+        known = self._records[-1].number if self._records else 0
+        names = [name for name in await self._store.names("activations") if NAME.fullmatch(name)]
+        self._end, self._at_end, self.next = self._hash, [], known + 1
+        for name in names[bisect_right(names, _name(known)) :]:
+            if name != _name(self.next):
+                self._at_end.append(f"{_name(self.next)} is missing: {name} comes instead")
             data = await self._store.get(name)
-            record = _parse(name, data)
-            if record.number != len(self._records) + 1 or name != _name(record.number):
-                raise StoreError(f"{name}: expected activation {len(self._records) + 1}, got {record.number}")
-            if record.previous != self._hash:
-                raise StoreError(f"{name} does not carry the hash of the record before it: the log was changed")
+            before, self._end, self.next = self._end, hashlib.sha256(data).hexdigest(), int(Path(name).stem) + 1
+            try:
+                record = _parse(name, data)
+            except StoreError as error:
+                self._at_end.append(str(error))
+                continue
+            if record.previous != before:
+                changed = f"{name} does not carry the hash of the record before it: the log was changed"
+                self._defects += self._at_end or [changed]
             self._keep(record, data)
         return list(self._records)
 
     def _keep(self, record: Activation, data: bytes) -> None:
         self._records.append(record)
-        self._hash = hashlib.sha256(data).hexdigest()
+        self._hash = self._end = hashlib.sha256(data).hexdigest()
+        self._at_end, self.next = [], record.number + 1
 
     async def append(
         self,
@@ -123,17 +161,17 @@ class Log:
         async with self._busy:
             records = await self._read()
             check_live(records, expected_live)
-            if number not in {None, len(records) + 1}:
-                raise Conflict(f"there are {len(records)} activations; expected {number}: someone else was first")
+            if number not in {None, self.next}:
+                raise Conflict(f"the next activation is {self.next}; expected {number}: someone else was first")
             record = Activation(
-                number=len(records) + 1,
+                number=self.next,
                 head=head.version,
                 digest=head.digest,
                 kind=kind,
                 actor=actor,
                 reason=reason,
                 at=datetime.now(UTC).isoformat(timespec="milliseconds"),
-                previous=self._hash,
+                previous=self._end,
             )
             data = record.model_dump_json(indent=1).encode() + b"\n"
             try:

@@ -26,12 +26,12 @@ CACHE = 8
 async def first(store: Store, bundle: Bundle, log: Log) -> Activation:
     """Find what is to be live at start, and leave the log saying so.
 
-    An empty store gets the bundle's own head. A live head that is damaged, or that was fitted to another backbone,
-    gives way to the last activated one that is sound, else to the bundle's own. Where another server that starts says
-    so first, its word holds.
+    An empty store gets the bundle's own head. A live head that is damaged, or that was fitted to another backbone, or
+    whose record in the log is damaged, gives way to the last activated one that is sound, else to the bundle's own.
+    Where another server that starts says so first, its word holds.
 
     Raises:
-        StoreError: the log itself is damaged.
+        StoreError: the store cannot be read or written.
     """
     while True:
         try:
@@ -41,21 +41,33 @@ async def first(store: Store, bundle: Bundle, log: Log) -> Activation:
 
 
 async def _first(store: Store, bundle: Bundle, log: Log) -> Activation:
-    records = await log.read()
-    defects = []
+    records = await log.readable()
+    number, defects = log.next, [log.bad_end] if log.bad_end else []
+    for defect in log.defects:
+        LOG.error("%s", defect)
     for record in reversed(records):
         try:
-            known, _ = await sound(store, bundle, record.head)
+            known, _ = await _recorded(store, bundle, record)
         except StoreError as error:
             LOG.error("%s", error)  # noqa: TRY400 - the sentence says it; a traceback would not add to it
             defects.append(str(error))
             continue
         if not defects:
             return record
-        return await log.append(known, "server", defects[0], number=len(records) + 1)
+        return await log.append(known, "server", defects[0], number=number)
     known = await heads.add(store, bundle.head(), bundle, Lineage(), bundle.manifest.metrics.get("balanced", {}))
     actor, reason = ("server", defects[0]) if defects else ("bundle", "the head that came with the bundle")
-    return await log.append(known, actor, reason, number=len(records) + 1)
+    return await log.append(known, actor, reason, number=number)
+
+
+async def _recorded(store: Store, bundle: Bundle, record: Activation) -> tuple[HeadRecord, LinearHead]:
+    """Read the head that an activation names; raises as `sound` does, also where it is another than it was."""
+    known, head = await sound(store, bundle, record.head)
+    if known.digest != record.digest:
+        raise StoreError(
+            f"activation {record.number} is of digest {record.digest}; head {record.head} has {known.digest}"
+        )
+    return known, head
 
 
 async def sound(store: Store, bundle: Bundle, version: int) -> tuple[HeadRecord, LinearHead]:
@@ -135,7 +147,7 @@ class Live:
                 async with self._changing:
                     await self._catch_up()
             except BreadcrumbsError as error:
-                number = self._log.length
+                number = self._log.next
                 if number != refused:  # said once, not twice a second
                     refused = number
                     LOG.error("head %d goes on: %s", self.head.version, error)  # noqa: TRY400 - the sentence says it
@@ -144,8 +156,14 @@ class Live:
         """Serve what the log says, if another server changed it."""
         if await self._log.is_newest(self._activation.number):
             return
-        newest = (await self._log.read())[-1]
-        _, head = await sound(self._store, self._bundle, newest.head)
+        newest = (await self._log.readable())[-1]
+        if newest.number > self._activation.number:
+            await self._take_up(newest)
+        if self._log.bad_end:
+            raise StoreError(self._log.bad_end)
+
+    async def _take_up(self, newest: Activation) -> None:
+        _, head = await _recorded(self._store, self._bundle, newest)
         self._engine.swap(self._engine.bind(newest.head, head))
         self._activation = newest
         self._observe(newest)
@@ -163,8 +181,8 @@ class Live:
         return True
 
     async def log(self) -> list[Activation]:
-        """Return what was live when, oldest first; raises `StoreError` where the log was changed."""
-        return await self._log.read()
+        """Return what was live when, oldest first, as far as it can be read."""
+        return await self._log.readable()
 
     async def activate(self, version: int, actor: str, reason: str, expected_live: int | None = None) -> Activation:
         """Make a version live; if it is, nothing changes and its activation is returned.
@@ -186,7 +204,7 @@ class Live:
         """
         async with self._changing:
             await self._in_step()
-            records = await self._log.read()
+            records = await self._log.readable()
             activations.check_live(records, expected_live)
             version = activations.before(records)
             if version is None:

@@ -20,7 +20,7 @@ from serving.heads import HeadRecord
 from serving.job import ENDED
 from serving.retention import Retention
 from serving.snapshots import SnapshotRecord
-from serving.store import Item, Store, StoreError
+from serving.store import Item, NotFound, Store, StoreError
 from training.bars import Told, silent
 
 SETTLE = 2.0
@@ -58,14 +58,10 @@ class Verified:
 async def verify(store: Store, told: Told = silent) -> Verified:
     """Read everything in a store and compare it with its digests; `told` hears how much of it is done."""
     items = {item.name: item for item in await store.items()}
-    findings: list[Finding] = []
-    log: list[Activation] = []
-    try:
-        log = await Log(store).read()
-    except StoreError as error:
-        findings.append(Finding("activations", "damaged", str(error)))
-    if log and f"{heads.folder(log[-1].head)}/head.json" not in items:
-        findings.append(Finding(heads.folder(log[-1].head), "damaged", "the log says that it is live; it is not there"))
+    log = Log(store)
+    records = await log.readable()
+    findings = [Finding("activations", "damaged", defect) for defect in log.defects]
+    findings += await _verify_live(store, records)
     versions = sorted({heads.version_of(name) for name in items if heads.version_of(name)})
     names = sorted({name.partition(".")[0] for name in items if name.startswith("snapshots/")})
     jobs = sorted({name.split("/")[1] for name in items if name.startswith("refits/")})
@@ -78,7 +74,23 @@ async def verify(store: Store, told: Told = silent) -> Verified:
     half = "half-written by a writer that was killed"
     findings += [Finding(path.name, "leftover", half) for path in store.leftovers()]
     size = sum(item.size for item in items.values())
-    return Verified(len(versions), len(names), len(jobs), len(log), size, tuple(findings))
+    return Verified(len(versions), len(names), len(jobs), len(records), size, tuple(findings))
+
+
+async def _verify_live(store: Store, records: list[Activation]) -> list[Finding]:
+    """Compare the newest activation with the head that it names; whether that head is sound is looked at later."""
+    if not records:
+        return []
+    live = records[-1]
+    try:
+        digest = (await heads.record(store, live.head)).digest
+    except NotFound:
+        return [Finding(heads.folder(live.head), "damaged", "the log says that it is live; it is not there")]
+    except StoreError:
+        return []
+    if digest != live.digest:
+        return [Finding("activations", "damaged", f"{live.number} is of digest {live.digest}; its head has {digest}")]
+    return []
 
 
 async def _verify_head(store: Store, version: int, items: dict[str, Item]) -> list[Finding]:
@@ -185,6 +197,8 @@ async def _needed(store: Store, retention: Retention, records: dict[int, HeadRec
     """The things that nothing may remove, and those that only their age or the size may."""
     log = await Log(store).read()
     versions = {log[-1].head} if log else set[int]()
+    if log and (known := records.get(log[-1].head)) and known.digest != log[-1].digest:
+        raise StoreError(f"activation {log[-1].number} is of digest {log[-1].digest}; its head has {known.digest}")
     line = set(versions)
     for _ in range(retention.parents):
         line = {record.lineage.parent or 0 for version in line if (record := records.get(version))}

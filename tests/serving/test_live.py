@@ -16,7 +16,9 @@ from serving.activations import Log
 from serving.engine import Engine
 from serving.heads import Lineage
 from serving.live import Live
+from serving.retention import Retention
 from serving.store import Conflict, NotFound, Store, StoreError
+from serving.upkeep import collect, verify
 
 
 async def opened(folder: Path, bundle: Bundle, more: int = 0) -> tuple[Store, Live]:
@@ -319,3 +321,87 @@ def test_a_damaged_head_that_another_server_made_live_is_no_obstacle(tiny_bundle
         elsewhere()
         assert client.post("/v1/heads/rollback").json()["head"] == 3
         assert client.get("/v1/heads").json()["live"] == 3
+
+
+@pytest.mark.parametrize("damage", [b"", b"{", b"\0" * 300, "other digest"])
+def test_a_damaged_newest_activation_gives_way_to_the_last_good_one(
+    tiny_bundle: Bundle, tmp_path: Path, damage: bytes | str
+) -> None:
+    """At start: the record is named, by the log too, whose chain goes on over it; and the store verifies again."""
+
+    async def main() -> None:
+        store, live = await opened(tmp_path, tiny_bundle, 2)
+        await live.activate(2, "api", "")
+        await live.activate(3, "api", "")
+        path = tmp_path / "activations/00000003.json"
+        if isinstance(damage, str):
+            path.write_text(path.read_text().replace(live.activation.digest, "0" * 64))
+        else:
+            path.write_bytes(damage)
+        (finding,) = (await verify(store)).findings
+        assert finding.name == "activations"
+        with pytest.raises(StoreError, match=r"00000003\.json is damaged" if isinstance(damage, bytes) else "digest"):
+            await collect(store, Retention())
+        store, live = await opened(tmp_path, tiny_bundle)
+
+        assert (live.head.version, live.activation.number, live.activation.actor) == (2, 4, "server")
+        assert ("activations/00000003.json is damaged" if isinstance(damage, bytes) else "digest 0000") in (
+            live.activation.reason
+        )
+        assert (await verify(store)).sound
+        assert (await live.activate(3, "api", "")).number == 5
+        assert (await live.rollback("api", "")).head == 2
+        _, again = await opened(tmp_path, tiny_bundle)
+        assert (again.head.version, again.activation.number) == (2, 6)
+
+    asyncio.run(main())
+
+
+def test_a_record_that_rots_under_a_server_stops_neither_it_nor_the_next(tiny_bundle: Bundle, tmp_path: Path) -> None:
+    """What is live does not hang on an older record; `verify` names that one, and nothing is collected."""
+
+    async def main() -> None:
+        _, live = await opened(tmp_path, tiny_bundle, 2)
+        await live.activate(2, "api", "")
+        (tmp_path / "activations/00000002.json").write_bytes(b"rotten")
+        await live.activate(3, "api", "")
+        store, again = await opened(tmp_path, tiny_bundle)
+
+        assert (again.head.version, again.activation.number) == (3, 3)
+        assert (await again.activate(1, "api", "")).number == 4
+        (finding,) = (await verify(store)).findings
+        assert finding.kind == "damaged"
+        assert finding.text.startswith("activations/00000002.json is damaged")
+        with pytest.raises(StoreError, match=r"activations/00000002\.json is damaged"):
+            await collect(store, Retention())
+
+    asyncio.run(main())
+
+
+def test_a_record_that_is_gone_is_named(tiny_bundle: Bundle, tmp_path: Path) -> None:
+    """The newest one still says what is live."""
+
+    async def main() -> None:
+        _, live = await opened(tmp_path, tiny_bundle, 2)
+        await live.activate(2, "api", "")
+        await live.activate(3, "api", "")
+        (tmp_path / "activations/00000002.json").unlink()
+        (tmp_path / "activations/00000003.json.bak").write_bytes(b"not ours")
+        store, again = await opened(tmp_path, tiny_bundle)
+
+        assert again.head.version == 3
+        with pytest.raises(StoreError, match=r"activations/00000002\.json is missing"):
+            await Log(store).read()
+
+    asyncio.run(main())
+
+
+def test_a_damaged_record_of_another_server_is_not_followed(tiny_bundle: Bundle, tmp_path: Path) -> None:
+    """This server goes on, and what it makes live next comes after it."""
+    with running(make_settings(tiny_bundle, tmp_path / "store", follow=0.05)) as client:
+        (tmp_path / "store/activations/00000002.json").write_bytes(b"half")
+        assert client.get("/v1/activations").json()["activations"][0]["number"] == 1
+        assert client.get("/v1/heads").json()["live"] == 1
+        assert client.post("/v1/heads/1/activate").json()["number"] == 3
+        assert [one["number"] for one in client.get("/v1/activations").json()["activations"]] == [3, 1]
+    assert asyncio.run(verify(Store.open(tmp_path / "store"))).sound

@@ -13,9 +13,8 @@ from running import Serve, make_settings, running
 from test_refit import finish, upload
 
 from models.bundle import Bundle
-from serving import upkeep
+from serving import heads, upkeep
 from serving.activations import Log
-from serving.heads import HeadRecord
 from serving.retention import Retention
 from serving.store import Store, StoreError
 from serving.upkeep import Verified, collect, verify
@@ -173,10 +172,10 @@ def test_what_went_live_in_the_very_moment_comes_back(filled: tuple[Path, list[s
 
     async def race() -> set[str]:
         opened = Store.open(store)
+        record = await heads.record(opened, 2)
         removing = asyncio.create_task(collect(opened, Retention(keep_heads=1, parents=0), settle=0.5, now=LATER))
         while (store / "heads/000002/head.json").exists():  # noqa: ASYNC110 - nobody tells when it goes
             await asyncio.sleep(0.01)
-        record = HeadRecord(version=2, digest="0" * 64, backbone="b", feature_dim=4, classes=3, created="")
         await Log(opened).append(record, "other", "took it up before")
         return {item.name for item in await removing}
 
