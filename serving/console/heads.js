@@ -85,7 +85,7 @@ export async function show(content, signal) {
     const reason = await sure(question, shown, deed);
     if (reason === null) return;
     await attempt(() => post(path, { reason, expected_live: live }).finally(() => show(content, signal)));
-    content.querySelector("tr.live")?.scrollIntoView({ block: "nearest" });
+    document.getElementById("content").focus(); // the button that had it is gone
   }
 
   function activate(head) {

@@ -2,14 +2,15 @@
 
 import contextlib
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
-from running import make_settings, running
+from running import Serve, make_settings, running
+from tabs import Open
 from tiny import picture, png, write_bundle
 
 from models import bundle as bundles
@@ -20,9 +21,6 @@ FLAGS = [
     "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update", "--disable-sync",
     "--disable-quic", "--no-first-run",
 ]  # fmt: skip
-
-Open = Callable[..., Page]
-Serve = Callable[..., contextlib.AbstractContextManager[httpx.Client]]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -2,8 +2,8 @@
 
 import re
 
-from conftest import Serve
 from playwright.sync_api import Page, expect
+from running import Serve
 from test_refit import finish
 
 

@@ -4,9 +4,9 @@ import re
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from conftest import Serve
 from playwright.sync_api import Page, Response, Route, expect
 from prometheus_client.parser import text_string_to_metric_families
+from running import Serve
 from tiny import picture, png
 
 Numbers = dict[tuple[str, str], float]
@@ -92,7 +92,7 @@ def test_a_slow_look_is_not_overtaken(page: Page, serve: Serve) -> None:
     with serve() as client:
         page.clock.install()
         page.goto(f"{client.base_url}#health")
-        expect(page.locator(".chip")).to_have_text("ready")
+        expect(page.locator(".state .chip")).to_have_text("ready")
         page.route("**/metrics", lambda route: waiting.append(route))  # noqa: PLW0108 - Playwright marks what it is given
         with page.expect_request("**/metrics"):
             page.clock.run_for(3000)

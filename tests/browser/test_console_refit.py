@@ -3,16 +3,15 @@
 import re
 from pathlib import Path
 
-import numpy as np
 import pytest
-from conftest import Serve
 from playwright.sync_api import Page, expect
+from running import Serve
+from tabs import snapshot_file
 from test_refit import finish, until
 from tiny import tiny_snapshot
 
 from models import snapshot as snapshots
 from models.bundle import Bundle
-from models.snapshot import Snapshot
 
 GROUPS = {"oak": "many", "elm": "medium", "yew": "new", "rowan": "new"}
 
@@ -20,10 +19,8 @@ GROUPS = {"oak": "many", "elm": "medium", "yew": "new", "rowan": "new"}
 @pytest.fixture
 def march(bundle: Bundle, tmp_path: Path) -> Path:
     """A snapshot's file with two classes that are new."""
-    drawn = tiny_snapshot(bundle.backbone_digest, 5)
-    labels = np.repeat(np.arange(4), (5, 4, 2, 1))
     file = tmp_path / "march.safetensors"
-    file.write_bytes(snapshots.to_bytes(Snapshot(drawn.features, labels, tuple(GROUPS), drawn.backbone, 5)))
+    file.write_bytes(snapshot_file(bundle, tuple(GROUPS), (5, 4, 2, 1)))
     return file
 
 
@@ -148,10 +145,8 @@ def test_a_file_that_is_no_snapshot_is_told(page: Page, serve: Serve, tmp_path: 
 def test_a_script_in_a_class_name_is_text(page: Page, serve: Serve, bundle: Bundle) -> None:
     """Where snapshots are listed, it is shown as it is written, and does nothing."""
     name = "<img src=x onerror=document.title='PWNED'>"
-    drawn = tiny_snapshot(bundle.backbone_digest, 5)
-    evil = snapshots.Snapshot(drawn.features, drawn.labels, (name, "elm", "oak"), drawn.backbone, 5)
     with serve() as client:
-        client.put("/v1/snapshots", content=snapshots.to_bytes(evil))
+        client.put("/v1/snapshots", content=snapshot_file(bundle, (name, "elm", "oak"), (4, 4, 4)))
         page.goto(f"{client.base_url}#refit")
         expect(page.locator(".snapshot").first).to_contain_text(f"New: {name} (4)")
         assert page.title() == "Refit – Breadcrumbs"

@@ -3,8 +3,9 @@
 from pathlib import Path
 
 import pytest
-from conftest import Open, Serve
 from playwright.sync_api import Browser, Page, expect
+from running import Serve
+from tabs import Open
 from test_refit import finish
 from told import told
 

@@ -3,8 +3,8 @@
 from pathlib import Path
 
 import pytest
-from conftest import Serve
 from playwright.sync_api import Browser, Page, expect
+from running import Serve
 from servers import serving
 from test_refit import until, upload
 
@@ -86,7 +86,7 @@ def test_a_server_that_is_away_is_said_once(page: Page, bundle: Bundle, tmp_path
         port = first.address[1]
         page.clock.install()
         page.goto(f"{first.client.base_url}#health")
-        expect(page.locator(".chip")).to_have_text("ready")
+        expect(page.locator(".state .chip")).to_have_text("ready")
         page.evaluate(
             """window.said = [];
             new MutationObserver(() => window.said.push(document.getElementById("trouble").hidden))
@@ -94,13 +94,13 @@ def test_a_server_that_is_away_is_said_once(page: Page, bundle: Bundle, tmp_path
         )
     with page.expect_event("requestfailed"):
         page.clock.run_for(3000)
-    expect(page.locator(".chip")).to_have_text("no answer")
+    expect(page.locator(".state .chip")).to_have_text("no answer")
     for _ in range(5):
         with page.expect_event("requestfailed"):
             page.clock.run_for(3000)
     assert len(page.evaluate("window.said")) == 1
     with serving(bundle, tmp_path, port=port):
-        expect(page.locator(".chip")).to_have_text("ready", timeout=20_000)
+        expect(page.locator(".state .chip")).to_have_text("ready", timeout=20_000)
         expect(page.locator("#trouble")).to_be_hidden()
 
 

@@ -3,8 +3,8 @@
 import base64
 from pathlib import Path
 
-from conftest import Serve
 from playwright.sync_api import Page, expect
+from running import Serve
 from test_refit import finish
 from tiny import picture, png
 
