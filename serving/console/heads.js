@@ -107,14 +107,14 @@ export async function show(content, signal) {
       head.version === live ? NONE : activate(head),
     ],
   }));
-  const log = activations.map((one) => [String(one.number), String(one.head), one.kind, one.actor, one.reason || NONE, ago(one.at)]);
+  const log = activations.map((one) => [String(one.number), String(one.head), one.kind, ago(one.at), one.actor, one.reason || NONE]);
   content.replaceChildren(
     h("div", { className: "titled" }, h("h2", {}, "Heads"), back),
     table("Heads, the newest first", ["head", "made", "#classes", ...MEASURES.map((name) => `#${name}`), "from", "gate", "report", "go live"],
       rows, "stacked"),
     h("p", { className: "quiet" }, "Recall on the rows that were held out when the head was made: of the many-, medium- and few-shot classes, and of all rows."),
     h("h2", {}, "What went live"),
-    log.length ? table("What went live, the newest first", ["#change", "#head", "how", "by", "reason", "when"], log, "stacked")
+    log.length ? table("What went live, the newest first", ["#change", "#head", "how", "when", "by", "reason"], log, "stacked")
       : empty("Nothing yet."),
   );
 }

@@ -69,8 +69,8 @@ function measured({ live, candidate, rows, holdout }) {
   };
   const names = MEASURES.filter((name) => typeof candidate[name] === "number");
   const cells = names.map((name) => [name, percent(live[name]), percent(candidate[name]),
-    h("td", { className: "share", ariaHidden: "true" }, bar(live[name], ""), bar(candidate[name], "second"))]);
-  return [table("Recall of both heads", ["recall", "#live", "#new", ""], cells),
+    h("td", { className: "share", ariaHidden: "true" }, bar(live[name], "live"), bar(candidate[name], "second"))]);
+  return [table("Recall of both heads", ["recall", "#live", "#new", "side by side"], cells, "recalls"),
     h("p", { className: "quiet" }, `On ${many(rows, "held-out row")}, ${holdout.source === "snapshot" ? "those of the snapshot to compare on" : "a share of the snapshots"}.`)];
 }
 

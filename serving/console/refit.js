@@ -4,7 +4,7 @@ import { get, post, upload } from "/console/api.js";
 import { NONE, ago, count, dropZone, empty, h, lasting, many, table } from "/console/draw.js";
 import { ended, follow } from "/console/job.js";
 import { entry, nameOf, newClasses, remember } from "/console/snapshots.js";
-import { attempt, tell } from "/console/trouble.js";
+import { attempt, concernsAll, tell } from "/console/trouble.js";
 
 const FORMATS = "safetensors, .npz, Parquet or Arrow";
 const WHEN = [["if_better", "if the gate says yes"], ["never", "never"], ["always", "always"]];
@@ -19,7 +19,7 @@ function option(snapshot) {
 
 // The form of a refit: which snapshots, compared on what, and in words what a start would do.
 function form(start) {
-  const known = new Map(); // by sha256: [snapshot, its box]
+  const known = new Map(); // by sha256: [snapshot, its box, the note that it is not fitted to]
   const list = h("div", { className: "snapshots" }, empty("No snapshots are stored yet: drop some above, or fit to the bundle's own."));
   const holdout = h("select", {}, h("option", { value: "" }, "a share of the rows"));
   const activate = h("select", {}, WHEN.map(([value, text]) => h("option", { value }, text)));
@@ -32,7 +32,10 @@ function form(start) {
   const chosen = () => [...known.values()].filter(([, box]) => box.checked && !box.disabled).map(([snapshot]) => snapshot);
 
   function change() {
-    for (const [sha, [, box]] of known) box.disabled = sha === holdout.value;
+    for (const [sha, [, box, note]] of known) {
+      box.disabled = sha === holdout.value;
+      note.hidden = sha !== holdout.value;
+    }
     const fitted = chosen();
     const fresh = [...new Set(fitted.flatMap(newClasses))];
     growing.hidden = fresh.length === 0;
@@ -53,8 +56,9 @@ function form(start) {
     } else {
       const box = h("input", { type: "checkbox", value: snapshot.sha256, checked: fresh });
       if (!known.size) list.replaceChildren();
-      known.set(snapshot.sha256, [snapshot, box]);
-      const line = entry(snapshot, box, fresh);
+      const note = h("span", { className: "chip", hidden: true }, "to compare on");
+      known.set(snapshot.sha256, [snapshot, box, note]);
+      const line = entry(snapshot, box, note, fresh);
       if (fresh) list.prepend(line);
       else list.append(line);
       holdout.append(option(snapshot));
@@ -125,7 +129,7 @@ export async function show(content, signal) {
         line.className = "bad";
         line.role = "alert";
         line.textContent = `${file.name}: ${error.message}`;
-        if ([0, 401, 403].includes(error.status)) tell(error);
+        if (concernsAll(error)) tell(error);
       }
     }
   }

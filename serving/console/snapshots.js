@@ -36,11 +36,11 @@ function classes(snapshot) {
       h("td", { className: "share", ariaHidden: "true" }, h("div", { className: "track" }, fill))];
   });
   return h("details", {}, h("summary", {}, `Rows of each class (${count(sorted.length)})`),
-    table(`Rows of each class in ${nameOf(snapshot)}`, ["class", "group", "#rows", ""], rows, "counts"));
+    table(`Rows of each class in ${nameOf(snapshot)}`, ["class", "group", "#rows", "beside the largest"], rows, "counts"));
 }
 
 // A line that can be chosen, and everything that was found.
-export function entry(snapshot, box, open) {
+export function entry(snapshot, box, note, open) {
   const fresh = newClasses(snapshot);
   const found = classes(snapshot);
   found.open = open;
@@ -50,7 +50,7 @@ export function entry(snapshot, box, open) {
     h("label", { className: "check" }, box, h("b", {}, nameOf(snapshot)),
       h("span", {}, `epoch ${snapshot.epoch}, ${many(snapshot.rows, "row")} of ${many(Object.keys(snapshot.classes).length, "class", "classes")}`),
       h("span", { className: "quiet" }, "stored ", ago(snapshot.stored))),
-    h("p", { className: "facts" }, groups(snapshot), h("span", {}, backbone)),
+    h("p", { className: "facts" }, groups(snapshot), h("span", {}, backbone), note),
     fresh.length ? h("p", {}, h("b", {}, "New: "), fresh.map((name) => `${name} (${count(snapshot.classes[name])})`).join(", ")) : null,
     snapshot.converted.length ? h("p", { className: "quiet" }, `Converted: ${snapshot.converted.join("; ")}`) : null,
     found);

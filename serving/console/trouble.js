@@ -25,6 +25,11 @@ export function tell(error) {
   if (error.status === 0) watch();
 }
 
+// Whether an error is about more than the one thing that was asked for, so that it is told above everything.
+export function concernsAll(error) {
+  return !(error instanceof Refused) || [0, 401, 403].includes(error.status);
+}
+
 async function watch() {
   if (waiting) return;
   waiting = true;

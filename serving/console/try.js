@@ -1,8 +1,8 @@
 // Images in, classes out; two heads side by side on the same image.
 
-import { Refused, get, predict, send } from "/console/api.js";
+import { get, predict, send } from "/console/api.js";
 import { bars, dropZone, empty, h, loading } from "/console/draw.js";
-import { attempt, tell } from "/console/trouble.js";
+import { attempt, concernsAll, tell } from "/console/trouble.js";
 
 const KINDS = ["image/jpeg", "image/png", "image/webp"];
 const KEPT = 24; // cards; older ones go
@@ -27,7 +27,8 @@ function took(milliseconds) {
 function answer({ head, predictions, timing, batch_size: size }, place) {
   return h("section", {}, h("h3", {}, `Head ${head.version}`),
     bars(predictions[0].classes.map((one) => [one.class, one.probability, place ? "second" : ""])),
-    h("p", { className: "quiet timing" }, `decoded in ${took(timing.decode_ms)}, waited ${took(timing.queue_ms)}, computed in ${took(timing.compute_ms)}; batch of ${size}`));
+    h("p", { className: "quiet timing" }, [`decode ${took(timing.decode_ms)}`, `wait ${took(timing.queue_ms)}`,
+      `compute ${took(timing.compute_ms)}`, `batch of\u00a0${size}`].join(", ")));
 }
 
 function chooser(list, first) {
@@ -60,7 +61,7 @@ export async function show(content, signal) {
       card.lastChild.replaceChildren(...found.map(answer));
     } catch (error) {
       card.lastChild.replaceChildren(h("p", { className: "bad", role: "alert" }, error.message));
-      if (!(error instanceof Refused) || [0, 401, 403].includes(error.status)) tell(error);
+      if (concernsAll(error)) tell(error);
     }
   }
 
