@@ -136,6 +136,7 @@ class ActivationList(BaseModel):
     """What was live when, the newest first."""
 
     activations: list[Activation]
+    before: int | None = Field(default=None, description="version that a rollback would lead to; null: there is none")
 
 
 class Health(BaseModel):

@@ -6,8 +6,10 @@ the features again to know. It knows nothing of HTTP, nor of what a refit does w
 
 import asyncio
 import re
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -44,6 +46,8 @@ class SnapshotRecord(BaseModel):
     """Rows of each class."""
     groups: dict[str, int]
     """Rows of the many, medium and few classes, by the bundle's training counts; `new`: classes it does not know."""
+    group_of: dict[str, str] = {}
+    """Which of these groups each class is in."""
     created: str
     """As the file says."""
     stored: str
@@ -114,24 +118,29 @@ def fits(sha: str, feature_dim: int, bundle: Bundle) -> None:
 
 
 def _describe(snapshot: Snapshot, sha: str, bundle: Bundle) -> SnapshotRecord:
-    manifest = bundle.manifest
-    known = dict(zip(manifest.classes, groups(manifest.train_counts, manifest.groups), strict=True))
     counts = dict(zip(snapshot.classes, snapshot.counts().tolist(), strict=True))
-    by_group = dict.fromkeys((*GROUPS, "new"), 0)
-    for name, count in counts.items():
-        by_group[known.get(name, "new")] += count
     return SnapshotRecord(
         sha256=sha,
         rows=len(snapshot.labels),
         feature_dim=snapshot.feature_dim,
         epoch=snapshot.epoch,
         backbone=snapshot.backbone,
-        deployed=snapshot.backbone == bundle.backbone_digest,
         classes=counts,
-        groups=by_group,
         created=snapshot.created,
         stored=datetime.now(UTC).isoformat(timespec="seconds"),
+        **_beside(bundle, snapshot.backbone, counts),
     )
+
+
+def _beside(bundle: Bundle, backbone: str, counts: Mapping[str, int]) -> dict[str, Any]:
+    """What a record says of a snapshot beside the bundle that serves, which may be another one tomorrow."""
+    manifest = bundle.manifest
+    known = dict(zip(manifest.classes, groups(manifest.train_counts, manifest.groups), strict=True))
+    group_of = {name: known.get(name, "new") for name in counts}
+    by_group = dict.fromkeys((*GROUPS, "new"), 0)
+    for name, group in group_of.items():
+        by_group[group] += counts[name]
+    return {"deployed": backbone == bundle.backbone_digest, "groups": by_group, "group_of": group_of}
 
 
 async def get(store: Store, sha: str, bundle: Bundle) -> SnapshotRecord:
@@ -150,7 +159,7 @@ async def get(store: Store, sha: str, bundle: Bundle) -> SnapshotRecord:
         found = SnapshotRecord.model_validate_json(data)
     except ValidationError as error:
         raise StoreError(f"snapshot {sha}: its record is damaged: {error.errors()[0]['msg']}") from error
-    return found.model_copy(update={"deployed": found.backbone == bundle.backbone_digest})
+    return found.model_copy(update=_beside(bundle, found.backbone, found.classes))
 
 
 async def records(store: Store, bundle: Bundle) -> list[SnapshotRecord]:

@@ -160,6 +160,16 @@ def test_no_relative_link_is_broken(name: str) -> None:
     assert broken_links(ROOT / name, TEXT[name]) == []
 
 
+def test_every_picture_is_small_and_on_a_page() -> None:
+    """In the README or `docs/`; 100 kB at most."""
+    pictures = list((ROOT / "docs" / "img").iterdir())
+    pages = "".join(text for name, text in TEXT.items() if name.startswith(("README", "docs")))
+
+    assert len(pictures) > 6
+    assert [path.name for path in pictures if f"img/{path.name})" not in pages] == []
+    assert [path.name for path in pictures if path.stat().st_size > 100_000] == []
+
+
 def test_every_make_target_on_a_page_exists() -> None:
     """And CONTRIBUTING.md lists them all."""
     targets = set(re.findall(r"^([a-z-]+):.*##", (ROOT / "Makefile").read_text(), re.MULTILINE))

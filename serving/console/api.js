@@ -5,7 +5,7 @@ const KEPT = "breadcrumbs-key"; // for this tab only
 export class Refused extends Error {
   constructor(status, kind, message) {
     super(message);
-    this.status = status;
+    this.status = status; // 0: the server did not answer
     this.kind = kind;
   }
 }
@@ -14,33 +14,45 @@ export function useKey(secret) {
   sessionStorage.setItem(KEPT, secret);
 }
 
-export function headers(more = {}) {
-  const secret = sessionStorage.getItem(KEPT);
-  return secret ? { ...more, Authorization: `Bearer ${secret}` } : more;
+export function forgetKey() {
+  sessionStorage.removeItem(KEPT);
 }
 
-async function refusal(answer) {
+export function hasKey() {
+  return sessionStorage.getItem(KEPT) !== null;
+}
+
+function headers(more = {}) {
+  const secret = sessionStorage.getItem(KEPT);
+  return secret === null ? more : { ...more, Authorization: `Bearer ${secret}` };
+}
+
+function refusal(status, text) {
   try {
-    const { error } = await answer.json();
-    return new Refused(answer.status, error.type, error.message);
+    const { error } = JSON.parse(text);
+    return new Refused(status, error.type, error.message);
   } catch {
-    return new Refused(answer.status, "http", `the server answered ${answer.status}`);
+    return new Refused(status, "http", `the server answered ${status}`);
   }
+}
+
+function unreachable(error) {
+  return error?.name === "AbortError" ? error : new Refused(0, "unreachable", "The server does not answer.");
 }
 
 export async function send(path, options = {}) {
   let answer;
   try {
     answer = await fetch(path, { ...options, headers: headers(options.headers) });
-  } catch {
-    throw new Refused(0, "unreachable", "The server does not answer.");
+  } catch (error) {
+    throw unreachable(error);
   }
-  if (!answer.ok) throw await refusal(answer);
+  if (!answer.ok) throw refusal(answer.status, await answer.text());
   return answer;
 }
 
-export async function get(path) {
-  return (await send(path)).json();
+export async function get(path, signal) {
+  return (await send(path, { signal })).json();
 }
 
 export async function post(path, body) {
@@ -54,7 +66,7 @@ export async function predict(image, head, topK = 5) {
 }
 
 // Upload with progress, which fetch cannot tell.
-export function upload(file, progress) {
+export function upload(file, progress, signal) {
   return new Promise((resolve, reject) => {
     const request = new XMLHttpRequest();
     request.open("PUT", "/v1/snapshots");
@@ -62,47 +74,30 @@ export function upload(file, progress) {
       request.setRequestHeader(name, value);
     }
     request.upload.onprogress = (event) => progress(event.loaded, event.total);
-    request.onerror = () => reject(new Refused(0, "unreachable", "The server does not answer."));
+    request.onerror = () => reject(unreachable());
+    request.onabort = () => reject(new DOMException("the tab was left", "AbortError"));
     request.onload = () => {
-      try {
-        const body = JSON.parse(request.responseText);
-        if (request.status < 300) resolve(body);
-        else reject(new Refused(request.status, body.error.type, body.error.message));
-      } catch {
-        reject(new Refused(request.status, "http", `the server answered ${request.status}`));
-      }
+      if (request.status < 300) resolve(JSON.parse(request.responseText));
+      else reject(refusal(request.status, request.responseText));
     };
+    signal.addEventListener("abort", () => request.abort());
     request.send(file);
   });
 }
 
-// The events of a refit; EventSource could send no key. A stream that breaks is taken up again.
-export async function* events(job) {
-  let last = 0;
-  for (let left = 5; left > 0; left -= 1) {
-    try {
-      const answer = await send(`/v1/refit/${job}/events`, { headers: { "Last-Event-ID": String(last) } });
-      const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
-      let text = "";
-      for (;;) {
-        const { done, value } = await reader.read();
-        if (done) return;
-        text += value;
-        const parts = text.split("\n\n");
-        text = parts.pop();
-        for (const part of parts) {
-          const line = part.split("\n").find((one) => one.startsWith("data: "));
-          if (!line) continue;
-          const event = JSON.parse(line.slice(6));
-          last = event.id;
-          left = 5;
-          yield event;
-        }
-      }
-    } catch (error) {
-      if (error instanceof Refused && error.status) throw error;
-      await new Promise((resolve) => setTimeout(resolve, 1000));
+// The events of a refit after a number, until it or the connection ends; EventSource could send no key.
+export async function* events(job, after, signal) {
+  const answer = await send(`/v1/refit/${job}/events`, { headers: { "Last-Event-ID": String(after) }, signal });
+  const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
+  let text = "";
+  for (;;) {
+    const { done, value } = await reader.read().catch((error) => { throw unreachable(error); });
+    if (done) return;
+    const parts = (text + value).split("\n\n");
+    text = parts.pop();
+    for (const part of parts) {
+      const line = part.split("\n").find((one) => one.startsWith("data: "));
+      if (line) yield JSON.parse(line.slice("data: ".length));
     }
   }
-  throw new Refused(0, "unreachable", "The events broke off.");
 }

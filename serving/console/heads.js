@@ -1,19 +1,25 @@
 // The line of heads, what is live, and the way there and back.
 
 import { Refused, get, post } from "/console/api.js";
-import { ago, h, number, percent, table } from "/console/draw.js";
-import { attempt } from "/console/main.js";
+import { NONE, ago, empty, h, many, percent, short, table } from "/console/draw.js";
+import { attempt } from "/console/trouble.js";
 
-const MEASURES = ["many", "medium", "few", "balanced"];
+const MEASURES = ["many", "medium", "few", "all"];
+const COMPARED = [...MEASURES, "balanced"]; // what the gate compares, too
+const LOGGED = 20;
 
-// Ask before something changes, and show what.
-export function sure(question, change) {
-  const dialog = document.getElementById("sure");
+const dialog = document.getElementById("sure");
+document.getElementById("no").addEventListener("click", () => dialog.close("no"));
+
+// Ask before something changes, and show what; the reason, or null where it shall not.
+function sure(question, change, deed) {
   document.getElementById("question").textContent = question;
-  document.getElementById("change").replaceChildren(change);
+  document.getElementById("change").replaceChildren(...change);
   document.getElementById("reason").value = "";
+  document.getElementById("yes").textContent = deed;
   dialog.returnValue = "no";
   dialog.showModal();
+  document.getElementById("reason").focus();
   return new Promise((resolve) => {
     dialog.addEventListener("close", () => {
       resolve(dialog.returnValue === "yes" ? document.getElementById("reason").value : null);
@@ -21,72 +27,94 @@ export function sure(question, change) {
   });
 }
 
-function comparison(from, to) {
-  const rows = MEASURES.map((name) => {
-    const [before, after] = [from.metrics[name], to.metrics[name]];
-    const change = typeof before === "number" && typeof after === "number" ? 100 * (after - before) : null;
-    const shown = change === null ? "–" : `${change >= 0 ? "+" : "−"}${Math.abs(change).toFixed(1)}`;
-    const cell = h("td", { className: `number ${change === null ? "" : change < 0 ? "bad" : "good"}` }, shown);
-    return { cells: [name, number(percent(before)), number(percent(after)), cell] };
-  });
-  return [table(["recall, %", `#head ${from.version}`, `#head ${to.version}`, "#change"], rows),
-    h("p", { className: "quiet" }, "Each was measured when it was made, on its own held-out rows.")];
+function difference(before, after) {
+  if (typeof before !== "number" || typeof after !== "number") return h("td", {}, NONE);
+  const points = 100 * (after - before);
+  const sign = points < 0 ? "−" : "+";
+  return h("td", { className: points < 0 ? "bad" : "good" }, `${sign}${Math.abs(points).toFixed(1)} points`);
 }
 
-async function verdictOf(head) {
-  if (!head.lineage.refit) return { text: "came with the bundle" };
+function comparison(from, to) {
+  const rows = COMPARED.map((name) => {
+    const [before, after] = [from.metrics[name], to.metrics[name]];
+    return [name, percent(before), percent(after), difference(before, after)];
+  });
+  const grown = to.classes - from.classes;
+  return [table(`Heads ${from.version} and ${to.version}`, ["recall", `#head ${from.version}`, `#head ${to.version}`, "#change"], rows),
+    h("p", {}, grown ? `It knows ${many(Math.abs(grown), "class", "classes")} ${grown > 0 ? "more" : "less"}.` : "Both know as many classes."),
+    h("p", { className: "quiet" }, "Each was measured when it was made, on held-out rows of its own.")];
+}
+
+function origin({ parent, snapshots, holdout, refit }) {
+  if (!refit) return "the bundle";
+  const text = `head ${parent}${snapshots.length ? `, ${many(snapshots.length, "snapshot")}` : ""}`;
+  return h("details", {}, h("summary", {}, text),
+    h("p", {}, "refit ", h("code", {}, refit)),
+    snapshots.map((sha) => h("p", {}, "snapshot ", h("code", {}, short(sha)))),
+    h("p", {}, "compared on ", holdout ? h("code", {}, short(holdout)) : "a share of the rows"));
+}
+
+function verdict(head, jobs) {
+  if (!head.lineage.refit) return NONE;
+  const job = jobs?.get(head.lineage.refit);
+  if (!job) return h("span", { className: "quiet" }, jobs ? "refit is gone" : "for other keys");
+  const gate = job.verdict?.gate;
+  if (!gate) return job.state;
+  if (gate.passed) return h("span", { className: "good" }, "passed");
+  return h("details", {}, h("summary", { className: "bad" }, "refused"), gate.reasons.map((reason) => h("p", {}, reason)));
+}
+
+// The refits by id; null where the key may not see them.
+async function refits(signal) {
   try {
-    const job = await get(`/v1/refit/${head.lineage.refit}`);
-    const gate = job.verdict?.gate;
-    const reasons = (gate?.reasons ?? []).map((reason) => h("p", {}, reason));
-    const text = gate?.passed ? "passed" : reasons.length ? h("details", {}, h("summary", {}, "refused"), reasons) : job.state;
-    return { text, job: job.report ? job.id : null };
+    const { refits: jobs } = await get("/v1/refit", signal);
+    return new Map(jobs.map((job) => [job.id, job]));
   } catch (error) {
-    if (error instanceof Refused && [403, 404].includes(error.status)) return { text: "refit not shown here" };
+    if (error instanceof Refused && error.status === 403) return null;
     throw error;
   }
 }
 
-export async function show(content) {
-  const [{ live, heads }, { activations }] = await Promise.all([get("/v1/heads"), get("/v1/activations?limit=20")]);
-  const verdicts = await Promise.all(heads.map(verdictOf));
-  const current = heads.find((head) => head.version === live);
-  const again = () => attempt(() => show(content));
+export async function show(content, signal) {
+  const [{ live, heads }, { activations, before }, jobs] = await Promise.all(
+    [get("/v1/heads", signal), get(`/v1/activations?limit=${LOGGED}`, signal), refits(signal)]);
+  const numbered = new Map(heads.map((head) => [head.version, head]));
 
-  async function activate(head) {
-    const reason = await sure(`Make head ${head.version} live instead of head ${live}?`, h("div", {}, comparison(current, head)));
+  async function change(question, target, deed, path) {
+    const shown = target && numbered.has(live) ? comparison(numbered.get(live), target) : [];
+    const reason = await sure(question, shown, deed);
     if (reason === null) return;
-    await attempt(() => post(`/v1/heads/${head.version}/activate`, { reason, expected_live: live }));
-    await again();
+    await attempt(() => post(path, { reason, expected_live: live }).finally(() => show(content, signal)));
+    document.getElementById("content").focus(); // the button that had it is gone
   }
 
-  async function rollback() {
-    const before = activations.find((one) => one.head !== live);
-    const target = heads.find((head) => head.version === before?.head);
-    const shown = target ? comparison(current, target) : [h("p", {}, "To the head that was live before.")];
-    const reason = await sure("Go back to the head that was live before?", h("div", {}, shown));
-    if (reason === null) return;
-    await attempt(() => post("/v1/heads/rollback", { reason, expected_live: live }));
-    await again();
+  function activate(head) {
+    const deed = `Activate head ${head.version}`;
+    const act = () => change(`Make head ${head.version} live instead of head ${live}?`, head, deed, `/v1/heads/${head.version}/activate`);
+    return h("button", { ariaLabel: deed, onclick: act }, "Activate");
   }
 
-  const rows = heads.map((head, place) => ({
+  const back = h("button", { disabled: before === null, onclick: () => change(
+    `Go back from head ${live} to head ${before}?`, numbered.get(before), `Roll back to head ${before}`, "/v1/heads/rollback") },
+  before === null ? "Nothing to roll back to" : `Roll back to head ${before}`);
+  const rows = heads.map((head) => ({
     live: head.version === live,
     cells: [
-      number(String(head.version)), head.version === live ? "● live" : "", ago(head.created), number(head.lineage.parent ?? "–"),
-      ...MEASURES.map((name) => number(percent(head.metrics[name]))), verdicts[place].text,
-      verdicts[place].job ? h("a", { href: `#refit`, onclick: () => sessionStorage.setItem("job", verdicts[place].job) }, "report") : "",
-      head.version === live ? "" : h("button", { onclick: () => activate(head) }, "Activate"),
+      h("td", { className: "name" }, String(head.version), head.version === live ? h("span", { className: "chip" }, "live") : ""),
+      ago(head.created), String(head.classes), ...MEASURES.map((name) => percent(head.metrics[name])),
+      origin(head.lineage), verdict(head, jobs),
+      jobs?.get(head.lineage.refit)?.state === "succeeded" ? h("a", { href: `/console/report.html#${head.lineage.refit}` }, "read") : NONE,
+      head.version === live ? NONE : activate(head),
     ],
   }));
-  const log = activations.map((one) => ({
-    cells: [number(String(one.number)), number(String(one.head)), one.kind, one.actor, one.reason, one.at.slice(0, 19).replace("T", " ")],
-  }));
+  const log = activations.map((one) => [String(one.number), String(one.head), one.kind, ago(one.at), one.actor, one.reason || NONE]);
   content.replaceChildren(
-    h("h2", {}, "Heads"),
-    table(["#version", "", "made", "#parent", ...MEASURES.map((name) => `#${name}`), "gate", "", ""], rows),
-    h("p", {}, h("button", { onclick: rollback, disabled: activations.length < 2 }, "Roll back")),
+    h("div", { className: "titled" }, h("h2", {}, "Heads"), back),
+    table("Heads, the newest first", ["head", "made", "#classes", ...MEASURES.map((name) => `#${name}`), "from", "gate", "report", "go live"],
+      rows, "stacked"),
+    h("p", { className: "quiet" }, "Recall on the rows that were held out when the head was made: of the many-, medium- and few-shot classes, and of all rows."),
     h("h2", {}, "What went live"),
-    table(["#", "#head", "how", "by", "reason", "when (UTC)"], log),
+    log.length ? table("What went live, the newest first", ["#change", "#head", "how", "when", "by", "reason"], log, "stacked")
+      : empty("Nothing yet."),
   );
 }

@@ -1,82 +1,99 @@
 // The numbers of /metrics, as they move.
 
-import { get, send } from "/console/api.js";
-import { h, line } from "/console/draw.js";
-import { attempt } from "/console/main.js";
+import { Refused, get, send } from "/console/api.js";
+import { NONE, count, h, lasting, line, many } from "/console/draw.js";
+import { byLabel, grown, parse, quantile, sum } from "/console/metrics.js";
+import { back, clear, tell } from "/console/trouble.js";
 
-const EVERY = 2000;
-const KEPT = 60;
+const EVERY = 2000; // ms between two looks
+const FIRST = 500; // and between the first two
+const KEPT = 60; // looks
 
-function parse(text) {
-  const numbers = new Map();
-  for (const row of text.split("\n")) {
-    const found = /^([a-z_]+)(?:\{([^}]*)\})? ([-+0-9.eInf]+)$/.exec(row);
-    if (found) numbers.set(`${found[1]}{${found[2] ?? ""}}`, Number(found[3]));
-  }
-  return numbers;
-}
+const DURATION = "breadcrumbs_request_duration_seconds";
+const milliseconds = (share) => (now, before) => {
+  const found = quantile(now, before, DURATION, share);
+  return found === null ? null : 1000 * found;
+};
 
-function sum(numbers, name) {
-  let whole = 0;
-  for (const [key, value] of numbers) if (key.startsWith(`${name}{`)) whole += value;
-  return whole;
-}
-
-// The value below which a share of a histogram's new observations lies, by its buckets.
-function quantile(now, before, name, share) {
-  const buckets = [];
-  for (const [key, value] of now) {
-    const found = new RegExp(`^${name}_bucket\\{le="([^"]+)"\\}$`).exec(key);
-    if (found) buckets.push([found[1] === "+Inf" ? Infinity : Number(found[1]), value - (before.get(key) ?? 0)]);
-  }
-  buckets.sort((a, b) => a[0] - b[0]);
-  const all = buckets.at(-1)?.[1] ?? 0;
-  if (!all) return null;
-  const place = buckets.findIndex((bucket) => bucket[1] >= share * all);
-  const [low, below] = place ? buckets[place - 1] : [0, 0];
-  const [high, upTo] = buckets[place];
-  if (high === Infinity) return low;
-  return low + ((high - low) * (share * all - below)) / Math.max(1, upTo - below);
-}
-
+// Each has a name, the value of what lies between two looks (null: none), its unit, and a word more.
 const TILES = [
-  ["Requests a second", (now, before, seconds) => (sum(now, "breadcrumbs_requests_total") - sum(before, "breadcrumbs_requests_total")) / seconds, ""],
-  ["Latency, median", (now, before) => 1000 * (quantile(now, before, "breadcrumbs_request_duration_seconds", 0.5) ?? 0), "ms"],
-  ["Latency, p99", (now, before) => 1000 * (quantile(now, before, "breadcrumbs_request_duration_seconds", 0.99) ?? 0), "ms"],
-  ["Images in a batch, mean", (now, before) => {
-    const [total, batches] = ["sum", "count"].map((part) => sum(now, `breadcrumbs_batch_size_${part}`) - sum(before, `breadcrumbs_batch_size_${part}`));
-    return batches ? total / batches : 0;
-  }, ""],
-  ["Images waiting", (now) => sum(now, "breadcrumbs_pending_requests"), ""],
-  ["Errors a second", (now, before, seconds) => (sum(now, "breadcrumbs_rejected_total") - sum(before, "breadcrumbs_rejected_total")) / seconds, ""],
-  ["Age of the live head", (now) => sum(now, "breadcrumbs_head_age_seconds") / 60, "min"],
+  { name: "Requests", unit: "a second", value: (now, before, seconds) => grown(now, before, "breadcrumbs_requests_total") / seconds,
+    more: (now) => `${count(sum(now, "breadcrumbs_requests_total"))} since the start` },
+  { name: "Latency, median", unit: "ms", value: milliseconds(0.5), more: () => "first byte in to last byte out" },
+  { name: "Latency, p99", unit: "ms", value: milliseconds(0.99), more: () => "of 100 requests one takes longer" },
+  { name: "Batch size", unit: "images, mean", value: (now, before) => {
+    const batches = grown(now, before, "breadcrumbs_batch_size_count");
+    return batches ? grown(now, before, "breadcrumbs_batch_size_sum") / batches : null;
+  }, more: (now) => `${many(sum(now, "breadcrumbs_batch_size_sum"), "image")} since the start` },
+  { name: "Queue", unit: "images waiting", digits: 0, value: (now) => sum(now, "breadcrumbs_pending_requests"), more: () => "at the moment of the look" },
+  { name: "Refused or failed", unit: "a second", value: (now, before, seconds) => grown(now, before, "breadcrumbs_rejected_total") / seconds,
+    more: (now, before) => byLabel(now, before, "breadcrumbs_rejected_total", "reason").map(([reason, n]) => `${reason} ${n}`).join(", ")
+      || "clients' mistakes, overload, faults" },
 ];
 
-export async function show(content) {
-  const tiles = h("div", { className: "tiles" });
-  const state = h("p", { ariaLive: "polite" });
-  const lines = TILES.map(() => []);
-  let before = parse(await (await send("/metrics")).text());
-  let at = performance.now();
+function tile({ name, unit, digits = 1 }) {
+  const value = h("b", {}, NONE);
+  const more = h("p", { className: "quiet" }, "\u00a0");
+  const { element, redraw } = line(0);
+  const values = [];
+  const card = h("div", { className: "card tile" }, h("h3", {}, name), h("p", {}, value, " ", h("span", { className: "quiet" }, unit)), element, more);
+  return { card, draw(shown, words) {
+    value.textContent = shown === null ? NONE : shown.toFixed(shown < 10 ? digits : 0);
+    more.textContent = words;
+    values.push(shown ?? 0);
+    values.splice(0, values.length - KEPT);
+    redraw(values);
+  } };
+}
+
+// One sentence on whether it answers; a server that is not ready says why.
+async function readiness(age, signal) {
+  try {
+    const { head, device, proved_seconds_ago: proved } = await get("/readyz", signal);
+    const text = `Head ${head} on ${device}, live for ${lasting(age)}; an inference answered ${proved.toFixed(1)} s ago.`;
+    return [h("span", { className: "chip good" }, "ready"), ` ${text}`];
+  } catch (error) {
+    if (!(error instanceof Refused) || error.status !== 503) throw error;
+    return [h("span", { className: "chip bad" }, "not ready"), ` ${error.message}`];
+  }
+}
+
+export async function show(content, signal) {
+  const wait = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
+  const state = h("p", { className: "state" });
+  const tiles = TILES.map(tile);
+  let before = null;
+  let at = 0;
 
   async function look() {
-    const now = parse(await (await send("/metrics")).text());
+    const now = parse(await (await send("/metrics", { signal })).text());
     const seconds = (performance.now() - at) / 1000;
     at = performance.now();
-    const ready = await get("/readyz");
-    state.textContent = `Head ${ready.head} on ${ready.device}; an inference answered ${ready.proved_seconds_ago.toFixed(1)} s ago.`;
-    tiles.replaceChildren(...TILES.map(([name, value, unit], place) => {
-      lines[place].push(value(now, before, seconds));
-      lines[place].splice(0, lines[place].length - KEPT);
-      const shown = lines[place].at(-1);
-      return h("div", { className: "card tile" }, name, h("b", {}, `${shown.toFixed(shown < 10 ? 1 : 0)} ${unit}`), line(lines[place]));
-    }));
+    state.replaceChildren(...await readiness(sum(now, "breadcrumbs_head_age_seconds"), signal));
+    if (before) TILES.forEach(({ value, more }, place) => tiles[place].draw(value(now, before, seconds), more(now, before)));
     before = now;
   }
 
-  content.replaceChildren(h("h2", {}, "Health"), state, tiles);
-  await new Promise((resolve) => setTimeout(resolve, 300));
+  // One look after the other, so that a slow one is not overtaken, until the part is left.
+  async function watch() {
+    for (let pause = FIRST; !signal.aborted; pause = EVERY) {
+      await wait(pause);
+      if (document.hidden) continue;
+      try {
+        await look();
+        clear();
+      } catch (error) {
+        if (signal.aborted) return;
+        tell(error);
+        state.replaceChildren(h("span", { className: "chip bad" }, "no answer"), " The numbers are those of the last look.");
+        if (error instanceof Refused && error.status === 0) await back(signal).catch(() => {});
+        before = null; // a server that began anew counts from nothing
+      }
+    }
+  }
+
   await look();
-  const timer = setInterval(() => attempt(look), EVERY);
-  return () => clearInterval(timer);
+  content.replaceChildren(h("h2", {}, "Health"), state, h("div", { className: "tiles" }, tiles.map(({ card }) => card)),
+    h("p", { className: "quiet" }, `From /metrics, every ${EVERY / 1000} s; the lines are the last ${(EVERY * KEPT) / 60000} minutes.`));
+  watch();
 }

@@ -1,77 +1,52 @@
-// Which part is shown, the key, and what is said when something goes wrong.
+// Which part is shown. A part fills its place, and hears by a signal that it was left.
 
-import { Refused, get, useKey } from "/console/api.js";
-import { h } from "/console/draw.js";
+import { Refused } from "/console/api.js";
+import { h, loading } from "/console/draw.js";
 import * as health from "/console/health.js";
 import * as heads from "/console/heads.js";
 import * as refit from "/console/refit.js";
+import { clear, tell } from "/console/trouble.js";
 import * as trial from "/console/try.js";
 
-const PARTS = { "#try": trial, "#heads": heads, "#refit": refit, "#health": health };
+const PARTS = { "#try": ["Try it", trial], "#heads": ["Heads", heads], "#refit": ["Refit", refit], "#health": ["Health", health] };
 const content = document.getElementById("content");
-const trouble = document.getElementById("trouble");
-const keyForm = document.getElementById("key");
-let leave = () => {};
-let waiting = null;
+let left = new AbortController();
 
-// Show an error where everybody sees it; a server that is gone is asked again until it is back.
-export function tell(error) {
-  if (!(error instanceof Refused)) throw error;
-  trouble.hidden = false;
-  trouble.textContent = error.message;
-  if (error.status === 401) {
-    keyForm.hidden = false;
-    document.getElementById("secret").focus();
-  }
-  if (error.status === 0 && waiting === null) {
-    trouble.textContent = `${error.message} Trying again …`;
-    waiting = setInterval(async () => {
-      try {
-        await get("/healthz");
-      } catch {
-        return;
-      }
-      clearInterval(waiting);
-      waiting = null;
-      await show();
-    }, 1000);
-  }
-}
-
-export function clear() {
-  trouble.hidden = true;
-}
-
-export async function attempt(work) {
-  try {
-    clear();
-    return await work();
-  } catch (error) {
-    tell(error);
-    return undefined;
-  }
+function failed(error) {
+  const why = {
+    0: "The server does not answer; this page goes on as soon as it does.",
+    401: "Give a key above to see this.",
+    403: "Another key may see this: give it above.",
+  };
+  const text = error instanceof Refused ? why[error.status] ?? error.message : "This could not be shown.";
+  return h("div", { className: "empty" }, h("p", {}, text), h("button", { onclick: show }, "Try again"));
 }
 
 async function show() {
+  left.abort(new DOMException("the part was left", "AbortError"));
+  left = new AbortController();
+  const { signal } = left;
   const name = location.hash in PARTS ? location.hash : "#try";
-  for (const link of document.querySelectorAll("nav a")) {
-    if (link.getAttribute("href") === name) link.setAttribute("aria-current", "page");
-    else link.removeAttribute("aria-current");
+  const [title, part] = PARTS[name];
+  document.title = `${title} – Breadcrumbs`;
+  for (const link of document.querySelectorAll("nav a")) link.ariaCurrent = link.getAttribute("href") === name ? "page" : null;
+  const place = h("div", {}, loading());
+  content.replaceChildren(place);
+  clear();
+  try {
+    await part.show(place, signal);
+  } catch (error) {
+    if (signal.aborted) return;
+    place.replaceChildren(failed(error));
+    addEventListener("back", show, { once: true, signal });
+    tell(error);
   }
-  leave();
-  leave = () => {};
-  content.replaceChildren(h("p", { className: "quiet" }, "Loading …"));
-  await attempt(async () => {
-    leave = (await PARTS[name].show(content)) ?? (() => {});
-  });
 }
 
-keyForm.addEventListener("submit", async (event) => {
-  event.preventDefault();
-  useKey(document.getElementById("secret").value);
-  document.getElementById("secret").value = "";
-  keyForm.hidden = true;
-  await show();
+document.querySelector(".skip").addEventListener("click", (event) => {
+  event.preventDefault(); // its address would name a part that there is not
+  content.focus();
 });
 addEventListener("hashchange", show);
+addEventListener("key", show);
 await show();

@@ -1,107 +1,144 @@
 // Snapshots in, what the checks found, a refit followed live, its report.
 
-import { events, get, post, send, upload } from "/console/api.js";
-import { bars, count, dropZone, h, number, percent, table } from "/console/draw.js";
-import { attempt } from "/console/main.js";
+import { get, post, upload } from "/console/api.js";
+import { NONE, ago, count, dropZone, empty, h, lasting, many, table } from "/console/draw.js";
+import { ended, follow } from "/console/job.js";
+import { entry, nameOf, newClasses, remember } from "/console/snapshots.js";
+import { attempt, concernsAll, tell } from "/console/trouble.js";
 
-const GROUPS = ["many", "medium", "few", "new"];
+const FORMATS = "safetensors, .npz, Parquet or Arrow";
+const WHEN = [["if_better", "if the gate says yes"], ["never", "never"], ["always", "always"]];
+const SHOWN = "breadcrumbs-job"; // the refit that this tab shows
+const LISTED = 20;
 
-function found(snapshot) {
-  const rows = `${count(snapshot.rows)} rows of ${Object.keys(snapshot.classes).length} classes, epoch ${snapshot.epoch}`;
-  const by = GROUPS.filter((name) => snapshot.groups[name]).map((name) => `${name} ${count(snapshot.groups[name])}`).join(", ");
-  const origin = snapshot.deployed ? "of the deployed backbone" : `of another backbone, ${snapshot.backbone.slice(0, 12)}: will be transferred`;
-  const few = Object.entries(snapshot.classes).sort((a, b) => a[1] - b[1]).slice(0, 5).map(([name, n]) => `${name} ${n}`).join(", ");
-  return [h("b", {}, snapshot.sha256.slice(0, 12)), ` ${rows}`, h("br"),
-    h("span", { className: "quiet" }, `${by}; ${origin}; fewest: ${few}`),
-    snapshot.converted.length ? h("span", { className: "quiet" }, `; converted: ${snapshot.converted.join("; ")}`) : ""];
+function option(snapshot) {
+  const stored = ago(snapshot.stored).textContent;
+  const text = `${nameOf(snapshot)}: epoch ${snapshot.epoch}, ${count(snapshot.rows)} rows, ${stored}`;
+  return h("option", { value: snapshot.sha256, disabled: !snapshot.deployed }, snapshot.deployed ? text : `${text}: another backbone`);
 }
 
-function reportOf(job) {
-  const { report, verdict } = job;
-  if (!report) return h("p", { className: job.error ? "bad" : "quiet" }, job.error ? job.error.message : `This refit is ${job.state}.`);
-  const names = ["many", "medium", "few", "all"].filter((name) => typeof report.candidate[name] === "number");
-  const rows = names.map((name) => ({
-    cells: [name, number(percent(report.live[name])), number(percent(report.candidate[name]))],
-  }));
-  const page = h("a", { href: `/console/report.html#${job.id}` }, "The whole report");
-  return h("div", { className: "card" },
-    h("h3", {}, `Head ${verdict?.head ?? ""}: ${verdict?.note ?? job.state}`),
-    h("p", { className: verdict?.gate.passed ? "good" : "bad" },
-      verdict?.gate.passed ? "The gate says yes." : `The gate says no: ${verdict?.gate.reasons.join("; ") ?? ""}`),
-    table(["recall, %", "#live", "#new"], rows),
-    bars(names.flatMap((name) => [[`${name}, live`, report.live[name]], [`${name}, new`, report.candidate[name], "second"]])),
-    h("p", {}, page));
-}
-
-export async function show(content) {
-  const [{ snapshots }, { refits }] = await Promise.all([get("/v1/snapshots"), get("/v1/refit")]);
-  const list = h("div", {});
-  const uploads = h("div", { ariaLive: "polite" });
-  const told = h("div", { ariaLive: "polite" });
-  const holdout = h("select", {}, h("option", { value: "" }, "a share of the others"));
-  const activate = h("select", {}, [["if_better", "if the gate says yes"], ["never", "never"], ["always", "always"]].map(
-    ([value, text]) => h("option", { value }, text)));
+// The form of a refit: which snapshots, compared on what, and in words what a start would do.
+function form(start) {
+  const known = new Map(); // by sha256: [snapshot, its box, the note that it is not fitted to]
+  const list = h("div", { className: "snapshots" }, empty("No snapshots are stored yet: drop some above, or fit to the bundle's own."));
+  const holdout = h("select", {}, h("option", { value: "" }, "a share of the rows"));
+  const activate = h("select", {}, WHEN.map(([value, text]) => h("option", { value }, text)));
   const own = h("input", { type: "checkbox", checked: true });
+  const grow = h("input", { type: "checkbox" });
+  const growing = h("label", { className: "check", hidden: true }, grow, h("span", {}));
+  const words = h("p", { ariaLive: "polite" });
+  const go = h("button", { className: "main", type: "submit" }, "Start the refit");
 
-  function add(snapshot, checked) {
-    if (list.querySelector(`[value="${snapshot.sha256}"]`)) return;
-    list.querySelector(".quiet.empty")?.remove();
-    const box = h("input", { type: "checkbox", value: snapshot.sha256, checked });
-    list.append(h("label", { className: "check" }, box, h("span", {}, found(snapshot))));
-    holdout.append(h("option", { value: snapshot.sha256 }, snapshot.sha256.slice(0, 12)));
+  const chosen = () => [...known.values()].filter(([, box]) => box.checked && !box.disabled).map(([snapshot]) => snapshot);
+
+  function change() {
+    for (const [sha, [, box, note]] of known) {
+      box.disabled = sha === holdout.value;
+      note.hidden = sha !== holdout.value;
+    }
+    const fitted = chosen();
+    const fresh = [...new Set(fitted.flatMap(newClasses))];
+    growing.hidden = fresh.length === 0;
+    growing.lastChild.textContent = `Let ${fresh.length === 1 ? "the new class" : "the new classes"} in: ${fresh.join(", ")}`;
+    const epochs = [...new Set(fitted.map((one) => one.epoch))].sort((a, b) => a - b).join(", ");
+    const rows = fitted.reduce((sum, one) => sum + one.rows, 0);
+    const mine = own.checked ? "the bundle's own" : null;
+    const parts = [fitted.length ? `${many(fitted.length, "snapshot")} (${many(rows, "row")}; epoch ${epochs})` : null, mine];
+    const from = parts.filter(Boolean).join(" and ");
+    words.textContent = from ? `Fits a head to ${from}.` : "Choose a snapshot, or the bundle's own.";
+    if (fresh.length && !grow.checked) words.textContent += " New classes that are not let in end it with an error.";
+    go.disabled = !from;
+  }
+
+  function add(snapshot, fresh) {
+    if (known.has(snapshot.sha256)) {
+      known.get(snapshot.sha256)[1].checked ||= fresh;
+    } else {
+      const box = h("input", { type: "checkbox", value: snapshot.sha256, checked: fresh });
+      if (!known.size) list.replaceChildren();
+      const note = h("span", { className: "chip", hidden: true }, "to compare on");
+      known.set(snapshot.sha256, [snapshot, box, note]);
+      const line = entry(snapshot, box, note, fresh);
+      if (fresh) list.prepend(line);
+      else list.append(line);
+      holdout.append(option(snapshot));
+    }
+    change();
+  }
+
+  const element = h("form", { onchange: change, onsubmit: (event) => {
+    event.preventDefault();
+    const spec = { activate: activate.value, use_bundle_snapshots: own.checked, allow_new_classes: !growing.hidden && grow.checked };
+    start({ snapshots: chosen().map((one) => one.sha256), holdout: holdout.value || null, spec });
+  } },
+  h("h3", {}, "Snapshots to fit to"), list,
+  h("div", { className: "card" },
+    h("label", { className: "check" }, own, h("span", {}, "Also to those that the bundle carries")), growing,
+    h("div", { className: "fields" }, h("label", {}, "Compare on", holdout), h("label", {}, "Go live", activate), go), words));
+  change();
+  return { element, add };
+}
+
+function listed(jobs, look) {
+  const rows = jobs.slice(0, LISTED).map((job) => [
+    ago(job.created), h("code", {}, job.id), job.state,
+    job.finished && job.started ? lasting((Date.parse(job.finished) - Date.parse(job.started)) / 1000) : NONE,
+    job.verdict?.note ?? job.error?.message ?? NONE,
+    h("button", { ariaLabel: `${ended(job) ? "Result" : "Follow"} of refit ${job.id}`, onclick: () => look(job.id) }, ended(job) ? "Result" : "Follow"),
+  ]);
+  return rows.length ? table("Refits, the newest first", ["asked for", "refit", "state", "took", "what came of it", "look"], rows, "stacked")
+    : empty("None yet. The first one makes head 2.");
+}
+
+export async function show(content, signal) {
+  const [{ snapshots }, { refits }] = await Promise.all([get("/v1/snapshots", signal), get("/v1/refit", signal)]);
+  const uploads = h("div", { ariaLive: "polite" });
+  const told = h("div", { className: "told" });
+  const table = h("div", {}, listed(refits, look));
+  const { element, add } = form(start);
+  let following = new AbortController(); // of the refit that is shown; another one ends it
+
+  async function look(id) {
+    following.abort(new DOMException("another refit is shown", "AbortError"));
+    following = new AbortController();
+    sessionStorage.setItem(SHOWN, id);
+    await attempt(async () => {
+      const shown = follow(id, told, AbortSignal.any([signal, following.signal]));
+      told.scrollIntoView({ block: "nearest" });
+      await shown;
+      told.scrollIntoView({ block: "nearest" });
+      table.replaceChildren(listed((await get("/v1/refit", signal)).refits, look));
+    });
+  }
+
+  function start(request) {
+    attempt(async () => look((await post("/v1/refit", request)).id));
   }
 
   async function take(files) {
     for (const file of files) {
       const bar = h("progress", { max: 1, value: 0, ariaLabel: `uploading ${file.name}` });
-      const entry = h("p", {}, `${file.name}: `, bar);
-      uploads.append(entry);
-      await attempt(async () => {
-        try {
-          add(await upload(file, (done, all) => { bar.value = done / all; }), true);
-        } finally {
-          entry.remove();
-        }
-      });
+      const line = h("p", { className: "upload" }, h("span", {}, file.name), bar);
+      uploads.append(line);
+      try {
+        const snapshot = await upload(file, (done, all) => { bar.value = done / all; }, signal);
+        remember(snapshot.sha256, file.name);
+        add(snapshot, true);
+        line.remove();
+      } catch (error) {
+        line.className = "bad";
+        line.role = "alert";
+        line.textContent = `${file.name}: ${error.message}`;
+        if (concernsAll(error)) tell(error);
+      }
     }
-  }
-
-  async function follow(id) {
-    const stage = h("p", {}, "waiting");
-    const stop = h("button", { onclick: () => attempt(() => send(`/v1/refit/${id}`, { method: "DELETE" })) }, "Cancel");
-    told.replaceChildren(h("div", { className: "card" }, h("h3", {}, `Refit ${id}`), h("progress"), stage, stop));
-    let words = "";
-    for await (const event of events(id)) {
-      if (event.event === "stage") words = event.stage;
-      if (event.event === "state") words = event.state;
-      const norm = event.gradient_norm ? `, gradient norm ${event.gradient_norm.toExponential(1)}` : "";
-      stage.textContent = words + norm;
-    }
-    told.replaceChildren(reportOf(await get(`/v1/refit/${id}`)));
-  }
-
-  async function start() {
-    const chosen = [...list.querySelectorAll("input:checked")].map((box) => box.value).filter((sha) => sha !== holdout.value);
-    await attempt(async () => {
-      const spec = { activate: activate.value, use_bundle_snapshots: own.checked };
-      const job = await post("/v1/refit", { snapshots: chosen, holdout: holdout.value || null, spec });
-      await follow(job.id);
-    });
   }
 
   for (const snapshot of snapshots) add(snapshot, false);
-  if (!snapshots.length) list.append(h("p", { className: "quiet empty" }, "No snapshots stored yet."));
-  const jobs = refits.slice(0, 20).map((job) => ({ cells: [job.id, job.state, job.verdict?.note ?? job.error?.message ?? "",
-    h("button", { onclick: () => attempt(() => follow(job.id)) }, job.finished ? "Report" : "Follow")] }));
   content.replaceChildren(
-    h("h2", {}, "Refit"), dropZone("Drop snapshot files here, or press Enter to choose: safetensors, .npz, Parquet, Arrow", "", take),
-    uploads, h("h3", {}, "Snapshots to fit to"), list, h("label", { className: "check" }, own, "and those of the bundle"),
-    h("div", { className: "fields" }, h("label", {}, "Compare on", holdout), h("label", {}, "Go live", activate),
-      h("button", { className: "main", onclick: start }, "Start")),
-    told, h("h2", {}, "Refits"),
-    jobs.length ? table(["refit", "state", "verdict", ""], jobs) : h("p", { className: "quiet" }, "None yet."),
+    h("h2", {}, "Refit"), dropZone("Drop snapshot files, or choose them", FORMATS, "", take, signal),
+    uploads, element, told, h("h2", {}, "Refits"), table,
   );
-  const wanted = sessionStorage.getItem("job");
-  sessionStorage.removeItem("job");
-  if (wanted) await follow(wanted);
+  const open = refits.find((job) => job.id === sessionStorage.getItem(SHOWN)) ?? refits.find((job) => !ended(job));
+  if (open) look(open.id);
 }

@@ -1,60 +1,93 @@
 // Images in, classes out; two heads side by side on the same image.
 
 import { get, predict, send } from "/console/api.js";
-import { bars, dropZone, h } from "/console/draw.js";
-import { attempt } from "/console/main.js";
+import { bars, dropZone, empty, h, loading } from "/console/draw.js";
+import { attempt, concernsAll, tell } from "/console/trouble.js";
 
 const KINDS = ["image/jpeg", "image/png", "image/webp"];
+const KEPT = 24; // cards; older ones go
+const SMALL = 128; // pixels: below this they are shown as they are
 
-function answerCard(image, answers) {
-  const parts = answers.map(({ head, predictions, timing, batch_size: size }, place) => [
-    h("h3", {}, `Head ${head.version}`),
+// An image that is loaded needs its address no more.
+function picture(blob, alt) {
+  const image = h("img", { alt });
+  image.addEventListener("load", () => {
+    image.classList.toggle("small", image.naturalWidth < SMALL);
+    URL.revokeObjectURL(image.src);
+  });
+  image.addEventListener("error", () => URL.revokeObjectURL(image.src));
+  image.src = URL.createObjectURL(blob);
+  return image;
+}
+
+function took(milliseconds) {
+  return `${milliseconds.toFixed(1)}\u00a0ms`;
+}
+
+function answer({ head, predictions, timing, batch_size: size }, place) {
+  return h("section", {}, h("h3", {}, `Head ${head.version}`),
     bars(predictions[0].classes.map((one) => [one.class, one.probability, place ? "second" : ""])),
-    h("p", { className: "quiet" }, `decoded in ${timing.decode_ms.toFixed(1)} ms, computed in ${timing.compute_ms.toFixed(1)} ms, `
-      + `waited ${timing.queue_ms.toFixed(1)} ms, batch of ${size}`),
-  ]);
-  const url = URL.createObjectURL(image);
-  return h("figure", { className: "card answer" }, h("img", { src: url, alt: image.name ?? "your image" }), parts);
+    h("p", { className: "quiet timing" }, [`decode ${took(timing.decode_ms)}`, `wait ${took(timing.queue_ms)}`,
+      `compute ${took(timing.compute_ms)}`, `batch of\u00a0${size}`].join(", ")));
 }
 
-function chooser(list, label, first) {
+function chooser(list, first) {
   const options = list.heads.map((head) => h("option", { value: head.version },
-    `${head.version}${head.version === list.live ? ", live" : ""}`));
-  return h("select", { ariaLabel: label }, h("option", { value: first.value }, first.text), options);
+    `head ${head.version}${head.version === list.live ? ", live" : ""}`));
+  return h("select", {}, h("option", { value: first.value }, first.text), options);
 }
 
-export async function show(content) {
-  const [list, { samples }] = await Promise.all([get("/v1/heads"), get("/v1/samples")]);
-  const one = chooser(list, "Head", { value: "active", text: "the live one" });
-  const other = chooser(list, "Compare with", { value: "", text: "nothing" });
-  const answers = h("div", { className: "answers", ariaLive: "polite" });
-  const empty = h("p", { className: "quiet" }, "Nothing asked yet.");
+async function sampleButton(sample, ask, signal) {
+  const blob = await (await send(`/v1/samples/${sample.name}`, { signal })).blob();
+  const image = new File([blob], `sample: ${sample.class}`, { type: "image/png" });
+  return h("button", { ariaLabel: image.name, onclick: () => ask([image]) }, picture(blob, ""), h("span", {}, sample.class));
+}
 
-  async function ask(images) {
-    for (const image of images) {
-      await attempt(async () => {
-        const wanted = [one.value, other.value].filter(Boolean);
-        const found = await Promise.all(wanted.map((head) => predict(image, head)));
-        empty.remove();
-        answers.prepend(answerCard(image, found));
-      });
+export async function show(content, signal) {
+  const [list, { samples }] = await Promise.all([get("/v1/heads", signal), get("/v1/samples", signal)]);
+  const one = chooser(list, { value: "active", text: "the live one" });
+  const other = chooser(list, { value: "", text: "no other" });
+  const answers = h("div", { className: "answers", ariaLive: "polite" });
+  const nothing = empty("No image yet. Its most probable classes come here, with the head that answered and the time it took.");
+  const shown = []; // [image, its card], the newest first
+
+  // Fill a card with what the chosen heads say of its image, or with why they say nothing.
+  async function fill(image, card) {
+    card.lastChild.replaceChildren(loading("Asking …"));
+    try {
+      const wanted = [one.value, other.value].filter(Boolean);
+      const found = await Promise.all(wanted.map((head) => predict(image, head)));
+      card.classList.toggle("two", found.length > 1);
+      card.lastChild.replaceChildren(...found.map(answer));
+    } catch (error) {
+      card.lastChild.replaceChildren(h("p", { className: "bad", role: "alert" }, error.message));
+      if (concernsAll(error)) tell(error);
     }
   }
 
-  const zone = dropZone("Drop images here, paste one, or press Enter to choose: JPEG, PNG, WebP", KINDS.join(","), ask);
-  const paste = (event) => ask([...event.clipboardData.files]);
-  addEventListener("paste", paste);
-  const gallery = await Promise.all(samples.map(async (sample) => {
-    const blob = await (await send(`/v1/samples/${sample.name}`)).blob();
-    const image = new File([blob], sample.class, { type: "image/png" });
-    const picture = h("img", { src: URL.createObjectURL(blob), alt: `sample: ${sample.class}` });
-    return h("button", { title: sample.class, onclick: () => ask([image]) }, picture);
-  }));
+  async function ask(images) {
+    for (const image of images) {
+      const caption = h("figcaption", { title: image.name }, image.name);
+      const card = h("figure", { className: "card answer" }, picture(image, ""), caption, h("div", { className: "heads" }));
+      shown.unshift([image, card]);
+      answers.prepend(card);
+      for (const [, old] of shown.splice(KEPT)) old.remove();
+      nothing.remove();
+      await attempt(() => fill(image, card));
+    }
+  }
+
+  const again = () => Promise.all(shown.map(([image, card]) => fill(image, card)));
+  for (const chosen of [one, other]) chosen.addEventListener("change", () => attempt(again));
+  addEventListener("paste", (event) => ask([...event.clipboardData.files]), { signal });
+  const gallery = await Promise.all(samples.map((sample) => sampleButton(sample, ask, signal)));
   content.replaceChildren(
-    h("h2", {}, "Try it"), zone,
-    gallery.length ? h("div", { className: "samples" }, gallery) : h("p", { className: "quiet" }, "This bundle carries no samples."),
+    h("h2", {}, "Try it"),
+    h("div", { className: "columns" },
+      dropZone("Drop images, paste one, or choose files", "JPEG, PNG or WebP", KINDS.join(","), ask, signal),
+      h("section", {}, h("h3", {}, "or take a sample"),
+        gallery.length ? h("div", { className: "samples" }, gallery) : empty("This bundle carries no samples."))),
     h("div", { className: "fields" }, h("label", {}, "Head", one), h("label", {}, "Compare with", other)),
-    empty, answers,
+    answers, nothing,
   );
-  return () => removeEventListener("paste", paste);
 }

@@ -4,7 +4,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Path, Query, Request, Response
 
-from serving import heads, limits
+from serving import activations, heads, limits
 from serving.activations import Activation
 from serving.guard import actor
 from serving.heads import HeadRecord
@@ -62,6 +62,6 @@ async def _wanted(request: Request) -> ActivateBody:
 async def log(
     service: Serving, limit: Annotated[int, Query(ge=1, le=10_000, description="so many at most")] = 100
 ) -> ActivationList:
-    """Tell what was live when, the newest first."""
+    """Tell what was live when, the newest first, and what a rollback would lead to."""
     records = await service.live.log()
-    return ActivationList(activations=records[::-1][:limit])
+    return ActivationList(activations=records[::-1][:limit], before=activations.before(records))

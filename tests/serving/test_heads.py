@@ -92,11 +92,13 @@ def test_a_head_is_activated_and_taken_back(serve: Serve, tiny_bundle: Bundle, t
     with serve() as client:
         ahead = client.post("/v1/heads/2/activate", json={"reason": "it is better", "expected_live": 1})
         assert check(client.post("/v1/predict", content=png(picture()), headers=PNG), known, [0]) == 2
+        assert client.get("/v1/activations").json()["before"] == 1
         back = client.post("/v1/heads/rollback", json={"reason": "it is not", "expected_live": 2})
         assert check(client.post("/v1/predict", content=png(picture()), headers=PNG), known, [0]) == 1
         listing = client.get("/v1/heads").json()
-        log = client.get("/v1/activations").json()["activations"]
+        log, before = client.get("/v1/activations").json().values()
 
+    assert before is None
     assert (ahead.status_code, back.status_code, listing["live"]) == (200, 200, 1)
     assert [(one["head"], one["kind"], one["actor"], one["reason"]) for one in log[:2]] == [
         (1, "rollback", "api", "it is not"),

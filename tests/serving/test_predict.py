@@ -100,6 +100,7 @@ def test_features_and_labels_make_a_snapshot_that_can_be_uploaded(
     )
     assert stored.status_code == 201
     assert stored.json()["groups"] == {"many": 1, "medium": 2, "few": 0, "new": 1}
+    assert stored.json()["group_of"]["yew"] == "new"
     assert stored.json()["deployed"] is True
 
 

@@ -376,6 +376,7 @@ def test_a_snapshot_is_described_and_kept_once(serve: Serve, tmp_path: Path) -> 
     assert (body["rows"], body["feature_dim"], body["epoch"], body["deployed"]) == (12, 4, 5, False)
     assert body["classes"] == dict.fromkeys(CLASSES, 4)
     assert body["groups"] == {"many": 4, "medium": 4, "few": 4, "new": 0}
+    assert body["group_of"] == dict(zip(CLASSES, ("many", "medium", "few"), strict=True))
     assert got.json() == body == answers[0][0]
     assert gone == []
 

@@ -1,0 +1,109 @@
+// A refit while it runs, stage by stage, and what came of it.
+
+import { Refused, events, get, send } from "/console/api.js";
+import { h, line, many, percent, table } from "/console/draw.js";
+import { attempt, back, tell } from "/console/trouble.js";
+
+const STAGES = ["read", "transfer", "solve", "evaluate", "certificate", "report"];
+const MEASURES = ["many", "medium", "few", "balanced", "all"];
+const AGAIN = 1000; // ms before a stream that broke is taken up again
+
+export function ended(job) {
+  return job.finished !== null;
+}
+
+// What a running refit looks like, and how it changes with each event.
+function progress(id) {
+  const steps = STAGES.map((name) => h("li", {}, name));
+  const bar = h("progress", { max: STAGES.length, ariaLabel: "stages done" });
+  const words = h("p", { ariaLive: "polite" }, "Waiting in line.");
+  const solver = h("p", { className: "quiet" });
+  const { element, redraw } = line();
+  const norms = [];
+  element.setAttribute("hidden", "");
+  const stop = h("button", { onclick: () => attempt(() => send(`/v1/refit/${id}`, { method: "DELETE" })) }, "Cancel this refit");
+
+  function reach(stage) {
+    const place = STAGES.indexOf(stage);
+    if (place < 0) return;
+    bar.value = place;
+    steps.forEach((step, index) => {
+      step.className = index < place ? "done" : "";
+      step.ariaCurrent = index === place ? "step" : null;
+    });
+  }
+
+  function hear(event) {
+    if (event.event === "progress") {
+      norms.push(Math.log10(Math.max(event.gradient_norm, 1e-30)));
+      solver.textContent = `${event.l2 === undefined ? "" : `λ ${event.l2}, `}iteration ${event.iteration}, gradient norm ${event.gradient_norm.toExponential(1)}`;
+      element.removeAttribute("hidden");
+      redraw(norms);
+      return;
+    }
+    reach(event.stage);
+    const named = STAGES.indexOf(event.stage);
+    const step = named < 0 ? event.stage ?? event.state : `Step ${named + 1} of ${STAGES.length}: ${event.stage}`;
+    words.textContent = event.message ? `${step}: ${event.message}` : step;
+  }
+
+  const card = h("div", { className: "card job" }, h("div", { className: "titled" }, h("h3", {}, "Refit ", h("code", {}, id)), stop),
+    bar, h("ol", { className: "steps" }, steps), words, solver, element);
+  return { card, hear };
+}
+
+function outcome(job) {
+  const { verdict } = job;
+  if (!verdict) return h("p", { className: job.error ? "bad" : "quiet" }, job.error?.message ?? `This refit is ${job.state}.`);
+  const { passed, reasons } = verdict.gate;
+  return h("div", {}, h("p", { className: passed ? "good" : "bad" }, h("b", {}, passed ? "The gate says yes." : "The gate says no.")),
+    reasons.length ? h("ul", {}, reasons.map((reason) => h("li", {}, reason))) : null,
+    h("p", {}, `Head ${verdict.head}, compared with head ${verdict.compared}: ${verdict.note}.`));
+}
+
+function measured({ live, candidate, rows, holdout }) {
+  const bar = (value, kind) => {
+    const fill = h("div", { className: `fill ${kind}` });
+    fill.style.width = `${100 * value}%`;
+    return h("div", { className: "track" }, fill);
+  };
+  const names = MEASURES.filter((name) => typeof candidate[name] === "number");
+  const cells = names.map((name) => [name, percent(live[name]), percent(candidate[name]),
+    h("td", { className: "share", ariaHidden: "true" }, bar(live[name], "live"), bar(candidate[name], "second"))]);
+  return [table("Recall of both heads", ["recall", "#live", "#new", "side by side"], cells, "recalls"),
+    h("p", { className: "quiet" }, `On ${many(rows, "held-out row")}, ${holdout.source === "snapshot" ? "those of the snapshot to compare on" : "a share of the snapshots"}.`)];
+}
+
+export function result(job) {
+  const head = job.verdict ? `: head ${job.verdict.head}` : "";
+  return h("div", { className: "card job" }, h("h3", {}, `Refit ${job.state}${head}`),
+    outcome(job),
+    job.report ? measured(job.report) : null,
+    job.report ? h("p", { className: "links" }, h("a", { href: `/console/report.html#${job.id}` }, "Read the whole report"),
+      job.verdict ? h("a", { href: "#heads" }, "See the heads") : null) : null);
+}
+
+// Show a refit until it has ended, then what came of it; a broken connection is taken up where it broke.
+export async function follow(id, place, signal) {
+  let job = await get(`/v1/refit/${id}`, signal);
+  if (!ended(job)) {
+    const { card, hear } = progress(id);
+    place.replaceChildren(card);
+    for (let last = 0; !ended(job);) {
+      try {
+        for await (const event of events(id, last, signal)) {
+          last = event.id;
+          hear(event);
+        }
+        job = await get(`/v1/refit/${id}`, signal);
+        if (!ended(job)) await new Promise((resolve) => setTimeout(resolve, AGAIN));
+      } catch (error) {
+        if (!(error instanceof Refused) || error.status) throw error;
+        tell(error);
+        await back(signal);
+      }
+    }
+  }
+  place.replaceChildren(result(job));
+  return job;
+}

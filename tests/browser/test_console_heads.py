@@ -1,0 +1,69 @@
+"""Heads: the line of versions, what is live, and the way there and back, each confirmed."""
+
+import re
+
+from playwright.sync_api import Page, expect
+from running import Serve
+from test_refit import finish
+
+
+def test_heads_are_listed_with_their_recalls(page: Page, serve: Serve) -> None:
+    """many, medium, few and all in percent, where they come from, what the gate said, and the report."""
+    with serve("worse") as client:
+        job = finish(client, {"spec": {"activate": "never"}})["id"]
+        metrics = client.get("/v1/heads/2").json()["metrics"]
+        page.goto(f"{client.base_url}#heads")
+        row = page.get_by_role("row").filter(has=page.get_by_role("button", name="Activate head 2"))
+        titles = page.get_by_role("table").first.get_by_role("columnheader")
+        expect(titles).to_have_text(
+            ["head", "made", "classes", "many", "medium", "few", "all", "from", "gate", "report", "go live"]
+        )
+        recalls = [metrics[name] for name in ("many", "medium", "few", "all")]
+        shares = ["–" if one is None else f"{100 * one:.1f} %" for one in recalls]
+        made, came, gate = re.compile("ago|just now"), re.compile("head 1"), re.compile("refused")
+        expect(row.locator("td")).to_have_text(["2", made, "3", *shares, came, gate, "read", "Activate"])
+        row.get_by_text("refused").click()
+        expect(row.get_by_text("few fell by 0.2")).to_be_visible()
+        row.get_by_role("link", name="read").click()
+        expect(page).to_have_url(f"{client.base_url}/console/report.html#{job}")
+
+
+def test_what_changes_is_shown_before_it_does(page: Page, serve: Serve) -> None:
+    """With both heads' recalls and the difference; the button says what it does, and Escape does nothing."""
+    with serve() as client:
+        finish(client, {"spec": {"activate": "never"}})
+        page.goto(f"{client.base_url}#heads")
+        expect(page.get_by_role("button", name="Nothing to roll back to")).to_be_disabled()
+        page.get_by_role("button", name="Activate head 2").click()
+        dialog = page.get_by_role("dialog")
+        expect(dialog).to_contain_text("Make head 2 live instead of head 1?")
+        expect(dialog.get_by_role("row", name=re.compile("^all "))).to_contain_text("62.5 %90.0 %+27.5 points")
+        page.keyboard.press("Escape")
+        assert client.get("/v1/heads").json()["live"] == 1
+        page.get_by_role("button", name="Activate head 2").click()
+        page.get_by_label("Reason, kept in the log").fill("seen in the browser")
+        dialog.get_by_role("button", name="Activate head 2").click()
+        expect(page.locator("tr.live td").first).to_have_text("2live")
+        expect(page.get_by_text("seen in the browser")).to_be_visible()
+        page.get_by_role("button", name="Roll back to head 1").click()
+        expect(dialog).to_contain_text("Go back from head 2 to head 1?")
+        dialog.get_by_role("button", name="Cancel").click()
+        assert client.get("/v1/heads").json()["live"] == 2
+        page.get_by_role("button", name="Roll back to head 1").click()
+        dialog.get_by_role("button", name="Roll back to head 1").click()
+        expect(page.locator("tr.live td").first).to_have_text("1live")
+        assert client.get("/v1/heads").json()["live"] == 1
+        expect(page.get_by_role("button", name="Nothing to roll back to")).to_be_disabled()
+
+
+def test_a_change_that_came_too_late_is_told(page: Page, serve: Serve) -> None:
+    """Somebody else was first: the server's words stay, above the heads as they are now."""
+    with serve() as client:
+        for _ in range(2):
+            finish(client, {"spec": {"activate": "never"}})
+        page.goto(f"{client.base_url}#heads")
+        page.get_by_role("button", name="Activate head 3").click()
+        assert client.post("/v1/heads/2/activate").status_code == 200
+        page.get_by_role("dialog").get_by_role("button", name="Activate head 3").click()
+        expect(page.locator("tr.live td").first).to_have_text("2live")
+        expect(page.get_by_role("alert")).to_contain_text("head 2 is live")

@@ -1,0 +1,156 @@
+"""Refit: what the checks found before the start, how far it is while it runs, and what came of it."""
+
+import re
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Page, expect
+from running import Serve
+from tabs import snapshot_file
+from test_refit import finish, until
+from tiny import tiny_snapshot
+
+from models import snapshot as snapshots
+from models.bundle import Bundle
+
+GROUPS = {"oak": "many", "elm": "medium", "yew": "new", "rowan": "new"}
+
+
+@pytest.fixture
+def march(bundle: Bundle, tmp_path: Path) -> Path:
+    """A snapshot's file with two classes that are new."""
+    file = tmp_path / "march.safetensors"
+    file.write_bytes(snapshot_file(bundle, tuple(GROUPS), (5, 4, 2, 1)))
+    return file
+
+
+def test_upload_refit_activate_and_rollback(page: Page, serve: Serve, bundle: Bundle, tmp_path: Path) -> None:
+    """The whole way, as a person goes it."""
+    file = tmp_path / "march.safetensors"
+    file.write_bytes(snapshots.to_bytes(tiny_snapshot(bundle.backbone_digest, 5)))
+    with serve() as client:
+        page.goto(f"{client.base_url}#refit")
+        page.locator("input[type=file]").set_input_files(file)
+        expect(page.locator(".snapshot")).to_contain_text("epoch 5, 12 rows of 3 classes")
+        page.get_by_label("Go live").select_option("never")
+        page.get_by_role("button", name="Start the refit").click()
+        expect(page.locator(".job")).to_contain_text("The gate says yes.", timeout=20_000)
+        expect(page.locator(".job").get_by_role("row", name=re.compile("^all "))).to_contain_text("50.0 %90.0 %")
+        page.get_by_role("link", name="See the heads").click()
+        page.get_by_role("button", name="Activate head 2").click()
+        page.get_by_role("dialog").get_by_role("button", name="Activate head 2").click()
+        expect(page.locator("tr.live td").first).to_have_text("2live")
+        page.get_by_role("button", name="Roll back to head 1").click()
+        page.get_by_role("dialog").get_by_role("button", name="Roll back to head 1").click()
+        expect(page.locator("tr.live td").first).to_have_text("1live")
+
+        assert client.get("/v1/heads/2").json()["lineage"]["snapshots"] == [
+            client.get("/v1/snapshots").json()["snapshots"][0]["sha256"]
+        ]
+
+
+def test_what_the_checks_found_is_shown_before_the_start(page: Page, serve: Serve, bundle: Bundle, march: Path) -> None:
+    """Rows of every class, groups, epoch, backbone, and the new classes by name, which have to be let in."""
+    other = snapshots.to_bytes(tiny_snapshot("b" * 64, 4))
+    with serve() as client:
+        client.put("/v1/snapshots", content=other)
+        page.goto(f"{client.base_url}#refit")
+        page.locator("input[type=file]").set_input_files(march)
+        card = page.locator(".snapshot").first
+        expect(card.get_by_role("checkbox", name="march.safetensors")).to_be_checked()
+        expect(card).to_contain_text("epoch 5, 12 rows of 4 classes")
+        expect(card).to_contain_text("made by the deployed backbone")
+        expect(card.locator(".chip:visible")).to_have_text(["many 5", "medium 4", "new 3"])
+        expect(card).to_contain_text("New: yew (2), rowan (1)")
+        rows = card.get_by_role("table").get_by_role("row")
+        expect(rows).to_have_text(
+            [
+                "classgrouprowsbeside the largest",
+                *(f"{name}{GROUPS[name]}{n}" for name, n in zip(GROUPS, (5, 4, 2, 1), strict=True)),
+            ]
+        )
+        expect(page.locator(".snapshot").nth(1)).to_contain_text("made by another backbone, bbbbbbbbbbbb")
+        expect(page.get_by_label("Let the new classes in: yew, rowan")).not_to_be_checked()
+        expect(page.get_by_text("Fits a head to 1 snapshot (12 rows; epoch 5) and the bundle's own.")).to_be_visible()
+        options = page.get_by_label("Compare on").locator("option")
+        expect(options.nth(1)).to_have_text(re.compile("^[0-9a-f]{12}: epoch 4, 12 rows, .*: another backbone"))
+        expect(options.nth(2)).to_have_text(re.compile(r"march\.safetensors: epoch 5, 12 rows, (just now|.* ago)"))
+        page.get_by_label("Compare on").select_option(index=2)
+        expect(card.get_by_role("checkbox")).to_be_disabled()
+        expect(card.get_by_text("to compare on")).to_be_visible()
+        page.get_by_label("Also to those that the bundle carries").uncheck()
+        expect(page.get_by_role("button", name="Start the refit")).to_be_disabled()
+
+
+def test_new_classes_are_let_in(page: Page, serve: Serve, march: Path) -> None:
+    """Where the box says so, the refit is asked to."""
+    with serve("grows") as client:
+        page.goto(f"{client.base_url}#refit")
+        page.locator("input[type=file]").set_input_files(march)
+        page.get_by_label("Let the new classes in").check()
+        page.get_by_role("button", name="Start the refit").click()
+        expect(page.locator(".job")).to_contain_text("The gate says yes.", timeout=20_000)
+
+        assert client.get("/v1/refit").json()["refits"][0]["request"]["spec"]["allow_new_classes"] is True
+
+
+def test_a_refit_is_followed_stage_by_stage(page: Page, serve: Serve, tmp_path: Path) -> None:
+    """Stages done and to come, the solver's gradient norm; left and come back to, it goes on; then what came of it."""
+    with serve("solves", str(tmp_path / "go")) as client:
+        page.goto(f"{client.base_url}#refit")
+        page.get_by_role("button", name="Start the refit").click()
+        for _ in range(2):
+            expect(page.locator(".steps [aria-current=step]")).to_have_text("solve", timeout=20_000)
+            expect(page.locator(".steps .done")).to_have_text(["read", "transfer"])
+            expect(page.locator(".job")).to_contain_text("Step 3 of 6: solve")
+            expect(page.locator(".job")).to_contain_text("λ 0.001, iteration 9, gradient norm 3.8e-6")
+            assert page.get_by_label("stages done").evaluate("bar => bar.position") == pytest.approx(2 / 6)
+            with page.expect_event("requestfailed", lambda asked: asked.url.endswith("/events")):
+                page.get_by_role("link", name="Heads").click()
+            page.get_by_role("link", name="Refit", exact=True).click()
+        (tmp_path / "go").touch()
+        expect(page.locator(".job")).to_contain_text("The gate says yes.", timeout=20_000)
+        expect(page.get_by_role("button", name=re.compile("Result of refit"))).to_be_visible()
+
+
+def test_a_refit_is_cancelled(page: Page, serve: Serve, tmp_path: Path) -> None:
+    """And says so."""
+    with serve("waits", str(tmp_path / "never")) as client:
+        started = client.post("/v1/refit", json={}).json()["id"]
+        until(client, started)
+        page.goto(f"{client.base_url}#refit")
+        page.get_by_role("button", name="Cancel this refit").click()
+        expect(page.locator(".job")).to_contain_text("This refit is cancelled.")
+
+
+def test_a_refit_that_failed_says_why(page: Page, serve: Serve) -> None:
+    """In the words of its program; of the gate nothing is said."""
+    with serve("mistake") as client:
+        finish(client)
+        page.goto(f"{client.base_url}#refit")
+        page.get_by_role("button", name=re.compile("Result of refit")).click()
+        expect(page.locator(".job")).to_contain_text("class 'elm' has 1 example; expected 2")
+        expect(page.locator(".job")).not_to_contain_text("gate")
+
+
+def test_a_file_that_is_no_snapshot_is_told(page: Page, serve: Serve, tmp_path: Path) -> None:
+    """By its name, in the server's words, and nothing is added."""
+    junk = tmp_path / "junk.safetensors"
+    junk.write_bytes(b"junk" * 40)
+    with serve() as client:
+        page.goto(f"{client.base_url}#refit")
+        expect(page.get_by_text("No snapshots are stored yet")).to_be_visible()
+        expect(page.get_by_text("None yet.")).to_be_visible()
+        page.locator("input[type=file]").set_input_files(junk)
+        expect(page.locator("main").get_by_role("alert")).to_contain_text("junk.safetensors: ")
+        expect(page.locator(".snapshot")).to_have_count(0)
+
+
+def test_a_script_in_a_class_name_is_text(page: Page, serve: Serve, bundle: Bundle) -> None:
+    """Where snapshots are listed, it is shown as it is written, and does nothing."""
+    name = "<img src=x onerror=document.title='PWNED'>"
+    with serve() as client:
+        client.put("/v1/snapshots", content=snapshot_file(bundle, (name, "elm", "oak"), (4, 4, 4)))
+        page.goto(f"{client.base_url}#refit")
+        expect(page.locator(".snapshot").first).to_contain_text(f"New: {name} (4)")
+        assert page.title() == "Refit – Breadcrumbs"

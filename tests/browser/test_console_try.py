@@ -1,0 +1,120 @@
+"""Try it: an image is dropped, pasted, chosen or a sample; its classes come out, of one head or of two."""
+
+import base64
+import re
+from pathlib import Path
+
+from playwright.sync_api import Page, expect
+from running import Serve
+from test_refit import finish
+from tiny import picture, png
+
+DROPS = ("dragEnter", "dragOver", "drop")
+
+
+def drop(page: Page, x: float, y: float, *files: Path) -> None:
+    """What the browser itself does when files are dropped on it."""
+    session = page.context.new_cdp_session(page)
+    data = {"items": [], "files": [str(file) for file in files], "dragOperationsMask": 1}
+    for kind in DROPS:
+        session.send("Input.dispatchDragEvent", {"type": kind, "x": x, "y": y, "data": data})
+
+
+def test_an_image_is_answered_and_two_heads_compared(page: Page, serve: Serve, tmp_path: Path) -> None:
+    """From a sample, from a file, with bars, version and timing; then with a second head beside it, same image."""
+    image = tmp_path / "tree.png"
+    image.write_bytes(png(picture(5)))
+    with serve() as client:
+        finish(client, {"spec": {"activate": "never"}})
+        page.goto(str(client.base_url))
+        expect(page.get_by_text("No image yet.")).to_be_visible()
+        page.get_by_role("button", name="sample: elm").click()
+        expect(page.locator(".answer")).to_have_count(1)
+        expect(page.get_by_text("No image yet.")).to_have_count(0)
+        page.locator("input[type=file]").set_input_files(image)
+        expect(page.locator(".answer")).to_have_count(2)
+        newest = page.locator(".answer").first
+        expect(newest.locator("h3")).to_have_text(["Head 1"])
+        expect(newest.locator("dt")).to_have_count(3)
+        expect(newest).to_contain_text(
+            re.compile(r"decode [0-9.]+\sms, wait [0-9.]+\sms, compute [0-9.]+\sms, batch of\s1")
+        )
+        answer = client.post("/v1/predict", content=image.read_bytes(), headers={"content-type": "image/png"}).json()
+        best = answer["predictions"][0]["classes"][0]
+        expect(newest.locator("dt").first).to_have_text(best["class"])
+        expect(newest.locator("dd.number").first).to_have_text(f"{100 * best['probability']:.1f} %")
+        page.get_by_role("combobox", name="Compare with").select_option("2")
+        expect(newest.locator("h3")).to_have_text(["Head 1", "Head 2"])
+        boxes = [section.bounding_box() for section in newest.locator("section").all()]
+
+    left, right = (box for box in boxes if box)
+    assert left["y"] == right["y"]
+    assert left["x"] + left["width"] <= right["x"]
+
+
+def test_an_image_is_dropped(page: Page, serve: Serve, tmp_path: Path) -> None:
+    """On the zone, or anywhere else on the page, which stays where it is."""
+    files = [tmp_path / f"{name}.png" for name in ("one", "two")]
+    for file in files:
+        file.write_bytes(png(picture(3)))
+    with serve() as client:
+        page.goto(str(client.base_url))
+        zone = page.locator(".drop").bounding_box()
+        assert zone
+        drop(page, zone["x"] + 20, zone["y"] + 20, *files)
+        expect(page.locator(".answer figcaption")).to_have_text(["two.png", "one.png"])
+        expect(page.locator(".answer h3")).to_have_count(2)
+        drop(page, 600, 780, files[0])
+        expect(page.locator(".answer h3")).to_have_count(3)
+
+        assert page.url == f"{client.base_url}/"
+
+
+def test_an_image_is_pasted(page: Page, serve: Serve) -> None:
+    """By the keys that paste, from the clipboard."""
+    with serve() as client:
+        page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+        page.goto(str(client.base_url))
+        expect(page.locator(".drop")).to_be_visible()
+        page.evaluate(
+            """async (text) => {
+                const bytes = Uint8Array.from(atob(text), (one) => one.charCodeAt(0));
+                const image = new Blob([bytes], { type: "image/png" });
+                await navigator.clipboard.write([new ClipboardItem({ [image.type]: image })]);
+            }""",
+            base64.b64encode(png(picture(4))).decode(),
+        )
+        page.keyboard.press("Control+V")
+        expect(page.locator(".answer h3")).to_have_text(["Head 1"])
+
+
+def test_a_bad_file_is_told_in_the_servers_words(page: Page, serve: Serve, tmp_path: Path) -> None:
+    """In its own place, so that the good one beside it is answered and nothing is lost."""
+    files = [tmp_path / "junk.png", tmp_path / "tree.png"]
+    for file, data in zip(files, (b"junk", png(picture(5))), strict=True):
+        file.write_bytes(data)
+    with serve() as client:
+        page.goto(str(client.base_url))
+        page.locator("input[type=file]").set_input_files(files)
+        expect(page.locator(".answer")).to_have_count(2)
+        expect(page.locator(".answer h3")).to_have_count(1)
+        expect(page.locator(".answer", has_text="junk.png").get_by_role("alert")).to_contain_text(
+            "not a JPEG, PNG or WebP image"
+        )
+
+
+def test_addresses_of_images_are_given_back(page: Page, serve: Serve) -> None:
+    """As soon as they are shown: a page that stays open for weeks does not fill the memory."""
+    page.add_init_script(
+        """const held = window.held = new Set(), { createObjectURL: make, revokeObjectURL: end } = URL;
+        URL.createObjectURL = (blob) => { const url = make(blob); held.add(url); return url; };
+        URL.revokeObjectURL = (url) => { held.delete(url); end(url); };"""
+    )
+    with serve() as client:
+        page.goto(str(client.base_url))
+        for _ in range(3):
+            page.get_by_role("button", name="sample: oak").click()
+        expect(page.locator(".answer h3")).to_have_count(3)
+        page.wait_for_function("window.held.size === 0")
+
+        assert page.locator(".answer img").first.evaluate("image => image.naturalWidth") == 8
