@@ -10,6 +10,7 @@ import shutil
 import sys
 import traceback
 from collections.abc import Callable
+from importlib import metadata
 from pathlib import Path
 from typing import Annotated
 
@@ -30,14 +31,13 @@ from training.progress import tell_json
 
 HELP = """Long-tailed image classification, from a folder of images to a live endpoint.
 
-Exit status: 0 it did what it says; 1 it found a bug of ours; 2 something you can mend, told in one sentence; 130 it was
-interrupted.
+Exit status: 0 success; 1 a bug in Breadcrumbs; 2 an error that you can fix, told in one sentence; 130 interrupted.
 
-With `--json` a command prints one JSON object, an error too. `--debug` anywhere shows where an error came from."""
+`--json` prints results and errors as JSON. `--debug`, anywhere, shows the traceback of an error."""
 EXTRAS = {"torch": "refit", "matplotlib": "refit", "pyarrow": "parquet", "ray": "cluster"}
 """Which extra brings a module, where it is not `train`."""
 
-app = App(name="breadcrumbs", help=HELP)
+app = App(name="breadcrumbs", help=HELP, version=lambda: metadata.version("breadcrumbs-longtail"))
 BEGIN, MAKE, USE, KEEP = (
     Group(title, sort_key=place)
     for place, title in enumerate(("Begin here", "Make a model", "Use it", "Look after a server"))
@@ -122,14 +122,13 @@ def demo(*, out: Path = Path("runs/demo"), port: int = 8000, stay: bool = True, 
 
 
 def main() -> None:
-    """Run the command line; a user's mistake is one sentence and exit status 2."""
+    """Run the command line; every error is one sentence: exit status 2 if the user can fix it, 1 if it is a bug."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", stream=sys.stderr)
     for noisy in ("httpx", "onnxscript", "onnx_ir"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
     debug = "--debug" in sys.argv
     if debug:
         sys.argv.remove("--debug")
-        logging.getLogger().setLevel(logging.DEBUG)
     try:
         app(exit_on_error=False, print_error=False)
     except BrokenPipeError:  # whoever read our output has enough
@@ -138,18 +137,18 @@ def main() -> None:
     except KeyboardInterrupt:
         sys.exit(130)
     except Exception as error:  # noqa: BLE001 - whatever it is, it gets a sentence and a status
-        message = sentence(error)
-        if debug or message is None:
+        if debug:
             traceback.print_exc()
-        kind, told = type(error).__name__, message or f"{type(error).__name__}: {error}; this is a bug of ours"
+        mistake = sentence(error)
+        told = mistake or _bug(error, debug=debug)
         if "--json" in sys.argv:
-            tell_json({"event": "error", "error": {"type": kind, "message": told}})
+            tell_json({"event": "error", "error": {"type": type(error).__name__, "message": told}})
         print(f"breadcrumbs: {told}", file=sys.stderr)  # noqa: T201
-        sys.exit(1 if message is None else 2)
+        sys.exit(2 if mistake else 1)
 
 
 def sentence(error: Exception) -> str | None:
-    """Tell a user's mistake and its remedy; None: it is none, but a bug of ours."""
+    """Tell what went wrong and what the user can do about it; None: nothing, it is a bug."""
     cause = error.__cause__ if isinstance(error, CycloptsError) else error
     if isinstance(cause, ValidationError):
         first = cause.errors()[0]
@@ -160,6 +159,9 @@ def sentence(error: Exception) -> str | None:
         told = " ".join(str(error).split())
         told += " " if told.endswith(("?", "...")) else "; "
         return f"{told.replace('.; ', '; ')}`{words} --help` lists what there is"
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        told = " ".join(str(error).split())[:200] or "no more memory"
+        return f"out of memory: {told}; use smaller batches or images, or a machine with more memory"
     if isinstance(error, OSError):
         return f"{error.filename}: {error.strerror}" if error.filename else str(error)
     if isinstance(error, ModuleNotFoundError) and error.name:
@@ -168,6 +170,14 @@ def sentence(error: Exception) -> str | None:
             extra = EXTRAS.get(module, "train")
             return f"this needs {module}, which is not installed: pip install 'breadcrumbs-longtail[{extra}]'"
     return _with_remedy(error) if isinstance(error, BreadcrumbsError) else None
+
+
+def _bug(error: Exception, *, debug: bool) -> str:
+    """What failed, that it is not the user's fault, and how to see more of it."""
+    chain, _, _ = app.parse_commands(sys.argv[1:])
+    more = "please report it with the traceback above" if debug else "--debug shows the traceback, please report it"
+    what = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    return f"{' '.join(chain)} failed: {' '.join(what.split())}; this is a bug in Breadcrumbs: {more}"
 
 
 def _with_remedy(error: BreadcrumbsError) -> str:

@@ -43,7 +43,8 @@ from serving.store import Store
 from serving.traces import Traces
 
 LOG = logging.getLogger("breadcrumbs.server")
-REFIT = (sys.executable, "-m", "breadcrumbs", "refit")
+REFIT = (sys.executable, "-m", "breadcrumbs", "refit", "--debug")
+"""The program that a refit runs; with the traceback of a bug, for this server's log."""
 GRACE = 30
 """Seconds that requests in flight get to end after SIGTERM."""
 

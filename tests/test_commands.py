@@ -7,6 +7,7 @@ import shlex
 import signal
 import subprocess
 import sys
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -75,19 +76,54 @@ def test_help_tells_the_exit_statuses_and_how_to_complete() -> None:
     answer = program("", "--help")
 
     assert answer.returncode == 0
-    for part in ("Exit status: 0", "1 it found a bug", "2 something you can mend", "130", "--install-completion"):
+    for part in (
+        "Exit status: 0",
+        "1 a bug in Breadcrumbs",
+        "2 an error that you can fix",
+        "130",
+        "--install-completion",
+    ):
         assert part in " ".join(answer.stdout.split())
 
 
-def test_a_bug_of_ours_has_status_1() -> None:
-    """With its traceback, and in JSON where that is asked for."""
-    bug = "import serving.doctor\ndef examine(_): 1 / 0\nserving.doctor.examine = examine"
-    answer, as_json = program(bug, "doctor"), program(bug, "doctor", "--json")
+def test_the_version_is_that_of_the_package() -> None:
+    """As it is installed."""
+    assert program("", "--version").stdout.strip() == metadata.version("breadcrumbs-longtail")
 
-    assert (answer.returncode, as_json.returncode) == (1, 1)
-    assert "Traceback" in answer.stderr
-    assert answer.stderr.splitlines()[-1] == "breadcrumbs: ZeroDivisionError: division by zero; this is a bug of ours"
-    assert json.loads(as_json.stdout)["error"]["type"] == "ZeroDivisionError"
+
+BUG = "import serving.doctor\ndef examine(_): 1 / 0\nserving.doctor.examine = examine"
+
+
+def test_a_bug_is_one_sentence_with_status_1() -> None:
+    """What failed, that it is a bug, and how to see the traceback; in JSON where that is asked for."""
+    answer, as_json = program(BUG, "doctor"), program(BUG, "doctor", "--json")
+    told = "doctor failed: ZeroDivisionError: division by zero; this is a bug in Breadcrumbs: "
+    told += "--debug shows the traceback, please report it"
+
+    assert (answer.returncode, answer.stderr) == (1, f"breadcrumbs: {told}\n")
+    assert (as_json.returncode, as_json.stderr) == (1, f"breadcrumbs: {told}\n")
+    assert json.loads(as_json.stdout)["error"] == {"type": "ZeroDivisionError", "message": told}
+
+
+def test_debug_shows_the_traceback_of_a_bug() -> None:
+    """Above the sentence, which then asks for it."""
+    answer = program(BUG, "doctor", "--debug")
+
+    assert answer.returncode == 1
+    assert answer.stderr.startswith("Traceback")
+    assert answer.stderr.splitlines()[-1].endswith(
+        "this is a bug in Breadcrumbs: please report it with the traceback above"
+    )
+
+
+@pytest.mark.parametrize("raised", ["MemoryError()", "__import__('torch').OutOfMemoryError('CUDA out of memory')"])
+def test_too_little_memory_is_no_bug(raised: str) -> None:
+    """Whether the machine's or the GPU's."""
+    answer = program(BUG.replace("1 / 0", f"raise {raised}"), "doctor")
+
+    assert answer.returncode == 2
+    assert answer.stderr.startswith("breadcrumbs: out of memory: ")
+    assert "smaller batches" in answer.stderr
 
 
 def test_a_missing_extra_is_named(tmp_path: Path) -> None:
