@@ -153,7 +153,10 @@ def sentence(error: Exception) -> str | None:
     if isinstance(cause, ValidationError):
         first = cause.errors()[0]
         came = "" if first["type"] == "missing" else f", got {first['input']!r:.80}"
-        return f"{'.'.join(str(part) for part in first['loc'])}: {first['msg']}{came}"
+        name = ".".join(str(part) for part in first["loc"])
+        if isinstance(error, CycloptsError):
+            name = f"--{name.replace('_', '-')}"
+        return f"{name}: {first['msg']}{came}"
     if isinstance(error, CycloptsError):
         words = " ".join(("breadcrumbs", *(error.command_chain or ())))
         told = " ".join(str(error).split())
@@ -185,7 +188,7 @@ def _with_remedy(error: BreadcrumbsError) -> str:
     from serving.retries import ServerError
 
     if isinstance(error, ServerError) and error.kind == "unreachable":
-        return f"{error}; `breadcrumbs serve` starts a server, --server names one"
+        return f"{str(error).removesuffix('.')}; `breadcrumbs serve` starts a server, --server names one"
     if isinstance(error, ServerError) and error.status == 401:
         return f"{error}; here by --key or BREADCRUMBS_KEY"
     return str(error)

@@ -93,6 +93,9 @@ def _refits(settings: Settings) -> Finding:
         why = (done.stderr.strip().splitlines() or ["it died"])[-1]
         return Finding("refits", "bad", f"torch does not load: {why:.300}", "install torch again")
     version, gpu = done.stdout.split()
+    if gpu != "True" and devices.has_driver():
+        text = f"torch {version} does not see the GPU: refits run on the CPU"
+        return Finding("refits", "note", text, "install a torch that is built for the driver's CUDA")
     return Finding("refits", "good", f"torch {version}, on the {'GPU' if gpu == 'True' else 'CPU'}")
 
 
@@ -119,7 +122,12 @@ def _store(settings: Settings) -> Finding:
     try:
         asyncio.run(write())
     except BreadcrumbsError as error:
-        return Finding("store", "bad", str(error), "make it writable for this user, or point --store elsewhere")
+        return Finding(
+            "store",
+            "bad",
+            str(error).removeprefix("store: "),
+            "make it writable for this user, or point --store elsewhere",
+        )
     return Finding("store", "good", f"{settings.store} can be written")
 
 
