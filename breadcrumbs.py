@@ -27,20 +27,33 @@ from serving.commands.refit import refit
 from serving.commands.store import store
 from serving.settings import Settings
 from training.commands import convert, evaluate, export, snapshot, train
-from training.progress import tell_json
+from training.progress import Json, tell_json
 
 HELP = """Long-tailed image classification, from a folder of images to a live endpoint.
 
-Exit status: 0 success; 1 a bug in Breadcrumbs; 2 an error that you can fix, told in one sentence; 130 interrupted.
+See everything once with `breadcrumbs demo`, or begin with your own images, a folder per class:
 
-`--json` prints results and errors as JSON. `--debug`, anywhere, shows the traceback of an error."""
+    breadcrumbs train --data photos/ --out runs/photos
+    breadcrumbs serve --bundle runs/photos/bundle
+    breadcrumbs predict cat.jpg
+
+`breadcrumbs COMMAND --help` describes every flag and shows an example.
+
+`--json` prints results and errors as JSON. `--debug` adds the traceback of an error.
+
+Exit status: 0 success; 1 a bug in Breadcrumbs; 2 an error that you can fix, told in one sentence; 130 interrupted."""
 EXTRAS = {"torch": "refit", "matplotlib": "refit", "pyarrow": "parquet", "ray": "cluster"}
 """Which extra brings a module, where it is not `train`."""
 
-app = App(name="breadcrumbs", help=HELP, version=lambda: metadata.version("breadcrumbs-longtail"))
+app = App(
+    name="breadcrumbs",
+    help=HELP,
+    version=lambda: metadata.version("breadcrumbs-longtail"),
+    default_parameter=Parameter(negative_iterable=()),
+)
 BEGIN, MAKE, USE, KEEP = (
     Group(title, sort_key=place)
-    for place, title in enumerate(("Begin here", "Make a model", "Use it", "Look after a server"))
+    for place, title in enumerate(("Start here", "Make a model", "Use a model", "Operate a server"))
 )
 COMMANDS: tuple[Callable[..., None], ...] = (train, evaluate, export, snapshot, convert, refit)
 for number, command in enumerate(COMMANDS):
@@ -57,12 +70,12 @@ screen = Console()
 
 @app.command(group=USE, sort_key=0)
 def serve(settings: Annotated[Settings | None, Parameter(name="*")] = None) -> None:
-    """Answer predict requests from a bundle; refit and swap heads.
+    """Serve a bundle over HTTP: answer predictions, run refits, swap heads.
 
     Example: `breadcrumbs serve --bundle runs/photos/bundle --store runs/store --host 0.0.0.0 --keys keys.json`
 
     Args:
-        settings: every flag is also an environment variable, `BREADCRUMBS_` and its name in capitals.
+        settings: Every flag is also an environment variable: `--max-batch` is `BREADCRUMBS_MAX_BATCH`.
     """
     wanted = settings or Settings()
     if wanted.workers > 1:
@@ -73,16 +86,16 @@ def serve(settings: Annotated[Settings | None, Parameter(name="*")] = None) -> N
 
 
 @app.command(group=BEGIN)
-def doctor(*, json: bool = False, settings: Annotated[Settings | None, Parameter(name="*")] = None) -> None:
-    """Examine this installation as a server would need it, and say what to do.
+def doctor(*, json: Json = False, settings: Annotated[Settings | None, Parameter(name="*")] = None) -> None:
+    """Check this installation: versions, GPU, bundle, store, keys; for each problem, say how to fix it.
 
-    Exit status 2 if something has to be mended.
+    Exits with status 2 if something must be fixed.
 
     Example: `breadcrumbs doctor --bundle runs/photos/bundle --store /var/lib/breadcrumbs`
 
     Args:
-        json: print one JSON object: what was looked at, and how it is.
-        settings: as for `serve`.
+        json: Print one JSON object with all findings.
+        settings: As for `serve`.
     """
     from dataclasses import asdict
 
@@ -104,16 +117,16 @@ def doctor(*, json: bool = False, settings: Annotated[Settings | None, Parameter
 
 
 @app.command(group=BEGIN, sort_key=0)
-def demo(*, out: Path = Path("runs/demo"), port: int = 8000, stay: bool = True, json: bool = False) -> None:
-    """Train on the embedded images, serve, predict, refit and activate: everything once, on this machine.
+def demo(*, out: Path = Path("runs/demo"), port: int = 8000, stay: bool = True, json: Json = False) -> None:
+    """Run everything once on this machine: train on the embedded images, serve, predict, refit, activate.
 
     Example: `breadcrumbs demo --port 8001 --no-stay`
 
     Args:
-        out: folder for everything it makes; emptied first.
-        port: of the server.
-        stay: leave the server running at the end, until Ctrl-C.
-        json: print one JSON object at the end: what was measured before and after; the steps go to standard error.
+        out: Folder for everything it makes; emptied first.
+        port: Port of the server.
+        stay: Leave the server running at the end, until Ctrl-C.
+        json: Print one JSON object at the end, with the accuracy before and after; the steps go to standard error.
     """
     from serving.demo import run
 

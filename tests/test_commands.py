@@ -4,6 +4,7 @@ import json
 import os
 import re
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -183,3 +184,23 @@ def test_help_and_serve_load_no_torch() -> None:
     answer = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
 
     assert answer.stdout.splitlines()[-1] == "set()"
+
+
+COMPLETE = """source $1; COMP_WORDS=(breadcrumbs $2); COMP_CWORD=$(( ${#COMP_WORDS[@]} - 1 ))
+_breadcrumbs; echo ${COMPREPLY[@]}"""
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="there is no bash here")
+def test_bash_completes_commands_flags_and_choices(tmp_path: Path) -> None:
+    """With what `--install-completion` installs."""
+    program(f"import os; os.environ['HOME'] = {str(tmp_path)!r}", "--install-completion", "--shell", "bash")
+    (script,) = (path for path in tmp_path.rglob("*") if path.name == "breadcrumbs")
+
+    def completed(words: str) -> str:
+        """What bash offers after some words."""
+        return subprocess.check_output(["bash", "-c", COMPLETE, "bash", str(script), words], text=True).strip()
+
+    assert completed("he") == "heads"
+    assert completed("heads di") == "diff"
+    assert completed("predict --ser") == "--server"
+    assert completed("keys add lab-7 --scope pro") == "promote"

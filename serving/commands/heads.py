@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.table import Table
 
 from serving.commands.server import LOCAL, Key
-from training.progress import tell_json
+from training.progress import Json, tell_json
 
 if TYPE_CHECKING:
     from serving.activations import Activation
@@ -15,20 +15,20 @@ if TYPE_CHECKING:
 
 MEASURES = ("many", "medium", "few", "balanced", "accuracy", "ece")
 
-heads = App(name="heads", help="The heads of a server: list them, compare two, activate one, roll back.")
+heads = App(name="heads", help="List, compare, activate and roll back the heads of a server.")
 screen = Console()
 
 
 @heads.default
-def list_heads(*, server: str = LOCAL, json: bool = False, key: Key = None) -> None:
+def list_heads(*, server: str = LOCAL, json: Json = False, key: Key = None) -> None:
     """List the heads of a server, the newest first.
 
     Example: `breadcrumbs heads --server http://127.0.0.1:8000`
 
     Args:
-        server: where it is.
-        json: print what `GET /v1/heads` answers.
-        key: to come in with.
+        server: URL of the server.
+        json: Print the answer of `GET /v1/heads`.
+        key: API key for the server.
     """
     from serving.client import Client
 
@@ -55,7 +55,7 @@ def activate(
     server: str = LOCAL,
     reason: str = "",
     expected_live: int | None = None,
-    json: bool = False,
+    json: Json = False,
     key: Key = None,
 ) -> None:
     """Make a head live.
@@ -63,12 +63,12 @@ def activate(
     Example: `breadcrumbs heads activate 3 --reason "approved by the lab"`
 
     Args:
-        version: the head's number.
-        server: where the server is.
-        reason: kept in the log.
-        expected_live: refuse if another head is live by now.
-        json: print the log's record of it.
-        key: to come in with.
+        version: Number of the head.
+        server: URL of the server.
+        reason: Reason to record in the activation log.
+        expected_live: Refuse unless this head is live now.
+        json: Print the record in the activation log.
+        key: API key for the server.
     """
     from serving.client import Client
 
@@ -78,18 +78,18 @@ def activate(
 
 @heads.command
 def rollback(
-    *, server: str = LOCAL, reason: str = "", expected_live: int | None = None, json: bool = False, key: Key = None
+    *, server: str = LOCAL, reason: str = "", expected_live: int | None = None, json: Json = False, key: Key = None
 ) -> None:
     """Go back to the head that was live before.
 
-    Example: `breadcrumbs heads rollback --reason "elms are mistaken for oaks"`
+    Example: `breadcrumbs heads rollback --reason "boots mistaken for sneakers"`
 
     Args:
-        server: where the server is.
-        reason: kept in the log.
-        expected_live: refuse if another head is live by now.
-        json: print the log's record of it.
-        key: to come in with.
+        server: URL of the server.
+        reason: Reason to record in the activation log.
+        expected_live: Refuse unless this head is live now.
+        json: Print the record in the activation log.
+        key: API key for the server.
     """
     from serving.client import Client
 
@@ -108,17 +108,17 @@ def _print_change(done: "Activation", as_json: bool) -> None:
 
 
 @heads.command
-def diff(old: int, new: int, /, *, server: str = LOCAL, json: bool = False, key: Key = None) -> None:
-    """Compare two heads: what was measured of each, and where they come from.
+def diff(old: int, new: int, /, *, server: str = LOCAL, json: Json = False, key: Key = None) -> None:
+    """Compare two heads: their metrics, and where each comes from.
 
     Example: `breadcrumbs heads diff 3 4`
 
     Args:
-        old: one head's number.
-        new: the other's.
-        server: where the server is.
-        json: print both records, and what changed from one to the other.
-        key: to come in with.
+        old: Number of one head.
+        new: Number of the other.
+        server: URL of the server.
+        json: Print both records and the change in each metric.
+        key: API key for the server.
     """
     from serving.client import Client
 

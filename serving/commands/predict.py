@@ -8,25 +8,25 @@ from rich.console import Console
 from models.errors import BreadcrumbsError
 from serving.commands.server import LOCAL, Key
 from training.bars import track
-from training.progress import tell_json
+from training.progress import Json, tell_json
 
 screen = Console()
 
 
 def predict(
-    *images: Path, server: str = LOCAL, bundle: Path | None = None, top_k: int = 3, json: bool = False, key: Key = None
+    *images: Path, server: str = LOCAL, bundle: Path | None = None, top_k: int = 3, json: Json = False, key: Key = None
 ) -> None:
-    """Classify images by a running server, or without one by a bundle.
+    """Classify images, with a running server or, without one, with a bundle.
 
     Example: `breadcrumbs predict cat.jpg dog.png`
 
     Args:
         images: JPEG, PNG or WebP files.
-        server: where it is.
-        bundle: folder of a bundle, to compute here and ask no server.
-        top_k: classes shown of each image.
-        json: print one JSON object: the head that answered, and each image's classes as the API gives them.
-        key: to come in with.
+        server: URL of the server.
+        bundle: Folder of a bundle, to compute here instead of asking a server.
+        top_k: Number of classes to show for each image.
+        json: Print one JSON object: the head that answered, and each image's classes as in the API.
+        key: API key for the server.
     """
     if not images:
         raise BreadcrumbsError("predict: name at least one image")
