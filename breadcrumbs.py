@@ -16,7 +16,6 @@ from typing import Annotated
 
 from cyclopts import App, CycloptsError, Group, Parameter
 from pydantic import ValidationError
-from rich.console import Console
 
 from models.errors import BreadcrumbsError
 from serving.commands.cluster import cluster
@@ -65,7 +64,6 @@ for number, nouns in enumerate((heads, store, keys)):
 cluster.group = (USE,)
 app.command(cluster)
 app.register_install_completion_command()
-screen = Console()
 
 
 @app.command(group=USE, sort_key=0)
@@ -107,8 +105,7 @@ def doctor(*, json: Json = False, settings: Annotated[Settings | None, Parameter
         if not json:
             mark = {"good": "ok", "note": "--", "bad": "!!"}[finding.state]
             remedy = f"; {finding.remedy}" if finding.remedy else ""
-            told = f"{mark}  {finding.name}: {finding.text}{remedy}"
-            screen.print(told, highlight=False, markup=False, soft_wrap=True)
+            print(f"{mark}  {finding.name}: {finding.text}{remedy}", flush=True)  # noqa: T201
     sound = all(finding.state != "bad" for finding in findings)
     if json:
         tell_json({"findings": [asdict(finding) for finding in findings], "sound": sound})

@@ -8,13 +8,11 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from cyclopts import Parameter
-from rich.console import Console
 
 from training.bars import step
 from training.config import TrainConfig, read_settings
 from training.progress import Json, tell_json
-
-screen = Console()
+from training.screen import show
 
 
 def train(
@@ -86,9 +84,8 @@ def evaluate(
     if json:
         tell_json(found)
         return
-    wide = screen if screen.is_terminal else Console(width=max(screen.width, 160))  # a file has no width of its own
     for part in shown(found):
-        wide.print(part, highlight=False)
+        show(part)
 
 
 def export(run: Path, /, *, half: bool = False, json: Json = False) -> None:
@@ -144,7 +141,7 @@ def snapshot(
         print(path)  # noqa: T201
     counts = f"{sum(made.rows.values())} images of {len(made.rows)} classes"
     new = ", ".join(f"{name} ({made.rows[name]})" for name in made.new)
-    screen.print(f"{counts}; new: {new or 'none'}", highlight=False, markup=False)
+    print(f"{counts}; new: {new or 'none'}")  # noqa: T201
 
 
 def convert(
@@ -186,7 +183,7 @@ def convert(
         return
     for change in made.changes:
         print(change)  # noqa: T201
-    screen.print(f"{out}: {rows} rows, {count} classes, epoch {when}", highlight=False, markup=False)
+    print(f"{out}: {rows} rows, {count} classes, epoch {when}")  # noqa: T201
 
 
 def print_heads(title: str, bundle: Path, metrics: dict[str, Any], *, as_json: bool) -> None:
@@ -196,4 +193,4 @@ def print_heads(title: str, bundle: Path, metrics: dict[str, Any], *, as_json: b
     if as_json:
         tell_json({"bundle": str(bundle), "metrics": metrics})
     else:
-        screen.print(in_short(title, metrics))
+        show(in_short(title, metrics))

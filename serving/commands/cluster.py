@@ -8,12 +8,12 @@ import sys
 from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import App, Parameter
-from rich.console import Console
 from rich.table import Table
 
 from serving.cluster.settings import ClusterSettings
 from serving.settings import Settings
 from training.progress import Json, tell_json
+from training.screen import show
 
 if TYPE_CHECKING:
     from ray.serve.schema import ApplicationStatusOverview, ServeStatus
@@ -23,7 +23,6 @@ Fields = Parameter(name="*")  # every field is a flag of its own
 cluster = App(
     name="cluster", help="Run the server on many machines with Ray Serve: deploy it, show its state, remove it."
 )
-screen = Console()
 
 
 @cluster.command
@@ -125,4 +124,4 @@ def _show(whole: "ServeStatus", ours: "ApplicationStatusOverview", refits: str |
         table.add_row("refits", refits, "", "")
     for node, proxy in whole.proxies.items():
         table.add_row(f"proxy on {node[:8]}", proxy.value.lower(), "", "")
-    screen.print(table)
+    show(table)

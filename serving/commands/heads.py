@@ -3,20 +3,21 @@
 from typing import TYPE_CHECKING, Any
 
 from cyclopts import App
-from rich.console import Console
 from rich.table import Table
 
 from serving.commands.server import LOCAL, Key
 from training.progress import Json, tell_json
+from training.screen import show
 
 if TYPE_CHECKING:
     from serving.activations import Activation
+    from serving.client import Client
     from serving.heads import HeadRecord
 
-MEASURES = ("many", "medium", "few", "balanced", "accuracy", "ece")
+Metrics = dict[str, Any]
+MEASURES = ("many", "medium", "few", "balanced", "all", "ece")
 
 heads = App(name="heads", help="List, compare, activate and roll back the heads of a server.")
-screen = Console()
 
 
 @heads.default
@@ -44,7 +45,7 @@ def list_heads(*, server: str = LOCAL, json: Json = False, key: Key = None) -> N
             str(record.version), "●" if record.version == answer.live else "", record.created,
             str(record.lineage.parent or ""), f"{100 * balanced:.1f}" if balanced is not None else "",
         )  # fmt: skip
-    screen.print(table)
+    show(table)
 
 
 @heads.command
@@ -102,9 +103,7 @@ def _print_change(done: "Activation", as_json: bool) -> None:
         tell_json(done.model_dump(mode="json"))
         return
     why = f": {done.reason}" if done.reason else ""
-    screen.print(
-        f"head {done.head} is live ({done.kind} {done.number}, by {done.actor}{why})", highlight=False, markup=False
-    )
+    print(f"head {done.head} is live ({done.kind} {done.number}, by {done.actor}{why})")  # noqa: T201
 
 
 @heads.command
@@ -124,24 +123,54 @@ def diff(old: int, new: int, /, *, server: str = LOCAL, json: Json = False, key:
 
     with Client(server, key=key) as client:
         first, second = client.head(old), client.head(new)
-    changes = _changes(first, second)
+        together = compared(client, first, second)
+    changes = _changes(*(together or (first.metrics, second.metrics)))
     if json:
         both = {"old": first.model_dump(mode="json"), "new": second.model_dump(mode="json")}
-        tell_json(both | {"change": {name: after - before for name, (before, after) in changes.items()}})
+        change = {name: after - before for name, (before, after) in changes.items()}
+        tell_json(both | {"same_rows": together is not None, "change": change})
         return
-    table = Table("", f"head {old}", f"head {new}", "change")
+    rows = "measured on the same rows" if together else "each measured on rows of its own: compare with care"
+    table = Table("", f"head {old}", f"head {new}", "change", caption=rows)
+    for column in table.columns:
+        column.overflow = "fold"
     for name, (before, after) in changes.items():
         table.add_row(f"{name}, %", f"{100 * before:.1f}", f"{100 * after:.1f}", f"{100 * (after - before):+.1f}")
     for name, told in _origins(first, second).items():
         table.add_row(name, *told, "")
-    screen.print(table)
+    show(table)
 
 
-def _changes(first: "HeadRecord", second: "HeadRecord") -> dict[str, tuple[float, float]]:
+def compared(client: "Client", first: "HeadRecord", second: "HeadRecord") -> tuple[Metrics, Metrics] | None:
+    """What was measured of both heads on the same rows, if they ever were compared."""
+    for parent, child in ((first, second), (second, first)):
+        if child.lineage.parent == parent.version and child.lineage.refit is not None:
+            report = _report(client, child.lineage.refit)
+            if report is not None:
+                found = {parent.version: report["live"], child.version: report["candidate"]}
+                return found[first.version], found[second.version]
+    if first.lineage.holdout is not None and first.lineage.holdout == second.lineage.holdout:
+        return first.metrics, second.metrics
+    return None
+
+
+def _report(client: "Client", refit: str) -> dict[str, Any] | None:
+    """A refit's report; none if the store no longer has it."""
+    from serving.client import ServerError
+
+    try:
+        return client.job(refit).report
+    except ServerError as error:
+        if error.status != 404:
+            raise
+        return None
+
+
+def _changes(first: Metrics, second: Metrics) -> dict[str, tuple[float, float]]:
     """What was measured of both heads, by name."""
     found: dict[str, tuple[float, float]] = {}
     for name in MEASURES:
-        before, after = (one.metrics.get(name) for one in (first, second))
+        before, after = (one.get(name) for one in (first, second))
         if isinstance(before, int | float) and isinstance(after, int | float):
             found[name] = (float(before), float(after))
     return found

@@ -3,14 +3,13 @@
 from pathlib import Path
 
 from cyclopts import App
-from rich.console import Console
 from rich.table import Table
 
 from serving.keys import Scope
 from training.progress import Json, tell_json
+from training.screen import show
 
 keys = App(name="keys", help="Create, list and revoke the API keys of a server.")
-screen = Console()
 
 
 @keys.default
@@ -32,7 +31,7 @@ def list_keys(*, file: Path = Path("keys.json"), json: Json = False) -> None:
     table = Table("name", "scopes", "made")
     for one in found:
         table.add_row(one.name, ", ".join(one.scopes), one.created)
-    screen.print(table)
+    show(table)
 
 
 @keys.command(name="add")

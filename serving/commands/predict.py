@@ -3,14 +3,10 @@
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
 from models.errors import BreadcrumbsError
 from serving.commands.server import LOCAL, Key
 from training.bars import track
 from training.progress import Json, tell_json
-
-screen = Console()
 
 
 def predict(
@@ -48,7 +44,7 @@ def predict(
     for one in named:
         words = "  ".join(f"{ranked['class']} {ranked['probability']:.3f}" for ranked in one["classes"])
         where = source or f"head {found['head']['version']}"
-        screen.print(f"{one['image']}  {words}  ({where})", highlight=False, markup=False)
+        print(f"{one['image']}  {words}  ({where})")  # noqa: T201
 
 
 def _asked(images: tuple[Path, ...], server: str, key: str | None, top_k: int) -> dict[str, Any]:

@@ -7,14 +7,12 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from cyclopts import Parameter
-from rich.console import Console
 
 from models.errors import BreadcrumbsError
 from serving.commands.server import Key
 from training.config import RefitSpec, read_settings
 from training.progress import Json, Tell, tell_json, telling
-
-screen = Console()
+from training.screen import show
 
 
 def refit(
@@ -70,7 +68,7 @@ def refit(
         return
     from training.tables import in_short
 
-    screen.print(in_short(f"{out or server} on {report.get('rows', '?')} held-out rows", report))
+    show(in_short(f"{out or server} on {report.get('rows', '?')} held-out rows", report))
     print(verdict)  # noqa: T201
 
 
