@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from ray.serve.schema import ApplicationStatusOverview, ServeStatus
 
 Fields = Parameter(name="*")  # every field is a flag of its own
+Address = Annotated[
+    str | None, Parameter(help="Address of the Ray cluster; default: the one that this machine belongs to.")
+]
+Name = Annotated[str, Parameter(help="Name of the application.")]
 
 cluster = App(
     name="cluster", help="Run the server on many machines with Ray Serve: deploy it, show its state, remove it."
@@ -65,14 +69,12 @@ def up(
 
 
 @cluster.command
-def status(*, address: str | None = None, name: str = "breadcrumbs", json: Json = False) -> None:
+def status(*, address: Address = None, name: Name = "breadcrumbs", json: Json = False) -> None:
     """Show the replicas and proxies of a cluster. Exits with status 2 unless all is well.
 
     Example: `breadcrumbs cluster status`
 
     Args:
-        address: Address of the Ray cluster; default: the one that this machine belongs to.
-        name: Name of the application.
         json: Print one JSON object.
     """
     from serving.cluster import application, refits
@@ -94,14 +96,12 @@ def status(*, address: str | None = None, name: str = "breadcrumbs", json: Json 
 
 
 @cluster.command
-def down(*, address: str | None = None, name: str = "breadcrumbs", json: Json = False) -> None:
+def down(*, address: Address = None, name: Name = "breadcrumbs", json: Json = False) -> None:
     """Remove the replicas, after the requests in flight are answered. The Ray cluster and the store stay.
 
     Example: `breadcrumbs cluster down`
 
     Args:
-        address: Address of the Ray cluster; default: the one that this machine belongs to.
-        name: Name of the application.
         json: Print one JSON object.
     """
     from serving.cluster import application

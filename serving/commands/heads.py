@@ -1,11 +1,11 @@
 """`breadcrumbs heads`: the heads of a server. Each command is a few lines around the client."""
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from cyclopts import App
+from cyclopts import App, Parameter
 from rich.table import Table
 
-from serving.commands.server import LOCAL, Key
+from serving.commands.server import LOCAL, Key, Server
 from training.progress import Json, tell_json
 from training.screen import show
 
@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from serving.client import Client
     from serving.heads import HeadRecord
 
+Reason = Annotated[str, Parameter(help="Reason to record in the activation log.")]
+ExpectedLive = Annotated[int | None, Parameter(help="Refuse unless this head is live now.")]
 Metrics = dict[str, Any]
 MEASURES = ("many", "medium", "few", "balanced", "all", "ece")
 
@@ -21,15 +23,13 @@ heads = App(name="heads", help="List, compare, activate and roll back the heads 
 
 
 @heads.default
-def list_heads(*, server: str = LOCAL, json: Json = False, key: Key = None) -> None:
+def list_heads(*, server: Server = LOCAL, json: Json = False, key: Key = None) -> None:
     """List the heads of a server, the newest first.
 
     Example: `breadcrumbs heads --server http://127.0.0.1:8000`
 
     Args:
-        server: URL of the server.
         json: Print the answer of `GET /v1/heads`.
-        key: API key for the server.
     """
     from serving.client import Client
 
@@ -53,9 +53,9 @@ def activate(
     version: int,
     /,
     *,
-    server: str = LOCAL,
-    reason: str = "",
-    expected_live: int | None = None,
+    server: Server = LOCAL,
+    reason: Reason = "",
+    expected_live: ExpectedLive = None,
     json: Json = False,
     key: Key = None,
 ) -> None:
@@ -65,11 +65,7 @@ def activate(
 
     Args:
         version: Number of the head.
-        server: URL of the server.
-        reason: Reason to record in the activation log.
-        expected_live: Refuse unless this head is live now.
         json: Print the record in the activation log.
-        key: API key for the server.
     """
     from serving.client import Client
 
@@ -79,18 +75,19 @@ def activate(
 
 @heads.command
 def rollback(
-    *, server: str = LOCAL, reason: str = "", expected_live: int | None = None, json: Json = False, key: Key = None
+    *,
+    server: Server = LOCAL,
+    reason: Reason = "",
+    expected_live: ExpectedLive = None,
+    json: Json = False,
+    key: Key = None,
 ) -> None:
     """Go back to the head that was live before.
 
     Example: `breadcrumbs heads rollback --reason "boots mistaken for sneakers"`
 
     Args:
-        server: URL of the server.
-        reason: Reason to record in the activation log.
-        expected_live: Refuse unless this head is live now.
         json: Print the record in the activation log.
-        key: API key for the server.
     """
     from serving.client import Client
 
@@ -107,7 +104,7 @@ def _print_change(done: "Activation", as_json: bool) -> None:
 
 
 @heads.command
-def diff(old: int, new: int, /, *, server: str = LOCAL, json: Json = False, key: Key = None) -> None:
+def diff(old: int, new: int, /, *, server: Server = LOCAL, json: Json = False, key: Key = None) -> None:
     """Compare two heads: their metrics, and where each comes from.
 
     Example: `breadcrumbs heads diff 3 4`
@@ -115,9 +112,7 @@ def diff(old: int, new: int, /, *, server: str = LOCAL, json: Json = False, key:
     Args:
         old: Number of one head.
         new: Number of the other.
-        server: URL of the server.
         json: Print both records and the change in each metric.
-        key: API key for the server.
     """
     from serving.client import Client
 

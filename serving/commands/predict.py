@@ -4,13 +4,18 @@ from pathlib import Path
 from typing import Any
 
 from models.errors import BreadcrumbsError
-from serving.commands.server import LOCAL, Key
+from serving.commands.server import LOCAL, Key, Server
 from training.bars import track
 from training.progress import Json, tell_json
 
 
 def predict(
-    *images: Path, server: str = LOCAL, bundle: Path | None = None, top_k: int = 3, json: Json = False, key: Key = None
+    *images: Path,
+    server: Server = LOCAL,
+    bundle: Path | None = None,
+    top_k: int = 3,
+    json: Json = False,
+    key: Key = None,
 ) -> None:
     """Classify images, with a running server or, without one, with a bundle.
 
@@ -18,11 +23,9 @@ def predict(
 
     Args:
         images: JPEG, PNG or WebP files.
-        server: URL of the server.
         bundle: Folder of a bundle, to compute here instead of asking a server.
         top_k: Number of classes to show for each image.
         json: Print one JSON object: the head that answered, and each image's classes as in the API.
-        key: API key for the server.
     """
     if not images:
         raise BreadcrumbsError("predict: name at least one image")

@@ -45,7 +45,6 @@ def refit(
         spec: JSON file of settings; flags override it.
         new_bundle: Also write a complete bundle with the new head to `bundle/` in `--out`; only without `--server`.
         json: Print one JSON object per line: stages, progress, the result.
-        key: API key for the server.
         given: Settings of the refit.
     """
     if (bundle is None) == (server is None) or (bundle is not None and out is None) or (server and head):
