@@ -15,6 +15,7 @@ import pytest
 from cyclopts import App
 from running import Serve, make_settings, running
 from test_pages import commands
+from tiny import picture, png
 
 import breadcrumbs
 from models.bundle import Bundle
@@ -173,6 +174,23 @@ def test_an_interrupted_command_has_status_130(serve: Serve, tmp_path: Path) -> 
 
     assert process.returncode == 130
     assert "Traceback" not in errors
+
+
+def test_predict_takes_more_images_than_a_request_may_have(tiny_bundle: Bundle, tmp_path: Path) -> None:
+    """And says which one the server refuses."""
+    for name in ("one", "two", "three"):
+        (tmp_path / f"{name}.png").write_bytes(png(picture()))
+    (tmp_path / "notes.txt").write_bytes(b"no image")
+    good = [str(tmp_path / f"{name}.png") for name in ("one", "two", "three")]
+    with running(make_settings(tiny_bundle, tmp_path / "store", max_images=1)) as client:
+        server = ("--server", str(client.base_url))
+        all_good = program("", "predict", *good, *server, "--json")
+        one_bad = program("", "predict", good[0], str(tmp_path / "notes.txt"), *server)
+
+    assert [one["image"] for one in json.loads(all_good.stdout)["predictions"]] == good
+    assert json.loads(all_good.stdout)["head"]["version"] == 1
+    assert one_bad.returncode == 2
+    assert f"{tmp_path / 'notes.txt'}: not a JPEG, PNG or WebP image (8 bytes)" in one_bad.stderr
 
 
 def test_help_and_serve_load_no_torch() -> None:

@@ -8,6 +8,9 @@ from serving.commands.server import LOCAL, Key, Server
 from training.bars import track
 from training.progress import Json, tell_json
 
+ABOUT_THE_IMAGE = (413, 415, 422)
+"""Statuses by which a server says that it cannot take an image."""
+
 
 def predict(
     *images: Path,
@@ -51,10 +54,19 @@ def predict(
 
 
 def _asked(images: tuple[Path, ...], server: str, key: str | None, top_k: int) -> dict[str, Any]:
-    """A server's answer: the head, and the ranked classes of each image."""
-    from serving.client import Client
+    """The head that is live, and the classes by which it ranks each image, whatever goes live meanwhile."""
+    from serving.client import Client, ServerError
 
+    head: dict[str, Any] = {"version": "active"}
+    ranked = []
     with Client(server, key=key) as client:
-        answer = client.predict(list(images), top_k)
-    ranked = [[one.model_dump(by_alias=True) for one in each.classes] for each in answer.predictions]
-    return {"head": answer.head.model_dump(), "predictions": ranked}
+        for path in track(images, len(images), "predict"):
+            try:
+                answer = client.predict([path], top_k, head["version"])
+            except ServerError as error:
+                if error.status not in ABOUT_THE_IMAGE:
+                    raise
+                raise ServerError(f"{path}: {error}", error.status, error.kind) from error
+            head = answer.head.model_dump()
+            ranked.append([one.model_dump(by_alias=True) for one in answer.predictions[0].classes])
+    return {"head": head, "predictions": ranked}
