@@ -10,12 +10,12 @@ import shutil
 import sys
 import traceback
 from collections.abc import Callable
+from importlib import metadata
 from pathlib import Path
 from typing import Annotated
 
 from cyclopts import App, CycloptsError, Group, Parameter
 from pydantic import ValidationError
-from rich.console import Console
 
 from models.errors import BreadcrumbsError
 from serving.commands.cluster import cluster
@@ -26,21 +26,33 @@ from serving.commands.refit import refit
 from serving.commands.store import store
 from serving.settings import Settings
 from training.commands import convert, evaluate, export, snapshot, train
-from training.progress import tell_json
+from training.progress import Json, tell_json
 
 HELP = """Long-tailed image classification, from a folder of images to a live endpoint.
 
-Exit status: 0 it did what it says; 1 it found a bug of ours; 2 something you can mend, told in one sentence; 130 it was
-interrupted.
+See everything once with `breadcrumbs demo`, or begin with your own images, a folder per class:
 
-With `--json` a command prints one JSON object, an error too. `--debug` anywhere shows where an error came from."""
+    breadcrumbs train --data photos/ --out runs/photos
+    breadcrumbs serve --bundle runs/photos/bundle
+    breadcrumbs predict cat.jpg
+
+`breadcrumbs COMMAND --help` describes every flag and shows an example.
+
+`--json` prints results and errors as JSON. `--debug` adds the traceback of an error.
+
+Exit status: 0 success; 1 a bug in Breadcrumbs; 2 an error that you can fix, told in one sentence; 130 interrupted."""
 EXTRAS = {"torch": "refit", "matplotlib": "refit", "pyarrow": "parquet", "ray": "cluster"}
 """Which extra brings a module, where it is not `train`."""
 
-app = App(name="breadcrumbs", help=HELP)
+app = App(
+    name="breadcrumbs",
+    help=HELP,
+    version=lambda: metadata.version("breadcrumbs-longtail"),
+    default_parameter=Parameter(negative_iterable=()),
+)
 BEGIN, MAKE, USE, KEEP = (
     Group(title, sort_key=place)
-    for place, title in enumerate(("Begin here", "Make a model", "Use it", "Look after a server"))
+    for place, title in enumerate(("Start here", "Make a model", "Use a model", "Operate a server"))
 )
 COMMANDS: tuple[Callable[..., None], ...] = (train, evaluate, export, snapshot, convert, refit)
 for number, command in enumerate(COMMANDS):
@@ -52,17 +64,16 @@ for number, nouns in enumerate((heads, store, keys)):
 cluster.group = (USE,)
 app.command(cluster)
 app.register_install_completion_command()
-screen = Console()
 
 
 @app.command(group=USE, sort_key=0)
 def serve(settings: Annotated[Settings | None, Parameter(name="*")] = None) -> None:
-    """Answer predict requests from a bundle; refit and swap heads.
+    """Serve a bundle over HTTP: answer predictions, run refits, swap heads.
 
     Example: `breadcrumbs serve --bundle runs/photos/bundle --store runs/store --host 0.0.0.0 --keys keys.json`
 
     Args:
-        settings: every flag is also an environment variable, `BREADCRUMBS_` and its name in capitals.
+        settings: Every flag is also an environment variable: `--max-batch` is `BREADCRUMBS_MAX_BATCH`.
     """
     wanted = settings or Settings()
     if wanted.workers > 1:
@@ -73,16 +84,16 @@ def serve(settings: Annotated[Settings | None, Parameter(name="*")] = None) -> N
 
 
 @app.command(group=BEGIN)
-def doctor(*, json: bool = False, settings: Annotated[Settings | None, Parameter(name="*")] = None) -> None:
-    """Examine this installation as a server would need it, and say what to do.
+def doctor(*, json: Json = False, settings: Annotated[Settings | None, Parameter(name="*")] = None) -> None:
+    """Check this installation: versions, GPU, bundle, store, keys; for each problem, say how to fix it.
 
-    Exit status 2 if something has to be mended.
+    Exits with status 2 if something must be fixed.
 
     Example: `breadcrumbs doctor --bundle runs/photos/bundle --store /var/lib/breadcrumbs`
 
     Args:
-        json: print one JSON object: what was looked at, and how it is.
-        settings: as for `serve`.
+        json: Print one JSON object with all findings.
+        settings: As for `serve`.
     """
     from dataclasses import asdict
 
@@ -94,8 +105,7 @@ def doctor(*, json: bool = False, settings: Annotated[Settings | None, Parameter
         if not json:
             mark = {"good": "ok", "note": "--", "bad": "!!"}[finding.state]
             remedy = f"; {finding.remedy}" if finding.remedy else ""
-            told = f"{mark}  {finding.name}: {finding.text}{remedy}"
-            screen.print(told, highlight=False, markup=False, soft_wrap=True)
+            print(f"{mark}  {finding.name}: {finding.text}{remedy}", flush=True)  # noqa: T201
     sound = all(finding.state != "bad" for finding in findings)
     if json:
         tell_json({"findings": [asdict(finding) for finding in findings], "sound": sound})
@@ -104,16 +114,16 @@ def doctor(*, json: bool = False, settings: Annotated[Settings | None, Parameter
 
 
 @app.command(group=BEGIN, sort_key=0)
-def demo(*, out: Path = Path("runs/demo"), port: int = 8000, stay: bool = True, json: bool = False) -> None:
-    """Train on the embedded images, serve, predict, refit and activate: everything once, on this machine.
+def demo(*, out: Path = Path("runs/demo"), port: int = 8000, stay: bool = True, json: Json = False) -> None:
+    """Run everything once on this machine: train on the embedded images, serve, predict, refit, activate.
 
     Example: `breadcrumbs demo --port 8001 --no-stay`
 
     Args:
-        out: folder for everything it makes; emptied first.
-        port: of the server.
-        stay: leave the server running at the end, until Ctrl-C.
-        json: print one JSON object at the end: what was measured before and after; the steps go to standard error.
+        out: Folder for everything it makes; emptied first.
+        port: Port of the server.
+        stay: Leave the server running at the end, until Ctrl-C.
+        json: Print one JSON object at the end, with the accuracy before and after; the steps go to standard error.
     """
     from serving.demo import run
 
@@ -122,14 +132,13 @@ def demo(*, out: Path = Path("runs/demo"), port: int = 8000, stay: bool = True, 
 
 
 def main() -> None:
-    """Run the command line; a user's mistake is one sentence and exit status 2."""
+    """Run the command line; every error is one sentence: exit status 2 if the user can fix it, 1 if it is a bug."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", stream=sys.stderr)
     for noisy in ("httpx", "onnxscript", "onnx_ir"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
     debug = "--debug" in sys.argv
     if debug:
         sys.argv.remove("--debug")
-        logging.getLogger().setLevel(logging.DEBUG)
     try:
         app(exit_on_error=False, print_error=False)
     except BrokenPipeError:  # whoever read our output has enough
@@ -138,28 +147,34 @@ def main() -> None:
     except KeyboardInterrupt:
         sys.exit(130)
     except Exception as error:  # noqa: BLE001 - whatever it is, it gets a sentence and a status
-        message = sentence(error)
-        if debug or message is None:
+        if debug:
             traceback.print_exc()
-        kind, told = type(error).__name__, message or f"{type(error).__name__}: {error}; this is a bug of ours"
+        mistake = sentence(error)
+        told = mistake or _bug(error, debug=debug)
         if "--json" in sys.argv:
-            tell_json({"event": "error", "error": {"type": kind, "message": told}})
+            tell_json({"event": "error", "error": {"type": type(error).__name__, "message": told}})
         print(f"breadcrumbs: {told}", file=sys.stderr)  # noqa: T201
-        sys.exit(1 if message is None else 2)
+        sys.exit(2 if mistake else 1)
 
 
 def sentence(error: Exception) -> str | None:
-    """Tell a user's mistake and its remedy; None: it is none, but a bug of ours."""
+    """Tell what went wrong and what the user can do about it; None: nothing, it is a bug."""
     cause = error.__cause__ if isinstance(error, CycloptsError) else error
     if isinstance(cause, ValidationError):
         first = cause.errors()[0]
         came = "" if first["type"] == "missing" else f", got {first['input']!r:.80}"
-        return f"{'.'.join(str(part) for part in first['loc'])}: {first['msg']}{came}"
+        name = ".".join(str(part) for part in first["loc"])
+        if isinstance(error, CycloptsError):
+            name = f"--{name.replace('_', '-')}"
+        return f"{name}: {first['msg']}{came}"
     if isinstance(error, CycloptsError):
         words = " ".join(("breadcrumbs", *(error.command_chain or ())))
         told = " ".join(str(error).split())
         told += " " if told.endswith(("?", "...")) else "; "
         return f"{told.replace('.; ', '; ')}`{words} --help` lists what there is"
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        told = " ".join(str(error).split())[:200] or "no more memory"
+        return f"out of memory: {told}; use smaller batches or images, or a machine with more memory"
     if isinstance(error, OSError):
         return f"{error.filename}: {error.strerror}" if error.filename else str(error)
     if isinstance(error, ModuleNotFoundError) and error.name:
@@ -170,12 +185,20 @@ def sentence(error: Exception) -> str | None:
     return _with_remedy(error) if isinstance(error, BreadcrumbsError) else None
 
 
+def _bug(error: Exception, *, debug: bool) -> str:
+    """What failed, that it is not the user's fault, and how to see more of it."""
+    chain, _, _ = app.parse_commands(sys.argv[1:])
+    more = "please report it with the traceback above" if debug else "--debug shows the traceback, please report it"
+    what = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    return f"{' '.join(chain)} failed: {' '.join(what.split())}; this is a bug in Breadcrumbs: {more}"
+
+
 def _with_remedy(error: BreadcrumbsError) -> str:
     """What went wrong and, where only the command line knows it, what to do."""
     from serving.retries import ServerError
 
     if isinstance(error, ServerError) and error.kind == "unreachable":
-        return f"{error}; `breadcrumbs serve` starts a server, --server names one"
+        return f"{str(error).removesuffix('.')}; `breadcrumbs serve` starts a server, --server names one"
     if isinstance(error, ServerError) and error.status == 401:
         return f"{error}; here by --key or BREADCRUMBS_KEY"
     return str(error)

@@ -17,6 +17,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp
 
 from models import bundle as bundles
+from models.errors import BreadcrumbsError
 from serving import child, heads, live, problems
 from serving.access import Access
 from serving.activations import Log
@@ -43,7 +44,8 @@ from serving.store import Store
 from serving.traces import Traces
 
 LOG = logging.getLogger("breadcrumbs.server")
-REFIT = (sys.executable, "-m", "breadcrumbs", "refit")
+REFIT = (sys.executable, "-m", "breadcrumbs", "refit", "--debug")
+"""The program that a refit runs; with the traceback of a bug, for this server's log."""
 GRACE = 30
 """Seconds that requests in flight get to end after SIGTERM."""
 
@@ -234,8 +236,7 @@ def run(
         beside: what runs beside the server from when it can answer.
 
     Raises:
-        BreadcrumbsError: bundle, store or device cannot be used.
-        SystemExit: the address cannot be listened on; the log says why.
+        BreadcrumbsError: bundle, store or device cannot be used, or the address cannot be listened on.
     """
     logging.logThreads = logging.logProcesses = logging.logMultiprocessing = (
         False  # not in the format, so not asked for
@@ -250,7 +251,12 @@ def run(
     async def serve() -> None:
         async with app.router.lifespan_context(app):
             task = None if beside is None else asyncio.create_task(beside())
-            await Server(app, how).serve(sockets)
+            try:
+                await Server(app, how).serve(sockets)
+            except SystemExit as ending:  # how uvicorn ends where it cannot listen
+                reason = str(ending.__context__).rpartition(": ")[2]
+                told = f"cannot listen on {settings.host}:{settings.port}: {reason}; --port names another port"
+                raise BreadcrumbsError(told) from ending
             if task is not None:
                 task.cancel()
 

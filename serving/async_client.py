@@ -35,15 +35,7 @@ def _awaited(make: Callable[P, Call[T]]) -> Callable[Concatenate["AsyncClient", 
 
 
 class AsyncClient(Connection):
-    """A connection to one server. Every method raises `ServerError`; `events` is an async iterator.
-
-    Args:
-        url: where the server is, for example `http://127.0.0.1:8000`.
-        timeout: seconds to wait for an answer.
-        transport: another way to carry requests, for tests.
-        key: to come in with, where the server has keys.
-        retries: how often and how long what may be repeated is; a number: so often; 0: never.
-    """
+    """A connection to one server, with the arguments of `Client`. Every method raises `ServerError`."""
 
     def __init__(
         self, url: str, timeout: float = 60.0, transport: httpx.AsyncBaseTransport | None = None,

@@ -69,8 +69,8 @@ def put_snapshot(path: Path, given: Given = NONE_GIVEN, sent: Sent = lambda _don
 
     Args:
         path: of the file.
-        given: for what a file that is not safetensors leaves out.
-        sent: hears how far it is.
+        given: what to take where a file that is not safetensors says nothing.
+        sent: called with the bytes sent so far and the size of the file.
 
     Raises:
         OSError: there is no such file.
@@ -88,7 +88,7 @@ def snapshots() -> Call[list[SnapshotRecord]]:
 
 
 def snapshot_record(sha256: str) -> Call[SnapshotRecord]:
-    """Tell what a stored snapshot holds."""
+    """Return the record of a stored snapshot."""
     return _get(f"/v1/snapshots/{sha256}", SnapshotRecord.model_validate_json)
 
 
@@ -103,10 +103,10 @@ def refit(
     """Start a refit from stored snapshots, named by their sha256.
 
     Args:
-        snapshots: to fit to.
+        snapshots: sha256 of the snapshots to fit to.
         spec: how to fit, and when to go live.
-        holdout: to compare on.
-        key: the wish's own name, by which it starts once only however often it is sent; one is made if none is given.
+        holdout: sha256 of the snapshot to compare on.
+        key: the `Idempotency-Key`, under which repeated requests start one job; absent: a random one.
     """
     wanted = RefitRequest(snapshots=list(snapshots), holdout=holdout, spec=spec or RefitSpec())
     headers = {"Idempotency-Key": key or secrets.token_hex(16)}
@@ -120,7 +120,7 @@ def jobs() -> Call[list[Job]]:
 
 
 def job(job: str) -> Call[JobDetail]:
-    """Tell how far a refit has come; its report, once it has one."""
+    """Return the state of a refit, and its report once it has one."""
     return _get(f"/v1/refit/{job}", JobDetail.model_validate_json)
 
 
@@ -141,12 +141,12 @@ def event(line: str) -> dict[str, Any] | None:
 
 
 def restart(job: str) -> Call[Job]:
-    """Start a refit that came to nothing once more, as a new job."""
+    """Restart an interrupted, failed or cancelled refit, as a new job."""
     return Call("POST", f"/v1/refit/{job}/restart", Job.model_validate_json)
 
 
 def cancel(job: str) -> Call[Job]:
-    """Cancel a refit that waits or runs."""
+    """Cancel a queued or running refit."""
     return Call("DELETE", f"/v1/refit/{job}", Job.model_validate_json, repeatable=True)
 
 
@@ -156,7 +156,7 @@ def heads() -> Call[HeadList]:
 
 
 def head(version: int) -> Call[HeadRecord]:
-    """Tell a head's metrics and where it comes from."""
+    """Return a head's metrics and lineage."""
     return _get(f"/v1/heads/{version}", HeadRecord.model_validate_json)
 
 
@@ -166,7 +166,7 @@ def head_onnx(version: int) -> Call[bytes]:
 
 
 def activate(version: int, reason: str = "", expected_live: int | None = None) -> Call[Activation]:
-    """Make a head live; refused if another than `expected_live` is by now, and repeated only where it is given."""
+    """Make a head live, provided that `expected_live` is live now; retried only if that is given."""
     return _change(f"/v1/heads/{version}/activate", reason, expected_live)
 
 
@@ -182,7 +182,7 @@ def _change(path: str, reason: str, expected_live: int | None) -> Call[Activatio
 
 
 def activations(limit: int = 100) -> Call[list[Activation]]:
-    """Tell what was live when, the newest first; `limit` of them at most."""
+    """List at most `limit` entries of the activation log, the newest first."""
     return _get(
         "/v1/activations", lambda data: ActivationList.model_validate_json(data).activations, params={"limit": limit}
     )
@@ -199,17 +199,17 @@ def sample(name: str) -> Call[bytes]:
 
 
 def alive() -> Call[Health]:
-    """Tell that the process answers; asked once, since its answer is about now."""
+    """Check that the process answers; never retried, since the answer is about this moment."""
     return Call("GET", "/healthz", Health.model_validate_json)
 
 
 def ready() -> Call[Health]:
-    """Tell that images can be answered now; raises with the reason if not. Asked once."""
+    """Check that images can be answered now, and raise with the reason if not; never retried."""
     return Call("GET", "/readyz", Health.model_validate_json)
 
 
 def metrics() -> Call[str]:
-    """Tell all numbers, in Prometheus' text format."""
+    """Return all metrics, in Prometheus' text format."""
     return _get("/metrics", bytes.decode)
 
 

@@ -3,8 +3,8 @@
     with Client("http://127.0.0.1:8000") as client:
         client.predict([Path("oak.jpg")]).predictions[0].classes[0]
 
-Its methods are the calls of `serving.calls`, with their arguments and types, and below them the few that are more than
-one request. `serving.retries` says what is repeated. It knows nothing of what the server does.
+Its methods are the calls of `serving.calls`, with their arguments and types, and the few that take more than one
+request. `serving.retries` decides what is retried. It knows nothing of what the server does.
 """
 
 import inspect
@@ -28,7 +28,7 @@ T = TypeVar("T")
 
 
 def like(method: Callable[..., Any], make: Callable[..., Call[Any]]) -> None:
-    """Give a method the name, the words and, for `help`, the signature of what makes its call."""
+    """Give a method the name, the docstring and, for `help`, the signature of what makes its call."""
     own = inspect.signature(make)
     me = inspect.Parameter("self", inspect.Parameter.POSITIONAL_ONLY)
     (answer,) = get_args(own.return_annotation)
@@ -47,14 +47,7 @@ def _sent(make: Callable[P, Call[T]]) -> Callable[Concatenate["Client", P], T]:
 
 
 class Connection:
-    """What this client and that for asyncio have in common.
-
-    Args:
-        url: where the server is, for example `http://127.0.0.1:8000`.
-        timeout: seconds to wait for an answer.
-        key: to come in with, where the server has keys.
-        retries: how often and how long what may be repeated is; a number: so often; 0: never.
-    """
+    """What both clients share: settings, what is retried, and how answers are read."""
 
     def __init__(self, url: str, timeout: float, key: str | None, retries: Retries | int) -> None:
         self.url = url
@@ -75,24 +68,26 @@ class Connection:
         """Return what a call is answered with.
 
         Raises:
-            ServerError: whoever answered is no server of ours.
+            ServerError: the answer is not one of a Breadcrumbs server.
         """
         try:
             return call.read(answer.content)
         except (ValidationError, ValueError) as error:
             what = f"{call.method} {call.path} at {self.url}"
-            raise ServerError(f"{what} answered what is no answer of ours: {answer.text[:200]!r}") from error
+            raise ServerError(
+                f"{what}: expected the answer of a Breadcrumbs server, got {answer.text[:200]!r}"
+            ) from error
 
 
 class Client(Connection):
     """A connection to one server. Every method raises `ServerError`.
 
     Args:
-        url: where the server is, for example `http://127.0.0.1:8000`.
+        url: of the server, for example `http://127.0.0.1:8000`.
         timeout: seconds to wait for an answer.
-        transport: another way to carry requests, for tests.
-        key: to come in with, where the server has keys.
-        retries: how often and how long what may be repeated is; a number: so often; 0: never.
+        transport: another httpx transport, for tests.
+        key: API key, if the server has keys.
+        retries: how often and how long a request that is safe to repeat is retried; a number: at most so often.
     """
 
     def __init__(

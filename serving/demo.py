@@ -31,6 +31,7 @@ from training.config import RefitSpec, TrainConfig
 from training.data import Split, load
 from training.evaluate import Metrics, evaluate
 from training.progress import tell_json
+from training.screen import show
 
 START_SECONDS = 60
 INTERRUPTED = 130  # the command line's status
@@ -209,4 +210,4 @@ def _table(rows: dict[str, Metrics], images: int) -> None:
     table = Table("head", "many", "medium", "few", "all", title=f"accuracy in %, {images} test images over HTTP")
     for name, m in rows.items():
         table.add_row(name, *("–" if v is None else f"{100 * v:.1f}" for v in (m.many, m.medium, m.few, m.balanced)))
-    screen.print(table)
+    show(table, screen)

@@ -1,6 +1,6 @@
-"""Is this installation all right: versions, GPU, bundle, store, keys; and for each thing that is not, what to do.
+"""Checks an installation: versions, GPU, bundle, store, keys; and says of each problem how to fix it.
 
-Only what is asked for is looked at; nothing is left behind. It knows nothing of how its findings are printed.
+It looks only at what the settings name, and leaves nothing behind. It knows nothing of how its findings are printed.
 """
 
 import asyncio
@@ -66,7 +66,7 @@ def _engine(_: Settings) -> Finding:
     both = {"onnxruntime", "onnxruntime-gpu"} <= {dist.metadata["Name"] for dist in metadata.distributions()}
     text = f"ONNX Runtime {ort.__version__}: {', '.join(ort.get_available_providers())}"
     if both:
-        remedy = "pip uninstall onnxruntime onnxruntime-gpu, then install one of them"
+        remedy = "pip uninstall both, then install one of them"
         return Finding("engine", "bad", f"{text}; onnxruntime and onnxruntime-gpu overwrite each other", remedy)
     return Finding("engine", "good", text)
 
@@ -76,8 +76,8 @@ def _gpu(settings: Settings) -> Finding:
     if reason is None:
         return Finding("GPU", "good", "a GPU is visible, and ONNX Runtime has what it needs")
     if settings.device in {"cuda", "tensorrt"} or devices.has_driver():
-        return Finding("GPU", "bad", f"CUDA cannot be used: {reason}", "mend that, or serve with --device cpu")
-    return Finding("GPU", "note", f"none: {reason}; the CPU serves")
+        return Finding("GPU", "bad", f"CUDA cannot be used: {reason}", "fix that, or serve with --device cpu")
+    return Finding("GPU", "note", f"none, the CPU is used: {reason}")
 
 
 def _refits(settings: Settings) -> Finding:
@@ -86,13 +86,16 @@ def _refits(settings: Settings) -> Finding:
         return Finding("refits", "note", f"not here (refit = {settings.refit})")
     if util.find_spec("torch") is None:
         return Finding(
-            "refits", "note", "torch is not installed: refits fail", "install the extra `refit`, or say --refit off"
+            "refits", "note", "torch is not installed: refits fail", "install the extra `refit`, or pass --refit off"
         )
     done = subprocess.run([sys.executable, "-c", TORCH], capture_output=True, text=True, check=False, timeout=120)
     if done.returncode:
         why = (done.stderr.strip().splitlines() or ["it died"])[-1]
-        return Finding("refits", "bad", f"torch does not load: {why:.300}", "install torch again")
+        return Finding("refits", "bad", f"torch does not load: {why:.300}", "reinstall torch")
     version, gpu = done.stdout.split()
+    if gpu != "True" and devices.has_driver():
+        text = f"torch {version} does not see the GPU: refits run on the CPU"
+        return Finding("refits", "note", text, "install a torch that is built for the driver's CUDA")
     return Finding("refits", "good", f"torch {version}, on the {'GPU' if gpu == 'True' else 'CPU'}")
 
 
@@ -102,9 +105,11 @@ def _bundle(settings: Settings) -> Finding:
         bundle.head()
         bundle.backbone(settings.precision)
     except BreadcrumbsError as error:
-        return Finding("bundle", "bad", str(error), "point --bundle at a whole one; `breadcrumbs train` makes it")
+        return Finding(
+            "bundle", "bad", str(error), "pass a complete bundle as --bundle; `breadcrumbs train` writes one"
+        )
     manifest = bundle.manifest
-    text = f"{settings.bundle}: {manifest.name}, {len(manifest.classes)} classes, every digest right"
+    text = f"{settings.bundle}: {manifest.name}, {len(manifest.classes)} classes, all digests match"
     return Finding("bundle", "good", text)
 
 
@@ -119,17 +124,25 @@ def _store(settings: Settings) -> Finding:
     try:
         asyncio.run(write())
     except BreadcrumbsError as error:
-        return Finding("store", "bad", str(error), "make it writable for this user, or point --store elsewhere")
-    return Finding("store", "good", f"{settings.store} can be written")
+        return Finding(
+            "store",
+            "bad",
+            str(error).removeprefix("store: "),
+            "make it writable for this user, or pass another --store",
+        )
+    return Finding("store", "good", f"{settings.store} is writable")
 
 
 def _keys(settings: Settings) -> Finding:
     if settings.keys is None:
         return Finding(
-            "keys", "note", "none: who reaches the server may do everything", "`breadcrumbs keys add`, for others"
+            "keys",
+            "note",
+            "none: anyone who can reach the server may do everything",
+            "`breadcrumbs keys add` creates one",
         )
     try:
         found = keys.read(settings.keys).keys
     except BreadcrumbsError as error:
-        return Finding("keys", "bad", str(error), "make a file with `breadcrumbs keys add`")
+        return Finding("keys", "bad", str(error), "`breadcrumbs keys add` creates a file of keys")
     return Finding("keys", "good", f"{len(found)} keys in {settings.keys}")

@@ -22,6 +22,10 @@ def predict(bundle: Path, images: Iterable[Path], top_k: int) -> tuple[str, list
     engine = Engine(partial(opened.backbone_path, "full"), head, 0, (transform.height, transform.width))
     found = []
     for path in images:
-        (scores,) = engine.compute([Row(preprocess.load(path.read_bytes(), transform))])
+        try:
+            image = preprocess.load(path.read_bytes(), transform)
+        except preprocess.ImageError as error:
+            raise type(error)(f"{path}: {error}") from error
+        (scores,) = engine.compute([Row(image)])
         found.append(ranked(scores.logits, head.classes, top_k))
     return head.digest, found

@@ -65,7 +65,10 @@ def _upload(client: Client, path: Path, tell: Tell) -> str:
             last = percent
             tell({"event": "upload", "file": path.name, "bytes": done, "of": whole})
 
-    return client.put_snapshot(path, sent=sent).sha256
+    try:
+        return client.put_snapshot(path, sent=sent).sha256
+    except ServerError as error:
+        raise ServerError(f"{path.name}: {error}", error.status, error.kind) from error
 
 
 def _fetch(client: Client, job: str, version: int, report: dict[str, Any], out: Path) -> None:

@@ -9,10 +9,11 @@ class Retention(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     keep_heads: int = Field(default=20, ge=1)
-    """Heads, the newest."""
+    """Number of newest heads to keep."""
     parents: int = Field(default=3, ge=0)
-    """Generations of the live head's ancestors, to go back to."""
+    """Generations of the live head's ancestors to keep, so that one can go back to them."""
     days: float = Field(default=30.0, ge=0)
-    """Days that everything is kept."""
+    """Days for which everything is kept."""
     max_bytes: int = Field(default=0, ge=0)
-    """Bytes that may stay; above, the oldest goes although it is younger than `days`; 0: no limit."""
+    """Largest size of the store, in bytes; beyond it, the oldest objects go even if they are younger than `days`; 0: no
+    limit."""

@@ -28,18 +28,18 @@ class FeaturesBody(ImagesBody):
     """JSON form of a features request."""
 
     labels: list[str | int] | None = None
-    """Class names or indices, one an image: asks for a whole snapshot. A name that is not known becomes a class."""
+    """Class names or indices, one per image, to get a complete snapshot; unknown names become new classes."""
     epoch: int | None = Field(default=None, ge=0, lt=10**9)
-    """The snapshot's epoch; at least that of the newest snapshot if it is to count as the newest."""
+    """The snapshot's epoch; to count as the newest, at least that of the newest snapshot."""
 
 
 class ActivateBody(_Strict):
-    """Body of an activation or a rollback; may be absent."""
+    """Optional body of an activation or a rollback."""
 
     reason: str = Field(default="", max_length=1000)
-    """Why; it is kept in the log."""
+    """Reason, recorded in the activation log."""
     expected_live: int | None = None
-    """Refuse with 409 if another version is live by now."""
+    """Refuse with 409 unless this version is live."""
 
 
 class HeadName(BaseModel):
@@ -66,7 +66,7 @@ class Prediction(BaseModel):
 
 
 class Timing(BaseModel):
-    """Milliseconds; of the slowest image where there are several."""
+    """Milliseconds; those of the slowest image if there are several."""
 
     queue_ms: float = Field(description="waiting for a batch")
     decode_ms: float = Field(description="file to pixels")
@@ -74,7 +74,7 @@ class Timing(BaseModel):
 
 
 class PredictResponse(BaseModel):
-    """One prediction an image, all made by one head."""
+    """One prediction per image, all made by one head."""
 
     head: HeadName
     predictions: list[Prediction]
@@ -83,7 +83,7 @@ class PredictResponse(BaseModel):
 
 
 class FeaturesResponse(BaseModel):
-    """One feature an image."""
+    """One feature per image."""
 
     backbone: str = Field(description="sha256 of the backbone: the name of this feature space")
     feature_dim: int = Field(description="D")
@@ -107,7 +107,9 @@ class JobList(BaseModel):
 class JobDetail(Job):
     """A refit with its report."""
 
-    report: dict[str, Any] | None = Field(default=None, description="as docs/formats.md says; null while there is none")
+    report: dict[str, Any] | None = Field(
+        default=None, description="as specified in docs/formats.md; null until there is one"
+    )
 
 
 class HeadList(BaseModel):
@@ -122,8 +124,8 @@ class Sample(BaseModel):
 
     model_config = ConfigDict(populate_by_name=True)
 
-    name: str = Field(description="of its file")
-    cls: str = Field(alias="class", description="what it is")
+    name: str = Field(description="name of the sample")
+    cls: str = Field(alias="class", description="its class")
 
 
 class SampleList(BaseModel):
@@ -151,7 +153,7 @@ class Health(BaseModel):
 class Problem(BaseModel):
     """What went wrong: what was expected and what came."""
 
-    type: str = Field(description="one of the table of errors")
+    type: str = Field(description="one of the types in the table of errors")
     message: str = Field(description="a sentence for people")
 
 

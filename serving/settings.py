@@ -1,7 +1,7 @@
-"""Every knob of the server: one field is a flag of `breadcrumbs serve`, an environment variable and a documented row.
+"""Every setting of the server: a field is a flag of `breadcrumbs serve`, an environment variable and a documented row.
 
 The text below a field is its help and its row in `docs/serving.md`; the environment variable is `BREADCRUMBS_` and the
-field's name in capitals. Nothing else in the package reads the environment, and nothing here knows what a knob does.
+field's name in capitals. Nothing else in the package reads the environment, and nothing here knows what a setting does.
 """
 
 from pathlib import Path
@@ -23,85 +23,88 @@ class Settings(BaseSettings):
     )
 
     bundle: Path = Path(models.__file__).parent / "demo"
-    """Folder of the bundle to serve, as `breadcrumbs train` writes it."""
+    """Folder of the bundle to serve, as written by `breadcrumbs train`."""
     store: str = "store"
-    """Where heads, snapshots, refits and the log of what went live are kept: a folder, made if missing, or `s3://`,
-    `gs://` or `az://` with bucket and prefix. It is all the state there is: keep it where it survives the container."""
+    """Where heads, snapshots, refits and the activation log are kept: a folder, created if missing, or `s3://`, `gs://`
+    or `az://` with bucket and prefix. It holds all state, so keep it where it survives the container."""
     follow: float = Field(default=0.5, ge=0, le=3600)
-    """Seconds between two looks at what other servers on this store did, heads and refits; 0: never."""
+    """Seconds between two checks for heads and refits of other servers on this store; 0: never."""
     host: str = "127.0.0.1"
     """Address to listen on; 0.0.0.0 for every interface, which needs `keys`."""
     port: int = Field(default=8000, ge=0, le=65535)
     """TCP port; 0 lets the system choose a free one."""
     workers: int = Field(default=1, ge=1, le=256)
-    """Processes on this port and store. Queue and limits are each one's own; cores are shared out. More than one pays
-    where a machine has more cores than one server can use; a GPU is best fed by one."""
+    """Processes on this port and store. Each has its own queue and limits; the cores are divided among them. More than
+    one pays on machines with more cores than one server can use; a GPU is best fed by one."""
     keys: Path | None = None
-    """File of the keys that may come in, made by `breadcrumbs keys add`; none: everybody may do everything, which only
-    a server of this machine alone may say."""
+    """File of API keys, made by `breadcrumbs keys add`; none: everyone may do everything, which is allowed only on an
+    address of this machine."""
     insecure: bool = False
-    """Listen on other addresses than this machine's without keys: a proxy in front authenticates."""
+    """Listen on addresses other than this machine's without keys, because a proxy in front authenticates."""
     origins: tuple[str, ...] = ()
-    """Web pages of other servers that may ask, as `https://lab.example`; a browser is told so (CORS). In the
-    environment a JSON list."""
+    """Other sites whose web pages may use this server, as `https://lab.example` (CORS). In the environment, a JSON
+    list."""
     device: Literal["auto", "cpu", "cuda", "tensorrt"] = "auto"
     """Where the models run. `auto` takes the GPU if there is one, else the CPU, and logs which; a GPU that cannot be
-    used stops the start. `cuda` asks for one: say it in production, so that a missing driver is seen at once.
+    used is an error. `cuda` requires a GPU: use it in production, so that a missing driver is noticed at once.
     `tensorrt` is `cuda` with the backbone in TensorRT, whose libraries you install."""
     tensorrt_cache: Path | None = None
-    """Folder where TensorRT keeps the engines it built; none: it builds anew at each start, which takes minutes."""
+    """Folder where TensorRT caches the engines it builds; none: it builds them at each start, which takes minutes."""
     threads: int = Field(default=0, ge=0, le=1024)
-    """CPU threads that compute; 0: one a core. A lone image takes all; under load each has a batch of its own."""
+    """CPU threads that compute; 0: one per core. A single image uses all of them; under load, each computes its own
+    batch."""
     precision: Literal["full", "half"] = "full"
-    """Of the backbone: `half` takes the bundle's half-precision one, which is faster on a GPU and slower on a CPU."""
+    """Precision of the backbone: `half` uses the bundle's half-precision backbone, which is faster on a GPU and slower
+    on a CPU."""
     max_batch: int = Field(default=32, ge=1, le=4096)
-    """Images computed together at most. Larger: more images a second under load and more memory; idle latency does not
-    change, since nothing waits for company."""
+    """Largest number of images computed together. A larger batch gives more images per second under load and takes more
+    memory; idle latency stays the same, since an image never waits for a batch to fill."""
     queue: int = Field(default=256, ge=1, le=1_000_000)
-    """Images that may wait at most; beyond it a request is refused at once with 503 and `Retry-After`. About
-    `deadline` times the images a second that the machine reaches."""
+    """Largest number of waiting images; beyond it, requests are refused at once with 503 and `Retry-After`. Set it to
+    about `deadline` times the images per second that the machine reaches."""
     deadline: float = Field(default=10.0, gt=0, le=3600)
-    """Seconds that a request may take from its last byte to its answer; then it is given up with 503 and not
-    computed."""
+    """Seconds from the last byte of a request to its answer; after that, it is answered with 503 and not computed."""
     decode_threads: int = Field(default=0, ge=0, le=256)
-    """Threads that only decode images; 0: on the CPU none, since those that compute decode too, beside a GPU one a
-    core."""
+    """Threads that only decode images; 0: none on a CPU, where the computing threads decode, and one per core beside a
+    GPU."""
     max_image_bytes: int = Field(default=20 * MIB, ge=1)
-    """Bytes of one encoded image at most."""
+    """Largest size of one encoded image, in bytes."""
     max_pixels: int = Field(default=50_000_000, ge=1)
-    """Pixels of one image at most, found in its header before it is decoded; decoding takes about 7 bytes a pixel of a
-    JPEG, 20 of a PNG, 28 of a WebP at most, in each thread."""
+    """Largest number of pixels in one image, read from its header before decoding; decoding takes at most about 7 bytes per
+    pixel of a JPEG, 20 of a PNG and 28 of a WebP, in each thread."""
     max_images: int = Field(default=64, ge=1, le=100_000)
-    """Images in one request at most."""
+    """Largest number of images in one request."""
     max_body_bytes: int = Field(default=64 * MIB, ge=1)
-    """Bytes of one predict or features request at most, all its images together."""
+    """Largest size of one predict or features request, all images together, in bytes."""
     max_snapshot_bytes: int = Field(default=2048 * MIB, ge=1)
-    """Bytes of one uploaded snapshot at most; it goes to disk, not to memory."""
+    """Largest size of one uploaded snapshot, in bytes; it is written to disk, not held in memory."""
     max_held_bytes: int = Field(default=512 * MIB, ge=1)
-    """Bytes that the bodies of all requests together may have in memory; beyond it requests are refused with 503."""
+    """Memory for the bodies of all current requests together, in bytes; beyond it, requests are refused with 503."""
     max_uploads: int = Field(default=16, ge=1, le=10_000)
-    """Uploads of snapshots under way at most; beyond it they are refused with 503."""
+    """Largest number of simultaneous snapshot uploads; beyond it, they are refused with 503."""
     max_store_bytes: int = Field(default=64 * 1024 * MIB, ge=0)
-    """Bytes that everything in the store may have together; beyond it uploads are refused with 507; 0: no limit but the
-    disk's. `breadcrumbs store gc` makes room."""
+    """Largest size of the store, in bytes; beyond it, uploads are refused with 507; 0: no limit but the disk's.
+    `breadcrumbs store gc` makes room."""
     receipt: float = Field(default=30.0, gt=0, le=3600)
-    """Seconds that a request may take to arrive, and one more for each 64 KiB of its body; then 408."""
+    """Seconds in which a request must arrive, plus one for each 64 KiB of its body; after that, it is answered with
+    408."""
     max_snapshots: int = Field(default=32, ge=1, le=10_000)
-    """Snapshots that one refit may name at most."""
+    """Largest number of snapshots in one refit."""
     refit: Literal["here", "elsewhere", "off"] = "here"
-    """Where the refits that are started here run. Of all servers on one store one says `here`; `elsewhere`: that one
-    runs them, and this one starts, shows and cancels them like its own; `off`: this server only answers and swaps."""
+    """Where refits started on this server run. Of all servers on one store, one says `here`. `elsewhere`: that server
+    runs them; this one can start, show and cancel them all the same. `off`: no refits, only predictions and head
+    swaps."""
     refit_queue: int = Field(default=8, ge=0, le=10_000)
-    """Refits that may wait behind the running one at most; beyond it they are refused with 503."""
+    """Largest number of refits waiting behind the running one; beyond it, they are refused with 503."""
     refit_timeout: float = Field(default=3600.0, gt=0)
-    """Seconds that one refit may take; then its process is stopped and the refit has failed."""
+    """Seconds that one refit may take; after that, its process is stopped and the refit has failed."""
     refit_memory: int = Field(default=0, ge=0)
-    """Bytes of memory that a refit's process may have, or it is stopped; 0: three quarters of the machine's or the
-    container's. What it maps from files does not count."""
+    """Memory limit of a refit's process, in bytes; beyond it, the process is stopped; 0: three quarters of the memory
+    of the machine or container. Memory-mapped files do not count."""
     access_log: bool = True
-    """Write one line a request: route, status, duration, queue and compute time, head version, request id."""
+    """Log one line per request: route, status, duration, queue and compute time, head version, request id."""
     otlp_endpoint: str | None = None
-    """Where each request is sent as an OpenTelemetry span (OTLP over HTTP), as `http://collector:4318/v1/traces`; needs
+    """Where to send each request as an OpenTelemetry span (OTLP over HTTP), as `http://collector:4318/v1/traces`; needs
     the extra `otel`."""
 
     @model_validator(mode="after")

@@ -1,6 +1,7 @@
 """The command line: help, one-sentence errors, exit statuses. What commands do is tested with what they call."""
 
 import json
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -46,9 +47,10 @@ def test_every_field_is_a_flag(name: str, model: type) -> None:
         (("train", "--recipe", "nope"), "no recipe 'nope'; there are: demo"),
         (("train", "--data", "nowhere", "--out", "OUT"), "no data at nowhere"),
         (("train", "--resume", "--out", "OUT"), "config.json"),
-        (("train", "--epochs", "0"), "epochs"),
+        (("train", "--epochs", "0"), "--epochs: Input should be greater than"),
+        (("train", "--batch-size", "x"), "--batch-size: Input should be a valid integer"),
         (("serve", "--bundle", "nowhere"), "no bundle at nowhere"),
-        (("serve", "--port", "70000"), "port"),
+        (("serve", "--port", "70000"), "--port: Input should be less than"),
         (("evaluate", "nowhere"), "no bundle at nowhere"),
         (("evaluate", "models/demo", "--against", "nowhere"), "no bundle at nowhere"),
         (("evaluate", "models/demo", "--data", "nowhere"), "no data at nowhere"),
@@ -62,13 +64,17 @@ def test_every_field_is_a_flag(name: str, model: type) -> None:
         (("nope",), "`breadcrumbs --help` lists what there is"),
         (("heads", "activate"), "VERSION requires an argument; `breadcrumbs heads activate --help` lists"),
         (("heads", "activate", "x"), 'unable to convert "x" into int'),
+        (("heads", "--server", "nonsense"), "protocol; `breadcrumbs serve` starts a server"),
         (("predict", "--nope"), "Unknown option: --nope"),
         (("predict", "a.png", "--top-k", "0"), "--top-k 0: expected at least 1"),
         (("refit", "--bundle", "nowhere", "--out", "OUT"), "no bundle at nowhere"),
         (("refit", "--bundle", "models/demo", "--out", "OUT", "--spec", "pyproject.toml"), "JSON object"),
-        (("refit", "--out", "OUT"), "name --bundle and --out, to refit here, or --server alone"),
+        (("refit", "--out", "OUT"), "name --bundle and --out, to refit locally, or --server without --bundle"),
         (("refit", "--bundle", "models/demo"), "name --bundle and --out"),
-        (("refit", "--bundle", "models/demo", "--out", "OUT", "--server", "http://127.0.0.1:9"), "or --server alone"),
+        (
+            ("refit", "--bundle", "models/demo", "--out", "OUT", "--server", "http://127.0.0.1:9"),
+            "or --server without --bundle and --head",
+        ),
         (("refit", "--server", "http://127.0.0.1:9"), "no answer from http://127.0.0.1:9"),
         (("refit", "--server", "http://127.0.0.1:9", "--snapshot", "nowhere"), "nowhere: No such file"),
         (("snapshot", "--bundle", "nowhere", "--out", "OUT"), "no bundle at nowhere"),
@@ -84,6 +90,18 @@ def test_a_users_mistake_is_one_sentence(arguments: tuple[str, ...], message: st
     assert [line.startswith("breadcrumbs: ") for line in answer.stderr.splitlines()].count(True) == 1
     assert message in answer.stdout + answer.stderr
     assert "Traceback" not in answer.stderr
+
+
+@pytest.mark.slow
+def test_a_port_that_is_taken_is_named(tmp_path: Path) -> None:
+    """`serve` says so, and how to take another."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        answer = command("serve", "--port", port, "--store", str(tmp_path / "store"))
+
+    assert answer.returncode == 2
+    told = f"breadcrumbs: cannot listen on 127.0.0.1:{port}: address already in use; --port names another port"
+    assert answer.stderr.splitlines()[-1].lower() == told
 
 
 def test_refit_says_its_error_in_json(tmp_path: Path) -> None:

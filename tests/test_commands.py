@@ -4,15 +4,18 @@ import json
 import os
 import re
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
+from importlib import metadata
 from pathlib import Path
 
 import pytest
 from cyclopts import App
 from running import Serve, make_settings, running
 from test_pages import commands
+from tiny import picture, png
 
 import breadcrumbs
 from models.bundle import Bundle
@@ -75,19 +78,54 @@ def test_help_tells_the_exit_statuses_and_how_to_complete() -> None:
     answer = program("", "--help")
 
     assert answer.returncode == 0
-    for part in ("Exit status: 0", "1 it found a bug", "2 something you can mend", "130", "--install-completion"):
+    for part in (
+        "Exit status: 0",
+        "1 a bug in Breadcrumbs",
+        "2 an error that you can fix",
+        "130",
+        "--install-completion",
+    ):
         assert part in " ".join(answer.stdout.split())
 
 
-def test_a_bug_of_ours_has_status_1() -> None:
-    """With its traceback, and in JSON where that is asked for."""
-    bug = "import serving.doctor\ndef examine(_): 1 / 0\nserving.doctor.examine = examine"
-    answer, as_json = program(bug, "doctor"), program(bug, "doctor", "--json")
+def test_the_version_is_that_of_the_package() -> None:
+    """As it is installed."""
+    assert program("", "--version").stdout.strip() == metadata.version("breadcrumbs-longtail")
 
-    assert (answer.returncode, as_json.returncode) == (1, 1)
-    assert "Traceback" in answer.stderr
-    assert answer.stderr.splitlines()[-1] == "breadcrumbs: ZeroDivisionError: division by zero; this is a bug of ours"
-    assert json.loads(as_json.stdout)["error"]["type"] == "ZeroDivisionError"
+
+BUG = "import serving.doctor\ndef examine(_): 1 / 0\nserving.doctor.examine = examine"
+
+
+def test_a_bug_is_one_sentence_with_status_1() -> None:
+    """What failed, that it is a bug, and how to see the traceback; in JSON where that is asked for."""
+    answer, as_json = program(BUG, "doctor"), program(BUG, "doctor", "--json")
+    told = "doctor failed: ZeroDivisionError: division by zero; this is a bug in Breadcrumbs: "
+    told += "--debug shows the traceback, please report it"
+
+    assert (answer.returncode, answer.stderr) == (1, f"breadcrumbs: {told}\n")
+    assert (as_json.returncode, as_json.stderr) == (1, f"breadcrumbs: {told}\n")
+    assert json.loads(as_json.stdout)["error"] == {"type": "ZeroDivisionError", "message": told}
+
+
+def test_debug_shows_the_traceback_of_a_bug() -> None:
+    """Above the sentence, which then asks for it."""
+    answer = program(BUG, "doctor", "--debug")
+
+    assert answer.returncode == 1
+    assert answer.stderr.startswith("Traceback")
+    assert answer.stderr.splitlines()[-1].endswith(
+        "this is a bug in Breadcrumbs: please report it with the traceback above"
+    )
+
+
+@pytest.mark.parametrize("raised", ["MemoryError()", "__import__('torch').OutOfMemoryError('CUDA out of memory')"])
+def test_too_little_memory_is_no_bug(raised: str) -> None:
+    """Whether the machine's or the GPU's."""
+    answer = program(BUG.replace("1 / 0", f"raise {raised}"), "doctor")
+
+    assert answer.returncode == 2
+    assert answer.stderr.startswith("breadcrumbs: out of memory: ")
+    assert "smaller batches" in answer.stderr
 
 
 def test_a_missing_extra_is_named(tmp_path: Path) -> None:
@@ -138,6 +176,23 @@ def test_an_interrupted_command_has_status_130(serve: Serve, tmp_path: Path) -> 
     assert "Traceback" not in errors
 
 
+def test_predict_takes_more_images_than_a_request_may_have(tiny_bundle: Bundle, tmp_path: Path) -> None:
+    """And says which one the server refuses."""
+    for name in ("one", "two", "three"):
+        (tmp_path / f"{name}.png").write_bytes(png(picture()))
+    (tmp_path / "notes.txt").write_bytes(b"no image")
+    good = [str(tmp_path / f"{name}.png") for name in ("one", "two", "three")]
+    with running(make_settings(tiny_bundle, tmp_path / "store", max_images=1)) as client:
+        server = ("--server", str(client.base_url))
+        all_good = program("", "predict", *good, *server, "--json")
+        one_bad = program("", "predict", good[0], str(tmp_path / "notes.txt"), *server)
+
+    assert [one["image"] for one in json.loads(all_good.stdout)["predictions"]] == good
+    assert json.loads(all_good.stdout)["head"]["version"] == 1
+    assert one_bad.returncode == 2
+    assert f"{tmp_path / 'notes.txt'}: not a JPEG, PNG or WebP image (8 bytes)" in one_bad.stderr
+
+
 def test_help_and_serve_load_no_torch() -> None:
     """A command imports what it needs."""
     code = "import breadcrumbs, sys\n"
@@ -147,3 +202,23 @@ def test_help_and_serve_load_no_torch() -> None:
     answer = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
 
     assert answer.stdout.splitlines()[-1] == "set()"
+
+
+COMPLETE = """source $1; COMP_WORDS=(breadcrumbs $2); COMP_CWORD=$(( ${#COMP_WORDS[@]} - 1 ))
+_breadcrumbs; echo ${COMPREPLY[@]}"""
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="there is no bash here")
+def test_bash_completes_commands_flags_and_choices(tmp_path: Path) -> None:
+    """With what `--install-completion` installs."""
+    program(f"import os; os.environ['HOME'] = {str(tmp_path)!r}", "--install-completion", "--shell", "bash")
+    (script,) = (path for path in tmp_path.rglob("*") if path.name == "breadcrumbs")
+
+    def completed(words: str) -> str:
+        """What bash offers after some words."""
+        return subprocess.check_output(["bash", "-c", COMPLETE, "bash", str(script), words], text=True).strip()
+
+    assert completed("he") == "heads"
+    assert completed("heads di") == "diff"
+    assert completed("predict --ser") == "--server"
+    assert completed("keys add lab-7 --scope pro") == "promote"

@@ -30,7 +30,9 @@ def load(path: Path, device: torch.device) -> dict[str, Any]:
     try:
         state: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
     except FileNotFoundError as error:
-        raise FormatError(f"no checkpoint at {path}; start the run without --resume") from error
+        raise FormatError(
+            f"no checkpoint at {path}; `breadcrumbs train --out {path.parent}` writes one after each epoch"
+        ) from error
     except Exception as error:  # pickle, zip and torch each have their own
         raise FormatError(f"{path} is damaged: {error}") from error
     return state

@@ -8,13 +8,11 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from cyclopts import Parameter
-from rich.console import Console
 
 from training.bars import step
 from training.config import TrainConfig, read_settings
-from training.progress import tell_json
-
-screen = Console()
+from training.progress import Json, tell_json
+from training.screen import show
 
 
 def train(
@@ -22,19 +20,19 @@ def train(
     recipe: str = "demo",
     out: Path = Path("runs/latest"),
     resume: bool = False,
-    json: bool = False,
+    json: Json = False,
     config: Annotated[TrainConfig | None, Parameter(name="*")] = None,
 ) -> None:
-    """Train backbone and heads, and write a bundle.
+    """Train a backbone and its heads, and write a bundle.
 
     Example: `breadcrumbs train --data photos/ --architecture resnet50 --pretrained --size 224 --out runs/photos`
 
     Args:
-        recipe: named configuration to start from; every other flag overrides one of its fields.
-        out: folder of the run; the bundle is in its `bundle/`.
-        resume: go on from the checkpoint in `out`, with the configuration saved there.
-        json: print one JSON object: the bundle's folder, and what was measured.
-        config: fields of the configuration.
+        recipe: Named configuration to start from; the other flags override its fields.
+        out: Folder of the run; the bundle goes into its `bundle/`.
+        resume: Continue from the checkpoint in `--out`, with the configuration saved there.
+        json: Print one JSON object: the bundle's folder and its metrics.
+        config: Fields of the configuration.
     """
     from training import processes
     from training.config import recipe as find
@@ -46,7 +44,7 @@ def train(
     try:
         bundle = fit(chosen, out, resume=resume)
     except KeyboardInterrupt:
-        print(f"stopped; go on with: breadcrumbs train --resume --out {out}", file=sys.stderr)  # noqa: T201
+        print(f"stopped; continue with: breadcrumbs train --resume --out {out}", file=sys.stderr)  # noqa: T201
         raise
     if processes.is_main():
         metrics = bundle.manifest.metrics
@@ -62,19 +60,19 @@ def evaluate(
     data: str | None = None,
     test_data: str | None = None,
     images: Path | None = None,
-    json: bool = False,
+    json: Json = False,
 ) -> None:
-    """Measure a bundle's heads on test images, as the server would answer, with 95 % intervals.
+    """Measure a bundle's heads on test images, as the server would answer them, with 95 % intervals.
 
     Example: `breadcrumbs evaluate runs/photos/bundle --against runs/older/bundle`
 
     Args:
-        bundle: folder of the bundle.
-        against: another bundle, to compare the exported heads on the same test images.
-        data: the data set, as for `train`; absent: the one it was trained on.
-        test_data: its test part, as for `train`.
-        images: root of the paths in list files, as for `train`.
-        json: print one JSON object with everything.
+        bundle: Folder of the bundle.
+        against: Another bundle, to compare the two exported heads on the same test images.
+        data: The data set, as for `train`; default: the one that the bundle was trained on.
+        test_data: The test set, as for `train`.
+        images: Root of the paths in list files, as for `train`.
+        json: Print one JSON object with everything.
     """
     from models import bundle as bundles
     from training.measure import config_of, measure
@@ -86,20 +84,19 @@ def evaluate(
     if json:
         tell_json(found)
         return
-    wide = screen if screen.is_terminal else Console(width=max(screen.width, 160))  # a file has no width of its own
     for part in shown(found):
-        wide.print(part, highlight=False)
+        show(part)
 
 
-def export(run: Path, /, *, half: bool = False, json: bool = False) -> None:
-    """Make the bundle of a run again from its checkpoint.
+def export(run: Path, /, *, half: bool = False, json: Json = False) -> None:
+    """Write the bundle of a run again, from its checkpoint.
 
     Example: `breadcrumbs export runs/photos --half`
 
     Args:
-        run: folder of the run.
-        half: also write the backbone in half precision, for GPUs, if no group loses recall by it.
-        json: print one JSON object: the bundle's folder, and what was measured.
+        run: Folder of the run.
+        half: Also write a half-precision backbone, for GPUs, provided that no group loses recall.
+        json: Print one JSON object: the bundle's folder and its metrics.
     """
     from training.fit import export_checkpoint
 
@@ -116,21 +113,21 @@ def snapshot(
     epochs: int = 1,
     clean: bool = False,
     workers: int = 0,
-    json: bool = False,
+    json: Json = False,
 ) -> None:
-    """Look at images with a bundle's backbone, and write a snapshot of each look, to refit from.
+    """Compute the features of labelled images with a bundle's backbone, and write them as snapshots to refit from.
 
     Example: `breadcrumbs snapshot --data new-photos/ --bundle runs/photos/bundle --epochs 4 --out looks`
 
     Args:
-        bundle: folder of the bundle.
-        out: folder for the snapshots; their epochs go on from the bundle's newest.
-        data: the images, as for `train`, nothing held out; absent: those it was trained on.
-        images: root of the paths in list files, as for `train`.
-        epochs: looks, each under fresh augmentation as in the bundle's recipe.
-        clean: look once, as the server would.
-        workers: processes that decode and augment.
-        json: print one JSON object: the files, and how many images each class has.
+        bundle: Folder of the bundle.
+        out: Folder for the snapshots; their epoch numbers continue from the bundle's newest.
+        data: The images, as for `train`; none are held out. Default: those that the bundle was trained on.
+        images: Root of the paths in list files, as for `train`.
+        epochs: Passes over the images, one snapshot each, with fresh augmentation from the bundle's recipe.
+        clean: One pass without augmentation, with the server's preprocessing.
+        workers: Processes that decode and augment.
+        json: Print one JSON object: the files, and the number of images in each class.
     """
     from models import bundle as bundles
     from training.look import look
@@ -144,7 +141,7 @@ def snapshot(
         print(path)  # noqa: T201
     counts = f"{sum(made.rows.values())} images of {len(made.rows)} classes"
     new = ", ".join(f"{name} ({made.rows[name]})" for name in made.new)
-    screen.print(f"{counts}; new: {new or 'none'}", highlight=False, markup=False)
+    print(f"{counts}; new: {new or 'none'}")  # noqa: T201
 
 
 def convert(
@@ -155,19 +152,19 @@ def convert(
     bundle: Path | None = None,
     epoch: int | None = None,
     classes: tuple[str, ...] = (),
-    json: bool = False,
+    json: Json = False,
 ) -> None:
-    """Make a snapshot of features that came as `.npz`, Parquet or Arrow: check them and write safetensors.
+    """Convert features from `.npz`, Parquet or Arrow to a snapshot, with every check that an upload gets.
 
     Example: `breadcrumbs convert features.npz march.safetensors --bundle runs/photos/bundle --epoch 95`
 
     Args:
-        source: the file.
-        out: the snapshot.
-        bundle: whose backbone made the features and whose classes the labels are, where the file does not say.
-        epoch: of the snapshot, where the file does not say.
-        classes: names of the labels 0, 1, 2 …, where neither file nor bundle should say; once for each class.
-        json: print one JSON object: the file, what is in it, and what was changed.
+        source: The file to convert.
+        out: The snapshot to write.
+        bundle: Bundle that supplies what the file lacks: the backbone's digest and the class names.
+        epoch: Epoch of the snapshot, if the file has none.
+        classes: Names of the labels 0, 1, 2, …, if neither the file nor the bundle has them; repeat for each class.
+        json: Print one JSON object: the snapshot, its contents, and what was changed.
     """
     from models import bundle as bundles
     from models.convert import convert as converted
@@ -186,7 +183,7 @@ def convert(
         return
     for change in made.changes:
         print(change)  # noqa: T201
-    screen.print(f"{out}: {rows} rows, {count} classes, epoch {when}", highlight=False, markup=False)
+    print(f"{out}: {rows} rows, {count} classes, epoch {when}")  # noqa: T201
 
 
 def print_heads(title: str, bundle: Path, metrics: dict[str, Any], *, as_json: bool) -> None:
@@ -196,4 +193,4 @@ def print_heads(title: str, bundle: Path, metrics: dict[str, Any], *, as_json: b
     if as_json:
         tell_json({"bundle": str(bundle), "metrics": metrics})
     else:
-        screen.print(in_short(title, metrics))
+        show(in_short(title, metrics))

@@ -28,67 +28,68 @@ class TrainConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     data: str = EMBEDDED
-    """`fashion-mnist-lt` (embedded), `fashion-mnist` or `cifar100` (their files in `images`), a folder with a folder
-    per class, a list file (`path label`, one a line), or shards (`train-{000..011}.tar`), here or at `s3://`."""
+    """`fashion-mnist-lt` (embedded), `fashion-mnist` or `cifar100` (files in `images`), a folder with a folder per
+    class, a list file (`path label`, one per line), or shards (`train-{000..011}.tar`), local or at `s3://`."""
     test_data: str | None = None
     """The same for evaluation; absent: `test/` or `val/` beside `train/`, else a share of the images is held out."""
     images: Path | None = None
-    """Root of the paths in list files (absent: the list's folder); folder of the files of a standard set."""
+    """Root of the paths in list files (absent: the list's folder), or folder of the files of a standard set."""
     download: bool = False
-    """Fetch a standard set into `images` if it is not there (needs the network once)."""
+    """Download a standard set into `images` if it is missing (needs the network once)."""
     imbalance: float | None = Field(default=None, ge=1)
-    """Of a standard set: images of the largest class over those of the smallest, falling exponentially between."""
+    """For a standard set: ratio of the sizes of the largest and smallest class, with exponential decay between them."""
     largest: int | None = Field(default=None, ge=1)
-    """Of a standard set: training images of the largest class; absent: all it has."""
+    """For a standard set: training images of the largest class; absent: all of them."""
     holdout: float = Field(default=0.2, gt=0, lt=1)
-    """Share of each class held out for evaluation, where the data brings no split of its own."""
+    """Share of each class held out for evaluation, if the data has no split of its own."""
     architecture: str = "resnet8"
     """resnet8 … resnet32 for small images, also wider (resnet8x2, resnet8x4), resnet10, or any timm name."""
     pretrained: bool = False
     """Start from timm's pretrained weights (needs the network once)."""
     frozen: bool = False
-    """Leave the backbone as it is and train the heads alone."""
+    """Keep the backbone fixed and train only the heads."""
     size: int = Field(default=28, ge=8, le=1024)
     """Side of the square input, in pixels."""
     augmentation: Literal["crop-flip", "crop", "flip", "resized-crop", "none"] = "crop-flip"
     """crop: shift by up to 1/8; flip: mirror; crop-flip: both; resized-crop: random area and aspect, mirror, colour."""
     method: Method = "breadcrumb"
     """How the balanced head learns. `plain`: not at all, the joint head is exported; `crt`: on class-balanced images,
-    forwarded a second time; `breadcrumb`: on the trail; `breadcrumb-paper`: as the paper's release does."""
+    in a second forward pass; `breadcrumb`: on the trail; `breadcrumb-paper`: as in the paper's released code."""
     epochs: int = Field(default=36, ge=1)
     """Passes over the data."""
     batch_size: int = Field(default=64, ge=2)
-    """Images a step, over all processes together."""
+    """Images per step, over all processes together."""
     optimizer: Literal["sgd", "adamw"] = "sgd"
-    """Of the backbone and the joint head; the balanced head always has SGD."""
+    """Optimizer of the backbone and the joint head; the balanced head always uses SGD."""
     learning_rate: float = Field(default=0.1, gt=0)
     """Peak of the cosine schedule for the backbone and the joint head."""
     balanced_learning_rate: float = Field(default=0.1, gt=0)
-    """The same for the balanced head."""
+    """Peak of the schedule for the balanced head."""
     momentum: float = Field(default=0.9, ge=0, lt=1)
     """Nesterov momentum of SGD."""
     weight_decay: float = Field(default=5e-4, ge=0)
     """L2 penalty in SGD, decoupled decay in AdamW."""
     clip: float | None = Field(default=None, gt=0)
-    """Largest norm of the gradient of backbone and joint head; absent: as it comes."""
+    """Largest gradient norm of backbone and joint head; absent: no clipping."""
     ema: float | None = Field(default=None, gt=0, lt=1)
-    """Decay per step of an exponential moving average of all weights; what is measured and exported is then that."""
+    """Decay per step of an exponential moving average of all weights, which is then measured and exported."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
-    """Of the forward pass, and of the trail; auto: bf16 on a GPU, else fp32."""
+    """Precision of the forward pass and of the trail; auto: bf16 on a GPU, else fp32."""
     compile: bool = False
-    """torch.compile the training step: slower to start, faster after, on a GPU."""
+    """Compile the training step with torch.compile: a slower start, then faster, on a GPU."""
     workers: int = Field(default=0, ge=0)
-    """Processes that decode and augment, for each training process; 0: that process itself."""
+    """Processes that decode and augment, per training process; 0: the training process itself."""
     prefetch: int = Field(default=4, ge=1)
     """Batches that each worker prepares ahead."""
     evaluate_every: int = Field(default=1, ge=1)
-    """Epochs from one evaluation to the next; the last epoch always has one."""
+    """Epochs between evaluations; the last epoch is always evaluated."""
     keep_snapshots: int = Field(default=5, ge=1)
-    """Whole snapshots of this many newest epochs are kept in the run's folder; older ones keep the tail's crumbs."""
+    """Number of newest epochs whose complete snapshots are kept; older ones keep only the tail's crumbs."""
     groups: Literal["A", "B"] = "A"
-    """many / medium / few: A: at least 100 / at most 20 training images; B: more than 100 / fewer than 20."""
+    """Convention of many / medium / few: A: at least 100 / at most 20 training images; B: more than 100 / fewer than
+    20."""
     seed: int = Field(default=0, ge=0, lt=2**31)
-    """Of weights, order and augmentation."""
+    """Seed of weights, order and augmentation."""
 
     @field_validator("test_data", "images", "imbalance", "largest", "clip", "ema", mode="before")
     @classmethod
@@ -190,35 +191,35 @@ class RefitSpec(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     target_mean: Literal["newest", "shrunk", "none"] = "newest"
-    """Where old features are moved: `newest`: the class's present mean (EMANATE, eq. 6); `shrunk`: that, blended with
-    the mean of all rows where the class has not provably moved; `none`: nowhere."""
+    """Where old features are moved: `newest`: to the current class mean (EMANATE, eq. 6); `shrunk`: to that mean
+    blended with the mean of all rows, where the class has not provably moved; `none`: they stay."""
     missing_mean: Literal["refuse", "skip"] = "refuse"
-    """What to do about a class that no snapshot of the deployed backbone has, so that its old features cannot be moved:
-    `refuse` the refit, or `skip` the class and list it in the report."""
+    """What to do with a class that is in no snapshot of the deployed backbone, so that its old features cannot be
+    moved: `refuse` the refit, or `skip` the class and list it in the report."""
     target: int | None = Field(default=None, ge=1, le=1_000_000)
-    """Features each class offers; absent: the balanced target n = ceil(N / C) of the training counts."""
+    """Number of features of each class; absent: the balanced target n = ceil(N / C) of the training counts."""
     l2: float | Literal["auto"] = "auto"
     """λ of the penalty (λ/2)‖W‖²; `auto`: chosen on the hold-out."""
     prior_offset: float | Literal["auto"] = "auto"
-    """t of the logit offset −t·log π_y, π being the training prior; `auto`: chosen on the hold-out."""
+    """t of the logit offset −t·log π_y, where π is the training prior; `auto`: chosen on the hold-out."""
     allow_new_classes: bool = False
-    """A class name that the live head does not know becomes a new class; else it is refused."""
+    """Add classes that the live head does not know, instead of refusing them."""
     use_bundle_snapshots: bool = True
-    """Also use the snapshots that the bundle carries."""
+    """Also use the snapshots in the bundle."""
     holdout_fraction: float = Field(default=0.2, gt=0, lt=0.9)
-    """Share of each class held out for the comparison, where no hold-out snapshot is named."""
+    """Share of each class held out for the comparison, if no hold-out snapshot is given."""
     gap: float = Field(default=1e-3, ge=1e-9, le=0.1)
-    """The solver stops where its objective is proven to be within this share of the optimum."""
+    """Stop the solver once its objective is proven to be within this share of the optimum."""
     gradient_norm: float | None = Field(default=None, gt=0, le=1e-1)
-    """Stop below this norm of the objective's gradient instead."""
+    """Stop the solver below this gradient norm instead."""
     max_memory: int = Field(default=4 * 2**30, ge=2**20)
-    """Bytes that the balanced set may take in memory; a larger one is read from disk on every pass."""
+    """Memory for the balanced set, in bytes; a larger set is read from disk on every pass."""
     activate: Literal["never", "if_better", "always"] = "if_better"
     """When the new head goes live by itself."""
     tolerance: float = Field(default=0.01, ge=0, le=1)
-    """How much recall a group (many, medium, few) may lose for the head still to count as better."""
+    """Recall that a group (many, medium, few) may lose while the new head still counts as better."""
     seed: int = Field(default=0, ge=0, lt=2**31)
-    """Of the hold-out split, the draws and the bootstrap."""
+    """Seed of the hold-out split, the draws and the bootstrap."""
 
     @model_validator(mode="after")
     def _ranges(self) -> Self:

@@ -15,6 +15,7 @@ import numpy as np
 
 from models.preprocess import ImageError, open_image
 from training import objects, shards, standard
+from training.bars import track
 from training.config import EMBEDDED, STANDARD, TrainConfig
 from training.objects import Span
 from training.split import Data, DataError, Split
@@ -27,8 +28,12 @@ TEST_FOLDERS = ("test", "val", "validation")
 SHOWN = 20  # problems named in one error
 
 
-def load(config: TrainConfig) -> Data:
+def load(config: TrainConfig, *, show: bool = True) -> Data:
     """Find the images that a configuration names, and check them all.
+
+    Args:
+        config: which images.
+        show: show how far it is; of several processes one does.
 
     Raises:
         DataError: naming unreadable files, empty classes, labels out of range and paths that occur twice; or a setting
@@ -36,7 +41,7 @@ def load(config: TrainConfig) -> Data:
     """
     if config.data in STANDARD:
         data = standard.load(config)
-        _check(data)
+        _check(data, show=show)
         return data
     _refuse_settings_of_standard_sets(config)
     if config.data == EMBEDDED:
@@ -44,7 +49,7 @@ def load(config: TrainConfig) -> Data:
     source = Path(config.data)
     test = Path(config.test_data) if config.test_data else None
     if shards.are_shards(config.data):
-        data = _from_shards(config)
+        data = _from_shards(config, show=show)
     elif source.is_dir():
         data = _from_folder(source, test, config)
     elif source.is_file():
@@ -55,7 +60,7 @@ def load(config: TrainConfig) -> Data:
             f"no data at {source}; expected {known}, a folder with a folder per class, or a list file; or "
             "shards as train-{000..011}.tar"
         )
-    _check(data)
+    _check(data, show=show)
     return data
 
 
@@ -137,18 +142,18 @@ def _class_folders(root: Path, classes: Sequence[str]) -> Split:
     return _split(paths, labels)
 
 
-def _from_shards(config: TrainConfig) -> Data:
-    train, classes = _read_shards(config.data, shards.class_names(config.data))
+def _from_shards(config: TrainConfig, *, show: bool) -> Data:
+    train, classes = _read_shards(config.data, shards.class_names(config.data), show=show)
     if config.test_data is None:
         return _hold_out(train, classes, config)
     if not shards.are_shards(config.test_data):
         raise DataError(f"--test-data {config.test_data}: --data names shards, so expected shards")
-    return Data(train, _read_shards(config.test_data, classes)[0], classes)
+    return Data(train, _read_shards(config.test_data, classes, show=show)[0], classes)
 
 
-def _read_shards(pattern: str, classes: Sequence[str] | None) -> tuple[Split, tuple[str, ...]]:
+def _read_shards(pattern: str, classes: Sequence[str] | None, *, show: bool = True) -> tuple[Split, tuple[str, ...]]:
     """The samples class by class, as folders have them."""
-    samples = shards.index(pattern)
+    samples = shards.index(pattern, show=show)
     labels, names = shards.labelled(samples, classes)
     order = np.argsort(np.array(labels, np.int64), kind="stable")
     return _split([samples[row].span for row in order], [labels[row] for row in order]), names
@@ -212,7 +217,7 @@ def _hold_out(everything: Split, classes: tuple[str, ...], config: TrainConfig) 
     return Data(everything.take(np.flatnonzero(~held)), everything.take(np.flatnonzero(held)), classes)
 
 
-def _check(data: Data) -> None:
+def _check(data: Data, *, show: bool) -> None:
     problems: list[str] = []
     for name, split in (("train", data.train), ("test", data.test)):
         problems += _outside(name, split, data.classes)
@@ -221,7 +226,7 @@ def _check(data: Data) -> None:
     if len(data.test) == 0:
         problems.append("there is no test image; name some with --test-data")
     problems += _duplicates([data.train, data.test])
-    problems += _unreadable([*(data.train.paths or ()), *(data.test.paths or ())])
+    problems += _unreadable([*(data.train.paths or ()), *(data.test.paths or ())], show=show)
     _tell(problems)
 
 
@@ -249,9 +254,10 @@ def _duplicates(splits: Sequence[Split]) -> list[str]:
     return problems
 
 
-def _unreadable(paths: Sequence[Path | Span]) -> list[str]:
+def _unreadable(paths: Sequence[Path | Span], *, show: bool = True) -> list[str]:
     with ThreadPoolExecutor() as pool:
-        return [f"{path}: {defect}" for path, defect in zip(paths, pool.map(_defect, paths), strict=True) if defect]
+        defects = track(pool.map(_defect, paths), len(paths), "images checked", show=show)
+        return [f"{path}: {defect}" for path, defect in zip(paths, defects, strict=True) if defect]
 
 
 def _defect(path: Path | Span) -> str | None:

@@ -58,7 +58,7 @@ def fit(config: TrainConfig, out: Path, *, resume: bool = False, data: Data | No
     if (out / "checkpoint.pt").exists() and not resume:
         raise TrainingError(f"{out} holds a run; go on with --resume, or name another folder with --out")
     with PartialState().main_process_first():  # it may download
-        data = load(config) if data is None else data
+        data = load(config, show=processes.is_main()) if data is None else data
     run = prepare(config, data)
     if resume:
         restore(run, checkpoint.load(out / "checkpoint.pt", run.accelerator.device))

@@ -7,14 +7,17 @@ import contextlib
 import json
 import sys
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Annotated, Any
 
+from cyclopts import Parameter
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 STAGES = ("read", "transfer", "solve", "evaluate", "certificate", "report")
 
 Tell = Callable[[dict[str, Any]], None]
+Json = Annotated[bool, Parameter(negative=(), show_default=False)]
+"""The flag `--json` of a command."""
 
 
 @contextlib.contextmanager

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 from training import objects
+from training.bars import track
 from training.objects import Span
 from training.split import DataError
 
@@ -61,15 +62,19 @@ def expand(pattern: str) -> tuple[str, ...]:
     return tuple(head + f"{number:0{len(ends[1])}d}" + rest for rest in expand(tail) for number in numbers)
 
 
-def index(pattern: str) -> list[Sample]:
+def index(pattern: str, *, show: bool = True) -> list[Sample]:
     """Return the samples of all shards of a pattern in the order of their names, however they were packed.
+
+    Args:
+        pattern: which shards.
+        show: show how far it is.
 
     Raises:
         DataError: naming the shards that are not there, cut short or no tar file, and samples without image or label.
     """
     shards = expand(pattern)
     with ThreadPoolExecutor(THREADS) as pool:
-        found = list(pool.map(_walk_and_tell, shards))
+        found = list(track(pool.map(_walk_and_tell, shards), len(shards), "shards indexed", show=show))
     _tell(problem for _, told in found for problem in told)
     samples = [sample for samples, _ in found for sample in samples]
     return sorted(samples, key=lambda sample: (PurePosixPath(sample.span.member), sample.span.place))

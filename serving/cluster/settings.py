@@ -1,4 +1,4 @@
-"""The knobs of a Ray cluster: one field is a flag of `breadcrumbs cluster up` and a documented row.
+"""The settings of a Ray cluster: a field is a flag of `breadcrumbs cluster up` and a documented row.
 
 What each server is told besides is `serving.settings`. It knows nothing of Ray.
 """
@@ -19,30 +19,30 @@ class ClusterSettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     address: str | None = None
-    """Where the Ray cluster is, as `10.0.0.5:6379`; none: the one that this machine belongs to, else one is started
-    here for as long as the command runs."""
+    """Address of the Ray cluster, as `10.0.0.5:6379`; none: the one that this machine belongs to, or else one that is
+    started here and runs as long as the command."""
     name: str = Field(default="breadcrumbs", pattern=r"^[A-Za-z0-9._-]{1,64}$")
-    """Of the application among others on the cluster."""
+    """Name of the application, to tell it from others on the cluster."""
     min_replicas: int = Field(default=1, ge=1, le=1000)
-    """Replicas that are always there; two or more, so that one may be lost without a pause."""
+    """Smallest number of replicas; with two or more, one can be lost without an outage."""
     max_replicas: int = Field(default=4, ge=1, le=1000)
-    """Replicas under load at most."""
+    """Largest number of replicas under load."""
     target: float = Field(default=16.0, gt=0, le=10_000)
-    """Requests under way at each replica, on average, that autoscaling aims at: with more it adds replicas."""
+    """Average number of requests in progress per replica that autoscaling aims at."""
     upscale_delay: float = Field(default=10.0, ge=0, le=3600)
-    """Seconds that there must have been more before a replica is added."""
+    """Seconds above the target before a replica is added."""
     downscale_delay: float = Field(default=300.0, ge=0, le=86_400)
-    """Seconds that there must have been fewer before one is taken away."""
+    """Seconds below the target before a replica is removed."""
     cpus: float = Field(default=1.0, gt=0, le=1024)
-    """CPU cores of a replica, which are also its `threads` unless those are given."""
+    """CPU cores per replica, and also its `threads` unless those are given."""
     gpus: float = Field(default=0.0, ge=0, le=16)
-    """GPUs of a replica: 0.5 lets two share one; more than 0 makes its `device` cuda, unless that is given."""
+    """GPUs per replica: with 0.5, two share one; above 0, `device` becomes cuda unless it is given."""
     refit_cpus: float = Field(default=1.0, gt=0, le=1024)
-    """CPU cores of a refit's task."""
+    """CPU cores of a refit."""
     refit_gpus: float = Field(default=0.0, ge=0, le=16)
-    """GPUs of a refit's task."""
+    """GPUs of a refit."""
     refit_retries: int = Field(default=3, ge=0, le=100)
-    """Times that a refit is started again, elsewhere if need be, because its worker was lost."""
+    """How often a refit is restarted, elsewhere if need be, after its worker was lost."""
 
     @model_validator(mode="after")
     def _fits(self) -> Self:

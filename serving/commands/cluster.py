@@ -8,20 +8,25 @@ import sys
 from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import App, Parameter
-from rich.console import Console
 from rich.table import Table
 
 from serving.cluster.settings import ClusterSettings
 from serving.settings import Settings
-from training.progress import tell_json
+from training.progress import Json, tell_json
+from training.screen import show
 
 if TYPE_CHECKING:
     from ray.serve.schema import ApplicationStatusOverview, ServeStatus
 
 Fields = Parameter(name="*")  # every field is a flag of its own
+Address = Annotated[
+    str | None, Parameter(help="Address of the Ray cluster; default: the one that this machine belongs to.")
+]
+Name = Annotated[str, Parameter(help="Name of the application.")]
 
-cluster = App(name="cluster", help="The server on many machines, by Ray Serve: put it there, look at it, take it away.")
-screen = Console()
+cluster = App(
+    name="cluster", help="Run the server on many machines with Ray Serve: deploy it, show its state, remove it."
+)
 
 
 @cluster.command
@@ -29,19 +34,19 @@ def up(
     *,
     cluster: Annotated[ClusterSettings | None, Fields] = None,
     settings: Annotated[Settings | None, Fields] = None,
-    json: bool = False,
+    json: Json = False,
 ) -> None:
-    """Serve from replicas on a Ray cluster; again with other flags: they are replaced one by one, without a pause.
+    """Serve from replicas on a Ray cluster. Run it again with other flags to replace them one by one, without a pause.
 
-    On a running Ray cluster it returns when the replicas answer; they stay. Where there is none it starts one on this
-    machine and stays until Ctrl-C. Bundle, store and keys must be at the same place on every node.
+    On a running Ray cluster, the command returns once the replicas answer. Where there is none, it starts one on this
+    machine and runs until Ctrl-C. Bundle, store and keys must be at the same place on every node.
 
     Example: `breadcrumbs cluster up --bundle /srv/bundle --store s3://lab/store --min-replicas 2 --gpus 0.5`
 
     Args:
-        cluster: how many replicas, and what each may take.
-        settings: as for `serve`, for every replica.
-        json: print one JSON object when it answers: its name and where.
+        cluster: How many replicas, and what each may use.
+        settings: As for `serve`, for every replica.
+        json: Print one JSON object once the replicas answer: name and URL.
     """
     from serving.cluster import application
     from serving.cluster.connection import connected
@@ -64,15 +69,13 @@ def up(
 
 
 @cluster.command
-def status(*, address: str | None = None, name: str = "breadcrumbs", json: bool = False) -> None:
-    """Show the replicas and proxies of a cluster; exit status 2 unless all is well.
+def status(*, address: Address = None, name: Name = "breadcrumbs", json: Json = False) -> None:
+    """Show the replicas and proxies of a cluster. Exits with status 2 unless all is well.
 
     Example: `breadcrumbs cluster status`
 
     Args:
-        address: of the Ray cluster; absent: that of this machine.
-        name: of the application.
-        json: print one JSON object.
+        json: Print one JSON object.
     """
     from serving.cluster import application, refits
     from serving.cluster.connection import connected
@@ -93,15 +96,13 @@ def status(*, address: str | None = None, name: str = "breadcrumbs", json: bool 
 
 
 @cluster.command
-def down(*, address: str | None = None, name: str = "breadcrumbs", json: bool = False) -> None:
-    """Take the replicas away, requests in flight answered first. The Ray cluster stays, and so does the store.
+def down(*, address: Address = None, name: Name = "breadcrumbs", json: Json = False) -> None:
+    """Remove the replicas, after the requests in flight are answered. The Ray cluster and the store stay.
 
     Example: `breadcrumbs cluster down`
 
     Args:
-        address: of the Ray cluster; absent: that of this machine.
-        name: of the application.
-        json: print one JSON object.
+        json: Print one JSON object.
     """
     from serving.cluster import application
     from serving.cluster.connection import connected
@@ -123,4 +124,4 @@ def _show(whole: "ServeStatus", ours: "ApplicationStatusOverview", refits: str |
         table.add_row("refits", refits, "", "")
     for node, proxy in whole.proxies.items():
         table.add_row(f"proxy on {node[:8]}", proxy.value.lower(), "", "")
-    screen.print(table)
+    show(table)

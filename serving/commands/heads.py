@@ -1,34 +1,35 @@
 """`breadcrumbs heads`: the heads of a server. Each command is a few lines around the client."""
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from cyclopts import App
-from rich.console import Console
+from cyclopts import App, Parameter
 from rich.table import Table
 
-from serving.commands.server import LOCAL, Key
-from training.progress import tell_json
+from serving.commands.server import LOCAL, Key, Server
+from training.progress import Json, tell_json
+from training.screen import show
 
 if TYPE_CHECKING:
     from serving.activations import Activation
+    from serving.client import Client
     from serving.heads import HeadRecord
 
-MEASURES = ("many", "medium", "few", "balanced", "accuracy", "ece")
+Reason = Annotated[str, Parameter(help="Reason to record in the activation log.")]
+ExpectedLive = Annotated[int | None, Parameter(help="Refuse unless this head is live now.")]
+Metrics = dict[str, Any]
+MEASURES = ("many", "medium", "few", "balanced", "all", "ece")
 
-heads = App(name="heads", help="The heads of a server: list them, compare two, activate one, roll back.")
-screen = Console()
+heads = App(name="heads", help="List, compare, activate and roll back the heads of a server.")
 
 
 @heads.default
-def list_heads(*, server: str = LOCAL, json: bool = False, key: Key = None) -> None:
+def list_heads(*, server: Server = LOCAL, json: Json = False, key: Key = None) -> None:
     """List the heads of a server, the newest first.
 
     Example: `breadcrumbs heads --server http://127.0.0.1:8000`
 
     Args:
-        server: where it is.
-        json: print what `GET /v1/heads` answers.
-        key: to come in with.
+        json: Print the answer of `GET /v1/heads`.
     """
     from serving.client import Client
 
@@ -44,7 +45,7 @@ def list_heads(*, server: str = LOCAL, json: bool = False, key: Key = None) -> N
             str(record.version), "●" if record.version == answer.live else "", record.created,
             str(record.lineage.parent or ""), f"{100 * balanced:.1f}" if balanced is not None else "",
         )  # fmt: skip
-    screen.print(table)
+    show(table)
 
 
 @heads.command
@@ -52,10 +53,10 @@ def activate(
     version: int,
     /,
     *,
-    server: str = LOCAL,
-    reason: str = "",
-    expected_live: int | None = None,
-    json: bool = False,
+    server: Server = LOCAL,
+    reason: Reason = "",
+    expected_live: ExpectedLive = None,
+    json: Json = False,
     key: Key = None,
 ) -> None:
     """Make a head live.
@@ -63,12 +64,8 @@ def activate(
     Example: `breadcrumbs heads activate 3 --reason "approved by the lab"`
 
     Args:
-        version: the head's number.
-        server: where the server is.
-        reason: kept in the log.
-        expected_live: refuse if another head is live by now.
-        json: print the log's record of it.
-        key: to come in with.
+        version: Number of the head.
+        json: Print the record in the activation log.
     """
     from serving.client import Client
 
@@ -78,18 +75,19 @@ def activate(
 
 @heads.command
 def rollback(
-    *, server: str = LOCAL, reason: str = "", expected_live: int | None = None, json: bool = False, key: Key = None
+    *,
+    server: Server = LOCAL,
+    reason: Reason = "",
+    expected_live: ExpectedLive = None,
+    json: Json = False,
+    key: Key = None,
 ) -> None:
     """Go back to the head that was live before.
 
-    Example: `breadcrumbs heads rollback --reason "elms are mistaken for oaks"`
+    Example: `breadcrumbs heads rollback --reason "boots mistaken for sneakers"`
 
     Args:
-        server: where the server is.
-        reason: kept in the log.
-        expected_live: refuse if another head is live by now.
-        json: print the log's record of it.
-        key: to come in with.
+        json: Print the record in the activation log.
     """
     from serving.client import Client
 
@@ -102,46 +100,72 @@ def _print_change(done: "Activation", as_json: bool) -> None:
         tell_json(done.model_dump(mode="json"))
         return
     why = f": {done.reason}" if done.reason else ""
-    screen.print(
-        f"head {done.head} is live ({done.kind} {done.number}, by {done.actor}{why})", highlight=False, markup=False
-    )
+    print(f"head {done.head} is live ({done.kind} {done.number}, by {done.actor}{why})")  # noqa: T201
 
 
 @heads.command
-def diff(old: int, new: int, /, *, server: str = LOCAL, json: bool = False, key: Key = None) -> None:
-    """Compare two heads: what was measured of each, and where they come from.
+def diff(old: int, new: int, /, *, server: Server = LOCAL, json: Json = False, key: Key = None) -> None:
+    """Compare two heads: their metrics, and where each comes from.
 
     Example: `breadcrumbs heads diff 3 4`
 
     Args:
-        old: one head's number.
-        new: the other's.
-        server: where the server is.
-        json: print both records, and what changed from one to the other.
-        key: to come in with.
+        old: Number of one head.
+        new: Number of the other.
+        json: Print both records and the change in each metric.
     """
     from serving.client import Client
 
     with Client(server, key=key) as client:
         first, second = client.head(old), client.head(new)
-    changes = _changes(first, second)
+        together = compared(client, first, second)
+    changes = _changes(*(together or (first.metrics, second.metrics)))
     if json:
         both = {"old": first.model_dump(mode="json"), "new": second.model_dump(mode="json")}
-        tell_json(both | {"change": {name: after - before for name, (before, after) in changes.items()}})
+        change = {name: after - before for name, (before, after) in changes.items()}
+        tell_json(both | {"same_rows": together is not None, "change": change})
         return
-    table = Table("", f"head {old}", f"head {new}", "change")
+    rows = "measured on the same rows" if together else "each measured on rows of its own: compare with care"
+    table = Table("", f"head {old}", f"head {new}", "change", caption=rows)
+    for column in table.columns:
+        column.overflow = "fold"
     for name, (before, after) in changes.items():
         table.add_row(f"{name}, %", f"{100 * before:.1f}", f"{100 * after:.1f}", f"{100 * (after - before):+.1f}")
     for name, told in _origins(first, second).items():
         table.add_row(name, *told, "")
-    screen.print(table)
+    show(table)
 
 
-def _changes(first: "HeadRecord", second: "HeadRecord") -> dict[str, tuple[float, float]]:
+def compared(client: "Client", first: "HeadRecord", second: "HeadRecord") -> tuple[Metrics, Metrics] | None:
+    """What was measured of both heads on the same rows, if they ever were compared."""
+    for parent, child in ((first, second), (second, first)):
+        if child.lineage.parent == parent.version and child.lineage.refit is not None:
+            report = _report(client, child.lineage.refit)
+            if report is not None:
+                found = {parent.version: report["live"], child.version: report["candidate"]}
+                return found[first.version], found[second.version]
+    if first.lineage.holdout is not None and first.lineage.holdout == second.lineage.holdout:
+        return first.metrics, second.metrics
+    return None
+
+
+def _report(client: "Client", refit: str) -> dict[str, Any] | None:
+    """A refit's report; none if the store no longer has it."""
+    from serving.client import ServerError
+
+    try:
+        return client.job(refit).report
+    except ServerError as error:
+        if error.status != 404:
+            raise
+        return None
+
+
+def _changes(first: Metrics, second: Metrics) -> dict[str, tuple[float, float]]:
     """What was measured of both heads, by name."""
     found: dict[str, tuple[float, float]] = {}
     for name in MEASURES:
-        before, after = (one.metrics.get(name) for one in (first, second))
+        before, after = (one.get(name) for one in (first, second))
         if isinstance(before, int | float) and isinstance(after, int | float):
             found[name] = (float(before), float(after))
     return found

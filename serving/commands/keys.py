@@ -3,25 +3,24 @@
 from pathlib import Path
 
 from cyclopts import App
-from rich.console import Console
 from rich.table import Table
 
 from serving.keys import Scope
-from training.progress import tell_json
+from training.progress import Json, tell_json
+from training.screen import show
 
-keys = App(name="keys", help="Who may come in: make keys, list them, revoke them.")
-screen = Console()
+keys = App(name="keys", help="Create, list and revoke the API keys of a server.")
 
 
 @keys.default
-def list_keys(*, file: Path = Path("keys.json"), json: bool = False) -> None:
-    """List the keys of a file: names and scopes, never the keys.
+def list_keys(*, file: Path = Path("keys.json"), json: Json = False) -> None:
+    """List the keys in a file: names and scopes, never the keys themselves.
 
     Example: `breadcrumbs keys --file keys.json`
 
     Args:
-        file: of keys.
-        json: print one JSON object.
+        file: File of keys.
+        json: Print one JSON object.
     """
     from serving.keys import read
 
@@ -32,22 +31,22 @@ def list_keys(*, file: Path = Path("keys.json"), json: bool = False) -> None:
     table = Table("name", "scopes", "made")
     for one in found:
         table.add_row(one.name, ", ".join(one.scopes), one.created)
-    screen.print(table)
+    show(table)
 
 
 @keys.command(name="add")
-def add_key(name: str, /, *, scope: tuple[Scope, ...], file: Path = Path("keys.json"), json: bool = False) -> None:
-    """Make a key and print it, once: only its SHA-256 is kept. Running servers know it with their next request.
+def add_key(name: str, /, *, scope: tuple[Scope, ...], file: Path = Path("keys.json"), json: Json = False) -> None:
+    """Create a key and print it once: only its SHA-256 is stored. Running servers accept it at once.
 
-    Scopes: `predict` asks and reads; `refit` also uploads and refits; `promote` makes heads live; `admin` is all.
+    Scopes: `predict` predicts and reads; `refit` also uploads and refits; `promote` makes heads live; `admin` does all.
 
     Example: `breadcrumbs keys add lab-7 --scope predict --scope refit --file keys.json`
 
     Args:
-        name: whose it is; it stands in the log of what went live.
-        scope: what it may do; may be given several times.
-        file: of keys; made if missing.
-        json: print one JSON object.
+        name: Name of the key's owner, as it appears in the activation log.
+        scope: What the key may do; may be repeated.
+        file: File of keys; created if missing.
+        json: Print one JSON object.
     """
     from serving.keys import add
 
@@ -59,15 +58,15 @@ def add_key(name: str, /, *, scope: tuple[Scope, ...], file: Path = Path("keys.j
 
 
 @keys.command(name="revoke")
-def revoke_key(name: str, /, *, file: Path = Path("keys.json"), json: bool = False) -> None:
-    """Take a key out of a file. Running servers refuse it from their next request on.
+def revoke_key(name: str, /, *, file: Path = Path("keys.json"), json: Json = False) -> None:
+    """Remove a key from a file. Running servers refuse it at once.
 
     Example: `breadcrumbs keys revoke lab-7`
 
     Args:
-        name: of the key.
-        file: of keys.
-        json: print one JSON object.
+        name: Name of the key.
+        file: File of keys.
+        json: Print one JSON object.
     """
     from serving.keys import revoke
 

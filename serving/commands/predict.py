@@ -3,30 +3,32 @@
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
 from models.errors import BreadcrumbsError
-from serving.commands.server import LOCAL, Key
+from serving.commands.server import LOCAL, Key, Server
 from training.bars import track
-from training.progress import tell_json
+from training.progress import Json, tell_json
 
-screen = Console()
+ABOUT_THE_IMAGE = (413, 415, 422)
+"""Statuses by which a server says that it cannot take an image."""
 
 
 def predict(
-    *images: Path, server: str = LOCAL, bundle: Path | None = None, top_k: int = 3, json: bool = False, key: Key = None
+    *images: Path,
+    server: Server = LOCAL,
+    bundle: Path | None = None,
+    top_k: int = 3,
+    json: Json = False,
+    key: Key = None,
 ) -> None:
-    """Classify images by a running server, or without one by a bundle.
+    """Classify images, with a running server or, without one, with a bundle.
 
     Example: `breadcrumbs predict cat.jpg dog.png`
 
     Args:
         images: JPEG, PNG or WebP files.
-        server: where it is.
-        bundle: folder of a bundle, to compute here and ask no server.
-        top_k: classes shown of each image.
-        json: print one JSON object: the head that answered, and each image's classes as the API gives them.
-        key: to come in with.
+        bundle: Folder of a bundle, to compute here instead of asking a server.
+        top_k: Number of classes to show for each image.
+        json: Print one JSON object: the head that answered, and each image's classes as in the API.
     """
     if not images:
         raise BreadcrumbsError("predict: name at least one image")
@@ -48,14 +50,23 @@ def predict(
     for one in named:
         words = "  ".join(f"{ranked['class']} {ranked['probability']:.3f}" for ranked in one["classes"])
         where = source or f"head {found['head']['version']}"
-        screen.print(f"{one['image']}  {words}  ({where})", highlight=False, markup=False)
+        print(f"{one['image']}  {words}  ({where})")  # noqa: T201
 
 
 def _asked(images: tuple[Path, ...], server: str, key: str | None, top_k: int) -> dict[str, Any]:
-    """A server's answer: the head, and the ranked classes of each image."""
-    from serving.client import Client
+    """The head that is live, and the classes by which it ranks each image, whatever goes live meanwhile."""
+    from serving.client import Client, ServerError
 
+    head: dict[str, Any] = {"version": "active"}
+    ranked = []
     with Client(server, key=key) as client:
-        answer = client.predict(list(images), top_k)
-    ranked = [[one.model_dump(by_alias=True) for one in each.classes] for each in answer.predictions]
-    return {"head": answer.head.model_dump(), "predictions": ranked}
+        for path in track(images, len(images), "predict"):
+            try:
+                answer = client.predict([path], top_k, head["version"])
+            except ServerError as error:
+                if error.status not in ABOUT_THE_IMAGE:
+                    raise
+                raise ServerError(f"{path}: {error}", error.status, error.kind) from error
+            head = answer.head.model_dump()
+            ranked.append([one.model_dump(by_alias=True) for one in answer.predictions[0].classes])
+    return {"head": head, "predictions": ranked}

@@ -7,14 +7,12 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from cyclopts import Parameter
-from rich.console import Console
 
 from models.errors import BreadcrumbsError
 from serving.commands.server import Key
 from training.config import RefitSpec, read_settings
-from training.progress import Tell, tell_json, telling
-
-screen = Console()
+from training.progress import Json, Tell, tell_json, telling
+from training.screen import show
 
 
 def refit(
@@ -27,31 +25,32 @@ def refit(
     holdout: Path | None = None,
     spec: Path | None = None,
     new_bundle: bool = True,
-    json: bool = False,
+    json: Json = False,
     key: Key = None,
     given: Annotated[RefitSpec | None, Parameter(name="*")] = None,
 ) -> None:
-    """Make a new head from feature snapshots, without images: here from a bundle, or on a server.
+    """Fit a new head to feature snapshots, without images: locally from a bundle, or on a server.
 
-    A server runs this very command for `POST /v1/refit`.
+    A server runs this same command for `POST /v1/refit`.
 
     Example: `breadcrumbs refit --bundle runs/photos/bundle --snapshot new.safetensors --out refitted`
 
     Args:
-        bundle: folder of the deployed bundle, to refit here.
-        server: where a server is, to refit there.
-        out: folder for head.safetensors, head.onnx, report.json and report.html; a server needs none.
-        snapshot: snapshots to use beside the bundle's own; may be given several times.
-        head: head.safetensors of the live head; absent: the bundle's.
-        holdout: snapshot to choose and compare on; absent: a share of the images is held out.
-        spec: a JSON file of settings; flags override it.
-        new_bundle: also write a whole bundle with the new head, `bundle/` in `out`; not from a server.
-        json: print one JSON object a line: stages, progress, the end.
-        key: to come in with, on a server.
-        given: settings of the refit.
+        bundle: Folder of the deployed bundle, to refit locally.
+        server: URL of a server, to refit there.
+        out: Folder for head.safetensors, head.onnx, report.json and report.html; optional with `--server`.
+        snapshot: Snapshot to use beside the bundle's own; may be repeated.
+        head: head.safetensors of the live head; default: the bundle's head.
+        holdout: Snapshot to choose and compare on; default: a share of the rows is held out.
+        spec: JSON file of settings; flags override it.
+        new_bundle: Also write a complete bundle with the new head to `bundle/` in `--out`; only without `--server`.
+        json: Print one JSON object per line: stages, progress, the result.
+        given: Settings of the refit.
     """
     if (bundle is None) == (server is None) or (bundle is not None and out is None) or (server and head):
-        raise BreadcrumbsError("refit: name --bundle and --out, to refit here, or --server alone, to refit there")
+        raise BreadcrumbsError(
+            "refit: name --bundle and --out, to refit locally, or --server without --bundle and --head"
+        )
     base: dict[str, Any] = {} if spec is None else read_settings(spec)
     base |= {} if given is None else given.model_dump(include=given.model_fields_set)
     wanted = RefitSpec.model_validate(base)
@@ -68,7 +67,7 @@ def refit(
         return
     from training.tables import in_short
 
-    screen.print(in_short(f"{out or server} on {report.get('rows', '?')} held-out rows", report))
+    show(in_short(f"{out or server} on {report.get('rows', '?')} held-out rows", report))
     print(verdict)  # noqa: T201
 
 

@@ -5,4 +5,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 LOCAL = "http://127.0.0.1:8000"
-Key = Annotated[str | None, Parameter(env_var="BREADCRUMBS_KEY", show_default=False)]
+Server = Annotated[str, Parameter(help="URL of the server.")]
+Key = Annotated[
+    str | None, Parameter(env_var="BREADCRUMBS_KEY", show_default=False, help="API key for the server, if it has keys.")
+]

@@ -11,7 +11,7 @@ from cyclopts import App, Parameter
 from models.errors import BreadcrumbsError
 from serving.retention import Retention
 from training.bars import bar
-from training.progress import tell_json
+from training.progress import Json, tell_json
 
 if TYPE_CHECKING:
     from serving.store import Store
@@ -19,20 +19,20 @@ if TYPE_CHECKING:
 
 Fields = Parameter(name="*")  # every field is a flag of its own
 
-store = App(name="store", help="What a server keeps: is it whole, and what may go.")
+store = App(name="store", help="Verify what a server has stored, and remove what is no longer needed.")
 
 
 @store.command(name="verify")
-def verify_store(*, store: str = "store", json: bool = False) -> None:
-    """Read everything in a store and compare it with its digests; a server may be using it.
+def verify_store(*, store: str = "store", json: Json = False) -> None:
+    """Read everything in a store and check it against its digests, even while a server is using it.
 
-    Exit status 2 if something is damaged. Leftovers of a writer that was killed are harmless; `gc` removes them.
+    Exits with status 2 if something is damaged. Leftovers of a killed writer are harmless; `store gc` removes them.
 
     Example: `breadcrumbs store verify --store /var/lib/breadcrumbs`
 
     Args:
-        store: a folder, or s3://, gs:// or az:// with bucket and prefix.
-        json: print one JSON object: counts, findings, whether it is sound.
+        store: A folder, or s3://, gs:// or az:// with bucket and prefix.
+        json: Print one JSON object: counts, findings, and whether the store is sound.
     """
     from serving.upkeep import verify
 
@@ -59,21 +59,22 @@ def gc(
     *,
     store: str = "store",
     dry_run: bool = False,
-    json: bool = False,
+    json: Json = False,
     retention: Annotated[Retention | None, Fields] = None,
 ) -> None:
-    """Remove old heads, snapshots and refits from a store; a server may be using it.
+    """Remove old heads, snapshots and refits from a store, even while a server is using it.
 
-    The live head, `--parents` of its ancestors, the log and what an unfinished refit needs are never removed. Kept
-    as long as it is young, or belongs to one of the newest heads: the rest, unless `--max-bytes` is exceeded.
+    Never removed: the live head, `--parents` of its ancestors, the activation log, and what an unfinished refit needs.
+    Everything else stays while it is younger than `--days` or belongs to one of the newest `--keep-heads` heads,
+    unless the store exceeds `--max-bytes`.
 
     Example: `breadcrumbs store gc --store /var/lib/breadcrumbs --days 14 --keep-heads 10 --dry-run`
 
     Args:
-        store: a folder, or s3://, gs:// or az:// with bucket and prefix.
-        dry_run: only tell what would go.
-        json: print one JSON object: what is gone, and its bytes.
-        retention: what is kept.
+        store: A folder, or s3://, gs:// or az:// with bucket and prefix.
+        dry_run: Only list what would be removed.
+        json: Print one JSON object: what was removed, and its size.
+        retention: What is kept.
     """
     from serving.upkeep import collect
 

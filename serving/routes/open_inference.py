@@ -50,7 +50,7 @@ router = APIRouter(prefix="/v2", tags=["open inference"])
 
 
 class IndexBody(BaseModel):
-    """Body of a look at the repository."""
+    """Body of a request for the repository index."""
 
     ready: StrictBool = False
 
@@ -128,7 +128,7 @@ async def infer(
         str | None, Header(description="bytes of the JSON before the binary data; 0: a raw request")
     ] = None,
 ) -> Response:
-    """Compute features, logits and probabilities; in JSON, or with binary tensors before or behind."""
+    """Compute features, logits and probabilities; as JSON, or with binary tensors either way."""
     return await answer(request, service, model, version, inference_header_content_length)
 
 
@@ -159,7 +159,7 @@ async def answer(
 
 @router.post("/repository/index", responses=ERRORS)
 async def index(service: Serving, asked: IndexBody | None = None) -> list[dict[str, str]]:
-    """List both models in all versions; only the live one is loaded, the others are when they are asked for."""
+    """List both models in all versions; only the live one is loaded, the others are loaded on request."""
     found = [
         {"name": name, "version": str(record.version), "state": _state(service, record.version), "reason": ""}
         for record in await heads.records(service.store)

@@ -42,7 +42,7 @@ router = APIRouter(tags=["predict"])
 async def predict(
     request: Request,
     service: Serving,
-    top_k: Annotated[int, Query(ge=1, description="classes an image; at most all of them")] = 5,
+    top_k: Annotated[int, Query(ge=1, description="classes per image, at most all of them")] = 5,
     head: Annotated[str, Query(description="`active`, or a version number")] = "active",
 ) -> Response:
     """Classify one image (raw body) or several (multipart, or base64 in JSON): the top classes with probabilities."""
@@ -100,12 +100,12 @@ async def features(
     request: Request,
     service: Serving,
     format: Annotated[  # noqa: A002 - the word that clients write
-        Literal["json", "safetensors"] | None, Query(description="absent: as `Accept` says, else json")
+        Literal["json", "safetensors"] | None, Query(description="absent: as `Accept` asks, or else json")
     ] = None,
 ) -> FeaturesResponse | Response:
     """Return the features of images, as JSON or safetensors.
 
-    With `labels` (class names or indices, one an image) and `epoch`, the safetensors are a complete snapshot, ready
+    With `labels` (class names or indices, one per image) and `epoch`, the safetensors are a complete snapshot, ready
     for `PUT /v1/snapshots`.
     """
     upload = await uploads.read(request, service.settings)

@@ -50,7 +50,8 @@ async def start(
     response: Response,
     service: Serving,
     idempotency_key: Annotated[
-        str | None, Header(max_length=255, description="your own name for this wish: sent again, it is the same job")
+        str | None,
+        Header(max_length=255, description="any key of yours; the same request under the same key is the same job"),
     ] = None,
 ) -> Job:
     """Start a refit from stored snapshots (JSON), or from snapshots that come with it (multipart)."""
@@ -154,7 +155,7 @@ async def get(job_id: JobId, service: Serving) -> JobDetail:
 
 @router.post("/v1/refit/{job_id}/restart", status_code=202, responses=problems(403, 404, 409, 503))
 async def restart(job_id: JobId, request: Request, response: Response, service: Serving) -> Job:
-    """Start a refit that came to nothing (interrupted, failed, cancelled) once more, from its stored inputs."""
+    """Restart an interrupted, failed or cancelled refit from its stored inputs, as a new job."""
     _check_on(service)
     wanted = (await service.jobs.find(job_id)).job.request
     if wanted.spec.activate != "never":
@@ -170,7 +171,7 @@ async def restart(job_id: JobId, request: Request, response: Response, service: 
     responses=content("text/html") | problems(404),
 )  # fmt: skip
 async def report(job_id: JobId, service: Serving) -> HTMLResponse:
-    """Show a refit's report as a page that needs nothing beside it."""
+    """Show a refit's report as a self-contained page."""
     data = await service.jobs.page(job_id)
     return HTMLResponse(data, headers={"Content-Security-Policy": POLICY, "X-Content-Type-Options": "nosniff"})
 
@@ -204,5 +205,5 @@ async def _stream(trail: Trail, after: int) -> AsyncIterator[str]:
 
 @router.delete("/v1/refit/{job_id}", responses=problems(404, 409))
 async def cancel(job_id: JobId, request: Request, service: Serving) -> Job:
-    """Cancel a refit that waits or runs; its process is stopped before this answers."""
+    """Cancel a queued or running refit; its process has stopped when the answer arrives."""
     return await service.jobs.cancel(job_id, actor(request))

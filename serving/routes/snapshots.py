@@ -16,7 +16,7 @@ from serving.store import Conflict
 
 BINARY = "application/octet-stream"
 
-Sha256 = Annotated[str, Path(description="of the snapshot: its name")]
+Sha256 = Annotated[str, Path(description="sha256 of the snapshot")]
 
 router = APIRouter(tags=["snapshots"])
 
@@ -30,10 +30,12 @@ async def put(
     response: Response,
     service: Serving,
     backbone: Annotated[
-        str | None, Query(pattern="^[0-9a-f]{64}$", description="sha256 of what made the features")
+        str | None, Query(pattern="^[0-9a-f]{64}$", description="sha256 of the backbone that made the features")
     ] = None,
-    epoch: Annotated[int | None, Query(ge=0, lt=10**9, description="when they were taken")] = None,
-    classes: Annotated[list[str] | None, Query(description="names of the labels 0, 1, …; once a class")] = None,
+    epoch: Annotated[int | None, Query(ge=0, lt=10**9, description="epoch of the snapshot")] = None,
+    classes: Annotated[
+        list[str] | None, Query(description="names of the labels 0, 1, …; repeat for each class")
+    ] = None,
 ) -> SnapshotRecord:
     """Upload one snapshot as the raw body: safetensors, `.npz`, Parquet or Arrow; 200 instead of 201 if it was here.
 

@@ -84,7 +84,10 @@ def test_an_answer_that_is_not_ours_is_told() -> None:
 def test_an_answer_of_somebody_else_is_told(body: bytes) -> None:
     """A page for people under the status of success is no list of heads."""
     transport = httpx.MockTransport(lambda _: httpx.Response(200, content=body))
-    with Client("http://x", transport=transport) as client, pytest.raises(ServerError, match="no answer of ours"):
+    with (
+        Client("http://x", transport=transport) as client,
+        pytest.raises(ServerError, match="expected the answer of a Breadcrumbs server"),
+    ):
         client.heads()
 
 

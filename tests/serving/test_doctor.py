@@ -7,6 +7,7 @@ from running import make_settings
 from tiny import picture, png, tiny_head
 
 from models.bundle import Bundle
+from models.preprocess import ImageError
 from serving import keys
 from serving.doctor import Finding, examine
 from serving.local import predict
@@ -33,7 +34,7 @@ def test_a_sound_installation_has_nothing_bad(tiny_bundle: Bundle, tmp_path: Pat
     [
         ("bundle", {"bundle": Path("nowhere")}, "no bundle at nowhere"),
         ("bundle", {"precision": "half"}, "has no backbone-half.onnx"),
-        ("store", {"store": "/proc/store"}, "store: /proc/store"),
+        ("store", {"store": "/proc/store"}, "/proc/store: No such file"),
         ("store", {"store": "ftp://x"}, "expected a folder"),
         ("keys", {"keys": Path("nowhere.json")}, "nowhere.json: No such file"),
     ],
@@ -69,3 +70,13 @@ def test_a_bundle_predicts_without_a_server(tiny_bundle: Bundle, tmp_path: Path)
     assert {one["class"] for one in ranked} == set(tiny_head().classes)
     assert values == sorted(values, reverse=True)
     assert sum(values) == pytest.approx(1)
+
+
+def test_an_image_that_cannot_be_read_is_named(tiny_bundle: Bundle, tmp_path: Path) -> None:
+    """Among several."""
+    tree, text = tmp_path / "tree.png", tmp_path / "notes.txt"
+    tree.write_bytes(png(picture()))
+    text.write_bytes(b"no image")
+
+    with pytest.raises(ImageError, match=r"notes\.txt: not a JPEG, PNG or WebP image"):
+        predict(tiny_bundle.folder, [tree, text], 1)

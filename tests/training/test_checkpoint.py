@@ -42,7 +42,7 @@ def test_round_trip(tmp_path: Path) -> None:
 
 def test_there_is_none(tmp_path: Path) -> None:
     """A checkpoint that is not there is told with what to do."""
-    with pytest.raises(FormatError, match=r"no checkpoint at .*c\.pt; start the run without --resume"):
+    with pytest.raises(FormatError, match=r"no checkpoint at .*c\.pt; `breadcrumbs train --out .*` writes"):
         checkpoint.load(tmp_path / "c.pt", CPU)
 
 
