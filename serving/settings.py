@@ -70,8 +70,8 @@ class Settings(BaseSettings):
     max_image_bytes: int = Field(default=20 * MIB, ge=1)
     """Largest size of one encoded image, in bytes."""
     max_pixels: int = Field(default=50_000_000, ge=1)
-    """Largest number of pixels in one image, read from its header before decoding; decoding takes at most about 7 bytes per
-    pixel of a JPEG, 20 of a PNG and 28 of a WebP, in each thread."""
+    """Largest number of pixels in one image, read from its header before decoding; decoding takes at most about 7 bytes
+    per pixel of a JPEG, 20 of a PNG and 28 of a WebP, in each thread."""
     max_images: int = Field(default=64, ge=1, le=100_000)
     """Largest number of images in one request."""
     max_body_bytes: int = Field(default=64 * MIB, ge=1)
