@@ -11,11 +11,13 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
+from serving.limits import TooLarge
 from serving.open_inference.request import HEADER, InferRequest, Wanted, decode
 from serving.open_inference.response import encode
 from serving.open_inference.tensors import Declared, Malformed
 
 OUTPUTS = ("feature", "logits", "probabilities")
+MOST = 64
 PIXELS = Declared("image", "UINT8", (-1, 2, 2, 3))
 FILES = Declared("image", "BYTES", (-1,))
 IMAGE = np.arange(24, dtype=np.uint8).reshape(2, 2, 2, 3)
@@ -46,7 +48,7 @@ def elements(*items: bytes) -> bytes:
 @pytest.mark.parametrize("data", [IMAGE.tolist(), IMAGE.ravel().tolist(), IMAGE.reshape(4, 6).tolist()])
 def test_pixels_in_json_may_be_nested_or_flat(data: list[Any]) -> None:
     """Row by row; all outputs are wanted where none is named."""
-    asked = decode(*body(tensor(data=data), id="seven", parameters={"timeout": 2500}), PIXELS, OUTPUTS)
+    asked = decode(*body(tensor(data=data), id="seven", parameters={"timeout": 2500}), PIXELS, OUTPUTS, MOST)
 
     np.testing.assert_array_equal(asked.values, IMAGE)
     assert asked.outputs == tuple(Wanted(name, binary=False) for name in OUTPUTS)
@@ -57,7 +59,7 @@ def test_pixels_behind_the_json_are_not_copied() -> None:
     """The array is a view of the body."""
     data, header = binary()
 
-    asked = decode(data, header, PIXELS, OUTPUTS)
+    asked = decode(data, header, PIXELS, OUTPUTS, MOST)
 
     assert isinstance(asked.values, np.ndarray)
     np.testing.assert_array_equal(asked.values, IMAGE)
@@ -71,13 +73,13 @@ def test_image_files_come_as_elements_or_in_base64() -> None:
     behind = body(given | {"parameters": {"binary_data_size": len(raw)}}, raw=raw)
     within = body(given | {"data": [base64.b64encode(b"one").decode(), ""]})
 
-    assert [decode(*one, FILES, OUTPUTS).values for one in (behind, within)] == [[b"one", b""]] * 2
+    assert [decode(*one, FILES, OUTPUTS, MOST).values for one in (behind, within)] == [[b"one", b""]] * 2
 
 
 def test_a_raw_request_is_one_image() -> None:
     """With a header of 0 there is no JSON; all outputs come back as bytes."""
-    pixels = decode(IMAGE[:1].tobytes(), "0", PIXELS, OUTPUTS)
-    file = decode(b"a file", "0", FILES, OUTPUTS)
+    pixels = decode(IMAGE[:1].tobytes(), "0", PIXELS, OUTPUTS, MOST)
+    file = decode(b"a file", "0", FILES, OUTPUTS, MOST)
 
     np.testing.assert_array_equal(pixels.values, IMAGE[:1])
     assert file.values == [b"a file"]
@@ -91,7 +93,7 @@ def test_outputs_are_asked_for_by_name() -> None:
         {"name": "probabilities", "parameters": {"classification": 2}},
     ]
 
-    asked = decode(*body(outputs=outputs, parameters={"binary_data_output": True}), PIXELS, OUTPUTS)
+    asked = decode(*body(outputs=outputs, parameters={"binary_data_output": True}), PIXELS, OUTPUTS, MOST)
 
     assert asked.outputs == (Wanted("logits", binary=False), Wanted("probabilities", binary=True, classes=2))
 
@@ -176,7 +178,7 @@ def test_what_is_malformed_is_refused_by_name(case: str) -> None:
     (data, header), declared, message = REFUSED[case]
 
     with pytest.raises(Malformed, match=message):
-        decode(data, header, declared, OUTPUTS)
+        decode(data, header, declared, OUTPUTS, MOST)
 
 
 @hypothesis_settings(max_examples=300, deadline=None)
@@ -195,7 +197,7 @@ def test_whatever_comes_is_read_or_refused(
     if mutated:
         mutated[flip % len(mutated)] ^= 1 << flip % 8
     try:
-        asked = decode(bytes(mutated), header, declared, OUTPUTS)
+        asked = decode(bytes(mutated), header, declared, OUTPUTS, MOST)
     except Malformed:
         return
     assert isinstance(asked, InferRequest)
@@ -253,3 +255,13 @@ def test_classes_are_named() -> None:
     assert answer["found"]["logits"] == ["0.500000:1:b", "0.250000:0:a"]
     assert answer["found"]["probabilities"] == elements(b"0.500000:1:b", b"0.250000:0:a", "0.125000:2:ü".encode())
     assert [output["shape"] for output in answer["outputs"]] == [[1, 2], [1, 3]]
+
+
+def test_files_beyond_the_limit_are_not_read() -> None:
+    """A body of 64 MiB has room for 16 million empty ones."""
+    for count in (MOST + 1, 10**15):
+        asked = {"name": "image", "shape": [count], "datatype": "BYTES", "parameters": {"binary_data_size": 40_000}}
+        text = json.dumps({"inputs": [asked]}).encode()
+
+        with pytest.raises(TooLarge, match=f"{count} images came; the limit is 64"):
+            decode(text + bytes(40_000), str(len(text)), FILES, OUTPUTS, MOST)
