@@ -199,10 +199,10 @@ async def read_json(request: Request, model: type[Model], limit: int = SMALL_BOD
 
 
 def parse_json(data: bytes | str, model: type[Model], what: str) -> Model:
-    """Parse JSON into a checked model; raises as `read_json` does, and as `check_json`."""
+    """Parse JSON into a checked model, no text for a number; raises as `read_json` does, and as `check_json`."""
     check_json(data.encode() if isinstance(data, str) else data, what)
     try:
-        return model.model_validate_json(data)
+        return model.model_validate_json(data, strict=True)
     except ValidationError as error:
         raise BadRequest(f"{what}: {tell(error)}") from error
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
@@ -202,6 +202,50 @@ def test_whatever_comes_is_read_or_refused(
         return
     assert isinstance(asked, InferRequest)
     assert isinstance(asked.values, list) or asked.values.shape[1:] == (2, 2, 3)
+
+
+ODD = st.one_of(
+    st.none(), st.booleans(), st.integers(-3, 20), st.integers(), st.floats(), st.text(max_size=3), st.just([]),
+    st.lists(st.integers(-1, 300), max_size=13), st.just([[["AA=="]]]), st.just({}),
+)  # fmt: skip
+KEYS = ("binary_data_size", "binary_data", "binary_data_output", "classification", "timeout")
+PARAMETERS = st.dictionaries(st.sampled_from(KEYS), ODD, max_size=3)
+
+
+def mostly(*right: Any) -> st.SearchStrategy[Any]:
+    """Values of which most are what the protocol asks for."""
+    return st.one_of(st.sampled_from(right), st.sampled_from(right), ODD)
+
+
+INPUT = st.fixed_dictionaries(
+    {
+        "name": mostly("image"), "datatype": mostly("UINT8", "BYTES"),
+        "shape": mostly([1, 2, 2, 3], [2], [0], [2**62, 2, 2, 3]),
+    },
+    optional={"data": mostly([7] * 12, [[[[7] * 3] * 2] * 2], ["AA==", ""]), "parameters": PARAMETERS},
+)  # fmt: skip
+OUTPUT = st.fixed_dictionaries({"name": mostly(*OUTPUTS)}, optional={"parameters": PARAMETERS})
+ASKED = st.fixed_dictionaries(
+    {"inputs": st.lists(INPUT, max_size=2)},
+    optional={"id": ODD, "parameters": PARAMETERS, "outputs": st.lists(OUTPUT, max_size=3)},
+)
+
+
+@hypothesis_settings(max_examples=1_000, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(asked=ASKED, tail=st.binary(max_size=20), exact=st.booleans(), declared=st.sampled_from([PIXELS, FILES]))
+def test_whatever_is_asked_in_json_is_read_or_refused(
+    asked: dict[str, Any], tail: bytes, exact: bool, declared: Declared
+) -> None:
+    """Every key that there is, with right values and odd ones; what is read is within the shape and the outputs."""
+    text = json.dumps(asked).encode()
+    try:
+        found = decode(text + tail, str(len(text)) if exact else None, declared, OUTPUTS, MOST)
+    except (Malformed, TooLarge):
+        return
+
+    assert 1 <= len(found.values) <= MOST
+    assert isinstance(found.values, list) == (declared is FILES)
+    assert {wanted.name for wanted in found.outputs} <= set(OUTPUTS)
 
 
 def read(data: bytes, headers: dict[str, str]) -> dict[str, Any]:
