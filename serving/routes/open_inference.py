@@ -12,7 +12,7 @@ from fastapi import APIRouter, Header, Path, Request, Response
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, StrictBool
 
-from models import archive, npy, parts, preprocess, tensors
+from models import archive, npy, npz, parts, preprocess, tensors
 from models.head import softmax
 from serving import heads, limits, protocol
 from serving.access import note
@@ -36,10 +36,12 @@ LIMITS = (
 )  # fmt: skip
 """Of the settings, those that bound what clients may ask."""
 FORMAT_LIMITS = {
-    "http_head_bytes": protocol.HEAD, "safetensors_header_bytes": tensors.HEADER_LIMIT, "npz_ratio": archive.RATIO,
+    "http_head_bytes": protocol.HEAD, "receipt_bytes_a_second": protocol.RATE,
+    "json_containers": limits.CONTAINERS, "json_values": limits.VALUES,
+    "form_fields": limits.FORM_FIELDS, "small_body_bytes": limits.SMALL_BODY,
+    "jpeg_scans": preprocess.MAX_SCANS, "image_segments": preprocess.MAX_SEGMENTS,
+    "safetensors_header_bytes": tensors.HEADER_LIMIT, "npz_members": len(npz.KNOWN), "npz_ratio": archive.RATIO,
     "npz_directory_bytes": archive.DIRECTORY_LIMIT, "npy_header_bytes": npy.HEADER_LIMIT, "classes": parts.CLASS_LIMIT,
-    "json_containers": limits.CONTAINERS, "json_values": limits.VALUES, "jpeg_scans": preprocess.MAX_SCANS,
-    "image_segments": preprocess.MAX_SEGMENTS, "form_fields": limits.FORM_FIELDS, "small_body_bytes": limits.SMALL_BODY,
 }  # fmt: skip
 """That no setting changes."""
 EXTENSIONS = ["binary_tensor_data", "classification"]
