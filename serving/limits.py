@@ -12,6 +12,7 @@ from typing import TypeVar
 
 from fastapi import Request
 from pydantic import BaseModel, ValidationError
+from python_multipart.multipart import parse_options_header
 from starlette.datastructures import FormData
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.types import Scope
@@ -23,12 +24,12 @@ Model = TypeVar("Model", bound=BaseModel)
 
 SMALL_BODY = 2**20
 """Bytes of a request that carries only words and numbers, such as the JSON of a refit."""
-
-
-CONTAINERS = 1_000_000
+CONTAINERS = 300_000
 """Lists and objects in one JSON body at most: an empty one has 2 bytes there and 60 in memory."""
-VALUES = 16_000_000
-"""Values in one JSON body at most."""
+VALUES = 4_000_000
+"""Values in one JSON body at most: a digit takes 2 bytes there and 48 in memory until it is a tensor's."""
+FORM_FIELDS = 8
+"""Parts of one multipart body that are no files, at most; each may have `SMALL_BODY` bytes, and is kept in memory."""
 
 
 class Refused(BreadcrumbsError):
@@ -169,13 +170,21 @@ async def read_form(request: Request, limit: int, max_files: int, what: str) -> 
 
     Raises:
         BadRequest: it is no multipart body, or has too many parts.
-        TooLarge, Unsupported, Abandoned: as `chunks` does.
+        TooLarge, Unsupported, Abandoned: as `chunks` does; Unsupported also where its text is not UTF-8, since some
+            of Python's codecs take quadratic time.
     """
-    if media_type(request) != "multipart/form-data":
+    kind, parameters = parse_options_header(request.headers.get("content-type"))
+    if kind != b"multipart/form-data":
         raise Unsupported(f"content-type {media_type(request)!r:.80}: expected multipart/form-data")
-    body = chunks(request, limit, what)
+    charset = parameters.get(b"charset", b"utf-8").decode("latin-1")
+    if charset.lower() != "utf-8":
+        raise Unsupported(f"charset {charset!r:.40} of a multipart body: expected utf-8, or none")
+    parser = MultiPartParser(
+        request.headers, chunks(request, limit, what), max_files=max_files, max_fields=FORM_FIELDS,
+        max_part_size=SMALL_BODY,
+    )  # fmt: skip
     try:
-        return await MultiPartParser(request.headers, body, max_files=max_files, max_part_size=SMALL_BODY).parse()
+        return await parser.parse()
     except MultiPartException as error:
         raise BadRequest(f"multipart body: {error.message}") from error
 
@@ -190,10 +199,10 @@ async def read_json(request: Request, model: type[Model], limit: int = SMALL_BOD
 
 
 def parse_json(data: bytes | str, model: type[Model], what: str) -> Model:
-    """Parse JSON into a checked model; raises as `read_json` does, and as `check_json`."""
+    """Parse JSON into a checked model, no text for a number; raises as `read_json` does, and as `check_json`."""
     check_json(data.encode() if isinstance(data, str) else data, what)
     try:
-        return model.model_validate_json(data)
+        return model.model_validate_json(data, strict=True)
     except ValidationError as error:
         raise BadRequest(f"{what}: {tell(error)}") from error
 

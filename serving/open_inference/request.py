@@ -70,7 +70,7 @@ class InferRequest:
     timeout: float | None = None
 
 
-def decode(body: bytes, header: str | None, declared: Declared, outputs: Sequence[str]) -> InferRequest:
+def decode(body: bytes, header: str | None, declared: Declared, outputs: Sequence[str], most: int) -> InferRequest:
     """Read a request for a model with one input.
 
     Args:
@@ -78,10 +78,11 @@ def decode(body: bytes, header: str | None, declared: Declared, outputs: Sequenc
         header: the value of `Inference-Header-Content-Length`; or none.
         declared: the input.
         outputs: names of the outputs that there are.
+        most: files that are read at most.
 
     Raises:
         Malformed: it is not what the protocol, or the model's metadata, says.
-        TooLarge: its JSON has too many values.
+        TooLarge: its JSON has too many values, or it has more than `most` files.
     """
     size = _json_size(header, len(body))
     if size == 0 and header is not None:
@@ -94,7 +95,7 @@ def decode(body: bytes, header: str | None, declared: Declared, outputs: Sequenc
     if len(asked.inputs) != 1 or asked.inputs[0].name != declared.name:
         names = ", ".join(f"'{one.name:.40}'" for one in asked.inputs[:5])
         raise Malformed(f"expected one input, '{declared.name}', got {names}")
-    values = _values(asked.inputs[0], memoryview(body)[size:], declared)
+    values = _values(asked.inputs[0], memoryview(body)[size:], declared, most)
     timeout = _number(asked.parameters, "timeout", 0)
     return InferRequest(values, _wanted(asked, outputs), asked.id, timeout / 1e6 if timeout else None)
 
@@ -119,7 +120,7 @@ def _raw(body: bytes, declared: Declared) -> Bytes | list[bytes]:
     return tensors.pixels_from_bytes(memoryview(body), shape)
 
 
-def _values(given: _Input, rest: memoryview, declared: Declared) -> Bytes | list[bytes]:
+def _values(given: _Input, rest: memoryview, declared: Declared, most: int) -> Bytes | list[bytes]:
     count = declared.check(given.datatype, given.shape)
     size = _number(given.parameters, "binary_data_size", None)
     if (size is None) == (given.data is None):
@@ -134,7 +135,7 @@ def _values(given: _Input, rest: memoryview, declared: Declared) -> Bytes | list
     if size != len(rest):
         raise Malformed(f"input '{given.name}': binary_data_size is {size}, but {len(rest)} bytes follow the JSON")
     if declared.datatype == "BYTES":
-        return tensors.elements_from_bytes(given.name, rest, count)
+        return tensors.elements_from_bytes(given.name, rest, count, most)
     if size != count:
         raise Malformed(
             f"input '{given.name}': expected {count} bytes for shape {given.shape}, got binary_data_size {size}"

@@ -14,7 +14,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from serving.limits import Refused
+from serving.limits import Refused, TooLarge
 
 DATATYPES = frozenset(
     {"BOOL", "BYTES", "BF16", "FP16", "FP32", "FP64"}
@@ -92,14 +92,17 @@ def pixels_from_json(name: str, data: list[Any], shape: Sequence[int]) -> Bytes:
     return values.astype(np.uint8).reshape(shape)
 
 
-def elements_from_bytes(name: str, data: memoryview, count: int) -> list[bytes]:
+def elements_from_bytes(name: str, data: memoryview, count: int, most: int) -> list[bytes]:
     """Read BYTES elements: each a length, uint32 little-endian, and as many bytes.
 
     Raises:
         Malformed: an element ends beyond the data, or data is left over.
+        TooLarge: there are more than `most`, of which an empty one has 4 bytes.
     """
     found, place = [], 0
     for number in range(count):
+        if number == most:
+            raise TooLarge(f"{count} images came; the limit is {most}")
         end = place + 4
         size = int.from_bytes(data[place:end], "little")
         if end > len(data) or end + size > len(data):

@@ -12,7 +12,7 @@ from fastapi import APIRouter, Header, Path, Request, Response
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, StrictBool
 
-from models import archive, npy, parts, preprocess, tensors
+from models import archive, npy, npz, parts, preprocess, tensors
 from models.head import softmax
 from serving import heads, limits, protocol
 from serving.access import note
@@ -36,10 +36,12 @@ LIMITS = (
 )  # fmt: skip
 """Of the settings, those that bound what clients may ask."""
 FORMAT_LIMITS = {
-    "http_head_bytes": protocol.HEAD, "safetensors_header_bytes": tensors.HEADER_LIMIT, "npz_ratio": archive.RATIO,
+    "http_head_bytes": protocol.HEAD, "receipt_bytes_a_second": protocol.RATE,
+    "json_containers": limits.CONTAINERS, "json_values": limits.VALUES,
+    "form_fields": limits.FORM_FIELDS, "small_body_bytes": limits.SMALL_BODY,
+    "jpeg_scans": preprocess.MAX_SCANS, "image_segments": preprocess.MAX_SEGMENTS,
+    "safetensors_header_bytes": tensors.HEADER_LIMIT, "npz_members": len(npz.KNOWN), "npz_ratio": archive.RATIO,
     "npz_directory_bytes": archive.DIRECTORY_LIMIT, "npy_header_bytes": npy.HEADER_LIMIT, "classes": parts.CLASS_LIMIT,
-    "json_containers": limits.CONTAINERS, "json_values": limits.VALUES, "jpeg_scans": preprocess.MAX_SCANS,
-    "image_segments": preprocess.MAX_SEGMENTS,
 }  # fmt: skip
 """That no setting changes."""
 EXTENSIONS = ["binary_tensor_data", "classification"]
@@ -53,6 +55,9 @@ class IndexBody(BaseModel):
     """Body of a request for the repository index."""
 
     ready: StrictBool = False
+
+
+INDEX = {"requestBody": {"content": {"application/json": {"schema": IndexBody.model_json_schema()}}}}
 
 
 class RefusedAnswer(BaseModel):
@@ -147,7 +152,7 @@ async def answer(
     declared = _input(service, model)
     head = await choose(service, version)
     data = await limits.read_body(request, service.settings.max_body_bytes, "request")
-    asked = requests.decode(data, length, declared, OUTPUTS)
+    asked = requests.decode(data, length, declared, OUTPUTS, service.settings.max_images)
     _check_size(service, asked)
     work = service.inference.run(asked.values, head, asked.timeout)
     outcome = await limits.while_connected(request, work)
@@ -157,15 +162,17 @@ async def answer(
     return Response(text, headers=headers)
 
 
-@router.post("/repository/index", responses=ERRORS)
-async def index(service: Serving, asked: IndexBody | None = None) -> list[dict[str, str]]:
+@router.post("/repository/index", responses=ERRORS, openapi_extra=INDEX)
+async def index(request: Request, service: Serving) -> list[dict[str, str]]:
     """List both models in all versions; only the live one is loaded, the others are loaded on request."""
+    data = await limits.read_body(request, limits.SMALL_BODY, "JSON body")
+    asked = limits.parse_json(data or b"{}", IndexBody, "JSON body")
     found = [
         {"name": name, "version": str(record.version), "state": _state(service, record.version), "reason": ""}
         for record in await heads.records(service.store)
         for name in (_name(service), _name(service) + FILES)
     ]
-    return [one for one in found if one["state"] == "READY"] if asked is not None and asked.ready else found
+    return [one for one in found if one["state"] == "READY"] if asked.ready else found
 
 
 @router.post("/repository/models/{model}/load", responses={403: {"model": RefusedAnswer}, **ERRORS})

@@ -8,12 +8,13 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import load_file, save
 from tiny import CLASSES, tiny_snapshot
 
 from models import snapshot as snapshots
+from models.errors import FormatError
 from models.snapshot import CHUNK, FORMAT, Snapshot, SnapshotError
 
 BACKBONE = "b" * 64
@@ -97,6 +98,54 @@ def test_round_trip(
         was, now = getattr(own, name), getattr(found, name)
         assert (was is None) == (now is None)
         assert was is None or was.tobytes() == now.tobytes()
+
+
+ODD = st.one_of(
+    st.none(), st.booleans(), st.integers(-3, 40), st.integers(), st.floats(), st.text(max_size=4), st.just({}),
+    st.lists(st.integers(-1, 40), max_size=3), st.sampled_from(["F16", "BF16", "I64", "[]", '["a","a"]', "[1]", "1e9"]),
+)  # fmt: skip
+
+
+def mostly(right: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
+    """What a header should have there, seldom something else; `one_of` would count each kind of odd one as much."""
+    return st.sampled_from([right] * 19 + [ODD]).flatmap(lambda chosen: chosen)
+
+
+def tensor(dtype: str, shape: list[int], begin: int, end: int) -> st.SearchStrategy[Any]:
+    """What a header says of a tensor, most of it right."""
+    said = {"dtype": dtype, "shape": shape, "data_offsets": [begin, end]}
+    return mostly(st.fixed_dictionaries({name: mostly(st.just(value)) for name, value in said.items()}))
+
+
+WORDS = {"format": FORMAT, "backbone": BACKBONE, "epoch": "7", "classes": '["oak", "elm"]', "created": "2026-01-01"}
+HEADERS = st.fixed_dictionaries(
+    {
+        "__metadata__": st.fixed_dictionaries({name: mostly(st.just(text)) for name, text in WORDS.items()}),
+        "labels": tensor("I64", [2], 0, 16), "features": tensor("F32", [2, 1], 16, 24),
+    },
+    optional={
+        "ids": tensor("I64", [2], 24, 40), "weight": tensor("F32", [2, 1], 40, 48), "bias": tensor("F32", [2], 48, 56),
+    },
+)  # fmt: skip
+
+
+@settings(deadline=None, max_examples=1_000, suppress_health_check=[HealthCheck.too_slow])
+@given(header=HEADERS, rest=st.sampled_from([bytes(size) for size in (0, 8, 16, 24, 32, 40)]))
+def test_any_header_is_refused_or_read(
+    tmp_path_factory: pytest.TempPathFactory, header: dict[str, Any], rest: bytes
+) -> None:
+    """Every tensor and word that there is, right and odd: a FormatError, or a snapshot that passes every check."""
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    path = tmp_path_factory.getbasetemp() / "any.safetensors"
+    path.write_bytes(len(text).to_bytes(8, "little") + text + DATA + rest)
+
+    try:
+        found = snapshots.read(path)
+    except FormatError:
+        return
+
+    snapshots.check(found)
 
 
 def test_features_are_mapped(tmp_path: Path) -> None:

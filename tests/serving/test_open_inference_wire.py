@@ -7,15 +7,17 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
+from serving.limits import TooLarge
 from serving.open_inference.request import HEADER, InferRequest, Wanted, decode
 from serving.open_inference.response import encode
 from serving.open_inference.tensors import Declared, Malformed
 
 OUTPUTS = ("feature", "logits", "probabilities")
+MOST = 64
 PIXELS = Declared("image", "UINT8", (-1, 2, 2, 3))
 FILES = Declared("image", "BYTES", (-1,))
 IMAGE = np.arange(24, dtype=np.uint8).reshape(2, 2, 2, 3)
@@ -46,7 +48,7 @@ def elements(*items: bytes) -> bytes:
 @pytest.mark.parametrize("data", [IMAGE.tolist(), IMAGE.ravel().tolist(), IMAGE.reshape(4, 6).tolist()])
 def test_pixels_in_json_may_be_nested_or_flat(data: list[Any]) -> None:
     """Row by row; all outputs are wanted where none is named."""
-    asked = decode(*body(tensor(data=data), id="seven", parameters={"timeout": 2500}), PIXELS, OUTPUTS)
+    asked = decode(*body(tensor(data=data), id="seven", parameters={"timeout": 2500}), PIXELS, OUTPUTS, MOST)
 
     np.testing.assert_array_equal(asked.values, IMAGE)
     assert asked.outputs == tuple(Wanted(name, binary=False) for name in OUTPUTS)
@@ -57,7 +59,7 @@ def test_pixels_behind_the_json_are_not_copied() -> None:
     """The array is a view of the body."""
     data, header = binary()
 
-    asked = decode(data, header, PIXELS, OUTPUTS)
+    asked = decode(data, header, PIXELS, OUTPUTS, MOST)
 
     assert isinstance(asked.values, np.ndarray)
     np.testing.assert_array_equal(asked.values, IMAGE)
@@ -71,13 +73,13 @@ def test_image_files_come_as_elements_or_in_base64() -> None:
     behind = body(given | {"parameters": {"binary_data_size": len(raw)}}, raw=raw)
     within = body(given | {"data": [base64.b64encode(b"one").decode(), ""]})
 
-    assert [decode(*one, FILES, OUTPUTS).values for one in (behind, within)] == [[b"one", b""]] * 2
+    assert [decode(*one, FILES, OUTPUTS, MOST).values for one in (behind, within)] == [[b"one", b""]] * 2
 
 
 def test_a_raw_request_is_one_image() -> None:
     """With a header of 0 there is no JSON; all outputs come back as bytes."""
-    pixels = decode(IMAGE[:1].tobytes(), "0", PIXELS, OUTPUTS)
-    file = decode(b"a file", "0", FILES, OUTPUTS)
+    pixels = decode(IMAGE[:1].tobytes(), "0", PIXELS, OUTPUTS, MOST)
+    file = decode(b"a file", "0", FILES, OUTPUTS, MOST)
 
     np.testing.assert_array_equal(pixels.values, IMAGE[:1])
     assert file.values == [b"a file"]
@@ -91,7 +93,7 @@ def test_outputs_are_asked_for_by_name() -> None:
         {"name": "probabilities", "parameters": {"classification": 2}},
     ]
 
-    asked = decode(*body(outputs=outputs, parameters={"binary_data_output": True}), PIXELS, OUTPUTS)
+    asked = decode(*body(outputs=outputs, parameters={"binary_data_output": True}), PIXELS, OUTPUTS, MOST)
 
     assert asked.outputs == (Wanted("logits", binary=False), Wanted("probabilities", binary=True, classes=2))
 
@@ -176,7 +178,7 @@ def test_what_is_malformed_is_refused_by_name(case: str) -> None:
     (data, header), declared, message = REFUSED[case]
 
     with pytest.raises(Malformed, match=message):
-        decode(data, header, declared, OUTPUTS)
+        decode(data, header, declared, OUTPUTS, MOST)
 
 
 @hypothesis_settings(max_examples=300, deadline=None)
@@ -195,11 +197,61 @@ def test_whatever_comes_is_read_or_refused(
     if mutated:
         mutated[flip % len(mutated)] ^= 1 << flip % 8
     try:
-        asked = decode(bytes(mutated), header, declared, OUTPUTS)
+        asked = decode(bytes(mutated), header, declared, OUTPUTS, MOST)
     except Malformed:
         return
     assert isinstance(asked, InferRequest)
     assert isinstance(asked.values, list) or asked.values.shape[1:] == (2, 2, 3)
+
+
+ODD = st.one_of(
+    st.none(), st.booleans(), st.integers(-3, 20), st.integers(), st.floats(), st.text(max_size=3), st.just([]),
+    st.lists(st.integers(-1, 300), max_size=13), st.just([[["AA=="]]]), st.just({}),
+)  # fmt: skip
+KEYS = ("binary_data_size", "binary_data", "binary_data_output", "classification", "timeout")
+
+
+def mostly(*right: Any) -> st.SearchStrategy[Any]:
+    """Values of which most are what the protocol asks for; `one_of` would count each kind of odd one as much."""
+    return st.sampled_from([st.sampled_from(right)] * 19 + [ODD]).flatmap(lambda chosen: chosen)
+
+
+PARAMETERS = st.dictionaries(st.sampled_from(KEYS), mostly(12, 0, True, False), max_size=2)
+OUTPUT = st.fixed_dictionaries({"name": mostly(*OUTPUTS)}, optional={"parameters": PARAMETERS})
+WHOLE = [
+    (PIXELS, {"shape": [1, 2, 2, 3], "datatype": "UINT8", "data": [7] * 12}, b""),
+    (PIXELS, {"shape": [1, 2, 2, 3], "datatype": "UINT8", "data": [[[[7] * 3] * 2] * 2]}, b""),
+    (PIXELS, {"shape": [1, 2, 2, 3], "datatype": "UINT8", "parameters": {"binary_data_size": 12}}, bytes(12)),
+    (FILES, {"shape": [2], "datatype": "BYTES", "data": ["AA==", ""]}, b""),
+    (FILES, {"shape": [3], "datatype": "BYTES", "parameters": {"binary_data_size": 12}}, bytes(12)),
+]
+"""An input that is right, and the bytes behind the JSON."""
+
+
+def around(given: dict[str, Any]) -> st.SearchStrategy[dict[str, Any]]:
+    """Requests with that input, once or not, whose every value is seldom another."""
+    one = st.fixed_dictionaries({name: mostly(value) for name, value in given.items()} | {"name": mostly("image")})
+    inputs = st.sampled_from([1] * 9 + [0, 2]).flatmap(lambda count: st.lists(one, min_size=count, max_size=count))
+    more = {"id": mostly("a"), "parameters": PARAMETERS, "outputs": st.lists(OUTPUT, max_size=3)}
+    return st.fixed_dictionaries({"inputs": inputs}, optional=more)
+
+
+@hypothesis_settings(max_examples=1_000, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(data=st.data(), whole=st.sampled_from(WHOLE), exact=mostly(True, False))
+def test_whatever_is_asked_in_json_is_read_or_refused(
+    data: st.DataObject, whole: tuple[Declared, dict[str, Any], bytes], exact: object
+) -> None:
+    """Every key that there is, with right values and odd ones; what is read is within the shape and the outputs."""
+    declared, given_input, tail = whole
+    text = json.dumps(data.draw(around(given_input))).encode()
+    try:
+        found = decode(text + tail, str(len(text)) if exact else None, declared, OUTPUTS, MOST)
+    except (Malformed, TooLarge):
+        return
+
+    assert 1 <= len(found.values) <= MOST
+    assert isinstance(found.values, list) == (declared is FILES)
+    assert {wanted.name for wanted in found.outputs} <= set(OUTPUTS)
 
 
 def read(data: bytes, headers: dict[str, str]) -> dict[str, Any]:
@@ -253,3 +305,13 @@ def test_classes_are_named() -> None:
     assert answer["found"]["logits"] == ["0.500000:1:b", "0.250000:0:a"]
     assert answer["found"]["probabilities"] == elements(b"0.500000:1:b", b"0.250000:0:a", "0.125000:2:ü".encode())
     assert [output["shape"] for output in answer["outputs"]] == [[1, 2], [1, 3]]
+
+
+def test_files_beyond_the_limit_are_not_read() -> None:
+    """A body of 64 MiB has room for 16 million empty ones."""
+    for count in (MOST + 1, 10**15):
+        asked = {"name": "image", "shape": [count], "datatype": "BYTES", "parameters": {"binary_data_size": 40_000}}
+        text = json.dumps({"inputs": [asked]}).encode()
+
+        with pytest.raises(TooLarge, match=f"{count} images came; the limit is 64"):
+            decode(text + bytes(40_000), str(len(text)), FILES, OUTPUTS, MOST)
