@@ -4,6 +4,7 @@ A number is claimed by creating `head.safetensors`; `head.json`, written last, i
 A claim without that mark (a crash in between) is skipped for ever. It knows nothing of which head is live.
 """
 
+import contextlib
 import hashlib
 import re
 import tempfile
@@ -70,7 +71,11 @@ def folder(version: int) -> str:
 
 
 async def add(store: Store, head: LinearHead, bundle: Bundle, lineage: Lineage, metrics: dict[str, Any]) -> HeadRecord:
-    """Store a head for the bundle's backbone under the next free number."""
+    """Store a head for the bundle's backbone under the next free number.
+
+    Raises:
+        StoreError: the store cannot be written; then nothing of the head is left, as far as it can be removed.
+    """
     version = await _claim(store, heads.to_bytes(head))
     onnx = heads.to_onnx(head)
     record = HeadRecord(
@@ -85,8 +90,14 @@ async def add(store: Store, head: LinearHead, bundle: Bundle, lineage: Lineage, 
         metrics=metrics,
         groups=bundle.manifest.groups,
     )
-    await store.create(f"{folder(version)}/head.onnx", onnx)
-    await store.create(f"{folder(version)}/head.json", record.model_dump_json(indent=1).encode() + b"\n")
+    try:
+        await store.create(f"{folder(version)}/head.onnx", onnx)
+        await store.create(f"{folder(version)}/head.json", record.model_dump_json(indent=1).encode() + b"\n")
+    except StoreError:
+        with contextlib.suppress(StoreError):
+            for name in ("head.json", "head.onnx", "head.safetensors"):  # the claim last: until then it is ours
+                await store.delete(f"{folder(version)}/{name}")
+        raise
     return record
 
 
