@@ -7,9 +7,7 @@ A claim without that mark (a crash in between) is skipped for ever. It knows not
 import contextlib
 import hashlib
 import re
-import tempfile
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -18,6 +16,7 @@ from models import head as heads
 from models.bundle import Bundle
 from models.errors import FormatError
 from models.head import LinearHead
+from serving.folders import scratch
 from serving.store import Conflict, NotFound, Store, StoreError
 
 
@@ -156,8 +155,8 @@ async def read(store: Store, version: int) -> tuple[HeadRecord, LinearHead]:
         StoreError: it is damaged.
     """
     known = await record(store, version)
-    with tempfile.TemporaryDirectory() as place:
-        path = Path(place) / "head.safetensors"
+    with scratch("head") as place:
+        path = place / "head.safetensors"
         try:
             await store.fetch(f"{folder(version)}/head.safetensors", path)
             head = heads.read(path)
