@@ -25,6 +25,7 @@ from serving.batcher import Batcher
 from serving.conversion import Converter
 from serving.decoder import Decoder
 from serving.engine import Engine, Scores
+from serving.folders import sweep
 from serving.front import Front
 from serving.guard import Guard
 from serving.inference import Inference, Item
@@ -138,6 +139,7 @@ async def _open(
     settings: Settings, refitting: Callable[..., Refitter], metrics: Metrics, stack: contextlib.AsyncExitStack
 ) -> Service:
     """Make the parts in order; `stack` takes down those that need it, in the opposite order."""
+    await asyncio.to_thread(sweep)
     bundle = await asyncio.to_thread(bundles.read, settings.bundle)
     store = Store.open(settings.store, settings.max_store_bytes)
     log = Log(store)

@@ -4,11 +4,10 @@ A number is claimed by creating `head.safetensors`; `head.json`, written last, i
 A claim without that mark (a crash in between) is skipped for ever. It knows nothing of which head is live.
 """
 
+import contextlib
 import hashlib
 import re
-import tempfile
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -17,6 +16,7 @@ from models import head as heads
 from models.bundle import Bundle
 from models.errors import FormatError
 from models.head import LinearHead
+from serving.folders import scratch
 from serving.store import Conflict, NotFound, Store, StoreError
 
 
@@ -70,7 +70,11 @@ def folder(version: int) -> str:
 
 
 async def add(store: Store, head: LinearHead, bundle: Bundle, lineage: Lineage, metrics: dict[str, Any]) -> HeadRecord:
-    """Store a head for the bundle's backbone under the next free number."""
+    """Store a head for the bundle's backbone under the next free number.
+
+    Raises:
+        StoreError: the store cannot be written; then nothing of the head is left, as far as it can be removed.
+    """
     version = await _claim(store, heads.to_bytes(head))
     onnx = heads.to_onnx(head)
     record = HeadRecord(
@@ -85,8 +89,14 @@ async def add(store: Store, head: LinearHead, bundle: Bundle, lineage: Lineage, 
         metrics=metrics,
         groups=bundle.manifest.groups,
     )
-    await store.create(f"{folder(version)}/head.onnx", onnx)
-    await store.create(f"{folder(version)}/head.json", record.model_dump_json(indent=1).encode() + b"\n")
+    try:
+        await store.create(f"{folder(version)}/head.onnx", onnx)
+        await store.create(f"{folder(version)}/head.json", record.model_dump_json(indent=1).encode() + b"\n")
+    except StoreError:
+        with contextlib.suppress(StoreError):
+            for name in ("head.json", "head.onnx", "head.safetensors"):  # the claim last: until then it is ours
+                await store.delete(f"{folder(version)}/{name}")
+        raise
     return record
 
 
@@ -145,8 +155,8 @@ async def read(store: Store, version: int) -> tuple[HeadRecord, LinearHead]:
         StoreError: it is damaged.
     """
     known = await record(store, version)
-    with tempfile.TemporaryDirectory() as place:
-        path = Path(place) / "head.safetensors"
+    with scratch("head") as place:
+        path = place / "head.safetensors"
         try:
             await store.fetch(f"{folder(version)}/head.safetensors", path)
             head = heads.read(path)

@@ -6,7 +6,6 @@ nothing of queues, of other refits or of HTTP.
 
 import asyncio
 import logging
-import tempfile
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +22,7 @@ from models.report import Gate, RefitReport
 from serving import child, snapshots
 from serving import heads as stored
 from serving.activations import Activation
+from serving.folders import scratch
 from serving.heads import HeadRecord, Lineage
 from serving.limits import tell
 from serving.live import Live
@@ -87,8 +87,7 @@ async def make(
     Raises:
         RefitFailed: it told an error, died, or left what is no head or does not fit the live one.
     """
-    with tempfile.TemporaryDirectory(prefix="breadcrumbs-refit-") as name:
-        folder = Path(name)
+    with scratch("refit") as folder:
         arguments = await _inputs(folder, request, store, bundle, live)
         ending = await run([*command, *arguments], say, limits)
         if ending.code != 0 or ending.said.get("event") != "done":

@@ -10,17 +10,16 @@ import asyncio
 import contextlib
 import logging
 import os
-import shutil
 import signal
 import socket
 import sys
-import tempfile
 import time
 from pathlib import Path
 
 from prometheus_client import multiprocess
 
 from models.errors import BreadcrumbsError
+from serving.folders import scratch
 from serving.machine import cores
 from serving.settings import Settings
 
@@ -50,8 +49,7 @@ def run(settings: Settings) -> None:
         sockets = listen(settings.host, settings.port, settings.workers)
         for one in sockets:
             stack.callback(one.close)
-        numbers = Path(tempfile.mkdtemp(prefix="breadcrumbs-metrics-"))
-        stack.callback(shutil.rmtree, numbers, ignore_errors=True)
+        numbers = stack.enter_context(scratch("metrics"))
         asyncio.run(_keep_all(settings, sockets, numbers))
 
 

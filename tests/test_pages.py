@@ -215,6 +215,30 @@ def test_the_file_tree_is_true() -> None:
     assert len(named) > 30
 
 
+def numbers(text: str) -> set[int]:
+    """The numbers in `1 … 3, 7`."""
+    ends = [[int(end) for end in part.split("…")] for part in text.split(",")]
+    return {number for first, *last in ends for number in range(first, (last or [first])[0] + 1)}
+
+
+@pytest.mark.parametrize(("page", "least"), [("docs/reliability.md", 12), ("SECURITY.md", 16)])
+def test_every_promise_names_a_test_that_is_there(page: str, least: int) -> None:
+    """In the last cell of its row: files or folders of tests, or [numbers] that the tests of attacks bear."""
+    lines = re.findall(r"^\| (?!---|promise|threat)(.+) \|$", TEXT[page], re.MULTILINE)
+    heads = re.findall(r'"""\[([\d, …]+)\]', (ROOT / "tests/attacks/test_attacks.py").read_text())
+    attacks = set().union(*map(numbers, heads))
+    assert len(lines) >= least
+    for line in lines:
+        promise, *_, proof = line.split(" | ")
+        named = [ROOT / name for name in re.findall(r"`(tests/[\w/.]+)`", proof)]
+        proofs = [path for path in named if path.is_dir() or path.name.startswith("test_")]
+        cited = set().union(*map(numbers, re.findall(r"\[([\d, ]+)\]", proof)))
+
+        assert proofs or cited, f"{promise}: no test is named"
+        assert [path for path in named if not path.exists()] == [], promise
+        assert cited <= attacks, promise
+
+
 def test_every_part_of_a_snapshot_is_specified() -> None:
     """The tensors and metadata keys of a file with everything in it, no more and no fewer."""
     values = np.zeros((2, 3), np.float32)

@@ -9,7 +9,6 @@ of the store.
 import asyncio
 import contextlib
 import logging
-import tempfile
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +20,7 @@ from ray.exceptions import RayError, RayTaskError, TaskCancelledError
 
 from serving import child
 from serving.child import Ending, Hear, Limits
+from serving.folders import scratch, sweep
 from serving.machine import memory
 
 LOG = logging.getLogger("breadcrumbs.refit")
@@ -67,12 +67,12 @@ class Attempt:
             limits: what it may take; no memory: three quarters of this machine's.
         """
         said: asyncio.Queue[dict[str, Any] | None] = asyncio.Queue()
-        with tempfile.TemporaryDirectory(prefix="breadcrumbs-refit-") as name:
-            here = Path(name)
+        await asyncio.to_thread(sweep)
+        with scratch("refit") as here:
             for relative, reference in files.items():
                 await asyncio.to_thread(_write, here / relative, await reference)
             (here / "out").mkdir()
-            moved = [part.replace(folder, name) for part in command]
+            moved = [part.replace(folder, str(here)) for part in command]
             bounds = Limits(limits.seconds, limits.memory or memory() * 3 // 4)
             running = asyncio.ensure_future(child.run(moved, said.put, bounds))
             running.add_done_callback(lambda _: said.put_nowait(None))

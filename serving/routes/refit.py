@@ -4,9 +4,7 @@ import asyncio
 import json
 import re
 import shutil
-import tempfile
 from collections.abc import AsyncIterator
-from pathlib import Path as FilePath
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Path, Request, Response
@@ -15,6 +13,7 @@ from starlette.datastructures import FormData, UploadFile
 
 from models.files import sha256
 from serving import limits, snapshots
+from serving.folders import scratch
 from serving.guard import actor, check_right
 from serving.job import Job, Trail
 from serving.limits import BadRequest, Forbidden, TooLarge
@@ -126,8 +125,8 @@ async def _keep(file: UploadFile, service: Service) -> str:
     limit = service.settings.max_snapshot_bytes
     if (file.size or 0) > limit:
         raise TooLarge(f"snapshot {file.filename!r:.80} has {file.size} bytes; the limit is {limit}")
-    with tempfile.TemporaryDirectory(prefix="breadcrumbs-upload-") as folder:
-        path = FilePath(folder) / "snapshot"
+    with scratch("upload") as folder:
+        path = folder / "snapshot"
 
         def copy() -> str:
             with path.open("wb") as target:

@@ -1,13 +1,12 @@
 """`/v1/snapshots`: keep feature snapshots, so that refits can name them."""
 
-import tempfile
-from pathlib import Path as FilePath
 from typing import Annotated
 
 from fastapi import APIRouter, Path, Query, Request, Response
 
 from models.parts import Given
 from serving import limits, snapshots
+from serving.folders import scratch
 from serving.limits import Unsupported
 from serving.schemas import SnapshotList
 from serving.service import Serving, body, problems
@@ -44,8 +43,8 @@ async def put(
     kind = limits.media_type(request)
     if kind not in {"", BINARY}:
         raise Unsupported(f"content-type {kind!r:.80}: expected {BINARY}")
-    with service.uploads, tempfile.TemporaryDirectory(prefix="breadcrumbs-upload-") as folder:
-        path = FilePath(folder) / "snapshot"
+    with service.uploads, scratch("upload") as folder:
+        path = folder / "snapshot"
         sha = await limits.save_body(request, path, service.settings.max_snapshot_bytes, "snapshot")
         given = Given(backbone, epoch, tuple(classes) if classes else None)
         found, new = await snapshots.add(service.store, path, sha, service.bundle, service.converter, given)

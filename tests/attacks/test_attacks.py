@@ -144,7 +144,7 @@ HEAD = b"POST /v1/predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: image/png
 def test_hostile_http_is_answered_or_cut(
     server: Server, name: str, pieces: tuple[bytes, ...], statuses: tuple[int, ...]
 ) -> None:
-    """[10] A status of the client's fault, or a closed connection; never a 5xx, and memory stays flat."""
+    """[10, 13] A status of the client's fault, or a closed connection; never a 5xx, and memory stays flat."""
     before = server.forget_peak()
     answer = exchange(server, *pieces)
 

@@ -1,35 +1,45 @@
-"""`kill -9` of the server at every write of a refit's way to a live head: nothing lost, nothing half, one head live."""
+"""`kill -9` at every step of a refit's way to a live head, of server and child: nothing lost or half, one head live."""
 
 import asyncio
 import contextlib
+import re
 import socket
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
-from running import make_settings, running
-from test_refit import upload
+from running import Serve, make_settings, running
+from test_refit import events, finish, upload
 from tiny import picture, png
 
+import models
+from models import bundle as bundles
 from models.bundle import Bundle
 from serving.store import Store
 from serving.upkeep import verify
+from training.progress import STAGES
 
 SERVER = str(Path(__file__).parent / "crashing_server.py")
 STEPS = [
     (when, name, count)
     for name, count in (
         ("snapshots/.*safetensors", 1), ("snapshots/.*json", 1), ("refits/.*/request.json", 1),
-        ("refits/.*/events.jsonl", 1), ("refits/.*/events.jsonl", 2), ("refits/.*/report.json", 1),
-        ("refits/.*/report.html", 1), ("heads/000002/head.safetensors", 1), ("heads/000002/head.onnx", 1),
-        ("heads/000002/head.json", 1), ("activations/00000002.json", 1), ("refits/.*/events.jsonl", 5),
+        ("refits/.*/events.jsonl", 1), ("refits/.*/events.jsonl", 2), ("refits/.*/events.jsonl", 3),
+        ("refits/.*/events.jsonl", 4), ("refits/.*/report.json", 1), ("refits/.*/report.html", 1),
+        ("heads/000002/head.safetensors", 1), ("heads/000002/head.onnx", 1), ("heads/000002/head.json", 1),
+        ("activations/00000002.json", 1), ("refits/.*/events.jsonl", 5),
     )
     for when in ("before", "after")
 ]  # fmt: skip
-"""Every write, in order; the fifth event is the last, `succeeded`."""
+"""Every write, in order; the events are queued, running, a stage, progress, succeeded."""
+CHILD = (sys.executable, str(Path(__file__).parent / "crashing_refit.py"))
+CHILDS = (*STAGES, "head.safetensors", "head.onnx", "report.json", "report.html", "done")
+"""Every step of a refit's own process: the stages that it tells, the files that it leaves, its last word."""
 
 
 def free_port() -> int:
@@ -59,6 +69,27 @@ def until_dead(bundle: Bundle, store: Path, when: str, name: str, count: int) ->
                     time.sleep(0.01)
         assert process.wait(20) == -9
     return acknowledged[0], acknowledged[1]
+
+
+def test_the_steps_are_all_there_are(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A write that the code gains must be gained here too."""
+    written: list[str] = []
+
+    def listening(method: Callable[..., Any]) -> Callable[..., Any]:
+        async def write(self: Store, name: str, *rest: Any) -> None:
+            written.append(name)
+            await method(self, name, *rest)
+
+        return write
+
+    with serve() as client:
+        for name in ("create", "replace", "put_file"):
+            monkeypatch.setattr(Store, name, listening(getattr(Store, name)))
+        finish(client, {"snapshots": [upload(client)], "spec": {"activate": "always"}})
+    expected = [name for when, name, _ in STEPS if when == "before"]
+
+    assert len(written) == len(expected)
+    assert all(re.fullmatch(one, other) for one, other in zip(expected, written, strict=True)), written
 
 
 @pytest.mark.parametrize(("when", "name", "count"), STEPS, ids=str)
@@ -94,6 +125,28 @@ def test_a_server_that_is_killed_anywhere_loses_nothing(
             assert state == "succeeded"
             assert client.get("/v1/heads").json()["live"] > listing["live"]
     assert asyncio.run(verify(Store.open(store))).sound
+
+
+@pytest.mark.slow
+def test_a_refit_that_is_killed_anywhere_changes_nothing(tmp_path: Path) -> None:
+    """`kill -9` of the real child at each of its steps: it has failed, without a head, and it can be started again."""
+    step = tmp_path / "step"
+    bundle = bundles.read(Path(models.__file__).parent / "demo")
+    quick = {"activate": "always", "l2": 1e-4, "prior_offset": 0.5}
+    with running(make_settings(bundle, tmp_path / "store"), command=(*CHILD, str(step))) as client:
+        for name in CHILDS:
+            step.write_text(name)
+            job = finish(client, {"spec": quick})
+            assert (job["state"], job["verdict"]) == ("failed", None), name
+            assert "it ended with exit status -9" in job["error"]["message"]
+            assert job["progress"]["stage"] == (name if name in STAGES else "report")
+        assert len(client.get("/v1/heads").json()["heads"]) == client.get("/v1/heads").json()["live"] == 1
+        assert asyncio.run(verify(Store.open(tmp_path / "store"))).findings == ()
+        step.write_text("none")
+        again = client.post(f"/v1/refit/{job['id']}/restart").json()["id"]
+        *_, last = events(client, again)
+        assert last["verdict"]["activated"]
+        assert client.get("/v1/heads").json()["live"] == 2
 
 
 def test_a_dead_servers_child_dies_with_it(tiny_bundle: Bundle, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import errno
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import obstore
@@ -65,7 +66,7 @@ def test_a_full_disk_refuses_writes_and_goes_on_serving(disk: Path, tiny_bundle:
             assert statuses(client) == {"upload": 507, "refit": 507, "activate": 507, "predict": 200}
             assert "No space left on device" in client.post("/v1/refit", json={}).json()["error"]["message"]
             assert client.get("/v1/heads").json()["live"] == 2
-        assert asyncio.run(verify(Store.open(disk / "store"))).sound
+        assert asyncio.run(verify(Store.open(disk / "store"))).findings == ()
         assert statuses(client) == {"upload": 201, "refit": 202, "activate": 200, "predict": 200}
 
 
@@ -77,7 +78,7 @@ def test_a_disk_that_cannot_be_written_refuses_writes_and_goes_on_serving(disk: 
         assert statuses(client) == {"upload": 503, "refit": 503, "activate": 503, "predict": 200}
         subprocess.run(["mount", "-o", "remount,rw", disk], check=True)
         assert statuses(client) == {"upload": 201, "refit": 202, "activate": 200, "predict": 200}
-    assert asyncio.run(verify(Store.open(disk / "store"))).sound
+    assert asyncio.run(verify(Store.open(disk / "store"))).findings == ()
 
 
 def test_a_disk_that_errs_refuses_writes_and_goes_on_serving(
@@ -94,4 +95,28 @@ def test_a_disk_that_errs_refuses_writes_and_goes_on_serving(
             broken.setattr(obstore, "put_async", err)
             assert statuses(client) == {"upload": 503, "refit": 503, "activate": 503, "predict": 200}
         assert statuses(client) == {"upload": 201, "refit": 202, "activate": 200, "predict": 200}
-    assert asyncio.run(verify(Store.open(tmp_path / "store"))).sound
+    assert asyncio.run(verify(Store.open(tmp_path / "store"))).findings == ()
+
+
+@pytest.mark.parametrize(
+    "part", ["head.safetensors", "head.onnx", "head.json", "report.html", "activations/00000002.json"]
+)
+def test_a_refit_that_finds_the_disk_full_leaves_nothing_half_written(
+    tiny_bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, part: str
+) -> None:
+    """Whatever it was about to write: it has failed and says so, the live head serves, and the next refit goes live."""
+    real = obstore.put_async
+
+    async def err(objects: Any, name: str, *rest: Any, **how: Any) -> Any:
+        if name.endswith(part):
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return await real(objects, name, *rest, **how)
+
+    with running(make_settings(tiny_bundle, tmp_path / "store")) as client:
+        with monkeypatch.context() as broken:
+            broken.setattr(obstore, "put_async", err)
+            job = finish(client, {"spec": {"activate": "always"}})
+        assert (job["state"], client.get("/v1/heads").json()["live"]) == ("failed", 1)
+        assert "No space left on device" in job["error"]["message"]
+        assert asyncio.run(verify(Store.open(tmp_path / "store"))).findings == ()
+        assert finish(client, {"spec": {"activate": "always"}})["verdict"]["activated"]

@@ -1,5 +1,6 @@
 """Keys and scopes: every route, without a key, with a wrong one, with a lower scope and with the right one."""
 
+import hmac
 import json
 import logging
 from collections.abc import Iterator
@@ -148,6 +149,27 @@ def test_no_key_is_ever_written_down(serve: Serve, tmp_path: Path, caplog: pytes
     for word in (secret, CANARY):
         assert not any(word in text for text in texts)
         assert not any(word.encode() in data for data in written)
+
+
+def test_every_key_is_compared_in_constant_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All of them, also after the one that fits: time tells neither how much of a key is right nor which it is."""
+    path = tmp_path / "keys.json"
+    known = [keys.add(path, name, ("predict",)) for name in ("one", "two", "three")]
+    compared: list[bool] = []
+
+    def counting(one: str, other: str) -> bool:
+        compared.append(compare(one, other))
+        return compared[-1]
+
+    compare = hmac.compare_digest
+    monkeypatch.setattr(hmac, "compare_digest", counting)
+    there = Keys(path)
+
+    for place, secret in enumerate([*known, CANARY]):
+        compared.clear()
+        found = there.find(secret.encode())
+        assert compared == [place == other for other in range(3)]
+        assert (found is None) == (secret == CANARY)
 
 
 def test_a_server_without_keys_serves_this_machine_only(tiny_bundle: Bundle, tmp_path: Path) -> None:

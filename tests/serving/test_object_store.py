@@ -1,7 +1,10 @@
 """The store on a real S3-compatible server: the same code, the same promises."""
 
 import asyncio
+import json
+import logging
 import os
+import traceback
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -9,6 +12,7 @@ from typing import Any
 import boto3
 import pytest
 from moto.server import ThreadedMotoServer
+from obstore.store import AzureStore, GCSStore, ObjectStore, from_url
 from running import make_settings, running
 from test_refit import finish, upload
 from tiny import picture, png
@@ -90,6 +94,48 @@ def test_a_server_lives_on_it(bucket: str, tiny_bundle: Bundle) -> None:
     assert (found.sound, found.heads, found.snapshots) == (True, 3, 1)
     asyncio.run(collect(Store.open(place), Retention(keep_heads=1, parents=0, max_bytes=1), settle=0.0))
     assert asyncio.run(verify(Store.open(place))).sound
+
+
+def test_the_buckets_credential_is_never_written_down(
+    bucket: str, tiny_bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Not in logs, metrics, errors or objects: where all is well, where the bucket is gone, where nobody answers."""
+    canary = "canary0000000000000000000000000000000000"
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", canary)
+    caplog.set_level(logging.DEBUG)
+    place, told = f"{bucket}/secret", list[str]()
+    settings = make_settings(tiny_bundle, Path("unused"), access_log=True).model_copy(update={"store": place})
+    with running(settings, "crashes") as client:
+        job = finish(client, {"snapshots": [upload(client)]})
+        told += [client.get(path).text for path in ("/metrics", "/v2", "/v1/heads", "/v1/heads/9", "/openapi.json")]
+        told += [json.dumps(job), client.get("/v1/refit").text]
+    for gone, address in (("no-such-bucket", os.environ["AWS_ENDPOINT_URL"]), ("crumbs", "http://127.0.0.1:1")):
+        monkeypatch.setenv("AWS_ENDPOINT_URL", address)
+        with pytest.raises(StoreError) as refused:
+            asyncio.run(Store(from_url(f"s3://{gone}/x", retry_config={"max_retries": 0})).get("heads"))
+        told.append("".join(traceback.format_exception(refused.value)))
+    monkeypatch.undo()
+
+    async def kept() -> list[bytes]:
+        store = Store.open(place)
+        return [await store.get(name) for name in await store.names("")]
+
+    objects = asyncio.run(kept())
+    assert len(objects) > 5
+    assert not any(canary.encode() in data for data in objects)
+    ours = [record.getMessage() for record in caplog.records if record.name.startswith("breadcrumbs")]
+    assert len(ours) > 5
+    assert not any(canary in text for text in told + [record.getMessage() for record in caplog.records])
+
+
+@pytest.mark.parametrize(("place", "kind"), [("gs://crumbs/x", GCSStore), ("az://crumbs/x", AzureStore)])
+def test_the_other_clouds_are_opened_by_their_urls(
+    place: str, kind: type[ObjectStore], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody of theirs is here to be asked; all that follows is the same code as for S3."""
+    monkeypatch.setenv("AZURE_STORAGE_ACCOUNT_NAME", "nobody")
+
+    assert isinstance(Store.open(place)._objects, kind)
 
 
 def test_a_store_that_is_not_there_is_told(bucket: str) -> None:
