@@ -3,7 +3,7 @@
 import { get, post, upload } from "/console/api.js";
 import { NONE, ago, count, dropZone, empty, h, lasting, many, table } from "/console/draw.js";
 import { ended, follow } from "/console/job.js";
-import { entry, nameOf, newClasses, remember } from "/console/snapshots.js";
+import { entry, listed, nameOf, newClasses, remember } from "/console/snapshots.js";
 import { attempt, concernsAll, tell } from "/console/trouble.js";
 
 const FORMATS = "safetensors, .npz, Parquet or Arrow";
@@ -39,7 +39,7 @@ function form(start) {
     const fitted = chosen();
     const fresh = [...new Set(fitted.flatMap(newClasses))];
     growing.hidden = fresh.length === 0;
-    growing.lastChild.textContent = `Let ${fresh.length === 1 ? "the new class" : "the new classes"} in: ${fresh.join(", ")}`;
+    growing.lastChild.textContent = `Let ${fresh.length === 1 ? "the new class" : "the new classes"} in: ${listed(fresh)}`;
     const epochs = [...new Set(fitted.map((one) => one.epoch))].sort((a, b) => a - b).join(", ");
     const rows = fitted.reduce((sum, one) => sum + one.rows, 0);
     const mine = own.checked ? "the bundle's own" : null;
@@ -79,7 +79,7 @@ function form(start) {
   return { element, add };
 }
 
-function listed(jobs, look) {
+function refitTable(jobs, look) {
   const rows = jobs.slice(0, LISTED).map((job) => [
     ago(job.created), h("code", {}, job.id), job.state,
     job.finished && job.started ? lasting((Date.parse(job.finished) - Date.parse(job.started)) / 1000) : NONE,
@@ -94,20 +94,22 @@ export async function show(content, signal) {
   const [{ snapshots }, { refits }] = await Promise.all([get("/v1/snapshots", signal), get("/v1/refit", signal)]);
   const uploads = h("div", { ariaLive: "polite" });
   const told = h("div", { className: "told" });
-  const table = h("div", {}, listed(refits, look));
+  const past = h("div", {}, refitTable(refits, look));
   const { element, add } = form(start);
   let following = new AbortController(); // of the refit that is shown; another one ends it
 
-  async function look(id) {
+  // Show a refit; where somebody asked for it, bring it into sight.
+  async function look(id, asked = true) {
+    const reveal = () => asked && told.scrollIntoView({ block: "nearest" });
     following.abort(new DOMException("another refit is shown", "AbortError"));
     following = new AbortController();
     sessionStorage.setItem(SHOWN, id);
     await attempt(async () => {
       const shown = follow(id, told, AbortSignal.any([signal, following.signal]));
-      told.scrollIntoView({ block: "nearest" });
+      reveal();
       await shown;
-      told.scrollIntoView({ block: "nearest" });
-      table.replaceChildren(listed((await get("/v1/refit", signal)).refits, look));
+      reveal();
+      past.replaceChildren(refitTable((await get("/v1/refit", signal)).refits, look));
     });
   }
 
@@ -137,8 +139,8 @@ export async function show(content, signal) {
   for (const snapshot of snapshots) add(snapshot, false);
   content.replaceChildren(
     h("h2", {}, "Refit"), dropZone("Drop snapshot files, or choose them", FORMATS, "", take, signal),
-    uploads, element, told, h("h2", {}, "Refits"), table,
+    uploads, element, told, h("h2", {}, "Refits"), past,
   );
   const open = refits.find((job) => job.id === sessionStorage.getItem(SHOWN)) ?? refits.find((job) => !ended(job));
-  if (open) look(open.id);
+  if (open) look(open.id, false);
 }

@@ -82,6 +82,19 @@ def test_what_the_checks_found_is_shown_before_the_start(page: Page, serve: Serv
         expect(page.get_by_role("button", name="Start the refit")).to_be_disabled()
 
 
+def test_a_thousand_classes_are_drawn_when_somebody_looks(page: Page, serve: Serve, bundle: Bundle) -> None:
+    """Not before; and of many new ones the first are named and the others counted."""
+    names = tuple(f"species {number}" for number in range(1000))
+    with serve() as client:
+        client.put("/v1/snapshots", content=snapshot_file(bundle, names, (2,) * len(names)))
+        page.goto(f"{client.base_url}#refit")
+        card = page.locator(".snapshot")
+        expect(card).to_contain_text("species 19 (2) and 980 more")
+        expect(card.get_by_role("row")).to_have_count(0)
+        card.get_by_text("Rows of each class (1,000)").click()
+        expect(card.get_by_role("row")).to_have_count(1001)
+
+
 def test_new_classes_are_let_in(page: Page, serve: Serve, march: Path) -> None:
     """Where the box says so, the refit is asked to."""
     with serve("grows") as client:
