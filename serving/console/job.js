@@ -37,7 +37,7 @@ function progress(id) {
     if (event.event === "progress") {
       norms.push(Math.log10(Math.max(event.gradient_norm, 1e-30)));
       solver.textContent = `${event.l2 === undefined ? "" : `λ ${event.l2}, `}iteration ${event.iteration}, gradient norm ${event.gradient_norm.toExponential(1)}`;
-      element.removeAttribute("hidden");
+      element.toggleAttribute("hidden", norms.length < 2);
       redraw(norms);
       return;
     }

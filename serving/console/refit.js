@@ -19,7 +19,7 @@ function option(snapshot) {
 
 // The form of a refit: which snapshots, compared on what, and in words what a start would do.
 function form(start) {
-  const known = new Map(); // by sha256: [snapshot, its box, the note that it is not fitted to]
+  const known = new Map(); // by sha256: the snapshot, its box, the note that it is not fitted to, its line
   const list = h("div", { className: "snapshots" }, empty("No snapshots are stored yet: drop some above, or fit to the bundle's own."));
   const holdout = h("select", {}, h("option", { value: "" }, "a share of the rows"));
   const activate = h("select", {}, WHEN.map(([value, text]) => h("option", { value }, text)));
@@ -29,10 +29,10 @@ function form(start) {
   const words = h("p", { ariaLive: "polite" });
   const go = h("button", { className: "main", type: "submit" }, "Start the refit");
 
-  const chosen = () => [...known.values()].filter(([, box]) => box.checked && !box.disabled).map(([snapshot]) => snapshot);
+  const chosen = () => [...known.values()].filter(({ box }) => box.checked && !box.disabled).map(({ snapshot }) => snapshot);
 
   function change() {
-    for (const [sha, [, box, note]] of known) {
+    for (const [sha, { box, note }] of known) {
       box.disabled = sha === holdout.value;
       note.hidden = sha !== holdout.value;
     }
@@ -50,19 +50,21 @@ function form(start) {
     go.disabled = !from;
   }
 
+  // A fresh one was just uploaded: it is chosen and open, and takes the place of what was known of it.
   function add(snapshot, fresh) {
-    if (known.has(snapshot.sha256)) {
-      known.get(snapshot.sha256)[1].checked ||= fresh;
-    } else {
-      const box = h("input", { type: "checkbox", value: snapshot.sha256, checked: fresh });
-      if (!known.size) list.replaceChildren();
-      const note = h("span", { className: "chip", hidden: true }, "to compare on");
-      known.set(snapshot.sha256, [snapshot, box, note]);
-      const line = entry(snapshot, box, note, fresh);
-      if (fresh) list.prepend(line);
-      else list.append(line);
-      holdout.append(option(snapshot));
-    }
+    if (!known.size) list.replaceChildren();
+    const old = known.get(snapshot.sha256);
+    old?.line.remove();
+    const box = h("input", { type: "checkbox", value: snapshot.sha256, checked: fresh });
+    const note = h("span", { className: "chip", hidden: true }, "to compare on");
+    const line = entry(snapshot, box, note, fresh);
+    const choice = option(snapshot);
+    known.set(snapshot.sha256, { snapshot, box, note, line });
+    if (fresh) list.prepend(line);
+    else list.append(line);
+    const same = [...holdout.options].find((one) => one.value === snapshot.sha256);
+    if (same) same.textContent = choice.textContent;
+    else holdout.append(choice);
     change();
   }
 

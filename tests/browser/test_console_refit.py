@@ -82,6 +82,18 @@ def test_what_the_checks_found_is_shown_before_the_start(page: Page, serve: Serv
         expect(page.get_by_role("button", name="Start the refit")).to_be_disabled()
 
 
+def test_a_snapshot_that_is_there_already_is_chosen(page: Page, serve: Serve, march: Path) -> None:
+    """Uploaded again it is no second one, and now it has its file's name."""
+    with serve() as client:
+        client.put("/v1/snapshots", content=march.read_bytes())
+        page.goto(f"{client.base_url}#refit")
+        expect(page.locator(".snapshot").get_by_role("checkbox")).not_to_be_checked()
+        page.locator("input[type=file]").set_input_files(march)
+        expect(page.locator(".snapshot").get_by_role("checkbox", name="march.safetensors")).to_be_checked()
+        expect(page.locator(".snapshot")).to_have_count(1)
+        expect(page.get_by_role("combobox", name="Compare on").locator("option")).to_have_count(2)
+
+
 def test_a_thousand_classes_are_drawn_when_somebody_looks(page: Page, serve: Serve, bundle: Bundle) -> None:
     """Not before; and of many new ones the first are named and the others counted."""
     names = tuple(f"species {number}" for number in range(1000))
