@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page, expect
 from running import Serve
-from tabs import snapshot_file
+from tabs import drop, snapshot_file
 from test_refit import finish, until
 from tiny import tiny_snapshot
 
@@ -30,7 +30,8 @@ def test_upload_refit_activate_and_rollback(page: Page, serve: Serve, bundle: Bu
     file.write_bytes(snapshots.to_bytes(tiny_snapshot(bundle.backbone_digest, 5)))
     with serve() as client:
         page.goto(f"{client.base_url}#refit")
-        page.locator("input[type=file]").set_input_files(file)
+        expect(page.get_by_text("Drop snapshot files, or choose them")).to_be_visible()
+        drop(page, 400, 300, file)
         expect(page.locator(".snapshot")).to_contain_text("epoch 5, 12 rows of 3 classes")
         page.get_by_label("Go live").select_option("never")
         page.get_by_role("button", name="Start the refit").click()
