@@ -47,7 +47,7 @@ export function ago(iso) {
   return h("time", { dateTime: iso, title: at(iso) }, text);
 }
 
-export function at(iso) {
+function at(iso) {
   return `${iso.slice(0, 19).replace("T", " ")} UTC`;
 }
 

@@ -3,7 +3,7 @@
 import { Refused, get, send } from "/console/api.js";
 import { NONE, count, h, lasting, line, many } from "/console/draw.js";
 import { byLabel, grown, parse, quantile, sum } from "/console/metrics.js";
-import { back, clear, tell } from "/console/trouble.js";
+import { back, clear, concernsAll, tell } from "/console/trouble.js";
 
 const EVERY = 2000; // ms between two looks
 const FIRST = 500; // and between the first two
@@ -85,6 +85,7 @@ export async function show(content, signal) {
       } catch (error) {
         if (signal.aborted) return;
         tell(error);
+        if (concernsAll(error) && error.status !== 0) return; // a key, or a mistake of these scripts: no look helps
         state.replaceChildren(h("span", { className: "chip bad" }, "no answer"), " The numbers are those of the last look.");
         if (error instanceof Refused && error.status === 0) await back(signal).catch(() => {});
         before = null; // a server that began anew counts from nothing

@@ -37,7 +37,7 @@ function progress(id) {
     if (event.event === "progress") {
       norms.push(Math.log10(Math.max(event.gradient_norm, 1e-30)));
       solver.textContent = `${event.l2 === undefined ? "" : `λ ${event.l2}, `}iteration ${event.iteration}, gradient norm ${event.gradient_norm.toExponential(1)}`;
-      element.removeAttribute("hidden");
+      element.toggleAttribute("hidden", norms.length < 2);
       redraw(norms);
       return;
     }
@@ -69,12 +69,12 @@ function measured({ live, candidate, rows, holdout }) {
   };
   const names = MEASURES.filter((name) => typeof candidate[name] === "number");
   const cells = names.map((name) => [name, percent(live[name]), percent(candidate[name]),
-    h("td", { className: "share", ariaHidden: "true" }, bar(live[name], "live"), bar(candidate[name], "second"))]);
+    h("td", { className: "share", ariaHidden: "true" }, bar(live[name], ""), bar(candidate[name], "second"))]);
   return [table("Recall of both heads", ["recall", "#live", "#new", "side by side"], cells, "recalls"),
     h("p", { className: "quiet" }, `On ${many(rows, "held-out row")}, ${holdout.source === "snapshot" ? "those of the snapshot to compare on" : "a share of the snapshots"}.`)];
 }
 
-export function result(job) {
+function result(job) {
   const head = job.verdict ? `: head ${job.verdict.head}` : "";
   return h("div", { className: "card job" }, h("h3", {}, `Refit ${job.state}${head}`),
     outcome(job),

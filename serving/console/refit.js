@@ -3,7 +3,7 @@
 import { get, post, upload } from "/console/api.js";
 import { NONE, ago, count, dropZone, empty, h, lasting, many, table } from "/console/draw.js";
 import { ended, follow } from "/console/job.js";
-import { entry, nameOf, newClasses, remember } from "/console/snapshots.js";
+import { entry, listed, nameOf, newClasses, remember } from "/console/snapshots.js";
 import { attempt, concernsAll, tell } from "/console/trouble.js";
 
 const FORMATS = "safetensors, .npz, Parquet or Arrow";
@@ -19,7 +19,7 @@ function option(snapshot) {
 
 // The form of a refit: which snapshots, compared on what, and in words what a start would do.
 function form(start) {
-  const known = new Map(); // by sha256: [snapshot, its box, the note that it is not fitted to]
+  const known = new Map(); // by sha256: the snapshot, its box, the note that it is not fitted to, its line
   const list = h("div", { className: "snapshots" }, empty("No snapshots are stored yet: drop some above, or fit to the bundle's own."));
   const holdout = h("select", {}, h("option", { value: "" }, "a share of the rows"));
   const activate = h("select", {}, WHEN.map(([value, text]) => h("option", { value }, text)));
@@ -29,17 +29,17 @@ function form(start) {
   const words = h("p", { ariaLive: "polite" });
   const go = h("button", { className: "main", type: "submit" }, "Start the refit");
 
-  const chosen = () => [...known.values()].filter(([, box]) => box.checked && !box.disabled).map(([snapshot]) => snapshot);
+  const chosen = () => [...known.values()].filter(({ box }) => box.checked && !box.disabled).map(({ snapshot }) => snapshot);
 
   function change() {
-    for (const [sha, [, box, note]] of known) {
+    for (const [sha, { box, note }] of known) {
       box.disabled = sha === holdout.value;
       note.hidden = sha !== holdout.value;
     }
     const fitted = chosen();
     const fresh = [...new Set(fitted.flatMap(newClasses))];
     growing.hidden = fresh.length === 0;
-    growing.lastChild.textContent = `Let ${fresh.length === 1 ? "the new class" : "the new classes"} in: ${fresh.join(", ")}`;
+    growing.lastChild.textContent = `Let ${fresh.length === 1 ? "the new class" : "the new classes"} in: ${listed(fresh)}`;
     const epochs = [...new Set(fitted.map((one) => one.epoch))].sort((a, b) => a - b).join(", ");
     const rows = fitted.reduce((sum, one) => sum + one.rows, 0);
     const mine = own.checked ? "the bundle's own" : null;
@@ -50,19 +50,21 @@ function form(start) {
     go.disabled = !from;
   }
 
+  // A fresh one was just uploaded: it is chosen and open, and takes the place of what was known of it.
   function add(snapshot, fresh) {
-    if (known.has(snapshot.sha256)) {
-      known.get(snapshot.sha256)[1].checked ||= fresh;
-    } else {
-      const box = h("input", { type: "checkbox", value: snapshot.sha256, checked: fresh });
-      if (!known.size) list.replaceChildren();
-      const note = h("span", { className: "chip", hidden: true }, "to compare on");
-      known.set(snapshot.sha256, [snapshot, box, note]);
-      const line = entry(snapshot, box, note, fresh);
-      if (fresh) list.prepend(line);
-      else list.append(line);
-      holdout.append(option(snapshot));
-    }
+    if (!known.size) list.replaceChildren();
+    const old = known.get(snapshot.sha256);
+    old?.line.remove();
+    const box = h("input", { type: "checkbox", value: snapshot.sha256, checked: fresh });
+    const note = h("span", { className: "chip", hidden: true }, "to compare on");
+    const line = entry(snapshot, box, note, fresh);
+    const choice = option(snapshot);
+    known.set(snapshot.sha256, { snapshot, box, note, line });
+    if (fresh) list.prepend(line);
+    else list.append(line);
+    const same = [...holdout.options].find((one) => one.value === snapshot.sha256);
+    if (same) same.textContent = choice.textContent;
+    else holdout.append(choice);
     change();
   }
 
@@ -79,7 +81,7 @@ function form(start) {
   return { element, add };
 }
 
-function listed(jobs, look) {
+function refitTable(jobs, look) {
   const rows = jobs.slice(0, LISTED).map((job) => [
     ago(job.created), h("code", {}, job.id), job.state,
     job.finished && job.started ? lasting((Date.parse(job.finished) - Date.parse(job.started)) / 1000) : NONE,
@@ -94,20 +96,22 @@ export async function show(content, signal) {
   const [{ snapshots }, { refits }] = await Promise.all([get("/v1/snapshots", signal), get("/v1/refit", signal)]);
   const uploads = h("div", { ariaLive: "polite" });
   const told = h("div", { className: "told" });
-  const table = h("div", {}, listed(refits, look));
+  const past = h("div", {}, refitTable(refits, look));
   const { element, add } = form(start);
   let following = new AbortController(); // of the refit that is shown; another one ends it
 
-  async function look(id) {
+  // Show a refit; where somebody asked for it, bring it into sight.
+  async function look(id, asked = true) {
+    const reveal = () => asked && told.scrollIntoView({ block: "nearest" });
     following.abort(new DOMException("another refit is shown", "AbortError"));
     following = new AbortController();
     sessionStorage.setItem(SHOWN, id);
     await attempt(async () => {
       const shown = follow(id, told, AbortSignal.any([signal, following.signal]));
-      told.scrollIntoView({ block: "nearest" });
+      reveal();
       await shown;
-      told.scrollIntoView({ block: "nearest" });
-      table.replaceChildren(listed((await get("/v1/refit", signal)).refits, look));
+      reveal();
+      past.replaceChildren(refitTable((await get("/v1/refit", signal)).refits, look));
     });
   }
 
@@ -137,8 +141,8 @@ export async function show(content, signal) {
   for (const snapshot of snapshots) add(snapshot, false);
   content.replaceChildren(
     h("h2", {}, "Refit"), dropZone("Drop snapshot files, or choose them", FORMATS, "", take, signal),
-    uploads, element, told, h("h2", {}, "Refits"), table,
+    uploads, element, told, h("h2", {}, "Refits"), past,
   );
   const open = refits.find((job) => job.id === sessionStorage.getItem(SHOWN)) ?? refits.find((job) => !ended(job));
-  if (open) look(open.id);
+  if (open) look(open.id, false);
 }

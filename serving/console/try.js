@@ -15,7 +15,10 @@ function picture(blob, alt) {
     image.classList.toggle("small", image.naturalWidth < SMALL);
     URL.revokeObjectURL(image.src);
   });
-  image.addEventListener("error", () => URL.revokeObjectURL(image.src));
+  image.addEventListener("error", () => {
+    URL.revokeObjectURL(image.src);
+    image.removeAttribute("src"); // nothing looks better than a broken image
+  });
   image.src = URL.createObjectURL(blob);
   return image;
 }

@@ -52,6 +52,14 @@ def filled(serve: Serve, bundle: Bundle, folder: Path) -> Iterator[httpx.Client]
         go.touch()
 
 
+def drop(page: Page, x: float, y: float, *files: Path) -> None:
+    """What the browser itself does when files are dropped on it."""
+    session = page.context.new_cdp_session(page)
+    data = {"items": [], "files": [str(file) for file in files], "dragOperationsMask": 1}
+    for kind in ("dragEnter", "dragOver", "drop"):
+        session.send("Input.dispatchDragEvent", {"type": kind, "x": x, "y": y, "data": data})
+
+
 def tab_to(page: Page, name: str, key: str = "Tab") -> None:
     """Press Tab until what has the focus is called so."""
     seen = []

@@ -2,12 +2,15 @@
 
 import re
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 from playwright.sync_api import Page, Response, Route, expect
 from prometheus_client.parser import text_string_to_metric_families
 from running import Serve
 from tiny import picture, png
+
+from serving import keys
 
 Numbers = dict[tuple[str, str], float]
 PNG = {"content-type": "image/png"}
@@ -106,6 +109,27 @@ def test_a_slow_look_is_not_overtaken(page: Page, serve: Serve) -> None:
         expect(page.locator("tr.live")).to_be_visible()
         page.clock.run_for(30_000)
         assert len(waiting) == 2
+
+
+def test_a_key_that_is_revoked_ends_the_looking(page: Page, serve: Serve, tmp_path: Path) -> None:
+    """It is told once; with another key the numbers go on."""
+    path = tmp_path / "keys.json"
+    old, new = keys.add(path, "old", ("predict",)), keys.add(path, "new", ("predict",))
+    with serve(keys=path) as client:
+        page.clock.install()
+        page.goto(f"{client.base_url}#health")
+        page.get_by_label("Key", exact=True).fill(old)
+        page.keyboard.press("Enter")
+        expect(page.locator(".state .chip")).to_have_text("ready")
+        keys.revoke(path, "old")
+        with page.expect_response(lambda answer: answer.status == 401):
+            page.clock.run_for(3000)
+        expect(page.locator("#trouble")).to_contain_text("it may have been revoked")
+        page.get_by_label("Key", exact=True).fill(new)
+        page.clock.run_for(30_000)
+        expect(page.get_by_label("Key", exact=True)).to_have_value(new)
+        page.keyboard.press("Enter")
+        expect(page.locator(".state .chip")).to_have_text("ready")
 
 
 def test_a_server_that_is_not_ready_says_why(page: Page, serve: Serve) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page, expect
 from running import Serve
-from tabs import snapshot_file
+from tabs import drop, snapshot_file
 from test_refit import finish, until
 from tiny import tiny_snapshot
 
@@ -30,7 +30,8 @@ def test_upload_refit_activate_and_rollback(page: Page, serve: Serve, bundle: Bu
     file.write_bytes(snapshots.to_bytes(tiny_snapshot(bundle.backbone_digest, 5)))
     with serve() as client:
         page.goto(f"{client.base_url}#refit")
-        page.locator("input[type=file]").set_input_files(file)
+        expect(page.get_by_text("Drop snapshot files, or choose them")).to_be_visible()
+        drop(page, 400, 300, file)
         expect(page.locator(".snapshot")).to_contain_text("epoch 5, 12 rows of 3 classes")
         page.get_by_label("Go live").select_option("never")
         page.get_by_role("button", name="Start the refit").click()
@@ -80,6 +81,31 @@ def test_what_the_checks_found_is_shown_before_the_start(page: Page, serve: Serv
         expect(card.get_by_text("to compare on")).to_be_visible()
         page.get_by_label("Also to those that the bundle carries").uncheck()
         expect(page.get_by_role("button", name="Start the refit")).to_be_disabled()
+
+
+def test_a_snapshot_that_is_there_already_is_chosen(page: Page, serve: Serve, march: Path) -> None:
+    """Uploaded again it is no second one, and now it has its file's name."""
+    with serve() as client:
+        client.put("/v1/snapshots", content=march.read_bytes())
+        page.goto(f"{client.base_url}#refit")
+        expect(page.locator(".snapshot").get_by_role("checkbox")).not_to_be_checked()
+        page.locator("input[type=file]").set_input_files(march)
+        expect(page.locator(".snapshot").get_by_role("checkbox", name="march.safetensors")).to_be_checked()
+        expect(page.locator(".snapshot")).to_have_count(1)
+        expect(page.get_by_role("combobox", name="Compare on").locator("option")).to_have_count(2)
+
+
+def test_a_thousand_classes_are_drawn_when_somebody_looks(page: Page, serve: Serve, bundle: Bundle) -> None:
+    """Not before; and of many new ones the first are named and the others counted."""
+    names = tuple(f"species {number}" for number in range(1000))
+    with serve() as client:
+        client.put("/v1/snapshots", content=snapshot_file(bundle, names, (2,) * len(names)))
+        page.goto(f"{client.base_url}#refit")
+        card = page.locator(".snapshot")
+        expect(card).to_contain_text("species 19 (2) and 980 more")
+        expect(card.get_by_role("row")).to_have_count(0)
+        card.get_by_text("Rows of each class (1,000)").click()
+        expect(card.get_by_role("row")).to_have_count(1001)
 
 
 def test_new_classes_are_let_in(page: Page, serve: Serve, march: Path) -> None:

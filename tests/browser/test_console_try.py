@@ -6,18 +6,9 @@ from pathlib import Path
 
 from playwright.sync_api import Page, expect
 from running import Serve
+from tabs import drop
 from test_refit import finish
 from tiny import picture, png
-
-DROPS = ("dragEnter", "dragOver", "drop")
-
-
-def drop(page: Page, x: float, y: float, *files: Path) -> None:
-    """What the browser itself does when files are dropped on it."""
-    session = page.context.new_cdp_session(page)
-    data = {"items": [], "files": [str(file) for file in files], "dragOperationsMask": 1}
-    for kind in DROPS:
-        session.send("Input.dispatchDragEvent", {"type": kind, "x": x, "y": y, "data": data})
 
 
 def test_an_image_is_answered_and_two_heads_compared(page: Page, serve: Serve, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """`/v1/refit` and `/v1/snapshots`, with a real child process that obeys or breaks its contract."""
 
+import asyncio
 import contextlib
 import json
 import os
@@ -18,6 +19,8 @@ from models import head as heads
 from models import snapshot as snapshots
 from models.bundle import Bundle
 from serving import launch
+from serving import snapshots as stored
+from serving.store import Store
 
 NEVER, ALWAYS = {"spec": {"activate": "never"}}, {"spec": {"activate": "always"}}
 
@@ -382,6 +385,18 @@ def test_a_snapshot_is_described_and_kept_once(serve: Serve, tmp_path: Path) -> 
     assert body["group_of"] == dict(zip(CLASSES, ("many", "medium", "few"), strict=True))
     assert got.json() == body == answers[0][0]
     assert gone == []
+
+
+def test_what_a_snapshot_is_beside_the_bundle_is_found_anew(serve: Serve, tiny_bundle: Bundle, tmp_path: Path) -> None:
+    """A store outlives a bundle: by another one's classes and counts the groups are others."""
+    with serve() as client:
+        sha = upload(client)
+    manifest = tiny_bundle.manifest.model_copy(update={"train_counts": (5, 120, 40), "classes": ("oak", "elm", "yew")})
+    other = Bundle(tiny_bundle.folder, manifest)
+    record = asyncio.run(stored.get(Store.open(tmp_path / "store"), sha, other))
+
+    assert record.group_of == {"oak": "few", "elm": "many", "Wollemia nobilis": "new"}
+    assert record.groups == {"many": 4, "medium": 0, "few": 4, "new": 4}
 
 
 def test_a_snapshot_that_rotted_in_the_store_fails_its_refit(serve: Serve, tmp_path: Path) -> None:
