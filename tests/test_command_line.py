@@ -56,7 +56,7 @@ def test_every_field_is_a_flag(name: str, model: type) -> None:
         (("evaluate", "models/demo", "--data", "nowhere"), "no data at nowhere"),
         (("export", "nowhere"), "no checkpoint"),
         (("predict", "nowhere.png", "--server", "http://127.0.0.1:9"), "nowhere.png"),
-        (("store", "verify", "--store", "nowhere"), "there is no store at nowhere; name the server's with --store"),
+        (("store", "verify", "--store", "nowhere"), "there is no store at nowhere; pass the server's as --store"),
         (("keys", "--file", "nowhere.json"), "nowhere.json: No such file or directory; `breadcrumbs keys add` makes"),
         (("keys", "add", "a b", "--scope", "predict", "--file", "OUT"), "name: String should match pattern"),
         (("serve", "--host", "0.0.0.0"), "host 0.0.0.0 serves other machines, and there are no keys"),

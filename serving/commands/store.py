@@ -92,7 +92,7 @@ def gc(
 
 def _existing(place: str) -> "Store":
     if "://" not in place and not Path(place).is_dir():
-        raise BreadcrumbsError(f"there is no store at {place}; name the server's with --store")
+        raise BreadcrumbsError(f"there is no store at {place}; pass the server's as --store")
     from serving.store import Store
 
     return Store.open(place)
