@@ -19,7 +19,11 @@ if TYPE_CHECKING:
 
 Fields = Parameter(name="*")  # every field is a flag of its own
 
-store = App(name="store", help="Verify what a server has stored, and remove what is no longer needed.")
+HELP = """Verify what a server has stored, and remove what is no longer needed.
+
+Example: `breadcrumbs store verify --store /var/lib/breadcrumbs`"""
+
+store = App(name="store", help=HELP)
 
 
 @store.command(name="verify")
