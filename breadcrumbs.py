@@ -198,7 +198,7 @@ def _with_remedy(error: BreadcrumbsError) -> str:
     from serving.retries import ServerError
 
     if isinstance(error, ServerError) and error.kind == "unreachable":
-        return f"{str(error).removesuffix('.')}; `breadcrumbs serve` starts a server, --server names one"
+        return f"{error}; `breadcrumbs serve` starts a server, --server names one"
     if isinstance(error, ServerError) and error.status == 401:
         return f"{error}; here by --key or BREADCRUMBS_KEY"
     return str(error)
