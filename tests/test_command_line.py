@@ -64,6 +64,8 @@ def test_every_field_is_a_flag(name: str, model: type) -> None:
         (("nope",), "`breadcrumbs --help` lists what there is"),
         (("heads", "activate"), "VERSION requires an argument; `breadcrumbs heads activate --help` lists"),
         (("heads", "activate", "x"), 'unable to convert "x" into int'),
+        (("refit", "--bundle", "models/demo", "--out", "OUT", "--l2", "-1"), "breadcrumbs: l2: expected auto or 1e-8"),
+        (("serve", "--workers", "2", "--follow", "0"), "breadcrumbs: follow: 0 goes neither with several workers nor"),
         (("heads", "--server", "nonsense"), "'nonsense': expected a server's URL, as http://127.0.0.1:8000"),
         (("heads", "--server", "http://[::1"), "'http://[::1': expected a server's URL, as http://127.0.0.1:8000 (Inv"),
         (("heads", "--key", "schlüssel"), "the key: expected one as `breadcrumbs keys add` printed it"),
@@ -104,6 +106,15 @@ def test_a_port_that_is_taken_is_named(tmp_path: Path) -> None:
     assert answer.returncode == 2
     told = f"breadcrumbs: cannot listen on 127.0.0.1:{port}: address already in use; --port names another port"
     assert answer.stderr.splitlines()[-1].lower() == told
+
+
+def test_a_wrong_environment_variable_is_named() -> None:
+    """As the user wrote it."""
+    line = [sys.executable, "-m", "breadcrumbs", "serve"]
+    answer = subprocess.run(line, cwd=ROOT, capture_output=True, text=True, check=False, env={"BREADCRUMBS_PORT": "x"})
+
+    assert answer.returncode == 2
+    assert answer.stderr.startswith("breadcrumbs: BREADCRUMBS_PORT: Input should be a valid integer")
 
 
 def test_refit_says_its_error_in_json(tmp_path: Path) -> None:
