@@ -161,12 +161,7 @@ def sentence(error: Exception) -> str | None:
     """Tell what went wrong and what the user can do about it; None: nothing, it is a bug."""
     cause = error.__cause__ if isinstance(error, CycloptsError) else error
     if isinstance(cause, ValidationError):
-        first = cause.errors()[0]
-        came = "" if first["type"] == "missing" else f", got {first['input']!r:.80}"
-        name = ".".join(str(part) for part in first["loc"])
-        if isinstance(error, CycloptsError):
-            name = f"--{name.replace('_', '-')}"
-        return f"{name}: {first['msg']}{came}"
+        return _setting(cause, typed=cause is not error)
     if isinstance(error, CycloptsError):
         words = " ".join(("breadcrumbs", *(error.command_chain or ())))
         told = " ".join(str(error).split())
@@ -193,12 +188,26 @@ def _bug(error: Exception, *, debug: bool) -> str:
     return f"{' '.join(chain)} failed: {' '.join(what.split())}; this is a bug in Breadcrumbs: {more}"
 
 
+def _setting(error: ValidationError, *, typed: bool) -> str:
+    """Which setting is wrong, as the user named it: a flag, an environment variable, or a field of a file."""
+    first = error.errors()[0]
+    if not first["loc"]:  # about several settings together, which the message names
+        return first["msg"].removeprefix("Value error, ")
+    name = ".".join(str(part) for part in first["loc"])
+    if typed:
+        name = f"--{name.replace('_', '-')}"
+    elif error.title == Settings.__name__:
+        name = f"BREADCRUMBS_{name.upper()}"
+    came = "" if first["type"] == "missing" else f", got {first['input']!r:.80}"
+    return f"{name}: {first['msg']}{came}"
+
+
 def _with_remedy(error: BreadcrumbsError) -> str:
     """What went wrong and, where only the command line knows it, what to do."""
     from serving.retries import ServerError
 
     if isinstance(error, ServerError) and error.kind == "unreachable":
-        return f"{str(error).removesuffix('.')}; `breadcrumbs serve` starts a server, --server names one"
+        return f"{error}; `breadcrumbs serve` starts a server, --server names one"
     if isinstance(error, ServerError) and error.status == 401:
         return f"{error}; here by --key or BREADCRUMBS_KEY"
     return str(error)

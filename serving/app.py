@@ -120,7 +120,7 @@ def keys_of(settings: Settings) -> Keys | None:
     if not is_loopback(settings.host):
         if not settings.insecure:
             raise KeysError(
-                f"host {settings.host} serves other machines, and there are no keys: give --keys FILE, which "
+                f"host {settings.host} serves other machines, and there are no keys: pass --keys FILE, which "
                 f"`breadcrumbs keys add` makes, or --insecure where something in front authenticates"
             )
         LOG.warning("whoever reaches %s:%d may do everything: there are no keys", settings.host, settings.port)

@@ -46,10 +46,31 @@ def _sent(make: Callable[P, Call[T]]) -> Callable[Concatenate["Client", P], T]:
     return method
 
 
+def _check(url: str, key: str | None) -> None:
+    """Refuse what httpx would raise errors of its own for.
+
+    Raises:
+        ServerError: `url` is no server's URL, or `key` cannot be sent.
+    """
+    try:
+        parsed = httpx.URL(url)
+    except httpx.InvalidURL as error:
+        raise ServerError(
+            f"{url!r}: expected a server's URL, as http://127.0.0.1:8000 ({error})", kind="url"
+        ) from error
+    if parsed.scheme not in {"http", "https"} or not parsed.host:
+        raise ServerError(f"{url!r}: expected a server's URL, as http://127.0.0.1:8000", kind="url")
+    if key is not None and not (key.isascii() and key.isprintable()):
+        raise ServerError(
+            "the key: expected one as `breadcrumbs keys add` printed it, got other characters", kind="key"
+        )
+
+
 class Connection:
     """What both clients share: settings, what is retried, and how answers are read."""
 
     def __init__(self, url: str, timeout: float, key: str | None, retries: Retries | int) -> None:
+        _check(url, key)
         self.url = url
         self._retries = Retries(most=retries) if isinstance(retries, int) else retries
         headers = {} if key is None else {"Authorization": f"Bearer {key}"}

@@ -118,7 +118,7 @@ def _check_free(port: int) -> None:
         try:
             probe.bind(("127.0.0.1", port))
         except OSError as error:
-            raise DemoFailed(f"port {port} is taken ({error.strerror}); name another with --port") from error
+            raise DemoFailed(f"port {port} is taken ({error.strerror}); choose another with --port") from error
 
 
 def _say(text: str) -> None:

@@ -78,7 +78,7 @@ def open_backbone(backbone: Model, wish: Wish, threads: int, tensorrt: TensorRT)
     if wish == "cuda":
         raise EngineError(f"device cuda was asked for, but CUDA cannot be used: {reason}")
     if has_driver():
-        raise EngineError(f"there is a GPU, but CUDA cannot be used: {reason}; say --device cpu to serve without it")
+        raise EngineError(f"there is a GPU, but CUDA cannot be used: {reason}; pass --device cpu to serve without it")
     LOG.warning("device: cpu, since CUDA cannot be used: %s", reason)
     return session(backbone, "cpu", threads), "cpu"
 

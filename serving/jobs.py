@@ -123,7 +123,9 @@ class Jobs:
         """
         known = (await self.find(job)).job
         if known.state not in ENDED or known.state == "succeeded":
-            raise Conflict(f"refit {job} is {known.state}; only one that came to nothing can be started again")
+            raise Conflict(
+                f"refit {job} is {known.state}; only an interrupted, failed or cancelled one can be restarted"
+            )
         return await self.start(known.request, None, actor)
 
     async def start(self, request: RefitRequest, key: str | None = None, actor: str = "api") -> Job:
@@ -166,7 +168,7 @@ class Jobs:
 
     def _same(self, trail: Trail, request: RefitRequest, key: str | None) -> Job:
         if trail.job.request != request:
-            raise KeyReused(f"Idempotency-Key {key!r} came before with another request: {trail.job.id}")
+            raise KeyReused(f"Idempotency-Key {key!r} was already used for a different request: {trail.job.id}")
         return trail.job
 
     async def find(self, job: str) -> Trail:

@@ -56,7 +56,7 @@ def test_every_field_is_a_flag(name: str, model: type) -> None:
         (("evaluate", "models/demo", "--data", "nowhere"), "no data at nowhere"),
         (("export", "nowhere"), "no checkpoint"),
         (("predict", "nowhere.png", "--server", "http://127.0.0.1:9"), "nowhere.png"),
-        (("store", "verify", "--store", "nowhere"), "there is no store at nowhere; name the server's with --store"),
+        (("store", "verify", "--store", "nowhere"), "there is no store at nowhere; pass the server's as --store"),
         (("keys", "--file", "nowhere.json"), "nowhere.json: No such file or directory; `breadcrumbs keys add` makes"),
         (("keys", "add", "a b", "--scope", "predict", "--file", "OUT"), "name: String should match pattern"),
         (("serve", "--host", "0.0.0.0"), "host 0.0.0.0 serves other machines, and there are no keys"),
@@ -64,7 +64,11 @@ def test_every_field_is_a_flag(name: str, model: type) -> None:
         (("nope",), "`breadcrumbs --help` lists what there is"),
         (("heads", "activate"), "VERSION requires an argument; `breadcrumbs heads activate --help` lists"),
         (("heads", "activate", "x"), 'unable to convert "x" into int'),
-        (("heads", "--server", "nonsense"), "protocol; `breadcrumbs serve` starts a server"),
+        (("refit", "--bundle", "models/demo", "--out", "OUT", "--l2", "-1"), "breadcrumbs: l2: expected auto or 1e-8"),
+        (("serve", "--workers", "2", "--follow", "0"), "breadcrumbs: follow: 0 goes neither with several workers nor"),
+        (("heads", "--server", "nonsense"), "'nonsense': expected a server's URL, as http://127.0.0.1:8000"),
+        (("heads", "--server", "http://[::1"), "'http://[::1': expected a server's URL, as http://127.0.0.1:8000 (Inv"),
+        (("heads", "--key", "schlüssel"), "the key: expected one as `breadcrumbs keys add` printed it"),
         (("predict", "--nope"), "Unknown option: --nope"),
         (("predict", "a.png", "--top-k", "0"), "--top-k 0: expected at least 1"),
         (("refit", "--bundle", "nowhere", "--out", "OUT"), "no bundle at nowhere"),
@@ -102,6 +106,15 @@ def test_a_port_that_is_taken_is_named(tmp_path: Path) -> None:
     assert answer.returncode == 2
     told = f"breadcrumbs: cannot listen on 127.0.0.1:{port}: address already in use; --port names another port"
     assert answer.stderr.splitlines()[-1].lower() == told
+
+
+def test_a_wrong_environment_variable_is_named() -> None:
+    """As the user wrote it."""
+    line = [sys.executable, "-m", "breadcrumbs", "serve"]
+    answer = subprocess.run(line, cwd=ROOT, capture_output=True, text=True, check=False, env={"BREADCRUMBS_PORT": "x"})
+
+    assert answer.returncode == 2
+    assert answer.stderr.startswith("breadcrumbs: BREADCRUMBS_PORT: Input should be a valid integer")
 
 
 def test_refit_says_its_error_in_json(tmp_path: Path) -> None:

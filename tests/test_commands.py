@@ -1,5 +1,6 @@
 """What all commands have in common: an example that parses, JSON, exit statuses, one sentence for a mistake."""
 
+import io
 import json
 import os
 import re
@@ -13,6 +14,7 @@ from pathlib import Path
 
 import pytest
 from cyclopts import App
+from rich.console import Console
 from running import Serve, make_settings, running
 from test_pages import commands
 from tiny import picture, png
@@ -63,6 +65,15 @@ def test_every_command_has_an_example_that_parses(name: str) -> None:
     assert len(examples) == 1
     assert examples[0].startswith(name)
     assert parsed(shlex.split(examples[0]))[0] == function.__name__
+
+
+@pytest.mark.parametrize("name", [*COMMANDS, "store", "cluster"])
+def test_every_help_shows_an_example(name: str) -> None:
+    """As a user sees it."""
+    file = io.StringIO()
+    breadcrumbs.app.help_print(name.split(), console=Console(file=file, width=200))
+
+    assert f"Example: breadcrumbs {name}" in file.getvalue()
 
 
 @pytest.mark.parametrize("name", COMMANDS)

@@ -56,7 +56,9 @@ def fit(config: TrainConfig, out: Path, *, resume: bool = False, data: Data | No
         ExportError: the exported network does not answer as the trained one.
     """
     if (out / "checkpoint.pt").exists() and not resume:
-        raise TrainingError(f"{out} holds a run; go on with --resume, or name another folder with --out")
+        raise TrainingError(
+            f"{out} already contains a run; continue it with --resume, or choose another folder with --out"
+        )
     with PartialState().main_process_first():  # it may download
         data = load(config, show=processes.is_main()) if data is None else data
     run = prepare(config, data)

@@ -80,7 +80,7 @@ def look(
     paths = [path_of(out, epoch) for epoch in range(first, first + epochs)]
     taken = [str(path) for path in paths if path.exists()]
     if taken:
-        raise DataError(f"{taken[0]} is there already; name another folder with --out")
+        raise DataError(f"{taken[0]} exists already; choose another folder with --out")
     session = _session(bundle.backbone())
     for epoch, path in enumerate(paths, first):
         batches = (

@@ -90,7 +90,7 @@ def load(config: TrainConfig, fetch: Callable[[str, Path], None] = download) -> 
         fetch(name, root)
         data = read(root)
     if data is None:
-        raise DataError(f"no {name} in {root}: put there {FILES[name]}; or give --download")
+        raise DataError(f"no {name} in {root}: put {FILES[name]} there, or pass --download")
     return Data(_long_tailed(data, config), data.test, data.classes)
 
 

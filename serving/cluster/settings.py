@@ -60,13 +60,13 @@ class ClusterSettings(BaseModel):
             ValueError: several workers, follow 0, port 0, or a device that contradicts `gpus`.
         """
         if settings.workers > 1:
-            raise ValueError(f"{settings.workers} workers: a replica is one process; give --min-replicas instead")
+            raise ValueError(f"{settings.workers} workers: a replica is one process; pass --min-replicas instead")
         if settings.follow == 0:
             raise ValueError("follow 0: replicas learn from the store what is live")
         if settings.port == 0:
-            raise ValueError("port 0: the proxies of all nodes listen on one port; name it")
+            raise ValueError("port 0: the proxies of all nodes listen on the same port; pass its number")
         if self.gpus == 0 and settings.device in {"cuda", "tensorrt"}:
-            raise ValueError(f"device {settings.device}: a replica needs a share of a GPU; give --gpus, as --gpus 0.5")
+            raise ValueError(f"device {settings.device}: a replica needs a share of a GPU; pass --gpus, as --gpus 0.5")
         cores = max(1, round(self.cpus))
         device = settings.device if settings.device != "auto" else "cuda" if self.gpus else "cpu"
         refit = "elsewhere" if settings.refit == "here" else settings.refit

@@ -24,9 +24,11 @@ Address = Annotated[
 ]
 Name = Annotated[str, Parameter(help="Name of the application.")]
 
-cluster = App(
-    name="cluster", help="Run the server on many machines with Ray Serve: deploy it, show its state, remove it."
-)
+HELP = """Run the server on many machines with Ray Serve: deploy it, show its state, remove it.
+
+Example: `breadcrumbs cluster up --bundle /srv/bundle --store s3://lab/store --min-replicas 2`"""
+
+cluster = App(name="cluster", help=HELP)
 
 
 @cluster.command

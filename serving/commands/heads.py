@@ -19,7 +19,11 @@ ExpectedLive = Annotated[int | None, Parameter(help="Refuse unless this head is 
 Metrics = dict[str, Any]
 MEASURES = ("many", "medium", "few", "balanced", "all", "ece")
 
-heads = App(name="heads", help="List, compare, activate and roll back the heads of a server.")
+HELP = """List, compare, activate and roll back the heads of a server. Without a command, list them, the newest first.
+
+Example: `breadcrumbs heads --server http://127.0.0.1:8000`"""
+
+heads = App(name="heads", help=HELP)
 
 
 @heads.default

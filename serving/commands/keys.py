@@ -9,7 +9,11 @@ from serving.keys import Scope
 from training.progress import Json, tell_json
 from training.screen import show
 
-keys = App(name="keys", help="Create, list and revoke the API keys of a server.")
+HELP = """Create, list and revoke the API keys of a server. Without a command, list the names and scopes in a file.
+
+Example: `breadcrumbs keys --file keys.json`"""
+
+keys = App(name="keys", help=HELP)
 
 
 @keys.default

@@ -19,7 +19,11 @@ if TYPE_CHECKING:
 
 Fields = Parameter(name="*")  # every field is a flag of its own
 
-store = App(name="store", help="Verify what a server has stored, and remove what is no longer needed.")
+HELP = """Verify what a server has stored, and remove what is no longer needed.
+
+Example: `breadcrumbs store verify --store /var/lib/breadcrumbs`"""
+
+store = App(name="store", help=HELP)
 
 
 @store.command(name="verify")
@@ -92,7 +96,7 @@ def gc(
 
 def _existing(place: str) -> "Store":
     if "://" not in place and not Path(place).is_dir():
-        raise BreadcrumbsError(f"there is no store at {place}; name the server's with --store")
+        raise BreadcrumbsError(f"there is no store at {place}; pass the server's as --store")
     from serving.store import Store
 
     return Store.open(place)

@@ -43,7 +43,7 @@ def test_every_method_does_what_it_says(serve: Serve, tmp_path) -> None:
         assert client.samples() == []
         assert "breadcrumbs_head_swaps_total" in client.metrics()
         assert b"<script>" in client.report_page(job.id)
-        with pytest.raises(ServerError, match="only one that came to nothing can be started again"):
+        with pytest.raises(ServerError, match="only an interrupted, failed or cancelled one can be restarted"):
             client.restart(job.id)
         assert client.snapshot_record(stored.sha256) == stored
         client.delete_snapshot(stored.sha256)

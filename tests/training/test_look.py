@@ -126,7 +126,7 @@ def test_no_snapshot_is_overwritten(bundle: Bundle, tmp_path: Path) -> None:
     """The second time the first of them is named."""
     look(bundle, tmp_path, clean=True)
 
-    with pytest.raises(DataError, match=r"epoch-0005\.safetensors is there already"):
+    with pytest.raises(DataError, match=r"epoch-0005\.safetensors exists already"):
         look(bundle, tmp_path, epochs=2)
 
 

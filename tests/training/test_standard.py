@@ -298,9 +298,9 @@ def test_absent_files_are_named_with_both_remedies(tmp_path: Path, name: str, fi
     """The error says which files were looked for, where to put them, and that they can be downloaded."""
     told = problem(name, tmp_path)
 
-    assert told.startswith(f"no {name} in {tmp_path}: put there ")
+    assert told.startswith(f"no {name} in {tmp_path}: put ")
     assert file in told
-    assert told.endswith("or give --download")
+    assert told.endswith(" there, or pass --download")
 
 
 def test_one_absent_file_is_an_absent_set(tmp_path: Path) -> None:
