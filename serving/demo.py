@@ -209,5 +209,5 @@ def _features(client: Client, split: Split, classes: tuple[str, ...], epoch: int
 def _table(rows: dict[str, Metrics], images: int) -> None:
     table = Table("head", "many", "medium", "few", "all", title=f"accuracy in %, {images} test images over HTTP")
     for name, m in rows.items():
-        table.add_row(name, *("–" if v is None else f"{100 * v:.1f}" for v in (m.many, m.medium, m.few, m.balanced)))
+        table.add_row(name, *("–" if v is None else f"{100 * v:.1f}" for v in (m.many, m.medium, m.few, m.all)))
     show(table, screen)
