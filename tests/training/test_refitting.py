@@ -127,6 +127,18 @@ def test_a_new_class_grows_the_head(bundle: Bundle, holdout: Snapshot) -> None:
     assert made.report.classes.new == ["violet"]
 
 
+def test_permuted_labels_do_not_pass_the_gate(bundle: Bundle, holdout: Snapshot) -> None:
+    """An upload whose class numbers are moved on by one loses to the live head on a hold-out that is not its own."""
+    newest = bundle.snapshots()[0]
+    moved = replace(newest, labels=(newest.labels + 1) % len(newest.classes), epoch=newest.epoch + 1, ids=None)
+
+    made = refit(bundle, bundle.head(), [moved], holdout, RefitSpec(use_bundle_snapshots=False))
+
+    assert not made.report.gate.passed
+    assert made.report.candidate.balanced < made.report.live.balanced
+    assert made.report.gate.reasons
+
+
 def test_held_out_images_are_in_no_part_of_the_pool(run: Path, bundle: Bundle) -> None:
     """Without a hold-out snapshot a share of the images is held out, in every epoch by id."""
     uploads = [snapshots.read(path) for path in sorted((run / "snapshots").glob("*"))]
