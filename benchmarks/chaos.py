@@ -106,8 +106,8 @@ class Chaos:
         """Let things happen."""
         until = time.monotonic() + seconds
         acts = [self.upload, self.refit, self.refit, self.activate, self.activate, self.rollback, self.kill_child]
-        acts += [self.kill, self.damage] + [self.fill] * self._fillable
-        for act in acts[:-1]:  # each once, then as it comes
+        acts += [self.kill, self.damage, self.damage_log] + [self.fill] * self._fillable
+        for act in acts:  # each once, then as it comes
             self._do(act)
         while time.monotonic() < until:
             self._do(self._draw.choice(acts))
@@ -162,22 +162,40 @@ class Chaos:
 
     def kill(self, _: Client) -> None:
         """Kill the server, and start it again."""
+        self._stop()
+        self._server = self._start()
+
+    def _stop(self) -> None:
         self.kills.append(time.monotonic())
         self._server.kill()
         self._server.wait()
-        self._server = self._start()
 
     def damage(self, client: Client) -> None:
         """Change a byte of the live head, and start again: the last good one takes over."""
-        live = client.heads().live
-        if live == 1:
-            return  # keep one that is good
+        found = client.heads()
+        live = found.live
+        if live == 1:  # keep one that is good
+            live = max(record.version for record in found.heads if record.version not in self.damaged)
+            done = client.activate(live, "chaos")
+            self.known.activations[done.number] = done.head
         path = self.store / heads.folder(live) / "head.safetensors"
         data = bytearray(path.read_bytes())
         data[-5] ^= 1
         path.write_bytes(data)
         self.damaged.add(live)
         self.kill(client)
+
+    def damage_log(self, client: Client) -> None:
+        """Cut the newest record of the log in two while no server runs: the last good activation takes over."""
+        self._stop()
+        path = max((self.store / "activations").glob("*.json"))
+        path.write_bytes(path.read_bytes()[:60])
+        number = int(path.stem)
+        self.known.activations.pop(number, None)  # acknowledged; not the server loses it, we do
+        self._server = self._start()
+        after = client.activations()[0]
+        if (after.number, after.actor) != (number + 1, "server"):
+            raise RuntimeError(f"activation {number} was damaged; the server went on with {after}")
 
     def fill(self, client: Client) -> None:
         """Fill the disk; a write is refused, reading goes on; then there is room again."""
@@ -315,7 +333,7 @@ def main() -> None:
     downtimes = [next((at for at in answered if at > kill), kill) - kill for kill in chaos.kills]
     down = f"{statistics.median(downtimes):.2f} s, at most {max(downtimes):.2f} s" if downtimes else "never"
     counts = len(chaos.known.snapshots), len(chaos.known.jobs), len(chaos.known.activations)
-    print(f"happened: {dict(sorted(chaos.happened.items()))}")
+    print(f"happened: {dict(sorted(chaos.happened.items()))}{'' if fillable else '; no right to fill a disk here'}")
     print(f"requests: {len(rows)} sent, {len(answered)} answered, {false} wrong; "
           f"not answered: {dict(Counter(row.failure for row in rows if row.failure))}")  # fmt: skip
     print(f"acknowledged: {counts[0]} snapshots, {counts[1]} refits, {counts[2]} activations; lost: {gone or 0}")

@@ -107,7 +107,7 @@ def test_five_hundred_slow_clients_do_not_hold_up_the_others(serve: Serve) -> No
             one.close()
 
     assert held == 500
-    assert sorted(during)[98] < sorted(before)[98] + 0.25  # the 99th of 100; waiting for the slow ones would take 600 s
+    assert sorted(during)[98] < sorted(before)[98] + 5  # the 99th of 100; waiting for the slow ones would take 600 s
 
 
 def test_slow_clients_go_when_their_time_is_up(serve: Serve) -> None:
