@@ -5,7 +5,9 @@ The commands are in `training.commands` and `serving.commands`; each imports wha
 `RefitSpec` and `Settings`. `docs/commands.md` tells what all of them have in common.
 """
 
+import contextlib
 import logging
+import os
 import shutil
 import sys
 import traceback
@@ -133,6 +135,22 @@ def demo(*, out: Path = Path("runs/demo"), port: int = 8000, stay: bool = True, 
 
 def main() -> None:
     """Run the command line; every error is one sentence: exit status 2 if the user can fix it, 1 if it is a bug."""
+    status: str | int | None = 0
+    try:
+        _run()
+    except SystemExit as ending:
+        status = ending.code
+    if "obstore" in sys.modules and "torch" not in sys.modules and isinstance(status, int):
+        # Its threads may still let go of Python's objects. One that does so while the interpreter ends is cancelled
+        # within Rust, which aborts the process (before Python 3.14); so there is no such end.
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(OSError, ValueError):
+                stream.flush()
+        os._exit(status)
+    sys.exit(status)
+
+
+def _run() -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", stream=sys.stderr)
     for noisy in ("httpx", "onnxscript", "onnx_ir"):
         logging.getLogger(noisy).setLevel(logging.WARNING)

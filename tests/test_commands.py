@@ -204,6 +204,16 @@ def test_predict_takes_more_images_than_a_request_may_have(tiny_bundle: Bundle, 
     assert f"{tmp_path / 'notes.txt'}: not a JPEG, PNG or WebP image (8 bytes)" in one_bad.stderr
 
 
+def test_the_commands_of_the_store_end_in_order(tmp_path: Path) -> None:
+    """With status 0, however busy the machine is; the store's threads may outlive what they did."""
+    line = [sys.executable, "-m", "breadcrumbs", "store", "gc", "--store", str(tmp_path), "--json"]
+    started = [subprocess.Popen(line, cwd=ROOT, stdout=subprocess.PIPE) for _ in range(8)]
+    printed = [process.communicate(timeout=120)[0] for process in started]
+
+    assert [process.returncode for process in started] == [0] * 8
+    assert {json.loads(text)["bytes"] for text in printed} == {0}
+
+
 def test_help_and_serve_load_no_torch() -> None:
     """A command imports what it needs."""
     code = "import breadcrumbs, sys\n"
