@@ -100,9 +100,13 @@ async def add(store: Store, head: LinearHead, bundle: Bundle, lineage: Lineage, 
     return record
 
 
+async def newest(store: Store) -> int:
+    """Return the highest number that a head has or is about to have; 0 in an empty store."""
+    return max((version_of(name) for name in await store.names("heads")), default=0)
+
+
 async def _claim(store: Store, data: bytes) -> int:
-    taken = [version_of(name) for name in await store.names("heads")]
-    version = max(taken, default=0) + 1
+    version = await newest(store) + 1
     while True:
         try:
             await store.create(f"{folder(version)}/head.safetensors", data)
@@ -128,7 +132,7 @@ async def record(store: Store, version: int) -> HeadRecord:
     try:
         data = await store.get(f"{folder(version)}/head.json")
     except NotFound as error:
-        raise NotFound(f"there is no head {version}") from error
+        raise NotFound(f"there is no head {version}; the newest is {await newest(store)}") from error
     try:
         return HeadRecord.model_validate_json(data)
     except ValidationError as error:
