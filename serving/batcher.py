@@ -70,7 +70,8 @@ class Batcher(Generic[T, R]):
         self._queue = queue
         self._observe = observe
         self._waiting: OrderedDict[int, _Entry[T, R]] = OrderedDict()
-        self._changed = threading.Condition()
+        self._lock = threading.Lock()
+        self._resting: list[threading.Condition] = []  # of workers with nothing to do; the last one's caches are warm
         self._closing = False
         self._seconds_per_item = 0.0
         self._idle = 0
@@ -105,7 +106,7 @@ class Batcher(Generic[T, R]):
             self._forget(entries)
 
     def _admit(self, entries: list[_Entry[T, R]]) -> None:
-        with self._changed:
+        with self._lock:
             if self._closing:
                 raise Overloaded("the server is stopping")
             if len(self._waiting) + len(entries) > self._queue:
@@ -114,10 +115,10 @@ class Batcher(Generic[T, R]):
                     self._wait_seconds(),
                 )
             self._waiting.update((id(entry), entry) for entry in entries)
-            self._changed.notify(len(entries))
+            self._wake(len(entries))
 
     def _forget(self, entries: list[_Entry[T, R]]) -> None:
-        with self._changed:
+        with self._lock:
             for entry in entries:
                 self._waiting.pop(id(entry), None)
         for entry in entries:
@@ -130,14 +131,19 @@ class Batcher(Generic[T, R]):
 
     def close(self) -> None:
         """Compute what waits, refuse what comes, and return when the workers have finished."""
-        with self._changed:
+        with self._lock:
             self._closing = True
-            self._changed.notify_all()
+            self._wake(len(self._resting))
         for thread in self._threads:
             thread.join()
 
+    def _wake(self, workers: int) -> None:
+        for _ in range(min(workers, len(self._resting))):
+            self._resting.pop().notify()
+
     def _work(self) -> None:
-        while entries := self._take():
+        bell = threading.Condition(self._lock)
+        while entries := self._take(bell):
             started = time.perf_counter()
             outcome = self._run([entry.item for entry in entries])
             seconds = time.perf_counter() - started
@@ -149,10 +155,12 @@ class Batcher(Generic[T, R]):
             except RuntimeError:  # the loop is closed: nobody waits any more
                 return
 
-    def _take(self) -> list[_Entry[T, R]]:
-        with self._changed:
+    def _take(self, bell: threading.Condition) -> list[_Entry[T, R]]:
+        with self._lock:
             self._idle += 1
-            self._changed.wait_for(lambda: self._waiting or self._closing)
+            while not (self._waiting or self._closing):
+                self._resting.append(bell)
+                bell.wait()
             count = min(self._max_batch, -(-len(self._waiting) // self._idle))
             self._idle -= 1
             return [self._waiting.popitem(last=False)[1] for _ in range(count)]

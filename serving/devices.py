@@ -66,7 +66,7 @@ def open_backbone(backbone: Model, wish: Wish, threads: int, tensorrt: TensorRT)
         EngineError: the device cannot be used, and why; or the model cannot be loaded.
     """
     if wish == "cpu":
-        return session(backbone, "cpu", threads), "cpu"
+        return session(backbone, "cpu", threads, spinning=True), "cpu"
     if wish == "tensorrt":
         return _tensorrt(backbone, threads, tensorrt), "cuda"
     if "CUDAExecutionProvider" in ort.get_available_providers() and has_driver():
@@ -80,7 +80,7 @@ def open_backbone(backbone: Model, wish: Wish, threads: int, tensorrt: TensorRT)
     if has_driver():
         raise EngineError(f"there is a GPU, but CUDA cannot be used: {reason}; pass --device cpu to serve without it")
     LOG.warning("device: cpu, since CUDA cannot be used: %s", reason)
-    return session(backbone, "cpu", threads), "cpu"
+    return session(backbone, "cpu", threads, spinning=True), "cpu"
 
 
 def _tensorrt(backbone: Model, threads: int, tensorrt: TensorRT) -> Any:
@@ -132,7 +132,9 @@ def has_driver() -> bool:
     return driver.cuInit(0) == 0 and driver.cuDeviceGetCount(ctypes.byref(count)) == 0 and count.value > 0
 
 
-def session(model: Model, device: Device, threads: int, first: list[Any] | None = None) -> Any:
+def session(
+    model: Model, device: Device, threads: int, first: list[Any] | None = None, *, spinning: bool = False
+) -> Any:
     """Load a model.
 
     Args:
@@ -140,6 +142,8 @@ def session(model: Model, device: Device, threads: int, first: list[Any] | None 
         device: where it runs.
         threads: of the CPU.
         first: providers that are asked before those of the device.
+        spinning: whether its threads stay awake for a moment after a run, to begin the next one at once; else
+            the cores are free between runs.
 
     Raises:
         EngineError: it cannot be loaded.
@@ -147,7 +151,8 @@ def session(model: Model, device: Device, threads: int, first: list[Any] | None 
     options = ort.SessionOptions()
     options.log_severity_level = ERRORS_ONLY
     options.intra_op_num_threads = threads
-    options.add_session_config_entry("session.force_spinning_stop", "1")  # the cores are needed between batches
+    if not spinning:
+        options.add_session_config_entry("session.force_spinning_stop", "1")
     cuda = [*(first or []), ("CUDAExecutionProvider", CUDA_OPTIONS)] if device == "cuda" else []
     try:
         given = str(model) if isinstance(model, Path) else model

@@ -33,6 +33,10 @@ from serving.machine import cores
 
 LOG = logging.getLogger("breadcrumbs.engine")
 
+CALM = 0.1
+"""Seconds without company after which an image is taken to be alone: the threads that wait for the next one would take
+the cores from others."""
+
 Floats = NDArray[np.float32]
 
 
@@ -117,6 +121,7 @@ class Engine:
         self._narrow: Any = None if self.workers > 1 else self._wide
         self._making: threading.Thread | None = None
         self._running = 0
+        self._company = 0.0  # when an image was last not alone
         self._counting = threading.Lock()
         self._heads = devices.session(heads.to_onnx(head), self.device, 1)
         self._feature_dim = head.feature_dim
@@ -191,10 +196,13 @@ class Engine:
 
     @contextlib.contextmanager
     def _session_for(self, rows: int) -> Iterator[Any]:
-        """The session of all threads for a lone image, else that of one."""
+        """The session of all threads for a lone image, unless there was company a moment ago, else that of one."""
+        now = time.monotonic()
         with self._counting:
             self._running += 1
-            lone = rows == 1 and self._running == 1
+            if rows > 1 or self._running > 1:
+                self._company = now
+            lone = now - self._company > CALM
         try:
             yield self._wide if lone else self._narrow or self._wide_until_narrow()
         finally:
