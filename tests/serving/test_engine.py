@@ -10,6 +10,7 @@ from tiny import CLASSES, SIDE, expected_features, picture, tiny_backbone, tiny_
 
 from models import head as heads
 from models.head import LinearHead
+from serving import engine as engines
 from serving.devices import EngineError, TensorRT
 from serving.engine import BoundHead, Engine, Row
 
@@ -31,6 +32,23 @@ def test_features_and_logits_are_those_of_numpy(count: int) -> None:
 
     np.testing.assert_allclose(np.stack([s.feature for s in scores]), features, atol=1e-5)
     np.testing.assert_allclose(np.stack([s.logits for s in scores]), tiny_head().logits(features), atol=1e-5)
+
+
+def test_company_takes_the_session_of_all_threads_from_a_lone_image(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For a moment; then a lone image has all threads again."""
+    one = Engine(tiny_backbone, tiny_head(), 1, (SIDE, SIDE), "cpu", 2)
+    inner, wide = one._run, []
+    monkeypatch.setattr(one, "_run", lambda session, *rest: wide.append(session is one._wide) or inner(session, *rest))
+
+    one.compute(rows(1))
+    one.compute(rows(2))
+    one._making.join()
+    monkeypatch.setattr(engines, "CALM", 3600)
+    one.compute(rows(1))
+    monkeypatch.setattr(engines, "CALM", -1)
+    one.compute(rows(1))
+
+    assert wide == [True, True, False, True]  # the second while that of one thread was being made
 
 
 def test_a_swap_takes_effect_with_the_next_batch_also_with_more_classes() -> None:
