@@ -29,7 +29,7 @@ from PIL import Image, UnidentifiedImageError
 from pydantic import BaseModel, ConfigDict, Field
 
 from models.errors import BreadcrumbsError
-from models.segments import PROFILE, SCAN, segments
+from models.segments import PLAIN, PROFILE, SCAN, segments
 
 FORMATS = ("JPEG", "PNG", "WEBP")
 MAX_PIXELS = 50_000_000
@@ -108,8 +108,11 @@ def load(data: bytes, preprocess: Preprocess, max_pixels: int = MAX_PIXELS) -> P
 
 def decode(data: bytes, max_pixels: int = MAX_PIXELS) -> Pixels:
     """Decode one image file to upright RGB pixels, uint8 (rows, columns, 3). Raises as `load` does."""
-    _check_segments(data)
+    kinds = _check_segments(data)
     try:
+        if kinds[SCAN] and PLAIN.issuperset(kinds) and (size := _plain_size(data)) is not None:
+            _check_size(*size, max_pixels)
+            return _jpeg(data)
         with open_image(io.BytesIO(data), max_pixels) as image:
             return _pixels(image, data)
     except ImageError:
@@ -143,7 +146,16 @@ def _check_size(width: int, height: int, max_pixels: int) -> None:
         raise ImageTooLarge(f"image has {width} x {height} = {width * height} pixels; the limit is {max_pixels}")
 
 
-def _check_segments(data: bytes) -> None:
+def _plain_size(data: bytes) -> tuple[int, int] | None:
+    """Width and height of a grey or colour JPEG; none where Pillow should say what it is, which takes longer."""
+    try:
+        height, width, colours, _ = simplejpeg.decode_jpeg_header(data)
+    except (ValueError, LookupError):  # the latter where the subsampling is none that it knows
+        return None
+    return (width, height) if colours in {"Gray", "YCbCr", "RGB"} else None
+
+
+def _check_segments(data: bytes) -> Counter[bytes]:
     kinds = Counter(islice(segments(data), MAX_SEGMENTS + 1))
     if kinds[SCAN] > MAX_SCANS:
         raise ImageTooLarge(f"the JPEG has {kinds[SCAN]} scans; the limit is {MAX_SCANS}")
@@ -151,6 +163,7 @@ def _check_segments(data: bytes) -> None:
         raise ImageTooLarge(f"the image file has more than {MAX_SEGMENTS} segments or chunks, which is the limit")
     if kinds[PROFILE] > 1:  # Pillow inflates up to 1 MiB from each
         raise ImageError(f"damaged image: the PNG has {kinds[PROFILE]} colour profiles; expected one at most")
+    return kinds
 
 
 def _webp_canvas(header: bytes) -> tuple[int, int] | None:
@@ -168,9 +181,13 @@ def _webp_canvas(header: bytes) -> tuple[int, int] | None:
 
 def _pixels(image: Image.Image, data: bytes) -> Pixels:
     if image.format == "JPEG" and image.mode in {"RGB", "L"} and image.getexif().get(ORIENTATION, 1) == 1:
-        return np.asarray(simplejpeg.decode_jpeg(data, "RGB", strict=True))  # twice as fast as Pillow
+        return _jpeg(data)
     turn = _TURNS.get(image.getexif().get(ORIENTATION, 1))
     return np.asarray(_rgb(image if turn is None else image.transpose(turn)), dtype=np.uint8)
+
+
+def _jpeg(data: bytes) -> Pixels:
+    return np.asarray(simplejpeg.decode_jpeg(data, "RGB", strict=True))  # twice as fast as Pillow
 
 
 def _rgb(image: Image.Image) -> Image.Image:

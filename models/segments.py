@@ -12,6 +12,8 @@ from itertools import repeat
 JPEG = b"\xff\xd8\xff"
 PNG = b"\x89PNG\r\n\x1a\n"
 SCAN, PROFILE, STRAY = b"\xff\xda", b"iCCP", b""
+PLAIN = frozenset(bytes((0xFF, code)) for code in (0xC0, 0xC2, 0xC4, 0xD9, 0xDA, 0xDB, 0xDD, 0xE0, 0xFE))
+"""What a JPEG consists of that has no metadata but resolution and comments: neither EXIF nor a second picture."""
 
 _MARKER = re.compile(rb"\xff[\x02-\xcf\xd8-\xfe]")
 """Not what may stand among a scan's bytes: an escaped 255, a restart."""

@@ -90,6 +90,28 @@ def test_jpeg_is_as_pillow_decodes_it(options: dict[str, Any]) -> None:
     assert near(decode(data), np.asarray(Image.open(io.BytesIO(data)).convert("RGB")), 2)
 
 
+def with_metadata(jpeg: bytes) -> bytes:
+    """The same picture with an empty EXIF block, so that Pillow has to read the header."""
+    return jpeg[:2] + b"\xff\xe1\x00\x08Exif\0\0" + jpeg[2:]
+
+
+@pytest.mark.parametrize("options", [{}, {"progressive": True}, {"restart_marker_blocks": 1}, {"comment": b"a shoe"}])
+@pytest.mark.parametrize("mode", ["RGB", "L"])
+def test_a_jpeg_without_metadata_is_decoded_alike_without_pillow(
+    monkeypatch: pytest.MonkeyPatch, mode: str, options: dict[str, Any]
+) -> None:
+    """Reading the header in Python takes as long as decoding a small photo; without metadata nothing needs it."""
+    data = encoded(Image.fromarray(COLOUR).convert(mode), "JPEG", **options)
+    expected = decode(with_metadata(data))
+    opened: list[object] = []
+    monkeypatch.setattr(Image, "open", lambda file, **_: opened.append(file))
+
+    assert np.array_equal(decode(data), expected)
+    assert opened == []
+    with pytest.raises(ImageTooLarge, match="40 x 24 = 960 pixels; the limit is 959"):
+        decode(data, 959)
+
+
 def test_cmyk_is_converted() -> None:
     """A CMYK JPEG comes out in the colours it shows."""
     data = encoded(Image.fromarray(COLOUR).convert("CMYK"), "JPEG", quality=95)
@@ -339,17 +361,18 @@ def test_damaged_exif_is_no_hindrance() -> None:
     assert np.array_equal(decode(damaged), np.rot90(COLOUR, -1))
 
 
-def decode_or_refuse(data: bytes) -> None:
+def decode_or_refuse(data: bytes) -> np.ndarray | None:
     """Decode, and allow pixels or an ImageError; anything else that is raised is the caller's failure."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Pillow warns of damaged EXIF and goes on
         try:
             found = decode(data, 1_000_000)
         except ImageError:
-            return
+            return None
     assert found.dtype == np.uint8
     assert found.ndim == 3
     assert found.shape[2] == 3
+    return found
 
 
 @settings(deadline=None, max_examples=150)
@@ -372,9 +395,11 @@ def test_random_damage_raises_only_image_errors(seed: bytes, changes: list[tuple
         data[place : place + length] = new
     damaged = bytes(data[: len(data) - end])
 
-    decode_or_refuse(damaged)
+    found = decode_or_refuse(damaged)
     if damaged.startswith(b"\x89PNG"):
         decode_or_refuse(with_sound_sums(damaged))
+    if found is not None and damaged.startswith(b"\xff\xd8\xff"):
+        assert np.array_equal(found, decode(with_metadata(damaged)))
 
 
 def transform(height: int, width: int, **more: Any) -> Preprocess:
