@@ -92,7 +92,7 @@ def softmax(logits: NDArray[np.floating]) -> NDArray[np.float64]:
 
 def ranked(logits: NDArray[np.floating], classes: Sequence[str], top_k: int) -> list[RankedClass]:
     """Return the top classes of one image's logits (C,), the most probable first; of equals the first comes first."""
-    order = np.argsort(-logits, kind="stable")[:top_k]
+    order = (-logits).argsort(kind="stable")[:top_k]
     places = zip(order.tolist(), softmax(logits)[order].tolist(), strict=True)
     return [{"class": classes[index], "index": index, "probability": probability} for index, probability in places]
 

@@ -7,7 +7,8 @@ is the whole one; it knows nothing of what a request is about.
 import logging
 import re
 import time
-import uuid
+from functools import cache
+from secrets import token_hex
 from typing import Any
 
 from pydantic_core import to_json
@@ -20,6 +21,7 @@ from serving.traces import Traces
 
 LOG = logging.getLogger("breadcrumbs.access")
 SERVER = logging.getLogger("breadcrumbs.server")
+_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 
 
 def note(request: Request, **numbers: Any) -> None:
@@ -40,6 +42,7 @@ class Access:
     def __init__(self, app: ASGIApp, metrics: Metrics, log: bool, traces: Traces | None = None) -> None:
         self._app = app
         self._metrics = metrics
+        self._requests = cache(metrics.requests.labels)
         self._log = log
         self._traces = traces
 
@@ -71,7 +74,7 @@ class Access:
 
     def _count(self, scope: Scope, status: int, seconds: float, request_id: str) -> None:
         route = getattr(scope.get("route"), "path", "unmatched")
-        self._metrics.requests.labels(route, str(status)).inc()
+        self._requests(route, str(status)).inc()
         self._metrics.duration.observe(seconds)
         if "problem" in scope:
             self._metrics.rejected.labels(scope["problem"]).inc()
@@ -90,5 +93,7 @@ class Access:
 
 
 def _request_id(scope: Scope) -> str:
-    given = dict(scope["headers"]).get(b"x-request-id", b"").decode("latin-1")
-    return given if re.fullmatch(r"[A-Za-z0-9._-]{1,64}", given) else uuid.uuid4().hex
+    for name, value in scope["headers"]:
+        if name == b"x-request-id" and _ID.fullmatch(value):
+            return str(value, "ascii")
+    return token_hex(16)

@@ -211,7 +211,7 @@ class Server(uvicorn.Server):
 def config(app: FastAPI, settings: Settings) -> uvicorn.Config:
     """How uvicorn serves an app: its own access lines off, logging left to whoever runs it."""
     return uvicorn.Config(
-        app,
+        app.middleware_stack or app,  # FastAPI's own entry looks for OpenTelemetry in every request
         http=type("Protocol", (PatientProtocol,), {"receipt": settings.receipt}),
         ws="none",
         host=settings.host,
@@ -240,9 +240,9 @@ def run(
     Raises:
         BreadcrumbsError: bundle, store or device cannot be used, or the address cannot be listened on.
     """
-    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = (
-        False  # not in the format, so not asked for
-    )
+    # Not in the format, so not asked for: see "Optimization" in Python's Logging HOWTO.
+    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
+    logging._srcfile = None  # noqa: SLF001 - that page names it
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     # Uvicorn raises the signal again once it has shut down in order; that must not turn success into failure.
     signal.signal(signal.SIGTERM, lambda _number, _frame: None)

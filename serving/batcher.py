@@ -95,14 +95,16 @@ class Batcher(Generic[T, R]):
         Raises:
             Overloaded: the queue has no room for them, the deadline has passed, or the batcher is closed.
         """
-        entries = [_Entry[T, R](item, self._loop.create_future()) for item in items]
+        entries: list[_Entry[T, R]] = [_Entry(item, self._loop.create_future()) for item in items]
         self._admit(entries)
+        self._loop.call_soon(self._ring)
+        alarm = self._loop.call_later(deadline, _expire, entries)
         try:
-            async with asyncio.timeout(deadline):
-                return [await entry.future for entry in entries]
-        except TimeoutError as error:
+            return [await entry.future for entry in entries]
+        except _Expired as error:
             raise Overloaded(f"not computed within the deadline of {deadline:g} s", self._wait_seconds()) from error
         finally:
+            alarm.cancel()
             self._forget(entries)
 
     def _admit(self, entries: list[_Entry[T, R]]) -> None:
@@ -115,7 +117,11 @@ class Batcher(Generic[T, R]):
                     self._wait_seconds(),
                 )
             self._waiting.update((id(entry), entry) for entry in entries)
-            self._wake(len(entries))
+
+    def _ring(self) -> None:
+        """Wake workers at the end of the loop's turn, when it is about to let go of the interpreter they need."""
+        with self._lock:
+            self._wake(len(self._waiting))
 
     def _forget(self, entries: list[_Entry[T, R]]) -> None:
         with self._lock:
@@ -149,11 +155,11 @@ class Batcher(Generic[T, R]):
             seconds = time.perf_counter() - started
             share = seconds / len(entries)
             self._seconds_per_item = share if not self._seconds_per_item else 0.8 * self._seconds_per_item + 0.2 * share
-            self._observe(len(entries), seconds)
             try:
                 self._loop.call_soon_threadsafe(_settle, entries, outcome, started, seconds)
             except RuntimeError:  # the loop is closed: nobody waits any more
                 return
+            self._observe(len(entries), seconds)  # while the loop wakes
 
     def _take(self, bell: threading.Condition) -> list[_Entry[T, R]]:
         with self._lock:
@@ -174,6 +180,16 @@ class Batcher(Generic[T, R]):
             bug = RuntimeError(f"compute returned {len(results)} results for {len(items)} items; this is a bug")
             return [bug] * len(items)
         return results
+
+
+class _Expired(Exception):
+    """The deadline of an entry has passed."""
+
+
+def _expire(entries: list[_Entry[T, R]]) -> None:
+    for entry in entries:
+        if not entry.future.done():
+            entry.future.set_exception(_Expired())
 
 
 def _settle(entries: list[_Entry[T, R]], results: Sequence[R | Exception], started: float, seconds: float) -> None:

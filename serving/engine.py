@@ -14,7 +14,7 @@ import ctypes
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -178,11 +178,15 @@ class Engine:
     def _score(self, rows: Sequence[Row]) -> tuple[list[Scores], tuple[float, float]]:
         live = self._live
         wanted = [row.head or live for row in rows]
+        lone = self._enter(len(rows))
         try:
-            with self._session_for(len(rows)) as session:
-                features, logits, seconds = self._run(session, np.stack([row.pixels for row in rows]), wanted)
+            session = self._wide if lone else self._narrow or self._wide_until_narrow()
+            images = rows[0].pixels[None] if len(rows) == 1 else np.stack([row.pixels for row in rows])
+            features, logits, seconds = self._run(session, images, wanted)
         except Exception as error:  # ONNX Runtime's exceptions have no common root of their own
             raise EngineError(f"ONNX Runtime failed on a batch of {len(rows)}: {str(error)[:500]}") from error
+        finally:
+            self._leave()
         if features.shape != (len(rows), self._feature_dim):
             raise EngineError(f"backbone gave {features.shape}; expected {(len(rows), self._feature_dim)}")
         scores = [
@@ -194,20 +198,18 @@ class Engine:
         self.answered = time.monotonic()
         return scores, seconds
 
-    @contextlib.contextmanager
-    def _session_for(self, rows: int) -> Iterator[Any]:
-        """The session of all threads for a lone image, unless there was company a moment ago, else that of one."""
+    def _enter(self, rows: int) -> bool:
+        """Count a batch in; whether it is a lone image, which all threads compute: no company, none a moment ago."""
         now = time.monotonic()
         with self._counting:
             self._running += 1
             if rows > 1 or self._running > 1:
                 self._company = now
-            lone = now - self._company > CALM
-        try:
-            yield self._wide if lone else self._narrow or self._wide_until_narrow()
-        finally:
-            with self._counting:
-                self._running -= 1
+            return now - self._company > CALM
+
+    def _leave(self) -> None:
+        with self._counting:
+            self._running -= 1
 
     def _wide_until_narrow(self) -> Any:
         """The session of all threads, while that of one thread is being made in the background."""

@@ -45,6 +45,7 @@ class Front:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
+        scope["app"] = self._app
         short = _short_way(scope) if scope["type"] == "http" else None
         if short is None:
             await self._long_way(scope, receive, send)

@@ -6,6 +6,7 @@ mounted file goes round it. It knows nothing of what a request is about.
 
 import re
 from collections.abc import Sequence
+from functools import lru_cache
 
 from starlette.requests import Request
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -79,7 +80,7 @@ class Guard:
 
     def _check(self, scope: Scope, headers: dict[bytes, bytes]) -> None:
         host = headers.get(b"host", b"").decode("latin-1")
-        if self._local and host and re.sub(r":[0-9]*$", "", host).lower() not in LOOPBACK:
+        if self._local and host and not _is_loopback(host):
             raise Forbidden(f"host {host!r:.80}: this server answers this machine only, as {' or '.join(LOOPBACK)}")
         if b"origin" in headers and scope["method"] not in SAFE:
             origin = headers[b"origin"].decode("latin-1")
@@ -99,6 +100,11 @@ class Guard:
         if not key.may(right):
             raise Forbidden(f"the key {key.name!r} may {', '.join(key.scopes)}; this takes {right}")
         scope["breadcrumbs.actor"], scope["breadcrumbs.key"] = f"key {key.name}", key
+
+
+@lru_cache(maxsize=64)
+def _is_loopback(host: str) -> bool:
+    return re.sub(r":[0-9]*$", "", host).lower() in LOOPBACK
 
 
 def actor(request: Request) -> str:

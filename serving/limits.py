@@ -30,6 +30,8 @@ VALUES = 4_000_000
 """Values in one JSON body at most: a digit takes 2 bytes there and 48 in memory until it is a tensor's."""
 FORM_FIELDS = 8
 """Parts of one multipart body that are no files, at most; each may have `SMALL_BODY` bytes, and is kept in memory."""
+GLANCE = 0.02
+"""Seconds after which to look whether a client is still there: to look costs more than most answers take to come."""
 
 
 class Refused(BreadcrumbsError):
@@ -122,22 +124,33 @@ async def chunks(request: Request, limit: int, what: str) -> AsyncGenerator[byte
         Unsupported: the body is compressed.
         Abandoned: the client went away in the middle.
     """
-    encoding = request.headers.get("content-encoding", "identity")
-    if encoding != "identity":
-        raise Unsupported(f"content-encoding {encoding!r:.40}: expected a body that is not compressed")
-    declared = request.headers.get("content-length", "0")
-    if declared.isdecimal() and int(declared) > limit:
-        raise TooLarge(f"{what} has {declared} bytes; the limit is {limit}")
+    _check_headers(request, limit, what)
     size, more = 0, True
     while more:
-        message = await request.receive()
-        if message["type"] == "http.disconnect":
-            raise Abandoned(f"the client left after {size} bytes of {what}")
-        chunk, more = message.get("body", b""), message.get("more_body", False)
+        chunk, more = await _next_chunk(request, size, limit, what)
         size += len(chunk)
-        if size > limit:
-            raise TooLarge(f"{what} has more than {limit} bytes, which is the limit; {size} came so far")
         yield chunk
+
+
+def _check_headers(request: Request, limit: int, what: str) -> None:
+    encoding = header(request, b"content-encoding", b"identity")
+    if encoding != "identity":
+        raise Unsupported(f"content-encoding {encoding!r:.40}: expected a body that is not compressed")
+    declared = header(request, b"content-length", b"0")
+    if declared.isdecimal() and int(declared) > limit:
+        raise TooLarge(f"{what} has {declared} bytes; the limit is {limit}")
+
+
+async def _next_chunk(request: Request, size: int, limit: int, what: str) -> tuple[bytes, bool]:
+    """The bytes that come after `size` others, and whether there are more."""
+    message = await request.receive()
+    if message["type"] == "http.disconnect":
+        raise Abandoned(f"the client left after {size} bytes of {what}")
+    chunk = message.get("body", b"")
+    size += len(chunk)
+    if size > limit:
+        raise TooLarge(f"{what} has more than {limit} bytes, which is the limit; {size} came so far")
+    return chunk, message.get("more_body", False)
 
 
 def hold(request: Request, size: int) -> None:
@@ -148,8 +161,10 @@ def hold(request: Request, size: int) -> None:
 
 async def read_body(request: Request, limit: int, what: str) -> bytes:
     """Read a whole body into memory; raises as `chunks` does."""
-    body = bytearray()
-    async for chunk in chunks(request, limit, what):
+    _check_headers(request, limit, what)
+    body, more = bytearray(), True
+    while more:
+        chunk, more = await _next_chunk(request, len(body), limit, what)
         hold(request, len(chunk))
         body += chunk
     return bytes(body)
@@ -231,32 +246,47 @@ def tell(error: ValidationError) -> str:
 
 def media_type(request: Request) -> str:
     """Return the content type without its parameters, in small letters."""
-    return request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    return header(request, b"content-type", b"").partition(";")[0].strip().lower()
+
+
+def header(request: Request, name: bytes, absent: bytes) -> str:
+    """Return the first of a request's headers of a name, which is in small letters."""
+    return next((value for key, value in request.scope["headers"] if key == name), absent).decode("latin-1")
 
 
 async def while_connected(request: Request, work: Awaitable[T]) -> T:
-    """Await `work`, and cancel it as soon as the client goes away. The body must have been read.
+    """Await `work`, and cancel it when the client goes away, which is looked for from `GLANCE` seconds on.
+
+    The body must have been read.
 
     Raises:
         Abandoned: the client went away first.
     """
     here, waits = asyncio.current_task(), True
-    leaving = asyncio.ensure_future(_gone(request))
+    leaving: asyncio.Task[None] | None = None
+
+    def look() -> None:
+        nonlocal leaving
+        leaving = asyncio.ensure_future(_gone(request))
+        leaving.add_done_callback(left)
 
     def left(_: object) -> None:
         if waits and here is not None:
             here.cancel()
 
-    leaving.add_done_callback(left)
+    looking = asyncio.get_running_loop().call_later(GLANCE, look)
     try:
         return await work
     except asyncio.CancelledError:
-        if leaving.done() and not leaving.cancelled() and here is not None and not here.uncancel():
+        gone = leaving is not None and leaving.done() and not leaving.cancelled()
+        if gone and here is not None and not here.uncancel():
             raise Abandoned("the client left before the answer was there") from None
         raise
     finally:
         waits = False
-        leaving.cancel()
+        looking.cancel()
+        if leaving is not None:
+            leaving.cancel()
 
 
 async def _gone(request: Request) -> None:

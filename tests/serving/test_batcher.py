@@ -1,6 +1,7 @@
 """The batcher, with plain numbers for items and a gate for the engine."""
 
 import asyncio
+import os
 import threading
 from collections.abc import Awaitable, Callable
 
@@ -93,6 +94,21 @@ def test_what_waits_is_computed_together_in_order() -> None:
         assert [answer.batch_size for answer in await first] == [1]
 
     assert run(body).batches == [[PLUG], [1, 2, 3, 4], [5, 6]]
+
+
+def test_what_comes_in_one_turn_of_the_loop_is_computed_together() -> None:
+    """An idle worker is woken when the turn ends, not by the first of three that come at once."""
+
+    async def body(batcher: Batcher[int, int], _machine: Machine) -> None:
+        async def come(item: int) -> list[Answer[int]]:
+            for _ in range(1000):
+                os.sched_yield()  # the loop goes on with its turn, but other threads may run
+            return await batcher.submit([item], 10)
+
+        answers = await asyncio.gather(*(come(item) for item in (1, 2, 3)))
+        assert [answer.result for (answer,) in answers] == [2, 4, 6]
+
+    assert run(body).batches == [[1, 2, 3]]
 
 
 def test_a_full_queue_refuses_at_once_and_keeps_what_it_has() -> None:
