@@ -30,7 +30,7 @@ VALUES = 4_000_000
 """Values in one JSON body at most: a digit takes 2 bytes there and 48 in memory until it is a tensor's."""
 FORM_FIELDS = 8
 """Parts of one multipart body that are no files, at most; each may have `SMALL_BODY` bytes, and is kept in memory."""
-GLANCE = 0.02
+GLANCE = 0.1
 """Seconds after which to look whether a client is still there: to look costs more than most answers take to come."""
 
 

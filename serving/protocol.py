@@ -1,7 +1,7 @@
 """Uvicorn's HTTP protocol with a deadline and a bound for what clients send: who breaks one loses its connection.
 
 A request's head has `receipt` seconds; its body that and a second more for every `RATE` bytes that have come. It knows
-nothing of routes; the timers cost a request about a microsecond.
+nothing of routes; the timers cost a request about a microsecond, and a head is only counted where it may be too long.
 """
 
 import asyncio
@@ -29,7 +29,10 @@ class PatientProtocol(HttpToolsProtocol):
         self._timer: asyncio.TimerHandle | None = None
         self._began = 0.0
         self._came = 0
-        self._head = 0
+        self._in_head = False
+        self._piece = 0  # bytes of the piece that is being parsed
+        self._first = 0  # of the piece that the head began in
+        self._head = 0  # of the pieces of it after that one
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Wait for a request."""
@@ -41,40 +44,40 @@ class PatientProtocol(HttpToolsProtocol):
         self._arrived()
         super().connection_lost(exc)
 
+    def data_received(self, data: bytes) -> None:
+        """Parse a piece; a head that goes on and on is refused before it ends."""
+        self._piece = len(data)
+        self._head += self._piece
+        super().data_received(data)
+        if self._in_head and self._head > HEAD:
+            self._refuse_head()
+
     def on_message_begin(self) -> None:
         """Wait for the head."""
         super().on_message_begin()
-        self._head = 0
+        self._in_head, self._first, self._head = True, self._piece, 0
         if self._timer is None:
             self._expect()
 
-    def on_url(self, url: bytes) -> None:
-        """Count the line."""
-        super().on_url(url)
-        self._count(len(url))
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        """Count a header."""
-        super().on_header(name, value)
-        self._count(len(name) + len(value))
-
-    def _count(self, size: int) -> None:
-        self._head += size
-        if self._head > HEAD:
-            raise ValueError(f"the request's line and headers have more than {HEAD} bytes")  # it ends the parser
-
     def send_400_response(self, msg: str) -> None:
         """Answer what the parser refused, in the one shape of errors, and close."""
-        if self._head > HEAD:
-            message = f"the request's line and headers have more than {HEAD} bytes, which is the limit"
-            answer = _answer(b"431 Request Header Fields Too Large", "too_large", message)
-        else:
-            answer = _answer(b"400 Bad Request", "bad_request", f"this is no HTTP/1.1: {msg}")
-        self.transport.write(answer)
+        if not self.transport.is_closing():
+            self.transport.write(_answer(b"400 Bad Request", "bad_request", f"this is no HTTP/1.1: {msg}"))
+            self.transport.close()
+
+    def _refuse_head(self) -> None:
+        message = f"the request's line and headers have more than {HEAD} bytes, which is the limit"
+        self.transport.write(_answer(b"431 Request Header Fields Too Large", "too_large", message))
         self.transport.close()
 
     def on_headers_complete(self) -> None:
-        """Wait for the body."""
+        """Count the head where it may be too long, and wait for the body."""
+        self._in_head = False
+        if self._first + self._head > HEAD:
+            size = len(self.url) + sum(len(name) + len(value) for name, value in self.headers)
+            if size > HEAD:
+                self._refuse_head()
+                raise ValueError(f"a head of {size} bytes")  # it ends the parser
         self._arrived()
         self._expect()
         super().on_headers_complete()

@@ -136,6 +136,7 @@ HEAD = b"POST /v1/predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: image/png
         ("chunk that overflows", (HEAD + b"Transfer-Encoding: chunked\r\n\r\nfffffffffffffffff\r\n",), (400,)),
         ("compressed", (HEAD + b"Content-Encoding: gzip\r\nContent-Length: 3\r\n\r\nabc",), (415,)),
         ("header flood before a body", (HEAD + b"Content-Length: 3\r\nX: " + b"y" * 99_000 + b"\r\n\r\nabc",), (431,)),
+        ("header without end", (HEAD + b"X: ", *[b"y" * 65_536] * 160), (431,)),
         ("header flood", (HEAD, *[b"X-%d: %s\r\n" % (n, b"y" * 900) for n in range(2_000)], b"\r\n"), (400, 413, 431)),
         ("long line", (b"GET /" + b"a" * 200_000 + b" HTTP/1.1\r\nHost: localhost\r\n\r\n",), (400, 404, 414, 431)),
         ("no HTTP", (b"\x16\x03\x01\x02\x00\x01\x00",), (400,)),

@@ -51,6 +51,33 @@ def test_a_trickle_is_no_request(serve: Serve) -> None:
                 time.sleep(0.02)
 
 
+def test_a_header_without_end_is_cut(serve: Serve) -> None:
+    """A parser would gather it until the deadline, each piece at the price of all before it."""
+    with serve(receipt=600) as client, connect(client) as one:
+        one.sendall(HEAD[:-2] + b"X-Long: ")
+        with pytest.raises(OSError):  # noqa: PT012 - which piece meets the closed connection is a matter of luck
+            for _ in range(1_000):
+                one.sendall(b"y" * 65_536)
+
+        assert client.get("/healthz").status_code == 200
+
+
+def test_a_head_is_told_when_it_is_too_long(serve: Serve) -> None:
+    """431 with the limit, whether its headers come in one piece or in many, and none of a body counts."""
+    flood = [b"X-%d: %s\r\n" % (number, b"y" * 900) for number in range(80)]
+    with serve() as client:
+        for pieces in ([HEAD[:-2] + b"".join(flood) + b"\r\n"], [HEAD[:-2], *flood]):
+            with connect(client) as one:
+                for piece in pieces:
+                    one.sendall(piece)
+                answer = rest(one)
+            assert answer.startswith(b"HTTP/1.1 431 ")
+            assert b"more than 65536 bytes, which is the limit" in answer
+        fits = client.post("/v1/predict", content=bytes(300_000), headers={"x-long": "y" * 60_000})
+
+    assert fits.status_code == 415
+
+
 def test_a_large_body_that_comes_fast_enough_has_the_time_it_takes(serve: Serve) -> None:
     """Twice the deadline, at more than the least rate."""
     image = png(picture())
