@@ -23,8 +23,8 @@ from dataclasses import asdict, dataclass, field, replace
 import measured
 from measured import CORES
 
-QUEUE, DEADLINE, MAX_BATCH, FOLLOW = 256, 10.0, 32, 0.5
-"""The server's own defaults; a test compares them with its settings."""
+QUEUE, DEADLINE, MAX_BATCH, LONGEST, FOLLOW = 256, 10.0, 32, 0.1, 0.5
+"""The server's own; a test compares them."""
 LOADS = (0.5, 0.7, 0.9, 1.2)
 
 
@@ -123,6 +123,7 @@ class _Replica:
     looked: float
     waiting: deque[tuple[int, float]] = field(default_factory=deque)
     under_way: int = 0
+    per_image: float = 0.0
 
 
 def simulate(machine: Machine, plan: Plan) -> Outcome:
@@ -195,12 +196,14 @@ class _Run:
             self._again(now)
 
     def _start(self, now: float, replica: _Replica) -> None:
-        """Every free worker takes its share of what waits, up to a batch."""
+        """Every free worker takes its share of what waits, up to a batch, and to what it computes in `LONGEST`."""
         self._drop_late(now, replica)
         while replica.idle and replica.waiting:
-            size = min(MAX_BATCH, -(-len(replica.waiting) // replica.idle))
+            most = max(1, int(LONGEST / replica.per_image)) if replica.per_image else MAX_BATCH
+            size = min(MAX_BATCH, most, -(-len(replica.waiting) // replica.idle))
             batch = [replica.waiting.popleft() for _ in range(size)]
             took = self._machine.seconds(size, alone=replica.idle == self._machine.workers)
+            replica.per_image = 0.8 * (replica.per_image or took / size) + 0.2 * took / size
             replica.idle -= 1
             self.outcome.batches += 1
             self.outcome.busy += max(0.0, min(took, self._plan.seconds - now))

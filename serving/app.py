@@ -49,6 +49,8 @@ REFIT = (sys.executable, "-m", "breadcrumbs", "refit", "--debug")
 """The program that a refit runs; with the traceback of a bug, for this server's log."""
 GRACE = 30
 """Seconds that requests in flight get to end after SIGTERM."""
+LONGEST = 0.1
+"""Seconds that a batch should take at most. Larger ones are no faster on a CPU, and take memory that is kept."""
 
 
 def create_app(
@@ -167,7 +169,7 @@ async def _open(
     decoder = Decoder(bundle.manifest.preprocess, settings.max_pixels, engine.compute, metrics.decode.observe)
     batcher: Batcher[Item, Scores] = Batcher(
         decoder.compute, settings.max_batch, settings.queue, engine.workers,
-        lambda size, _seconds: metrics.batch_size.observe(size),
+        lambda size, _seconds: metrics.batch_size.observe(size), LONGEST,
     )  # fmt: skip
     stack.push_async_callback(asyncio.to_thread, batcher.close)
     threads = settings.decode_threads or (cores() if engine.device == "cuda" else 0)

@@ -1,12 +1,14 @@
 """Items in, results out, computed together: it knows nothing of HTTP, ONNX or images.
 
 The straight line of an item: `submit` puts an entry with its own future into a bounded queue; a worker thread takes
-whatever waits the moment it is free, shared evenly with the workers that are free too, up to `max_batch`, computes it
-in one call, and hands every result to its future in one visit to the event loop. Nothing ever waits for company. An
-entry whose caller has gone leaves the queue at once, so that it is neither computed nor counted.
+whatever waits the moment it is free, shared evenly with the workers that are free too, up to `max_batch` and to what
+it computes in `longest`, computes it in one call, and hands every result to its future in one visit to the event loop.
+Nothing ever waits for company. An entry whose caller has gone leaves the queue at once, so that it is neither computed
+nor counted.
 """
 
 import asyncio
+import math
 import threading
 import time
 from collections import OrderedDict
@@ -54,6 +56,8 @@ class Batcher(Generic[T, R]):
         queue: items waiting at most.
         workers: threads that compute, each a batch of its own.
         observe: told after each batch its size and its seconds; called in the worker thread.
+        longest: seconds that a batch should take at most, by what its worker's last ones took: where an item takes
+            long, items side by side wait for each other and gain nothing.
     """
 
     def __init__(
@@ -63,12 +67,14 @@ class Batcher(Generic[T, R]):
         queue: int,
         workers: int = 1,
         observe: Callable[[int, float], None] = lambda _size, _seconds: None,
+        longest: float = math.inf,
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._compute = compute
         self._max_batch = max_batch
         self._queue = queue
         self._observe = observe
+        self._longest = longest
         self._waiting: OrderedDict[int, _Entry[T, R]] = OrderedDict()
         self._lock = threading.Lock()
         self._resting: list[threading.Condition] = []  # of workers with nothing to do; the last one's caches are warm
@@ -167,9 +173,13 @@ class Batcher(Generic[T, R]):
             while not (self._waiting or self._closing):
                 self._resting.append(bell)
                 bell.wait()
-            count = min(self._max_batch, -(-len(self._waiting) // self._idle))
+            count = min(self._max_batch, self._most(), -(-len(self._waiting) // self._idle))
             self._idle -= 1
-            return [self._waiting.popitem(last=False)[1] for _ in range(count)]
+            return [self._waiting.popitem(last=False)[1] for _ in range(int(count))]
+
+    def _most(self) -> float:
+        """Items that can be computed within `longest`, but at least one."""
+        return max(1, self._longest / self._seconds_per_item) if self._seconds_per_item else math.inf
 
     def _run(self, items: list[T]) -> Sequence[R | Exception]:
         try:

@@ -1,6 +1,7 @@
 """The batcher, with plain numbers for items and a gate for the engine."""
 
 import asyncio
+import math
 import os
 import threading
 from collections.abc import Awaitable, Callable
@@ -37,12 +38,12 @@ class Machine:
 Body = Callable[[Batcher[int, int], Machine], Awaitable[None]]
 
 
-def run(body: Body, max_batch: int = 4, queue: int = 100, workers: int = 1) -> Machine:
+def run(body: Body, max_batch: int = 4, queue: int = 100, workers: int = 1, longest: float = math.inf) -> Machine:
     """Run a test's body with a batcher, and close the batcher after it."""
     machine = Machine()
 
     async def main() -> None:
-        batcher = Batcher(machine.compute, max_batch, queue, workers)
+        batcher = Batcher(machine.compute, max_batch, queue, workers, longest=longest)
         try:
             await body(batcher, machine)
         finally:
@@ -109,6 +110,17 @@ def test_what_comes_in_one_turn_of_the_loop_is_computed_together() -> None:
         assert [answer.result for (answer,) in answers] == [2, 4, 6]
 
     assert run(body).batches == [[1, 2, 3]]
+
+
+@pytest.mark.parametrize(("longest", "batches"), [(1e-9, [[1], [2], [3]]), (1e9, [[1, 2, 3]])])
+def test_a_batch_is_no_longer_than_it_should_take(longest: float, batches: list[list[int]]) -> None:
+    """By what the batch before took, an image at least."""
+
+    async def body(batcher: Batcher[int, int], _machine: Machine) -> None:
+        await batcher.submit([5], 10)
+        assert [answer.result for answer in await batcher.submit([1, 2, 3], 10)] == [2, 4, 6]
+
+    assert run(body, longest=longest).batches == [[5], *batches]
 
 
 def test_a_full_queue_refuses_at_once_and_keeps_what_it_has() -> None:
