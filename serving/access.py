@@ -8,7 +8,7 @@ import logging
 import re
 import time
 from functools import cache
-from secrets import token_hex
+from os import urandom
 from typing import Any
 
 from pydantic_core import to_json
@@ -96,4 +96,4 @@ def _request_id(scope: Scope) -> str:
     for name, value in scope["headers"]:
         if name == b"x-request-id" and _ID.fullmatch(value):
             return str(value, "ascii")
-    return token_hex(16)
+    return urandom(16).hex()

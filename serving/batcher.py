@@ -77,7 +77,7 @@ class Batcher(Generic[T, R]):
         self._longest = longest
         self._waiting: OrderedDict[int, _Entry[T, R]] = OrderedDict()
         self._lock = threading.Lock()
-        self._resting: list[threading.Condition] = []  # of workers with nothing to do; the last one's caches are warm
+        self._resting: list[threading.Lock] = []  # bells of workers with nothing to do; the last one's caches are warm
         self._closing = False
         self._seconds_per_item = 0.0
         self._idle = 0
@@ -151,10 +151,11 @@ class Batcher(Generic[T, R]):
 
     def _wake(self, workers: int) -> None:
         for _ in range(min(workers, len(self._resting))):
-            self._resting.pop().notify()
+            self._resting.pop().release()
 
     def _work(self) -> None:
-        bell = threading.Condition(self._lock)
+        bell = threading.Lock()
+        bell.acquire()  # it rings when another thread releases it
         while entries := self._take(bell):
             started = time.perf_counter()
             outcome = self._run([entry.item for entry in entries])
@@ -167,15 +168,17 @@ class Batcher(Generic[T, R]):
                 return
             self._observe(len(entries), seconds)  # while the loop wakes
 
-    def _take(self, bell: threading.Condition) -> list[_Entry[T, R]]:
+    def _take(self, bell: threading.Lock) -> list[_Entry[T, R]]:
         with self._lock:
             self._idle += 1
-            while not (self._waiting or self._closing):
+        while True:
+            with self._lock:
+                if self._waiting or self._closing:
+                    count = min(self._max_batch, self._most(), -(-len(self._waiting) // self._idle))
+                    self._idle -= 1
+                    return [self._waiting.popitem(last=False)[1] for _ in range(int(count))]
                 self._resting.append(bell)
-                bell.wait()
-            count = min(self._max_batch, self._most(), -(-len(self._waiting) // self._idle))
-            self._idle -= 1
-            return [self._waiting.popitem(last=False)[1] for _ in range(int(count))]
+            bell.acquire()
 
     def _most(self) -> float:
         """Items that can be computed within `longest`, but at least one."""
