@@ -6,7 +6,7 @@ Every refusal names the limit and what came. It knows nothing of images, models 
 
 import asyncio
 import hashlib
-from collections.abc import AsyncGenerator, Awaitable
+from collections.abc import AsyncGenerator
 from pathlib import Path
 from typing import TypeVar
 
@@ -19,7 +19,6 @@ from starlette.types import Scope
 
 from models.errors import BreadcrumbsError
 
-T = TypeVar("T")
 Model = TypeVar("Model", bound=BaseModel)
 
 SMALL_BODY = 2**20
@@ -30,8 +29,6 @@ VALUES = 4_000_000
 """Values in one JSON body at most: a digit takes 2 bytes there and 48 in memory until it is a tensor's."""
 FORM_FIELDS = 8
 """Parts of one multipart body that are no files, at most; each may have `SMALL_BODY` bytes, and is kept in memory."""
-GLANCE = 0.1
-"""Seconds after which to look whether a client is still there: to look costs more than most answers take to come."""
 
 
 class Refused(BreadcrumbsError):
@@ -252,43 +249,3 @@ def media_type(request: Request) -> str:
 def header(request: Request, name: bytes, absent: bytes) -> str:
     """Return the first of a request's headers of a name, which is in small letters."""
     return next((value for key, value in request.scope["headers"] if key == name), absent).decode("latin-1")
-
-
-async def while_connected(request: Request, work: Awaitable[T]) -> T:
-    """Await `work`, and cancel it when the client goes away, which is looked for from `GLANCE` seconds on.
-
-    The body must have been read.
-
-    Raises:
-        Abandoned: the client went away first.
-    """
-    here, waits = asyncio.current_task(), True
-    leaving: asyncio.Task[None] | None = None
-
-    def look() -> None:
-        nonlocal leaving
-        leaving = asyncio.ensure_future(_gone(request))
-        leaving.add_done_callback(left)
-
-    def left(_: object) -> None:
-        if waits and here is not None:
-            here.cancel()
-
-    looking = asyncio.get_running_loop().call_later(GLANCE, look)
-    try:
-        return await work
-    except asyncio.CancelledError:
-        gone = leaving is not None and leaving.done() and not leaving.cancelled()
-        if gone and here is not None and not here.uncancel():
-            raise Abandoned("the client left before the answer was there") from None
-        raise
-    finally:
-        waits = False
-        looking.cancel()
-        if leaving is not None:
-            leaving.cancel()
-
-
-async def _gone(request: Request) -> None:
-    while (await request.receive())["type"] != "http.disconnect":
-        pass

@@ -11,11 +11,14 @@ from typing import Any, ClassVar
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from serving import problems
+from serving.leaving import LEAVING, Leaving
 
 RATE = 65_536
 """Bytes a second that a client must reach in the long run."""
 HEAD = 65_536
 """Bytes of a request's line and headers at most."""
+LINGER = 1.0
+"""Seconds that a client has to read why its head was refused; what it sends meanwhile is dropped."""
 
 
 class PatientProtocol(HttpToolsProtocol):
@@ -26,13 +29,15 @@ class PatientProtocol(HttpToolsProtocol):
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
         super().__init__(*arguments, **named)
+        self._leaving = Leaving()
         self._timer: asyncio.TimerHandle | None = None
         self._began = 0.0
         self._came = 0
-        self._in_head = False
-        self._piece = 0  # bytes of the piece that is being parsed
-        self._first = 0  # of the piece that the head began in
-        self._head = 0  # of the pieces of it after that one
+        self._deaf = False  # nothing more is read
+        self._in_head = self._in_message = False
+        self._fresh = 0  # bytes of the piece that is being parsed, if no other message began before it
+        self._head = 0  # bytes of the head that have come; without its first piece where another message ended in that
+        self._behind = False  # whether one did
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Wait for a request."""
@@ -40,14 +45,17 @@ class PatientProtocol(HttpToolsProtocol):
         self._expect()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Wait for nothing more."""
+        """Wait for nothing more, and tell the request under way."""
+        self._leaving.tell()
         self._arrived()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
         """Parse a piece; a head that goes on and on is refused before it ends."""
-        self._piece = len(data)
-        self._head += self._piece
+        if self._deaf:
+            return
+        self._fresh = 0 if self._in_message else len(data)
+        self._head += len(data)
         super().data_received(data)
         if self._in_head and self._head > HEAD:
             self._refuse_head()
@@ -55,25 +63,29 @@ class PatientProtocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         """Wait for the head."""
         super().on_message_begin()
-        self._in_head, self._first, self._head = True, self._piece, 0
+        self.scope[LEAVING] = self._leaving  # type: ignore[literal-required]
+        self._in_head = self._in_message = True
+        self._head, self._behind, self._fresh = self._fresh, not self._fresh, 0
         if self._timer is None:
             self._expect()
 
     def send_400_response(self, msg: str) -> None:
         """Answer what the parser refused, in the one shape of errors, and close."""
-        if not self.transport.is_closing():
+        if not self._deaf:
             self.transport.write(_answer(b"400 Bad Request", "bad_request", f"this is no HTTP/1.1: {msg}"))
             self.transport.close()
 
     def _refuse_head(self) -> None:
+        self._arrived()
         message = f"the request's line and headers have more than {HEAD} bytes, which is the limit"
         self.transport.write(_answer(b"431 Request Header Fields Too Large", "too_large", message))
-        self.transport.close()
+        self._deaf = True
+        self.loop.call_later(LINGER, self.transport.close)  # at once, with bytes unread, it would take the answer back
 
     def on_headers_complete(self) -> None:
         """Count the head where it may be too long, and wait for the body."""
         self._in_head = False
-        if self._first + self._head > HEAD:
+        if self._behind or self._head > HEAD:
             size = len(self.url) + sum(len(name) + len(value) for name, value in self.headers)
             if size > HEAD:
                 self._refuse_head()
@@ -89,6 +101,7 @@ class PatientProtocol(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         """The request is there; how long its answer takes is no fault of the client's."""
+        self._in_message = False
         self._arrived()
         super().on_message_complete()
 

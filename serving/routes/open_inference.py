@@ -18,6 +18,7 @@ from serving import heads, limits, protocol
 from serving.access import note
 from serving.devices import EngineError
 from serving.inference import Outcome
+from serving.leaving import while_connected
 from serving.limits import Forbidden, Overloaded, TooLarge
 from serving.open_inference import request as requests
 from serving.open_inference import response as responses
@@ -155,7 +156,7 @@ async def answer(
     asked = requests.decode(data, length, declared, OUTPUTS, service.settings.max_images)
     _check_size(service, asked)
     work = service.inference.run(asked.values, head, asked.timeout)
-    outcome = await limits.while_connected(request, work)
+    outcome = await while_connected(request, work)
     _note(request, service, outcome)
     found = _found(outcome, asked)
     text, headers = responses.encode(asked, model, str(outcome.head.version), found, outcome.head.head.classes)

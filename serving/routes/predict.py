@@ -12,9 +12,10 @@ from models import snapshot as snapshots
 from models import tensors
 from models.head import RankedClass, ranked
 from models.snapshot import Snapshot
-from serving import limits, uploads
+from serving import uploads
 from serving.access import note
 from serving.inference import Outcome
+from serving.leaving import while_connected
 from serving.limits import BadRequest
 from serving.schemas import FeaturesBody, FeaturesResponse, ImagesBody, PredictResponse, Timing
 from serving.service import BYTES, Service, Serving, body, choose, problems
@@ -55,7 +56,7 @@ async def answer(request: Request, service: Service, top_k: int = 5, head: str =
     if upload.labels is not None or upload.epoch is not None:
         raise BadRequest("labels and epoch make a snapshot: POST them to /v1/features")
     chosen = await choose(service, head)
-    outcome = await limits.while_connected(request, service.inference.run(upload.images, chosen))
+    outcome = await while_connected(request, service.inference.run(upload.images, chosen))
     timing = _timing(request, service, outcome)
     classes = outcome.head.head.classes
     predictions = [{"classes": ranked(scores.logits, classes, top_k)} for scores in outcome.scores]
@@ -111,7 +112,7 @@ async def features(
     upload = await uploads.read(request, service.settings)
     binary = format == "safetensors" or (format is None and SAFETENSORS in request.headers.get("accept", ""))
     _check_form(upload, binary)
-    outcome = await limits.while_connected(request, service.inference.run(upload.images))
+    outcome = await while_connected(request, service.inference.run(upload.images))
     timing = _timing(request, service, outcome)
     values = np.stack([scores.feature for scores in outcome.scores])
     if not binary:
