@@ -59,12 +59,12 @@ class Machine:
 def cpu(row: measured.Served) -> Machine:
     """The machine of a measured row: a batch of what its users keep in each of its workers takes what the rate says."""
     lone = row.p50[1] / 1000
-    points = [(1, lone * CORES)]
+    points = {1: lone * CORES}
     for users, rate in sorted(row.rates.items()):
         if users > 1:
-            size = min(MAX_BATCH, users // CORES)
-            points.append((size, size * CORES / rate))
-    return Machine(CORES, lone, tuple(points), max(row.rates.values()))
+            size = min(MAX_BATCH, users // CORES, max(1, int(LONGEST * rate / CORES)))
+            points[size] = size * CORES / rate
+    return Machine(CORES, lone, tuple(points.items()), max(row.rates.values()))
 
 
 def gpu(rate: float, lone_ms: float) -> Machine:
