@@ -142,6 +142,7 @@ class _Run:
         heapq.heapify(self._fewest)
         self._next: list[tuple[float, int, _Replica | None, list[tuple[int, float]]]] = []
         self._events = 0
+        self._woken: list[_Replica] = []  # where something came in this moment
         self.outcome = Outcome()
 
     def run(self) -> Outcome:
@@ -159,6 +160,10 @@ class _Run:
                 self._arrive(now)
                 if not plan.users:
                     self._push(now + self._rng.expovariate(rate), None)
+            if not self._next or self._next[0][0] > now:  # what comes at once is shared out together
+                for woken in self._woken:
+                    self._start(now, woken)
+                self._woken.clear()
         return outcome
 
     def _push(self, at: float, replica: _Replica | None, batch: list[tuple[int, float]] | None = None) -> None:
@@ -174,7 +179,7 @@ class _Run:
             return
         replica.waiting.append((self.outcome.sent, now))
         self._count(replica, 1)
-        self._start(now, replica)
+        self._woken.append(replica)
 
     def _pick(self) -> _Replica:
         if self._plan.balancer == "random":

@@ -56,8 +56,8 @@ class Batcher(Generic[T, R]):
         queue: items waiting at most.
         workers: threads that compute, each a batch of its own.
         observe: told after each batch its size and its seconds; called in the worker thread.
-        longest: seconds that a batch should take at most, by what its worker's last ones took: where an item takes
-            long, items side by side wait for each other and gain nothing.
+        longest: seconds that a batch should take at most, by what the last ones took: where an item takes long,
+            items side by side wait for each other and gain nothing.
     """
 
     def __init__(

@@ -148,10 +148,12 @@ class Inference:
 
 
 def _outcome(answers: list[Answer[Scores]], decoded: float | None) -> Outcome:
-    longest, queued, batch_size = answers[0], 0.0, 0
-    for answer in answers:
-        longest = answer if answer.computed > longest.computed else longest
-        queued, batch_size = max(queued, answer.queued), max(batch_size, answer.batch_size)
+    longest = max(answers, key=lambda answer: answer.computed)
     computed = longest.result.seconds
-    decoded = longest.computed - computed if decoded is None else decoded
-    return Outcome([answer.result for answer in answers], queued, decoded, computed, batch_size)
+    return Outcome(
+        scores=[answer.result for answer in answers],
+        queued=max(answer.queued for answer in answers),
+        decoded=longest.computed - computed if decoded is None else decoded,
+        computed=computed,
+        batch_size=max(answer.batch_size for answer in answers),
+    )

@@ -130,10 +130,10 @@ async def chunks(request: Request, limit: int, what: str) -> AsyncGenerator[byte
 
 
 def _check_headers(request: Request, limit: int, what: str) -> None:
-    encoding = header(request, b"content-encoding", b"identity")
+    encoding = request.headers.get("content-encoding", "identity")
     if encoding != "identity":
         raise Unsupported(f"content-encoding {encoding!r:.40}: expected a body that is not compressed")
-    declared = header(request, b"content-length", b"0")
+    declared = request.headers.get("content-length", "0")
     if declared.isdecimal() and int(declared) > limit:
         raise TooLarge(f"{what} has {declared} bytes; the limit is {limit}")
 
@@ -243,9 +243,4 @@ def tell(error: ValidationError) -> str:
 
 def media_type(request: Request) -> str:
     """Return the content type without its parameters, in small letters."""
-    return header(request, b"content-type", b"").partition(";")[0].strip().lower()
-
-
-def header(request: Request, name: bytes, absent: bytes) -> str:
-    """Return the first of a request's headers of a name, which is in small letters."""
-    return next((value for key, value in request.scope["headers"] if key == name), absent).decode("latin-1")
+    return request.headers.get("content-type", "").partition(";")[0].strip().lower()

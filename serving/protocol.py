@@ -1,7 +1,7 @@
 """Uvicorn's HTTP protocol with a deadline and a bound for what clients send: who breaks one loses its connection.
 
 A request's head has `receipt` seconds; its body that and a second more for every `RATE` bytes that have come. It knows
-nothing of routes; the timers cost a request about a microsecond, and a head is only counted where it may be too long.
+nothing of routes; the timers cost a request about a microsecond.
 """
 
 import asyncio
@@ -37,7 +37,6 @@ class PatientProtocol(HttpToolsProtocol):
         self._in_head = self._in_message = False
         self._fresh = 0  # bytes of the piece that is being parsed, if no other message began before it
         self._head = 0  # bytes of the head that have come; without its first piece where another message ended in that
-        self._behind = False  # whether one did
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Wait for a request."""
@@ -65,7 +64,7 @@ class PatientProtocol(HttpToolsProtocol):
         super().on_message_begin()
         self.scope[LEAVING] = self._leaving  # type: ignore[literal-required]
         self._in_head = self._in_message = True
-        self._head, self._behind, self._fresh = self._fresh, not self._fresh, 0
+        self._head, self._fresh = self._fresh, 0
         if self._timer is None:
             self._expect()
 
@@ -83,13 +82,12 @@ class PatientProtocol(HttpToolsProtocol):
         self.loop.call_later(LINGER, self.transport.close)  # at once, with bytes unread, it would take the answer back
 
     def on_headers_complete(self) -> None:
-        """Count the head where it may be too long, and wait for the body."""
+        """Count the head, and wait for the body."""
         self._in_head = False
-        if self._behind or self._head > HEAD:
-            size = len(self.url) + sum(len(name) + len(value) for name, value in self.headers)
-            if size > HEAD:
-                self._refuse_head()
-                raise ValueError(f"a head of {size} bytes")  # it ends the parser
+        size = len(self.url) + sum(len(name) + len(value) for name, value in self.headers)
+        if size > HEAD:
+            self._refuse_head()
+            raise ValueError(f"a head of {size} bytes")  # it ends the parser
         self._arrived()
         self._expect()
         super().on_headers_complete()
