@@ -21,9 +21,9 @@ function sure(question, change, deed) {
   dialog.showModal();
   document.getElementById("reason").focus();
   return new Promise((resolve) => {
-    dialog.addEventListener("close", () => {
-      resolve(dialog.returnValue === "yes" ? document.getElementById("reason").value : null);
-    }, { once: true });
+    dialog.onclose = () => { // told a frame late: where it is open, it is told of the question before
+      if (!dialog.open) resolve(dialog.returnValue === "yes" ? document.getElementById("reason").value : null);
+    };
   });
 }
 

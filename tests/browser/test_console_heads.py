@@ -56,6 +56,18 @@ def test_what_changes_is_shown_before_it_does(page: Page, serve: Serve) -> None:
         expect(page.get_by_role("button", name="Nothing to roll back to")).to_be_disabled()
 
 
+def test_a_question_has_its_own_answer(page: Page, serve: Serve) -> None:
+    """Asked again before the browser has told that the first dialog is closed, which it does a frame later."""
+    with serve() as client:
+        finish(client, {"spec": {"activate": "never"}})
+        page.goto(f"{client.base_url}#heads")
+        ask = page.get_by_role("button", name="Activate head 2")
+        ask.evaluate("(button) => { button.click(); document.getElementById('sure').close('no'); button.click(); }")
+        page.evaluate("() => new Promise((frame) => requestAnimationFrame(() => requestAnimationFrame(frame)))")
+        page.get_by_role("dialog").get_by_role("button", name="Activate head 2").click()
+        expect(page.locator("tr.live td").first).to_have_text("2live")
+
+
 def test_a_change_that_came_too_late_is_told(page: Page, serve: Serve) -> None:
     """Somebody else was first: the server's words stay, above the heads as they are now."""
     with serve() as client:
