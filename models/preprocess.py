@@ -14,6 +14,7 @@ It knows nothing of tensors, batches or normalisation: mean and deviation travel
 inside `backbone.onnx`.
 """
 
+import importlib
 import io
 import struct
 import warnings
@@ -86,6 +87,12 @@ class Preprocess(BaseModel):
     interpolation: Literal["bilinear", "bicubic"] = "bilinear"
     mean: tuple[float, float, float] = Field(description="of each channel, on the scale 0 … 1")
     std: tuple[float, float, float] = Field(description="of each channel, on the scale 0 … 1")
+
+
+def load_codecs() -> None:
+    """Load Pillow's decoders of `FORMATS` now; it would do so when it opens the first image, in a tenth of a second."""
+    Image.preinit()
+    importlib.import_module("PIL.WebPImagePlugin")
 
 
 def load(data: bytes, preprocess: Preprocess, max_pixels: int = MAX_PIXELS) -> Pixels:

@@ -17,6 +17,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp
 
 from models import bundle as bundles
+from models import preprocess
 from models.errors import BreadcrumbsError
 from serving import child, heads, live, problems
 from serving.access import Access
@@ -49,7 +50,7 @@ REFIT = (sys.executable, "-m", "breadcrumbs", "refit", "--debug")
 """The program that a refit runs; with the traceback of a bug, for this server's log."""
 GRACE = 30
 """Seconds that requests in flight get to end after SIGTERM."""
-LONGEST = 0.1
+LONGEST = 0.05
 """Seconds that a batch should take at most. Larger ones are no faster on a CPU, and take memory that is kept."""
 
 
@@ -165,6 +166,7 @@ async def _open(
         return engine
 
     engine = await asyncio.to_thread(start_engine)
+    await asyncio.to_thread(preprocess.load_codecs)
     metrics.device.labels(engine.device).set(1)
     decoder = Decoder(bundle.manifest.preprocess, settings.max_pixels, engine.compute, metrics.decode.observe)
     batcher: Batcher[Item, Scores] = Batcher(
@@ -176,7 +178,7 @@ async def _open(
     inference = Inference(decoder, engine, batcher, threads, settings.queue, settings.deadline)
     stack.push_async_callback(asyncio.to_thread, inference.close)
     current = Live(store, bundle, engine, log, activation, lambda one: metrics.swapped(one.actor))
-    limits = child.Limits(settings.refit_timeout, settings.refit_memory or memory() * 3 // 4)
+    limits = child.Limits(settings.refit_timeout, settings.refit_memory or memory() * 3 // 4, settings.refit_cpu)
     refitter = refitting(store, bundle, current, limits=limits) if settings.refit == "here" else None
     jobs = Jobs(store, settings.refit_queue, refitter, settings.follow)
     converter = Converter(settings.max_snapshot_bytes)

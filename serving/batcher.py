@@ -18,6 +18,9 @@ from typing import Generic, TypeVar
 
 from serving.limits import Overloaded
 
+FEW = 4
+"""Items side by side that gain most of what there is to gain."""
+
 T = TypeVar("T")
 R = TypeVar("R")
 
@@ -56,8 +59,8 @@ class Batcher(Generic[T, R]):
         queue: items waiting at most.
         workers: threads that compute, each a batch of its own.
         observe: told after each batch its size and its seconds; called in the worker thread.
-        longest: seconds that a batch should take at most, by what the last ones took: where an item takes long,
-            items side by side wait for each other and gain nothing.
+        longest: seconds that a batch of more than `FEW` items should take at most, by what the last ones took: where
+            an item takes long, items side by side wait for each other and gain nothing.
     """
 
     def __init__(
@@ -181,8 +184,8 @@ class Batcher(Generic[T, R]):
             bell.acquire()
 
     def _most(self) -> float:
-        """Items that can be computed within `longest`, but at least one."""
-        return max(1, self._longest / self._seconds_per_item) if self._seconds_per_item else math.inf
+        """Items that can be computed within `longest`, but at least a few."""
+        return max(FEW, self._longest / self._seconds_per_item) if self._seconds_per_item else math.inf
 
     def _run(self, items: list[T]) -> Sequence[R | Exception]:
         try:

@@ -31,10 +31,17 @@ LOOK = 0.2
 
 @dataclass(frozen=True)
 class Limits:
-    """What a child may take: seconds, and bytes of memory of its own (what it maps from files does not count)."""
+    """What a child may take.
+
+    Attributes:
+        seconds: from its start to its end.
+        memory: bytes of its own; what it maps from files does not count.
+        cpu: what is idle, or a share of a busy machine's time too.
+    """
 
     seconds: float
     memory: int
+    cpu: launch.Cpu = "share"
 
 
 @dataclass(frozen=True)
@@ -71,13 +78,12 @@ async def run(command: Sequence[str], hear: Hear, limits: Limits) -> Ending:
         return Ending(None, {}, "", f"it could not be started: there is no program {command[0]}")
     try:
         process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-I", launch.__file__, str(os.getpid())),
+            *(sys.executable, "-I", launch.__file__, str(os.getpid()), limits.cpu),
             *command,
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
             limit=LINE,
-            start_new_session=True,
         )
     except OSError as error:
         return Ending(None, {}, "", f"it could not be started: {error}")
@@ -176,4 +182,8 @@ async def _stop(process: asyncio.subprocess.Process) -> None:
 
 def _signal(process: asyncio.subprocess.Process, number: signal.Signals) -> None:
     with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.killpg(process.pid, number)
+        try:
+            os.killpg(process.pid, number)
+        except ProcessLookupError:
+            if process.returncode is None:  # it has not made its group yet
+                process.send_signal(number)

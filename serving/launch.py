@@ -1,9 +1,10 @@
 """Starts a program as a server's underling: last in line for the CPU, first to go for memory, gone with the server.
 
-    python -I launch.py PARENT COMMAND …
+    python -I launch.py PARENT CPU COMMAND …
 
-sets this up and becomes COMMAND. PARENT is the process that must be alive. Where the system has no such thing (it is
-Linux's), the program starts without it. It knows nothing of what it starts, and imports nothing that takes time.
+sets this up and becomes COMMAND, in a process group of its own. PARENT is the process that must be alive; CPU is `idle`
+or `share`, see `CPU`. Where the system has no such thing (it is Linux's), the program starts without it. It knows
+nothing of what it starts, and imports nothing that takes time.
 """
 
 import contextlib
@@ -12,22 +13,47 @@ import os
 import signal
 import sys
 from pathlib import Path
+from typing import Literal
 
+Cpu = Literal["idle", "share"]
+"""CPU time of the program: what is idle; or a share of a busy server's too, and all that is idle."""
 NICE = 10
-"""A tenth of the CPU time of a server that is busy; all that is free of one that is not."""
+"""Of the share: a tenth."""
+LAST = 19
+"""Where the system knows no idle policy."""
 PR_SET_PDEATHSIG = 1
 
 
-def main(parent: int, *command: str) -> None:
+def main(parent: int, cpu: str, *command: str) -> None:
     """Become the command."""
-    os.nice(NICE)
-    for name, value in (("autogroup", NICE), ("oom_score_adj", 1000)):
-        with contextlib.suppress(OSError):
-            Path("/proc/self", name).write_text(str(value))
+    if cpu == "idle":
+        _idle()
+    else:
+        _share()
+    _tell("oom_score_adj", 1000)
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() == parent:
         os.execvp(command[0], command)  # noqa: S606 - the command is the server's own
+
+
+def _idle() -> None:
+    """In the server's own session: the kernel weighs sessions against each other before what is in them."""
+    os.setpgid(0, 0)
+    with contextlib.suppress(OSError, AttributeError):
+        os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+    os.nice(LAST)
+
+
+def _share() -> None:
+    os.setsid()
+    os.nice(NICE)
+    _tell("autogroup", NICE)
+
+
+def _tell(name: str, value: int) -> None:
+    with contextlib.suppress(OSError):
+        Path("/proc/self", name).write_text(str(value))
 
 
 if __name__ == "__main__":

@@ -101,6 +101,9 @@ class Settings(BaseSettings):
     refit_memory: int = Field(default=0, ge=0)
     """Memory limit of a refit's process, in bytes; beyond it, the process is stopped; 0: three quarters of the memory
     of the machine or container. Memory-mapped files do not count."""
+    refit_cpu: Literal["idle", "share"] = "idle"
+    """CPU time of a refit. `idle`: what requests leave, so that they hardly feel it; while a server is busy without a
+    pause, a refit waits. `share`: a tenth of a busy server's time too, which requests feel."""
     access_log: bool = True
     """Log one line per request: route, status, duration, queue and compute time, head version, request id."""
     otlp_endpoint: str | None = None

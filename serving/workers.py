@@ -145,7 +145,7 @@ class _Kept:
             *(self._settings.model_dump_json(), *map(str, handles)),
             stdin=asyncio.subprocess.DEVNULL,
             pass_fds=handles,
-            start_new_session=True,  # so that Ctrl-C comes to us alone
+            process_group=0,  # so that Ctrl-C comes to us alone; in our session, since the kernel weighs sessions
         )
         theirs.close()
         reader, writer = await asyncio.open_connection(sock=ours)

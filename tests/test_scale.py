@@ -16,7 +16,7 @@ import scale_sim  # noqa: E402
 import scale_store  # noqa: E402
 from scale_sim import Machine, Plan, simulate  # noqa: E402
 
-from serving import app  # noqa: E402
+from serving import app, batcher  # noqa: E402
 from serving.settings import Settings  # noqa: E402
 
 MODELS = ("resnet18", "resnet10t")
@@ -114,12 +114,12 @@ def test_stale_answers_are_half_a_look_after_each_swap(follow: float, every: flo
 
 
 def test_the_simulated_server_has_the_servers_defaults() -> None:
-    """Queue, deadline, batch, its longest, and the seconds between two looks."""
+    """Queue, deadline, batch, its longest and its few, and the seconds between two looks."""
     fields = ("queue", "deadline", "max_batch", "follow")
     ours = (scale_sim.QUEUE, scale_sim.DEADLINE, scale_sim.MAX_BATCH, scale_sim.FOLLOW)
 
     assert ours == tuple(Settings.model_fields[name].default for name in fields)
-    assert scale_sim.LONGEST == app.LONGEST
+    assert (scale_sim.LONGEST, scale_sim.FEW) == (app.LONGEST, batcher.FEW)
 
 
 def test_numbers_come_from_the_page(tmp_path: Path) -> None:

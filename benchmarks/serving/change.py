@@ -1,12 +1,12 @@
 """What users feel of a change: predict load while heads are swapped, and while refits run on the same machine.
 
     python benchmarks/serving/change.py [--model resnet10t] [--concurrency 1 16] [--seconds 20] [--swaps 1000]
-        [--repeats 3] [--out runs/serving]
+        [--repeats 3] [--pause 0] [--ours "--refit-cpu share"] [--out runs/serving]
 
 Two heads answer in turn: the bundle's, and one that the server's own refit makes of `materials.py`'s snapshot. Every
 answer is checked against the head that it names. Memory is that of server and children (PSS), after 100 swaps and at
 the end. For the refits each repeat loads the server twice as long as `--seconds`: first alone, then with refits one
-after the other.
+after the other. With a pause in milliseconds from an answer to its user's next request, the server is not always busy.
 """
 
 import argparse
@@ -41,10 +41,14 @@ class Load:
         folder: of one model's materials.
         users: requests under way at a time.
         expected: files of probabilities, by version of the head.
+        pause: seconds from an answer to its user's next request.
     """
 
-    def __init__(self, folder: Path, users: int, expected: dict[str, str]) -> None:
-        spec = {"form": "ours", "port": PORT, "folder": str(folder), "expected": expected, "concurrency": users}
+    def __init__(self, folder: Path, users: int, expected: dict[str, str], pause: float = 0.0) -> None:
+        spec = {
+            "form": "ours", "port": PORT, "folder": str(folder), "expected": expected, "concurrency": users,
+            "pause": pause,
+        }  # fmt: skip
         environment = {"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin"}
         self._process = subprocess.Popen(
             [sys.executable, HERE / "load.py"],
@@ -71,6 +75,8 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=20.0)
     parser.add_argument("--swaps", type=int, default=1000)
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--pause", type=float, default=0.0, help="milliseconds")
+    parser.add_argument("--ours", default="", help="more flags for the server")
     parser.add_argument("--out", type=Path, default=ROOT / "runs" / "serving")
     given = parser.parse_args()
     folder = given.out / given.model
@@ -80,11 +86,12 @@ def main() -> None:
     subprocess.run(["rm", "-rf", str(work)], check=True)
     server = SERVERS["ours"]
     with (
-        running(server, folder / "bundle", work, PORT, Path(sys.prefix)) as process,
+        running(server, folder / "bundle", work, PORT, Path(sys.prefix), given.ours.split()) as process,
         Client(f"http://127.0.0.1:{PORT}", timeout=600) as client,
     ):
         expected = two_heads(client, folder)
-        swaps(client, process, folder, expected, given.swaps)
+        if given.swaps:
+            swaps(client, process, folder, expected, given.swaps)
         refits(client, folder, expected, given)
 
 
@@ -125,8 +132,8 @@ def refits(client: Client, folder: Path, expected: dict[str, str], given: argpar
     for users in given.concurrency:
         pairs, refits, wrong = [], [], 0
         for _ in range(given.repeats):
-            alone, _ = measure(client, folder, users, expected, given.seconds, "")
-            beside, seconds = measure(client, folder, users, expected, given.seconds, sha)
+            alone, _ = measure(client, folder, users, expected, given, "")
+            beside, seconds = measure(client, folder, users, expected, given, sha)
             wrong += len(alone) + len(beside) - len(right(alone)) - len(right(beside))
             pairs.append((told(alone, given.seconds), told(beside, given.seconds)))
             refits += seconds
@@ -138,10 +145,10 @@ def refits(client: Client, folder: Path, expected: dict[str, str], given: argpar
 
 
 def measure(
-    client: Client, folder: Path, users: int, expected: dict[str, str], seconds: float, sha: str
+    client: Client, folder: Path, users: int, expected: dict[str, str], given: argparse.Namespace, sha: str
 ) -> tuple[list[Row], list[float]]:
     """Load for a time, with refits one after the other where a snapshot is named; their seconds."""
-    load, over, took = Load(folder, users, expected), threading.Event(), []
+    load, over, took = Load(folder, users, expected, given.pause / 1000), threading.Event(), []
 
     def refit() -> None:
         while not over.is_set():
@@ -158,7 +165,7 @@ def measure(
     busy = threading.Thread(target=refit)
     if sha:
         busy.start()
-    time.sleep(seconds)
+    time.sleep(given.seconds)
     rows = load.end()
     over.set()
     if sha:

@@ -50,6 +50,7 @@ class Spec:
             tells no version.
         concurrency: connections, each with one request at a time.
         seconds: until it ends; none: when standard input does.
+        pause: seconds from an answer to the connection's next request.
     """
 
     form: str
@@ -58,6 +59,7 @@ class Spec:
     expected: dict[str, str]
     concurrency: int
     seconds: float | None = None
+    pause: float = 0.0
 
 
 class Answer(NamedTuple):
@@ -166,10 +168,11 @@ class Crowd:
     Args:
         port: of the server.
         requests: the bytes of a request for each photo.
+        pause: seconds from an answer to the user's next request.
     """
 
-    def __init__(self, port: int, requests: list[bytes]) -> None:
-        self._port, self._requests = port, requests
+    def __init__(self, port: int, requests: list[bytes], pause: float) -> None:
+        self._port, self._requests, self._pause = port, requests, pause
         self._photos = itertools.cycle(range(len(requests)))
         self._ending = False
         self.rows: list[Row] = []
@@ -198,8 +201,8 @@ class Crowd:
             finally:
                 now = time.perf_counter()
                 self.rows.append(Row(now, now - began, photo, answer))
-            if answer == "refused":
-                await asyncio.sleep(AGAIN)
+            if answer == "refused" or self._pause:
+                await asyncio.sleep(AGAIN if answer == "refused" else self._pause)
         if connection is not None and connection.open:
             connection.close()
 
@@ -240,7 +243,8 @@ def main() -> None:
     manifest = json.loads((folder / "bundle" / "manifest.json").read_text())
     transform = Preprocess.model_validate(manifest["preprocess"])
     photos = [path.read_bytes() for path in sorted((folder / "photos").iterdir())]
-    crowd = Crowd(spec.port, [request(form, manifest["name"], form.build(photo, transform)) for photo in photos])
+    requests = [request(form, manifest["name"], form.build(photo, transform)) for photo in photos]
+    crowd = Crowd(spec.port, requests, spec.pause)
 
     async def run() -> None:
         loop = asyncio.get_running_loop()

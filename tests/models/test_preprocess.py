@@ -454,3 +454,22 @@ def test_a_transform_that_cannot_be_is_refused(change: dict[str, Any]) -> None:
     """Sizes and names are checked when a transform is made."""
     with pytest.raises(ValidationError):
         Preprocess(**{"height": 8, "width": 8, "mean": (0, 0, 0), "std": (1, 1, 1)} | change)
+
+
+@pytest.mark.parametrize("kind", ["PNG", "WEBP"])
+def test_after_load_codecs_no_image_loads_one(tmp_path: Path, kind: str) -> None:
+    """No module is new after the first image of a fresh process; without the call, Pillow's are."""
+    path = tmp_path / "image"
+    path.write_bytes(encoded(Image.fromarray(COLOUR), kind))
+    program = (
+        "import sys; from pathlib import Path; from models import preprocess\n"
+        "if sys.argv[2] == 'ready': preprocess.load_codecs()\n"
+        "before = set(sys.modules); preprocess.decode(Path(sys.argv[1]).read_bytes())\n"
+        "print(len([name for name in set(sys.modules) - before if name.startswith('PIL.')]))"
+    )
+
+    def loaded(how: str) -> int:
+        return int(subprocess.run([sys.executable, "-c", program, path, how], capture_output=True, check=True).stdout)
+
+    assert loaded("ready") == 0
+    assert loaded("not") > 0

@@ -112,15 +112,16 @@ def test_what_comes_in_one_turn_of_the_loop_is_computed_together() -> None:
     assert run(body).batches == [[1, 2, 3]]
 
 
-@pytest.mark.parametrize(("longest", "batches"), [(1e-9, [[1], [2], [3]]), (1e9, [[1, 2, 3]])])
+@pytest.mark.parametrize(("longest", "batches"), [(1e-9, [[1, 2, 3, 4], [6, 7]]), (1e9, [[1, 2, 3, 4, 6, 7]])])
 def test_a_batch_is_no_longer_than_it_should_take(longest: float, batches: list[list[int]]) -> None:
-    """By what the batch before took, an image at least."""
+    """By what the batch before took, a few images at least."""
 
     async def body(batcher: Batcher[int, int], _machine: Machine) -> None:
         await batcher.submit([5], 10)
-        assert [answer.result for answer in await batcher.submit([1, 2, 3], 10)] == [2, 4, 6]
+        answers = await batcher.submit([1, 2, 3, 4, 6, 7], 10)
+        assert [answer.result for answer in answers] == [2, 4, 6, 8, 12, 14]
 
-    assert run(body, longest=longest).batches == [[5], *batches]
+    assert run(body, max_batch=8, longest=longest).batches == [[5], *batches]
 
 
 def test_a_full_queue_refuses_at_once_and_keeps_what_it_has() -> None:

@@ -20,6 +20,7 @@ from models import snapshot as snapshots
 from models.bundle import Bundle
 from serving import child, launch
 from serving import snapshots as stored
+from serving.launch import Cpu
 from serving.store import Store
 
 NEVER, ALWAYS = {"spec": {"activate": "never"}}, {"spec": {"activate": "always"}}
@@ -430,17 +431,25 @@ def test_a_child_that_takes_too_much_memory_is_stopped(serve: Serve) -> None:
         assert client.get("/v1/heads").json()["live"] == 1
 
 
-def test_a_child_comes_last_for_the_cpu_and_first_for_the_memory(serve: Serve, tmp_path: Path) -> None:
-    """It is niced, also as its session's own, and what the kernel takes first when memory is short."""
+@pytest.mark.parametrize("cpu", ["idle", "share"])
+def test_a_child_comes_last_for_the_cpu_and_first_for_the_memory(serve: Serve, tmp_path: Path, cpu: Cpu) -> None:
+    """In a group of its own; idle in the server's session, or a session with a share; first to go for memory."""
     place = tmp_path / "pid"
-    with serve("hangs", str(place)) as client:
+    with serve("hangs", str(place), refit_cpu=cpu) as client:
         client.post("/v1/refit", json={})
         while not (place.exists() and place.read_text()):
             time.sleep(0.01)
         pid = int(place.read_text())
         own = Path(f"/proc/{pid}")
 
-        assert os.getpriority(os.PRIO_PROCESS, pid) == min(19, os.nice(0) + launch.NICE)
         assert (own / "oom_score_adj").read_text() == "1000\n"
-        if (own / "autogroup").exists():
-            assert (own / "autogroup").read_text().endswith(f"nice {launch.NICE}\n")
+        assert os.getpgid(pid) == pid
+        if cpu == "idle":
+            assert os.sched_getscheduler(pid) == os.SCHED_IDLE
+            assert os.getsid(pid) == os.getsid(0)
+        else:
+            assert os.sched_getscheduler(pid) == os.SCHED_OTHER
+            assert os.getpriority(os.PRIO_PROCESS, pid) == min(19, os.nice(0) + launch.NICE)
+            assert os.getsid(pid) == pid
+            if (own / "autogroup").exists():
+                assert (own / "autogroup").read_text().endswith(f"nice {launch.NICE}\n")
