@@ -433,7 +433,7 @@ def test_a_child_that_takes_too_much_memory_is_stopped(serve: Serve) -> None:
 
 @pytest.mark.parametrize("cpu", ["idle", "share"])
 def test_a_child_comes_last_for_the_cpu_and_first_for_the_memory(serve: Serve, tmp_path: Path, cpu: Cpu) -> None:
-    """In a group of its own; idle in the server's session, or a session with a share; first to go for memory."""
+    """In a group of its own, its threads asleep while they wait; idle in the server's session, or a niced session."""
     place = tmp_path / "pid"
     with serve("hangs", str(place), refit_cpu=cpu) as client:
         client.post("/v1/refit", json={})
@@ -443,6 +443,7 @@ def test_a_child_comes_last_for_the_cpu_and_first_for_the_memory(serve: Serve, t
         own = Path(f"/proc/{pid}")
 
         assert (own / "oom_score_adj").read_text() == "1000\n"
+        assert b"OMP_WAIT_POLICY=PASSIVE\0" in (own / "environ").read_bytes()
         assert os.getpgid(pid) == pid
         if cpu == "idle":
             assert os.sched_getscheduler(pid) == os.SCHED_IDLE
