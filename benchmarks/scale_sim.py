@@ -23,8 +23,10 @@ from dataclasses import asdict, dataclass, field, replace
 import measured
 from measured import CORES
 
-QUEUE, DEADLINE, MAX_BATCH, LONGEST, FEW, FOLLOW = 256, 10.0, 32, 0.05, 4, 0.5
+QUEUE, DEADLINE, MAX_BATCH, LONGEST, FEW, FOLLOW = 256, 10.0, 32, 0.05, 2, 0.5
 """The server's own; a test compares them."""
+UNEVEN = 0.1
+"""Share by which a batch takes more or less: else workers that end together would do so for ever."""
 LOADS = (0.5, 0.7, 0.9, 1.2)
 
 
@@ -208,6 +210,7 @@ class _Run:
             size = min(MAX_BATCH, most, -(-len(replica.waiting) // replica.idle))
             batch = [replica.waiting.popleft() for _ in range(size)]
             took = self._machine.seconds(size, alone=replica.idle == self._machine.workers)
+            took *= self._rng.uniform(1 - UNEVEN, 1 + UNEVEN)
             replica.per_image = 0.8 * (replica.per_image or took / size) + 0.2 * took / size
             replica.idle -= 1
             self.outcome.batches += 1

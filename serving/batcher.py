@@ -18,8 +18,8 @@ from typing import Generic, TypeVar
 
 from serving.limits import Overloaded
 
-FEW = 4
-"""Items side by side that gain most of what there is to gain."""
+FEW = 2
+"""Items side by side that gain most of what there is to gain; more make the first wait for the last."""
 
 T = TypeVar("T")
 R = TypeVar("R")

@@ -3,7 +3,7 @@
     python -I launch.py PARENT CPU COMMAND …
 
 sets this up and becomes COMMAND, in a process group of its own. PARENT is the process that must be alive; CPU is `idle`
-or `share`, see `CPU`. Where the system has no such thing (it is Linux's), the program starts without it. It knows
+or `share`, see `Cpu`. Where the system has no such thing (it is Linux's), the program starts without it. It knows
 nothing of what it starts, and imports nothing that takes time.
 """
 

@@ -28,13 +28,12 @@ CONSTANT = Machine(1, 1.0, ((1, 1.0), (32, 32.0)), 1.0)
 @pytest.mark.parametrize("model", MODELS)
 @pytest.mark.parametrize("users", [1, 16, 64])
 def test_one_machine_reaches_what_was_measured(model: str, users: int) -> None:
-    """Under as many users as were measured: images a second, and for the fewest and the most the median time."""
+    """Under as many users as were measured: images a second, and the median time."""
     row = measured.served(model)
     found = scale_sim.row(scale_sim.cpu(row), Plan(1, users=users, seconds=20))
 
     assert found["answered"] == pytest.approx(row.rates[users], rel=SHARE)
-    if users != 16:  # users who ask again all at once are taken one and fifteen; real ones are not so punctual
-        assert found["p50_ms"] == pytest.approx(row.p50[users], rel=SHARE)
+    assert found["p50_ms"] == pytest.approx(row.p50[users], rel=SHARE)
 
 
 @pytest.mark.parametrize("model", MODELS)
@@ -58,7 +57,7 @@ def test_every_request_ends_once(balancer: str, load: float, machines: int) -> N
     assert found.sent == found.answered + found.refused + found.late > 100
     assert 0 < found.busy <= machines * machine.workers * 10 * (1 + 1e-9)
     assert len(found.times) == found.answered
-    assert min(found.times) >= machine.lone - 1e-9
+    assert min(found.times) >= machine.lone * (1 - scale_sim.UNEVEN)
     assert found.stale <= found.answered + found.late
 
 

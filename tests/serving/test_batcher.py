@@ -112,9 +112,9 @@ def test_what_comes_in_one_turn_of_the_loop_is_computed_together() -> None:
     assert run(body).batches == [[1, 2, 3]]
 
 
-@pytest.mark.parametrize(("longest", "batches"), [(1e-9, [[1, 2, 3, 4], [6, 7]]), (1e9, [[1, 2, 3, 4, 6, 7]])])
+@pytest.mark.parametrize(("longest", "batches"), [(1e-9, [[1, 2], [3, 4], [6, 7]]), (1e9, [[1, 2, 3, 4, 6, 7]])])
 def test_a_batch_is_no_longer_than_it_should_take(longest: float, batches: list[list[int]]) -> None:
-    """By what the batch before took, a few images at least."""
+    """By what the batch before took, two images at least."""
 
     async def body(batcher: Batcher[int, int], _machine: Machine) -> None:
         await batcher.submit([5], 10)
