@@ -30,7 +30,7 @@ def main(parent: int, cpu: str, *command: str) -> None:
         _idle()
     else:
         _share()
-    os.environ["OMP_WAIT_POLICY"] = "PASSIVE"  # a thread that spins for one without a core keeps it from having one
+    os.putenv("OMP_WAIT_POLICY", "PASSIVE")  # a thread that spins for one without a core keeps it from having one
     _tell("oom_score_adj", 1000)
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
