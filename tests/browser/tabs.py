@@ -7,8 +7,8 @@ from pathlib import Path
 import httpx
 import numpy as np
 from playwright.sync_api import Page
+from refits import finish, until
 from running import Serve
-from test_refit import finish, until
 from tiny import tiny_snapshot
 
 from models import snapshot as snapshots

@@ -3,9 +3,9 @@
 from pathlib import Path
 
 from playwright.sync_api import Page, expect
+from refits import finish
 from running import Serve
 from tabs import snapshot_file, tab_to
-from test_refit import finish
 
 from models.bundle import Bundle
 

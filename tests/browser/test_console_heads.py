@@ -3,8 +3,8 @@
 import re
 
 from playwright.sync_api import Page, expect
+from refits import finish
 from running import Serve
-from test_refit import finish
 
 
 def test_heads_are_listed_with_their_recalls(page: Page, serve: Serve) -> None:

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 from playwright.sync_api import Page, expect
+from refits import finish
 from running import Serve, make_settings, running
 from tabs import LONG, Open, filled, snapshot_file
-from test_refit import finish
 
 from models.bundle import Bundle
 

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 from playwright.sync_api import Page, expect
+from refits import finish, until
 from running import Serve
 from tabs import drop, snapshot_file
-from test_refit import finish, until
 from tiny import tiny_snapshot
 
 from models import snapshot as snapshots

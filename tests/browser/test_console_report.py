@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, Page, expect
+from refits import finish
 from running import Serve
 from tabs import Open
-from test_refit import finish
 from told import told
 
 from serving import keys

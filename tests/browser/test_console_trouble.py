@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, Page, expect
+from refits import until, upload
 from running import Serve
 from servers import serving
-from test_refit import until, upload
 
 from models.bundle import Bundle
 from serving import keys

@@ -5,9 +5,9 @@ import re
 from pathlib import Path
 
 from playwright.sync_api import Page, expect
+from refits import finish
 from running import Serve
 from tabs import drop
-from test_refit import finish
 from tiny import picture, png
 
 

@@ -13,8 +13,8 @@ import httpx
 import numpy as np
 import pytest
 from examples import DOCS, compare, differences, examples, parsed, sections
+from refits import finish
 from running import make_settings, running
-from test_refit import finish
 from tiny import picture, png, tiny_snapshot, write_bundle
 
 from models import bundle as bundles

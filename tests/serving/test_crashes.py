@@ -13,8 +13,8 @@ from typing import Any
 
 import httpx
 import pytest
+from refits import events, finish, upload
 from running import Serve, make_settings, running
-from test_refit import events, finish, upload
 from tiny import picture, png
 
 import models

@@ -5,8 +5,8 @@ from typing import Any
 
 import httpx
 import pytest
+from refits import NEVER, events, finish, until, upload
 from running import make_settings, running
-from test_refit import NEVER, events, finish, until, upload
 
 from models.bundle import Bundle
 from serving import jobs

@@ -43,9 +43,9 @@ def test_company_takes_the_session_of_all_threads_from_a_lone_image(monkeypatch:
     one.compute(rows(1))
     one.compute(rows(2))
     one._making.join()
-    monkeypatch.setattr(engines, "CALM", 3600)
+    monkeypatch.setattr(engines, "CALM", 3600)  # the moment lasts
     one.compute(rows(1))
-    monkeypatch.setattr(engines, "CALM", -1)
+    monkeypatch.setattr(engines, "CALM", -1)  # and is over
     one.compute(rows(1))
 
     assert wide == [True, True, False, True]  # the second while that of one thread was being made

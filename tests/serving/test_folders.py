@@ -6,12 +6,11 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from refits import finish, until, upload
 from running import make_settings, running
-from test_refit import finish, until, upload
 
 from models.bundle import Bundle
 from serving.folders import scratch, sweep
@@ -20,14 +19,13 @@ HOLDER = "from serving.folders import scratch\nwith scratch('refit') as path: pr
 
 
 @pytest.fixture
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A temporary folder of the system's for one test alone."""
     place = tmp_path / "system"
     place.mkdir()
     monkeypatch.setenv("TMPDIR", str(place))
-    monkeypatch.setattr(tempfile, "tempdir", None)
-    yield place
-    tempfile.tempdir = None
+    monkeypatch.setattr(tempfile, "tempdir", None)  # where it remembers the folder that it found first
+    return place
 
 
 def age(path: Path) -> None:

@@ -11,8 +11,8 @@ from typing import Any
 import httpx
 import obstore
 import pytest
+from refits import finish, upload
 from running import make_settings, running
-from test_refit import finish, upload
 from tiny import picture, png, tiny_snapshot
 
 from models import snapshot as snapshots

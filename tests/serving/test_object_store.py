@@ -13,8 +13,8 @@ import boto3
 import pytest
 from moto.server import ThreadedMotoServer
 from obstore.store import AzureStore, GCSStore, ObjectStore, from_url
+from refits import finish, upload
 from running import make_settings, running
-from test_refit import finish, upload
 from tiny import picture, png
 
 from models.bundle import Bundle

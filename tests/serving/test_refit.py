@@ -1,64 +1,19 @@
-"""`/v1/refit` and `/v1/snapshots`, with a real child process that obeys or breaks its contract."""
+"""`/v1/refit`, with a real child process that does as it is told."""
 
-import asyncio
-import contextlib
 import json
-import os
 import shutil
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
-from running import Serve, make_settings, running
+from refits import ALWAYS, NEVER, alive, events, finish, until, upload
+from running import Serve
 from tiny import CLASSES, picture, png, tiny_snapshot
 
 from models import head as heads
 from models import snapshot as snapshots
 from models.bundle import Bundle
-from serving import child, launch
-from serving import snapshots as stored
-from serving.launch import Cpu
-from serving.store import Store
-
-NEVER, ALWAYS = {"spec": {"activate": "never"}}, {"spec": {"activate": "always"}}
-
-
-def upload(client: httpx.Client, epoch: int = 2) -> str:
-    """Put a snapshot and return its sha256."""
-    answer = client.put("/v1/snapshots", content=snapshots.to_bytes(tiny_snapshot("b" * 64, epoch)))
-    assert answer.status_code in {200, 201}, answer.text
-    return str(answer.json()["sha256"])
-
-
-def events(client: httpx.Client, job: str, after: int = 0) -> Iterator[dict[str, Any]]:
-    """A refit's events, until it has ended."""
-    with client.stream("GET", f"/v1/refit/{job}/events", headers={"Last-Event-ID": str(after)}) as answer:
-        assert answer.headers["content-type"].startswith("text/event-stream")
-        for line in answer.iter_lines():
-            if line.startswith("data: "):
-                yield json.loads(line[6:])
-
-
-def finish(client: httpx.Client, body: dict[str, Any] | None = None) -> dict[str, Any]:
-    """Start a refit, wait for its end and return it."""
-    started = client.post("/v1/refit", json=body or {})
-    assert started.status_code == 202, started.text
-    assert started.headers["location"] == f"/v1/refit/{started.json()['id']}"
-    *_, last = events(client, started.json()["id"])
-    job = client.get(started.headers["location"]).json()
-    assert job["state"] == last["state"]
-    return dict(job)
-
-
-def until(client: httpx.Client, job: str, stage: str = "read") -> None:
-    """Return when the child has told a stage; it is alive then."""
-    for event in events(client, job):
-        if event.get("stage") == stage:
-            return
-    pytest.fail(f"refit {job} ended before {stage}")
 
 
 def test_a_refit_makes_a_head_that_goes_live(serve: Serve, tiny_bundle: Bundle) -> None:
@@ -178,64 +133,6 @@ def test_a_refit_may_grow_the_classes(serve: Serve) -> None:
     assert found == dict(enumerate((*CLASSES, "yew")))
 
 
-@pytest.mark.parametrize(
-    ("mode", "kind", "message"),
-    [
-        ("mistake", "refit", "class 'elm' has 1 example; expected 2"),
-        ("crashes", "refit", "it ended with exit status 1; the server's log has what it wrote"),
-        ("silent", "refit", "it ended without saying that it was done"),
-        ("mumbles", "refit", "it printed what is no JSON: b'not JSON"),
-        ("rants", "refit", "it printed a line of more than 65536 bytes"),
-        ("wrong-dimension", "refit", "the refit's head takes 9 features; the backbone gives 4"),
-        ("loses-class", "refit", "lost a class or moved one"),
-        ("half-head", "refit", "the refit left no head or no report: head.safetensors"),
-        ("fat", "refit", "the refit's report.html has more than 33554432 bytes"),
-        ("half-report", "refit", "the refit's report is not one: Invalid JSON"),
-        ("no-report", "refit", "the refit left no head or no report"),
-        ("no-gate", "refit", "the refit's report is not one: gate.passed: Field required"),
-        ("other-head", "refit", "the refit's report is of head 000000000000, its head is "),
-        ("nan", "refit", "candidate.all: Input should be a finite number"),
-        ("huge", "refit", "candidate.all: Input should be a finite number"),
-    ],
-)
-def test_a_child_that_fails_or_lies_changes_nothing(serve: Serve, mode: str, kind: str, message: str) -> None:
-    """The job says what was wrong, in the child's own words where it told a mistake of the user's."""
-    with serve(mode) as client:
-        job = finish(client)
-        listing = client.get("/v1/heads").json()
-
-    assert (job["state"], job["error"]["type"], job["verdict"]) == ("failed", kind, None)
-    assert message in job["error"]["message"]
-    assert "secret words" not in json.dumps(job)
-    assert (listing["live"], len(listing["heads"])) == (1, 1)
-
-
-def alive(pid: int) -> bool:
-    with contextlib.suppress(ProcessLookupError):
-        os.kill(pid, 0)
-        return True
-    return False
-
-
-@pytest.mark.parametrize("mode", ["hangs", "deaf"])
-def test_cancelling_stops_the_child(serve: Serve, tmp_path: Path, mode: str) -> None:
-    """Once it is answered, also one that ignores being asked for half a second; the head stays."""
-    place = tmp_path / "pid"
-    with serve(mode, str(place)) as client:
-        job = client.post("/v1/refit", json={}).json()["id"]
-        until(client, job)
-        while not (place.exists() and place.read_text()):
-            time.sleep(0.01)
-        cancelled = client.delete(f"/v1/refit/{job}")
-        pid = int(place.read_text())
-
-        assert (cancelled.status_code, cancelled.json()["state"]) == (200, "cancelled")
-        assert not alive(pid)
-        assert child.PATIENCE < 1
-        assert client.delete(f"/v1/refit/{job}").json()["state"] == "cancelled"
-        assert client.get("/v1/heads").json()["live"] == 1
-
-
 def test_a_waiting_refit_is_cancelled_without_a_child(serve: Serve, tmp_path: Path) -> None:
     """It never runs; and what has succeeded cannot be cancelled."""
     gate = tmp_path / "gate"
@@ -346,17 +243,6 @@ def test_a_head_that_went_live_meanwhile_is_not_overruled(serve: Serve, tmp_path
     assert "compared with head 1, but head 2 is live" in last["verdict"]["note"]
 
 
-def test_a_refit_over_its_time_is_stopped(serve: Serve, tmp_path: Path) -> None:
-    """It has failed, with the limit in the message."""
-    with serve("hangs", str(tmp_path / "pid"), refit_timeout=0.8) as client:
-        job = finish(client)
-
-    assert (job["state"], job["error"]["message"]) == (
-        "failed",
-        "the refit's process failed: it took longer than 0.8 s; the server's log has what it wrote",
-    )
-
-
 def test_refits_can_be_switched_off(serve: Serve) -> None:
     """403, and the setting is named."""
     with serve(refit="off") as client:
@@ -364,38 +250,6 @@ def test_refits_can_be_switched_off(serve: Serve) -> None:
 
     assert (refused.status_code, refused.json()["error"]["type"]) == (403, "forbidden")
     assert "refit = off" in refused.text
-
-
-def test_a_snapshot_is_described_and_kept_once(serve: Serve, tmp_path: Path) -> None:
-    """201 and then 200; its bytes in the store are those that were sent, under their sha256."""
-    data = snapshots.to_bytes(tiny_snapshot("c" * 64, 5))
-    with serve() as client:
-        first, second = (client.put("/v1/snapshots", content=data) for _ in range(2))
-        sha = first.json()["sha256"]
-        got = client.get(first.headers["location"])
-        answers = [client.get("/v1/snapshots").json()["snapshots"], client.delete(f"/v1/snapshots/{sha}").status_code]
-        gone = client.get("/v1/snapshots").json()["snapshots"]
-
-    body = first.json()
-    assert (first.status_code, second.status_code, answers[1]) == (201, 200, 204)
-    assert (body["rows"], body["feature_dim"], body["epoch"], body["deployed"]) == (12, 4, 5, False)
-    assert body["classes"] == dict.fromkeys(CLASSES, 4)
-    assert body["groups"] == {"many": 4, "medium": 4, "few": 4, "new": 0}
-    assert body["group_of"] == dict(zip(CLASSES, ("many", "medium", "few"), strict=True))
-    assert got.json() == body == answers[0][0]
-    assert gone == []
-
-
-def test_what_a_snapshot_is_beside_the_bundle_is_found_anew(serve: Serve, tiny_bundle: Bundle, tmp_path: Path) -> None:
-    """A store outlives a bundle: by another one's classes and counts the groups are others."""
-    with serve() as client:
-        sha = upload(client)
-    manifest = tiny_bundle.manifest.model_copy(update={"train_counts": (5, 120, 40), "classes": ("oak", "elm", "yew")})
-    other = Bundle(tiny_bundle.folder, manifest)
-    record = asyncio.run(stored.get(Store.open(tmp_path / "store"), sha, other))
-
-    assert record.group_of == {"oak": "few", "elm": "many", "Wollemia nobilis": "new"}
-    assert record.groups == {"many": 4, "medium": 0, "few": 4, "new": 4}
 
 
 def test_a_snapshot_that_rotted_in_the_store_fails_its_refit(serve: Serve, tmp_path: Path) -> None:
@@ -410,47 +264,3 @@ def test_a_snapshot_that_rotted_in_the_store_fails_its_refit(serve: Serve, tmp_p
 
     assert job["state"] == "failed"
     assert f"snapshot {sha} is damaged" in job["error"]["message"]
-
-
-def test_a_child_that_cannot_be_started_is_told(tiny_bundle: Bundle, tmp_path: Path) -> None:
-    """A server installed without its refit command says so in the job."""
-    with running(make_settings(tiny_bundle, tmp_path), command=["/nowhere/breadcrumbs"]) as client:
-        job = finish(client)
-
-    assert job["state"] == "failed"
-    assert "it could not be started" in job["error"]["message"]
-
-
-def test_a_child_that_takes_too_much_memory_is_stopped(serve: Serve) -> None:
-    """Long before the machine is short of it, and the job says so."""
-    with serve("greedy", refit_memory=100 * 2**20) as client:
-        job = finish(client)
-
-        assert job["state"] == "failed"
-        assert "it took more than 104857600 bytes of memory, which is the limit" in job["error"]["message"]
-        assert client.get("/v1/heads").json()["live"] == 1
-
-
-@pytest.mark.parametrize("cpu", ["idle", "share"])
-def test_a_child_comes_last_for_the_cpu_and_first_for_the_memory(serve: Serve, tmp_path: Path, cpu: Cpu) -> None:
-    """In a group of its own, its threads asleep while they wait; idle in the server's session, or a niced session."""
-    place = tmp_path / "pid"
-    with serve("hangs", str(place), refit_cpu=cpu) as client:
-        client.post("/v1/refit", json={})
-        while not (place.exists() and place.read_text()):
-            time.sleep(0.01)
-        pid = int(place.read_text())
-        own = Path(f"/proc/{pid}")
-
-        assert (own / "oom_score_adj").read_text() == "1000\n"
-        assert b"OMP_WAIT_POLICY=PASSIVE\0" in (own / "environ").read_bytes()
-        assert os.getpgid(pid) == pid
-        if cpu == "idle":
-            assert os.sched_getscheduler(pid) == os.SCHED_IDLE
-            assert os.getsid(pid) == os.getsid(0)
-        else:
-            assert os.sched_getscheduler(pid) == os.SCHED_OTHER
-            assert os.getpriority(os.PRIO_PROCESS, pid) == min(19, os.nice(0) + launch.NICE)
-            assert os.getsid(pid) == pid
-            if (own / "autogroup").exists():
-                assert (own / "autogroup").read_text().endswith(f"nice {launch.NICE}\n")

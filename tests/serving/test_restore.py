@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+from refits import finish, until, upload
 from running import Serve, make_settings, running
-from test_refit import finish, until, upload
 from tiny import picture, png
 
 from models.bundle import Bundle

@@ -9,8 +9,8 @@ from typing import Any
 
 import httpx
 import pytest
+from refits import finish, upload
 from running import Serve, make_settings, running
-from test_refit import finish, upload
 
 from models.bundle import Bundle
 from serving import heads, upkeep
@@ -218,7 +218,7 @@ def test_what_cannot_be_finished_is_undone(
             raise StoreError("the disk")
         return await real(*arguments)
 
-    monkeypatch.setattr(upkeep, "_needed", failing)
+    monkeypatch.setattr(upkeep, "_needed", failing)  # it is asked again when all is marked, and reads the store
     with pytest.raises(StoreError, match="the disk"):
         remove(filled[0], keep_heads=1, parents=0)
 

@@ -15,8 +15,8 @@ from pathlib import Path
 
 import httpx
 import pytest
+from refits import events, finish, upload
 from running import make_settings, running
-from test_refit import events, finish, upload
 from tiny import picture, png
 
 from models.bundle import Bundle
@@ -144,6 +144,15 @@ def test_a_process_that_no_longer_answers_is_replaced(tiny_bundle: Bundle, tmp_p
         server.wait(r"ended with -9; it is started again")
         assert heads_of(client) == {1}
         assert stopped not in server.workers()
+
+
+def test_a_process_that_serves_is_set_up(tiny_bundle: Bundle, tmp_path: Path) -> None:
+    """A group of its own, which Ctrl-C does not reach; the keeper's session; image decoders loaded before any image."""
+    with several(tiny_bundle, tmp_path / "store") as server:
+        for pid in server.workers():
+            assert os.getpgid(pid) == pid
+            assert os.getsid(pid) == os.getsid(server.process.pid)
+            assert "/_webp." in Path(f"/proc/{pid}/maps").read_text()
 
 
 def test_nobody_is_left_when_the_keeper_is_killed(tiny_bundle: Bundle, tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[2]
 def test_lines_come_now_and_then(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """None for two seconds, then one every ten; also where one piece of work follows another."""
     now = 0.0
-    monkeypatch.setattr(Lines, "said", -math.inf)
+    monkeypatch.setattr(Lines, "said", -math.inf)  # all share it; another test may have said something
     lines = Lines("verify", lambda: now)
     for tick in range(30):
         now = float(tick)

@@ -1,0 +1,137 @@
+"""The process that a refit runs in: it obeys or breaks its contract, and is stopped, limited and put last."""
+
+import asyncio
+import json
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from refits import alive, finish, until
+from running import Serve, make_settings, running
+
+from models.bundle import Bundle
+from serving import child, launch
+from serving.launch import Cpu
+
+
+@pytest.mark.parametrize(
+    ("mode", "kind", "message"),
+    [
+        ("mistake", "refit", "class 'elm' has 1 example; expected 2"),
+        ("crashes", "refit", "it ended with exit status 1; the server's log has what it wrote"),
+        ("silent", "refit", "it ended without saying that it was done"),
+        ("mumbles", "refit", "it printed what is no JSON: b'not JSON"),
+        ("rants", "refit", "it printed a line of more than 65536 bytes"),
+        ("wrong-dimension", "refit", "the refit's head takes 9 features; the backbone gives 4"),
+        ("loses-class", "refit", "lost a class or moved one"),
+        ("half-head", "refit", "the refit left no head or no report: head.safetensors"),
+        ("fat", "refit", "the refit's report.html has more than 33554432 bytes"),
+        ("half-report", "refit", "the refit's report is not one: Invalid JSON"),
+        ("no-report", "refit", "the refit left no head or no report"),
+        ("no-gate", "refit", "the refit's report is not one: gate.passed: Field required"),
+        ("other-head", "refit", "the refit's report is of head 000000000000, its head is "),
+        ("nan", "refit", "candidate.all: Input should be a finite number"),
+        ("huge", "refit", "candidate.all: Input should be a finite number"),
+    ],
+)
+def test_a_child_that_fails_or_lies_changes_nothing(serve: Serve, mode: str, kind: str, message: str) -> None:
+    """The job says what was wrong, in the child's own words where it told a mistake of the user's."""
+    with serve(mode) as client:
+        job = finish(client)
+        listing = client.get("/v1/heads").json()
+
+    assert (job["state"], job["error"]["type"], job["verdict"]) == ("failed", kind, None)
+    assert message in job["error"]["message"]
+    assert "secret words" not in json.dumps(job)
+    assert (listing["live"], len(listing["heads"])) == (1, 1)
+
+
+@pytest.mark.parametrize("mode", ["hangs", "deaf"])
+def test_cancelling_stops_the_child(serve: Serve, tmp_path: Path, mode: str) -> None:
+    """Once it is answered, also one that ignores being asked for half a second; the head stays."""
+    place = tmp_path / "pid"
+    with serve(mode, str(place)) as client:
+        job = client.post("/v1/refit", json={}).json()["id"]
+        until(client, job)
+        while not (place.exists() and place.read_text()):
+            time.sleep(0.01)
+        cancelled = client.delete(f"/v1/refit/{job}")
+        pid = int(place.read_text())
+
+        assert (cancelled.status_code, cancelled.json()["state"]) == (200, "cancelled")
+        assert not alive(pid)
+        assert child.PATIENCE < 1
+        assert client.delete(f"/v1/refit/{job}").json()["state"] == "cancelled"
+        assert client.get("/v1/heads").json()["live"] == 1
+
+
+def test_a_refit_over_its_time_is_stopped(serve: Serve, tmp_path: Path) -> None:
+    """It has failed, with the limit in the message."""
+    with serve("hangs", str(tmp_path / "pid"), refit_timeout=0.8) as client:
+        job = finish(client)
+
+    assert (job["state"], job["error"]["message"]) == (
+        "failed",
+        "the refit's process failed: it took longer than 0.8 s; the server's log has what it wrote",
+    )
+
+
+def test_a_child_that_cannot_be_started_is_told(tiny_bundle: Bundle, tmp_path: Path) -> None:
+    """A server installed without its refit command says so in the job."""
+    with running(make_settings(tiny_bundle, tmp_path), command=["/nowhere/breadcrumbs"]) as client:
+        job = finish(client)
+
+    assert job["state"] == "failed"
+    assert "it could not be started" in job["error"]["message"]
+
+
+def test_a_child_that_takes_too_much_memory_is_stopped(serve: Serve) -> None:
+    """Long before the machine is short of it, and the job says so."""
+    with serve("greedy", refit_memory=100 * 2**20) as client:
+        job = finish(client)
+
+        assert job["state"] == "failed"
+        assert "it took more than 104857600 bytes of memory, which is the limit" in job["error"]["message"]
+        assert client.get("/v1/heads").json()["live"] == 1
+
+
+@pytest.mark.parametrize("cpu", ["idle", "share"])
+def test_a_child_comes_last_for_the_cpu_and_first_for_the_memory(serve: Serve, tmp_path: Path, cpu: Cpu) -> None:
+    """In a group of its own, its threads asleep while they wait; idle in the server's session, or a niced session."""
+    place = tmp_path / "pid"
+    with serve("hangs", str(place), refit_cpu=cpu) as client:
+        client.post("/v1/refit", json={})
+        while not (place.exists() and place.read_text()):
+            time.sleep(0.01)
+        pid = int(place.read_text())
+        own = Path(f"/proc/{pid}")
+
+        assert (own / "oom_score_adj").read_text() == "1000\n"
+        assert b"OMP_WAIT_POLICY=PASSIVE\0" in (own / "environ").read_bytes()
+        assert os.getpgid(pid) == pid
+        if cpu == "idle":
+            assert os.sched_getscheduler(pid) == os.SCHED_IDLE
+            assert os.getsid(pid) == os.getsid(0)
+        else:
+            assert os.sched_getscheduler(pid) == os.SCHED_OTHER
+            assert os.getpriority(os.PRIO_PROCESS, pid) == min(19, os.nice(0) + launch.NICE)
+            assert os.getsid(pid) == pid
+            if (own / "autogroup").exists():
+                assert (own / "autogroup").read_text().endswith(f"nice {launch.NICE}\n")
+
+
+def test_a_child_without_its_group_yet_is_stopped_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It makes the group itself, a moment after its start; here, never."""
+    program = tmp_path / "launch.py"
+    program.write_text("import time; time.sleep(60)")
+    monkeypatch.setattr(launch, "__file__", str(program))
+
+    async def hear(_event: dict[str, Any]) -> None:
+        pytest.fail("it says nothing")
+
+    ending = asyncio.run(child.run([sys.executable], hear, child.Limits(0.1, 2**30)))
+
+    assert ending.broken == "it took longer than 0.1 s"
