@@ -184,7 +184,7 @@ class Batcher(Generic[T, R]):
             bell.acquire()
 
     def _most(self) -> float:
-        """Items that can be computed within `longest`, but at least a few."""
+        """Items that can be computed within `longest`, but at least `FEW`."""
         return max(FEW, self._longest / self._seconds_per_item) if self._seconds_per_item else math.inf
 
     def _run(self, items: list[T]) -> Sequence[R | Exception]:

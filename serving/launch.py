@@ -18,9 +18,9 @@ from typing import Literal
 Cpu = Literal["idle", "share"]
 """CPU time of the program: what is idle; or a share of a busy server's too, and all that is idle."""
 NICE = 10
-"""Of the share: a tenth."""
+"""Niceness of a share: a tenth."""
 LAST = 19
-"""Where the system knows no idle policy."""
+"""Niceness where the system knows no idle policy."""
 PR_SET_PDEATHSIG = 1
 
 
@@ -41,9 +41,10 @@ def main(parent: int, cpu: str, *command: str) -> None:
 def _idle() -> None:
     """In the server's own session: the kernel weighs sessions against each other before what is in them."""
     os.setpgid(0, 0)
-    with contextlib.suppress(OSError, AttributeError):
+    try:
         os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
-    os.nice(LAST)
+    except (OSError, AttributeError):
+        os.nice(LAST)
 
 
 def _share() -> None:

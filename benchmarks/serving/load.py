@@ -201,8 +201,8 @@ class Crowd:
             finally:
                 now = time.perf_counter()
                 self.rows.append(Row(now, now - began, photo, answer))
-            if answer == "refused" or self._pause:
-                await asyncio.sleep(AGAIN if answer == "refused" else self._pause)
+            if pause := AGAIN if answer == "refused" else self._pause:
+                await asyncio.sleep(pause)
         if connection is not None and connection.open:
             connection.close()
 
