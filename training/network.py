@@ -20,14 +20,16 @@ class Features(nn.Module):
     def __init__(self, backbone: Backbone, preprocess: Preprocess) -> None:
         super().__init__()
         self.network = backbone.network
-        # (x / 255 - mean) / std as one product and sum
-        self.register_buffer("scale", 1 / (255 * torch.tensor(preprocess.std)), persistent=False)
-        self.register_buffer("shift", -torch.tensor(preprocess.mean) / torch.tensor(preprocess.std), persistent=False)
+        # (x / 255 - mean) / std as one product and sum, a plane at a time: with the channels last, ONNX Runtime's CPU
+        # takes 20 times as long for it, three values at a time
+        mean, std = (torch.tensor(values)[:, None, None] for values in (preprocess.mean, preprocess.std))
+        self.register_buffer("scale", 1 / (255 * std), persistent=False)
+        self.register_buffer("shift", -mean / std, persistent=False)
 
     def forward(self, image: Tensor) -> Tensor:
         """Return the features of a batch of images."""
-        pixels = image.float() * self.scale + self.shift
-        features: Tensor = self.network(pixels.permute(0, 3, 1, 2))
+        pixels = image.permute(0, 3, 1, 2).float() * self.scale + self.shift
+        features: Tensor = self.network(pixels)
         return features
 
 

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 import torch
 from small_run import small_config
@@ -64,6 +65,17 @@ def test_other_families_export_with_a_free_batch(name: str, images: Path) -> Non
     for count in (1, 3, 5):
         assert gate(expected[:count], export.run_onnx(model, [pixels[:count]]), []) < 1e-3
     assert expected.shape == (5, backbone.feature_dim)
+
+
+def test_pixels_are_normalised_a_plane_at_a_time(images: Path) -> None:
+    """The exported network puts the channels first before it reckons: last, each step would be three values long."""
+    config = small_config(images).model_copy(update={"size": 32})
+    transform = preprocess_for(load(config).test, config)
+
+    graph = onnx.load_from_string(export.to_onnx(Features(create("resnet8"), transform), transform)).graph
+
+    reckoning = [node.op_type for node in graph.node if node.op_type in ("Transpose", "Cast", "Mul", "Add", "Conv")]
+    assert reckoning[:5] == ["Transpose", "Cast", "Mul", "Add", "Conv"]
 
 
 def test_the_gate_refuses_other_features() -> None:
