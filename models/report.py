@@ -147,6 +147,8 @@ class Solver(_Part):
     iterations: int
     converged: bool
     """Whether the norm that was asked for was reached."""
+    device: str = "cpu"
+    """Where it was solved: `cpu` or `cuda`."""
     trace: list[Step]
     """Every λ that was tried, one after the other; the chosen one is the last."""
 

@@ -70,7 +70,8 @@ def create_app(
     """
     keys = keys_of(settings)
     metrics = Metrics()
-    refitting = partial(Refitter, command=refit_command, run=run, retries=retries)
+    command = (*refit_command, "--device", settings.refit_device)
+    refitting = partial(Refitter, command=command, run=run, retries=retries)
     traces = None if settings.otlp_endpoint is None else Traces(settings.otlp_endpoint)
 
     @contextlib.asynccontextmanager

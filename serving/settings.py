@@ -104,6 +104,9 @@ class Settings(BaseSettings):
     refit_cpu: Literal["idle", "share"] = "idle"
     """CPU time of a refit. `idle`: what requests leave, so that they hardly feel it; while a server is busy without a
     pause, a refit waits. `share`: a tenth of a busy server's time too, which requests feel."""
+    refit_device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where a refit is solved. `auto`: on the GPU, if PyTorch sees one that has 2 GiB free and the rows are many enough
+    to pay for it, else on the CPU. `cpu` keeps the GPU for requests. `cuda`: a refit that cannot have the GPU fails."""
     access_log: bool = True
     """Log one line per request: route, status, duration, queue and compute time, head version, request id."""
     otlp_endpoint: str | None = None

@@ -24,7 +24,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from training.stream import CHUNK, CHUNK_GPU, Chunk
+from training.stream import Chunk, rows_at_once
 
 Pair = tuple[Tensor, Tensor]
 """What belongs to W (C, D) and to b (C,)."""
@@ -56,7 +56,7 @@ class Curvature:
         self.caution = 1.0
         kind, place = self.weights.dtype, self.features.device
         rows_count = len(self.labels)
-        self._size = CHUNK_GPU if self.features.is_cuda else CHUNK
+        self._size = rows_at_once(self.features, classes)
         self._others = torch.empty(rows_count, classes, dtype=self.features.dtype, device=place)  # ω_i p_i, 0 at y_i
         self._own = torch.empty(rows_count, 1, dtype=kind, device=place)  # p_iy
         self._secant = torch.empty(rows_count, 1, dtype=kind, device=place)  # what is added along own against rest

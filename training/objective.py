@@ -45,7 +45,7 @@ def sums(source: Source, weight: Tensor, bias: Tensor, known: Profile, products:
     lowest = torch.full((), torch.inf, dtype=kind, device=weight.device)
     mass, levels = torch.zeros_like(bias), torch.zeros_like(bias)
     residual = torch.zeros_like(weight)
-    for features, labels, weights in chunks(source):
+    for features, labels, weights in chunks(source, len(bias)):
         z = (features.to(kind) - known.centre).to(products)
         omega = weights.to(kind)
         logits = (z @ w).to(kind).add_(bias)

@@ -22,6 +22,7 @@ from models.groups import GROUPS, Group, groups
 from models.head import LinearHead
 from models.report import RefitReport
 from models.snapshot import Snapshot
+from training import device as devices
 from training import refit_report
 from training.certificate import certify
 from training.config import RefitSpec
@@ -70,6 +71,7 @@ def refit(
     holdout: Snapshot | None,
     spec: RefitSpec,
     tell: Tell = lambda _: None,
+    device: devices.Wish = "cpu",
 ) -> Refit:
     """Fit a head to snapshots and compare it with the live one.
 
@@ -80,10 +82,12 @@ def refit(
         holdout: rows of the deployed backbone to choose and compare on; none: a share of the images is held out.
         spec: how.
         tell: hears of stages and progress.
+        device: where to solve.
 
     Raises:
-        RefitError: the snapshots do not fit the bundle, each other or the hold-out.
+        RefitError: the snapshots do not fit the bundle, each other or the hold-out; or the device cannot be used.
     """
+    devices.check(device)
     tell({"event": "stage", "stage": "read"})
     material = _read(bundle, live, uploads, holdout, spec)
     classes, held = material.classes, material.held
@@ -96,14 +100,14 @@ def refit(
     wanted = replace(held, floor=_floor(live, held, spec.tolerance))
     trace: list[dict[str, float]] = []
     progress = _progress(tell, trace)
-    chosen = choose(pool, classes, log_prior, wanted, spec, progress, live)
+    chosen = choose(pool, classes, log_prior, wanted, spec, progress, live, device)
     tell({"event": "stage", "stage": "evaluate"})
     both = _logits(live, held, len(classes)), chosen.head.logits(held.features)
     measured = comparison(*both, held.labels, held.groups, spec.seed)
     room = min(spec.max_memory, pool.size * FLOAT)  # what the new head's set took
-    baselines = _baselines(bundle, material, wanted, log_prior, spec.model_copy(update={"max_memory": room}))
+    baselines = _baselines(bundle, material, wanted, log_prior, spec.model_copy(update={"max_memory": room}), device)
     tell({"event": "stage", "stage": "certificate"})
-    certificate = _certificate(material, target, spec)
+    certificate = _certificate(material, target, spec, device)
     tell({"event": "stage", "stage": "report"})
     report = {
         "origin": refit_report.origin(bundle, live, chosen.head),
@@ -209,13 +213,14 @@ def _progress(tell: Tell, trace: list[dict[str, float]]) -> Progress:
 
 
 def _baselines(
-    bundle: Bundle, material: _Material, held: Holdout, log_prior: NDArray[np.float64], spec: RefitSpec
-) -> dict[str, Chosen]:
+    bundle: Bundle, material: _Material, held: Holdout, log_prior: NDArray[np.float64], spec: RefitSpec,
+    device: devices.Wish,
+) -> dict[str, Chosen]:  # fmt: skip
     """What else these rows could have become, each with its own offset chosen in the same way."""
     classes = material.classes
     everything = max(len(part.labels) for part in material.pool)
     newest = balanced(material.pool[:1], None, everything, len(classes), spec.seed)
-    found = {"crt": choose(newest, classes, log_prior, held, spec)}
+    found = {"crt": choose(newest, classes, log_prior, held, spec, device=device)}
     means, known = newest_means(material.present, len(classes))
     centres = nearest_class_mean(means[known].numpy(), known.nonzero().squeeze(1).numpy(), classes)
     found["nearest_class_mean"] = with_offset(centres, log_prior, held, "auto")
@@ -227,7 +232,7 @@ def _baselines(
     return found
 
 
-def _certificate(material: _Material, target: int, spec: RefitSpec) -> dict[str, Any] | None:
+def _certificate(material: _Material, target: int, spec: RefitSpec, device: devices.Wish) -> dict[str, Any] | None:
     """Lemma 1 between the newest part and the oldest that has as many classes; none if there is only one.
 
     Each offers half of n rows a class, those of the lowest ids: enough to measure a loss by, and less than the balanced
@@ -241,8 +246,9 @@ def _certificate(material: _Material, target: int, spec: RefitSpec) -> dict[str,
     def fit(features: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         counts = torch.bincount(labels, minlength=len(material.classes))
         weights = 1 / (counts[labels] * (counts > 0).sum())
-        solution = solve(features, labels, weights, len(counts), CERTIFICATE_L2, gap=spec.gap)
-        return solution.weight, solution.bias
+        place = devices.choose(device, features.numel(), len(counts))
+        solution = solve(*devices.to(place, (features, labels, weights)), len(counts), CERTIFICATE_L2, gap=spec.gap)
+        return solution.weight.cpu(), solution.bias.cpu()
 
     most = max(CERTIFICATE_ROWS, round(CERTIFICATE_SHARE * target))
     newest, oldest = (part.first_of_each(most, len(material.classes)) for part in (whole[0], whole[-1]))

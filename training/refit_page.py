@@ -135,7 +135,7 @@ def _summary(report: RefitReport) -> str:
     if solver is not None:
         state = "converged" if solver.converged else "not converged"
         above = solver.gap_bound / solver.objective if solver.objective else 0.0
-        facts.append(("solver", f"{state}, at most {100 * above:.2g} % above the optimum"))
+        facts.append(("solver", f"{state}, at most {100 * above:.2g} % above the optimum, on {solver.device}"))
     split = "The live head may have been trained on these rows, which flatters it: name a hold-out snapshot. "
     notes = (
         "In brackets the paired difference in points, and its 95 % interval. λ and t were chosen on the rows that both "

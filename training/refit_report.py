@@ -67,7 +67,8 @@ def solver(chosen: Chosen, trace: Sequence[Found]) -> Found | None:
     if chosen.solution is None:
         return None
     names = ("objective", "gradient_norm", "gap_bound", "iterations", "converged")
-    return {**{name: getattr(chosen.solution, name) for name in names}, "trace": thinned(trace)}
+    told = {name: getattr(chosen.solution, name) for name in names}
+    return {**told, "device": chosen.solution.weight.device.type, "trace": thinned(trace)}
 
 
 def thinned(trace: Sequence[Found]) -> list[Found]:

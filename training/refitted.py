@@ -19,6 +19,7 @@ from models.door import open_snapshot
 from models.files import sha256, write_whole
 from models.report import RefitReport
 from models.snapshot import Snapshot
+from training import device as devices
 from training import refit_page
 from training.config import RefitSpec
 from training.crumbs import path_of
@@ -35,6 +36,7 @@ def run(
     tell: Tell = lambda _: None,
     *,
     new_bundle: bool = True,
+    device: devices.Wish = "cpu",
 ) -> RefitReport:
     """Refit from files, and leave head, report, page and, with `new_bundle`, a bundle in `out`. Returns the report.
 
@@ -45,7 +47,9 @@ def run(
     opened = bundles.read(bundle)
     live = opened.head() if head is None else heads.read(head)
     looks = [open_snapshot(path).snapshot for path in uploads]
-    made = refit(opened, live, looks, None if holdout is None else open_snapshot(holdout).snapshot, spec, tell)
+    held = None if holdout is None else open_snapshot(holdout).snapshot
+    with devices.full_is_told():
+        made = refit(opened, live, looks, held, spec, tell, device)
     write_whole(out / "head.safetensors", heads.to_bytes(made.head))
     write_whole(out / "head.onnx", heads.to_onnx(made.head))
     told = {"report.json": reports.to_bytes(made.report), "report.html": refit_page.build(made.report)}

@@ -17,6 +17,7 @@ from torch.nn.functional import cross_entropy
 
 from models.groups import Group
 from models.head import LinearHead
+from training import device as devices
 from training.config import RefitSpec
 from training.evaluate import evaluate
 from training.pool import BalancedSet
@@ -76,7 +77,7 @@ Progress = Callable[[float, int, float, float], None]
 
 def choose(
     pool: BalancedSet, classes: tuple[str, ...], log_prior: NDArray[np.float64], held: Holdout, spec: RefitSpec,
-    progress: Progress = lambda *_: None, live: LinearHead | None = None,
+    progress: Progress = lambda *_: None, live: LinearHead | None = None, device: devices.Wish = "cpu",
 ) -> Chosen:  # fmt: skip
     """Fit heads along the path of λ and return the best on the hold-out, each with its best offset.
 
@@ -90,14 +91,19 @@ def choose(
         spec: λ and offset, or `auto`; the solver's stopping point; what may be in memory.
         progress: hears of the solver: λ, then what the solver tells.
         live: the head that may be near what is sought, at one λ or another; its classes are the first of `classes`.
+        device: where to solve.
+
+    Raises:
+        RefitError: the device cannot be used.
     """
-    solved = _solver(pool, len(classes), spec.max_memory)
+    solved = _solver(pool, len(classes), spec.max_memory, device)
     near_by = [] if live is None else [_without_offset(live, classes, log_prior, held)]
 
     def fit(l2: float, stop: Stop, t: Choice, before: Solution | None) -> Chosen:
         starts = near_by if before is None else [(before.weight, before.bias), *near_by]
         solution = solved(l2, **stop, starts=starts, progress=partial(progress, l2))
-        head = LinearHead(solution.weight.float().numpy(), solution.bias.float().numpy(), classes)
+        weight, bias = (found.float().cpu().numpy() for found in (solution.weight, solution.bias))
+        head = LinearHead(weight, bias, classes)
         best = with_offset(head, log_prior, held, t)
         return Chosen(best.head, l2, best.prior_offset, solution)
 
@@ -118,14 +124,17 @@ def choose(
     return fit(value, asked, best.prior_offset, best.solution)
 
 
-def _solver(pool: BalancedSet, classes: int, max_memory: int) -> Callable[..., Solution]:
+def _solver(pool: BalancedSet, classes: int, max_memory: int, wish: devices.Wish) -> Callable[..., Solution]:
     """The solver on a pool that is in memory, or, where it would take more than may be, read on every pass."""
-    if pool.size * FLOAT <= max_memory:
-        return partial(solve, pool.features, pool.labels, pool.weights, classes)
+    device, size = devices.choose(wish, pool.size, classes), pool.size * FLOAT
+    if size <= max_memory and devices.fits(device, size):
+        features, labels, weights = devices.to(device, (pool.features, pool.labels, pool.weights))
+        return partial(solve, features, labels, weights, classes)
+    source = devices.moved(pool.source(), device)
 
     def streamed(l2: float, gap: float, gradient_norm: float | None, **more: Any) -> Solution:
         double = in_double(pool.size, gap, gradient_norm)
-        return solve_stream(pool.source(), classes, l2, double=double, gap=gap, gradient_norm=gradient_norm, **more)
+        return solve_stream(source, classes, l2, double=double, gap=gap, gradient_norm=gradient_norm, **more)
 
     return streamed
 

@@ -19,6 +19,7 @@ Source = Callable[[], Iterator[Chunk]]
 
 CHUNK = 2048  # rows on a CPU: their logits stay in the cache; a pass holds about three times (CHUNK, C) numbers
 CHUNK_GPU = 32_768  # rows on a GPU: enough to fill it
+LOGITS_GPU = 2**25  # logits on a GPU at a time: with many classes, fewer rows
 
 
 def whole(features: Tensor, labels: Tensor, weights: Tensor) -> Source:
@@ -30,10 +31,15 @@ def whole(features: Tensor, labels: Tensor, weights: Tensor) -> Source:
     return read
 
 
-def chunks(source: Source) -> Iterator[Chunk]:
+def rows_at_once(features: Tensor, classes: int) -> int:
+    """Return how many rows the products work best on, where the features lie."""
+    return max(CHUNK, min(CHUNK_GPU, LOGITS_GPU // classes)) if features.is_cuda else CHUNK
+
+
+def chunks(source: Source, classes: int) -> Iterator[Chunk]:
     """Cut a source's chunks into such as the products work best on."""
     for features, labels, weights in source():
-        size = CHUNK_GPU if features.is_cuda else CHUNK
+        size = rows_at_once(features, classes)
         for first in range(0, len(labels), size):
             rows = slice(first, first + size)
             yield features[rows], labels[rows], weights[rows]
@@ -63,7 +69,7 @@ class Profile:
 def profile(source: Source, classes: int, dtype: torch.dtype) -> Profile:
     """Read all rows once and sum them by class."""
     counts = prior = moments = torch.zeros(())
-    for features, labels, weights in chunks(source):
+    for features, labels, weights in chunks(source, classes):
         if not counts.ndim:
             counts = torch.zeros(classes, dtype=torch.int64, device=features.device)
             prior = torch.zeros(classes, dtype=dtype, device=features.device)
@@ -93,7 +99,7 @@ def sample(source: Source, known: Profile, cap: int, dtype: torch.dtype) -> Chun
     wanted = known.counts.clamp(max=cap)
     seen = torch.zeros_like(known.counts)
     parts: list[Chunk] = []
-    for features, labels, weights in chunks(source):
+    for features, labels, weights in chunks(source, len(seen)):
         own = torch.bincount(labels, minlength=len(seen))
         order = labels.argsort(stable=True)
         rank = torch.empty_like(labels)

@@ -40,7 +40,7 @@ class ClusterSettings(BaseModel):
     refit_cpus: float = Field(default=1.0, gt=0, le=1024)
     """CPU cores of a refit."""
     refit_gpus: float = Field(default=0.0, ge=0, le=16)
-    """GPUs of a refit."""
+    """GPUs of a refit; with 0, its `refit_device` is cpu."""
     refit_retries: int = Field(default=3, ge=0, le=100)
     """How often a refit is restarted, elsewhere if need be, after its worker was lost."""
 
@@ -57,7 +57,7 @@ class ClusterSettings(BaseModel):
         """Return the settings of each replica: its share of the machine, and no refits of its own.
 
         Raises:
-            ValueError: several workers, follow 0, port 0, or a device that contradicts `gpus`.
+            ValueError: several workers, follow 0, port 0, or a device that contradicts `gpus` or `refit_gpus`.
         """
         if settings.workers > 1:
             raise ValueError(f"{settings.workers} workers: a replica is one process; pass --min-replicas instead")
@@ -67,10 +67,13 @@ class ClusterSettings(BaseModel):
             raise ValueError("port 0: the proxies of all nodes listen on the same port; pass its number")
         if self.gpus == 0 and settings.device in {"cuda", "tensorrt"}:
             raise ValueError(f"device {settings.device}: a replica needs a share of a GPU; pass --gpus, as --gpus 0.5")
+        if self.refit_gpus == 0 and settings.refit_device == "cuda":
+            raise ValueError("refit_device cuda: a refit needs a GPU; pass --refit-gpus, as --refit-gpus 1")
         cores = max(1, round(self.cpus))
         device = settings.device if settings.device != "auto" else "cuda" if self.gpus else "cpu"
         refit = "elsewhere" if settings.refit == "here" else settings.refit
-        given = {"threads": settings.threads or cores, "device": device, "refit": refit}
+        solving = settings.refit_device if self.refit_gpus else "cpu"
+        given = {"threads": settings.threads or cores, "device": device, "refit": refit, "refit_device": solving}
         if device != "cpu":
             given["decode_threads"] = settings.decode_threads or cores
         return settings.model_copy(update=given)

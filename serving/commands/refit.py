@@ -4,7 +4,7 @@ It knows nothing of how a head is made.
 """
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
@@ -27,6 +27,7 @@ def refit(
     new_bundle: bool = True,
     json: Json = False,
     key: Key = None,
+    device: Literal["auto", "cpu", "cuda"] = "auto",
     given: Annotated[RefitSpec | None, Parameter(name="*")] = None,
 ) -> None:
     """Fit a new head to feature snapshots, without images: locally from a bundle, or on a server.
@@ -45,11 +46,14 @@ def refit(
         spec: JSON file of settings; flags override it.
         new_bundle: Also write a complete bundle with the new head to `bundle/` in `--out`; only without `--server`.
         json: Print one JSON object per line: stages, progress, the result.
+        device: Where to solve, if locally. `auto`: on the GPU if there is one with room and the rows are many enough to
+            pay for it; `cuda`: an error where it cannot be used.
         given: Settings of the refit.
     """
-    if (bundle is None) == (server is None) or (bundle is not None and out is None) or (server and head):
+    theirs = server is not None and (head is not None or device != "auto")
+    if (bundle is None) == (server is None) or (bundle is not None and out is None) or theirs:
         raise BreadcrumbsError(
-            "refit: name --bundle and --out, to refit locally, or --server without --bundle and --head"
+            "refit: name --bundle and --out, to refit locally, or --server without --bundle, --head and --device"
         )
     base: dict[str, Any] = {} if spec is None else read_settings(spec)
     base |= {} if given is None else given.model_dump(include=given.model_fields_set)
@@ -58,7 +62,7 @@ def refit(
         if bundle is not None and out is not None:
             from training.refitted import run
 
-            made = run(bundle, head, snapshot, holdout, wanted, out, tell, new_bundle=new_bundle)
+            made = run(bundle, head, snapshot, holdout, wanted, out, tell, new_bundle=new_bundle, device=device)
             report, verdict = made.model_dump(), f"gate: {'; '.join(made.gate.reasons) or 'passed'}"
         else:
             report, verdict = _there(server or "", key, snapshot, holdout, wanted, out, tell)

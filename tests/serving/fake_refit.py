@@ -1,6 +1,6 @@
 """A refit's child that obeys the contract, or breaks it in a named way; a real program, without any mathematics.
 
-python fake_refit.py [MODE [FILE]] --bundle B --head H --snapshot S … --spec J --out DIR --json
+python fake_refit.py [MODE [FILE]] --bundle B --head H --snapshot S … --spec J --out DIR --device D --json
 """
 
 import argparse
@@ -70,6 +70,7 @@ def main() -> int:
     for name in ("--bundle", "--head", "--holdout", "--spec", "--out"):
         parser.add_argument(name, type=Path)
     parser.add_argument("--snapshot", type=Path, action="append", default=[])
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), required=True)
     for name in ("--json", "--no-new-bundle"):
         parser.add_argument(name, action="store_true", required=True)
     arguments = parser.parse_args()
@@ -78,6 +79,8 @@ def main() -> int:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
     say("stage", stage="read")
     linger(mode, arguments.file)
+    if mode == "places":
+        arguments.file.write_text(arguments.device)
     if mode == "mistake":
         say("error", error={"type": "refit", "message": "class 'elm' has 1 example; expected 2"})
         return 2

@@ -98,6 +98,16 @@ def test_a_child_that_takes_too_much_memory_is_stopped(serve: Serve) -> None:
         assert client.get("/v1/heads").json()["live"] == 1
 
 
+@pytest.mark.parametrize("device", ["auto", "cpu", "cuda"])
+def test_a_child_is_told_where_to_solve(serve: Serve, tmp_path: Path, device: str) -> None:
+    """By the server's setting: the GPU may be kept for requests."""
+    place = tmp_path / "device"
+    with serve("places", str(place), refit_device=device) as client:
+        assert finish(client)["state"] == "succeeded"
+
+    assert place.read_text() == device
+
+
 @pytest.mark.parametrize("cpu", ["idle", "share"])
 def test_a_child_comes_last_for_the_cpu_and_first_for_the_memory(serve: Serve, tmp_path: Path, cpu: Cpu) -> None:
     """In a group of its own, its threads asleep while they wait; idle in the server's session, or a niced session."""

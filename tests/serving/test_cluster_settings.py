@@ -52,6 +52,7 @@ def test_knobs_that_cannot_be_are_refused(given: dict[str, Any], message: str) -
         ({"workers": 2}, "2 workers: a replica is one process"),
         ({"follow": 0}, "follow 0"),
         ({"device": "cuda"}, "device cuda: a replica needs a share of a GPU"),
+        ({"refit_device": "cuda"}, "refit_device cuda: a refit needs a GPU; pass --refit-gpus"),
     ],
 )
 def test_settings_that_no_replica_can_have_are_refused(given: dict[str, Any], message: str) -> None:
@@ -66,7 +67,9 @@ def test_settings_that_no_replica_can_have_are_refused(given: dict[str, Any], me
         ({"cpus": 4}, {}, {"threads": 4, "device": "cpu", "refit": "elsewhere", "decode_threads": 0}),
         ({"cpus": 0.5}, {"threads": 3, "refit": "off"}, {"threads": 3, "refit": "off"}),
         ({"cpus": 2, "gpus": 0.5}, {}, {"device": "cuda", "threads": 2, "decode_threads": 2}),
-        ({"gpus": 1}, {"device": "tensorrt"}, {"device": "tensorrt"}),
+        ({"gpus": 1}, {"device": "tensorrt"}, {"device": "tensorrt", "refit_device": "cpu"}),
+        ({"refit_gpus": 1}, {}, {"device": "cpu", "refit_device": "auto"}),
+        ({"refit_gpus": 0.5}, {"refit_device": "cuda"}, {"refit_device": "cuda"}),
     ],
 )
 def test_a_replica_has_its_share_of_a_machine(
