@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help demo test quick check bench bench-training bench-refit bench-serving bench-scale chaos docs serve image-check image-check-serve image-check-full clean
+.PHONY: help demo test quick check bench bench-training bench-refit bench-serving bench-gpu bench-scale chaos docs serve image-check image-check-serve image-check-full clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 16
@@ -48,6 +48,11 @@ bench-refit: $(STAMP)  ## the refit solver against its peers, memory, and what a
 bench-serving: $(STAMP)  ## our server beside its peers and the ceiling, under swaps and refits (the peers get their own environment)
 	$(BIN)/python benchmarks/serving/compare.py
 	$(BIN)/python benchmarks/serving/change.py
+
+bench-gpu: $(STAMP)  ## on a machine with a GPU: tensors in beside raw ONNX Runtime, swaps and refits under load, upload to live head
+	$(BIN)/python benchmarks/serving/compare.py --device cuda --servers "ours, /v2 pixels" --concurrency 16 64 256
+	$(BIN)/python benchmarks/serving/change.py --ours "--device cuda --refit-device cuda" --tolerance 1e-2
+	$(BIN)/python benchmarks/refit_live.py --device cuda
 
 bench-scale: $(STAMP)  ## one worker against two; a new head on four servers; a Ray cluster that loses a replica and a node
 	$(BIN)/python benchmarks/serving/compare.py --servers ours "ours, 2 workers"

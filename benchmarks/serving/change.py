@@ -1,7 +1,7 @@
 """What users feel of a change: predict load while heads are swapped, and while refits run on the same machine.
 
     python benchmarks/serving/change.py [--model resnet10t] [--concurrency 1 16] [--seconds 20] [--swaps 1000]
-        [--repeats 3] [--pause 0] [--ours "--refit-cpu share"] [--out runs/serving]
+        [--repeats 3] [--pause 0] [--ours "--refit-cpu share"] [--tolerance 1e-3] [--out runs/serving]
 
 Two heads answer in turn: the bundle's, and one that the server's own refit makes of `materials.py`'s snapshot. Every
 answer is checked against the head that it names. Memory is that of server and children (PSS), after 100 swaps and at
@@ -41,13 +41,16 @@ class Load:
         folder: of one model's materials.
         users: requests under way at a time.
         expected: files of probabilities, by version of the head.
+        tolerance: of a probability.
         pause: seconds from an answer to its user's next request.
     """
 
-    def __init__(self, folder: Path, users: int, expected: dict[str, str], pause: float = 0.0) -> None:
+    def __init__(
+        self, folder: Path, users: int, expected: dict[str, str], tolerance: float, pause: float = 0.0
+    ) -> None:
         spec = {
             "form": "ours", "port": PORT, "folder": str(folder), "expected": expected, "concurrency": users,
-            "pause": pause,
+            "pause": pause, "tolerance": tolerance,
         }  # fmt: skip
         environment = {"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin"}
         self._process = subprocess.Popen(
@@ -77,6 +80,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--pause", type=float, default=0.0, help="milliseconds")
     parser.add_argument("--ours", default="", help="more flags for the server")
+    parser.add_argument("--tolerance", type=float, default=1e-3, help="of a probability; on a GPU 1e-2")
     parser.add_argument("--out", type=Path, default=ROOT / "runs" / "serving")
     given = parser.parse_args()
     folder = given.out / given.model
@@ -91,7 +95,7 @@ def main() -> None:
     ):
         expected = two_heads(client, folder)
         if given.swaps:
-            swaps(client, process, folder, expected, given.swaps)
+            swaps(client, process, folder, expected, given)
         refits(client, folder, expected, given)
 
 
@@ -107,16 +111,17 @@ def two_heads(client: Client, folder: Path) -> dict[str, str]:
     return {"1": str(folder / "probabilities.npy"), str(job.verdict.head): str(path)}
 
 
-def swaps(client: Client, process: Running, folder: Path, expected: dict[str, str], count: int) -> None:
+def swaps(client: Client, process: Running, folder: Path, expected: dict[str, str], given: argparse.Namespace) -> None:
     """Activate the two heads in turn under load."""
-    load, versions, memory = Load(folder, 16, expected), [int(v) for v in expected], 0.0
-    for place in range(count):
+    load, versions, memory = Load(folder, 16, expected, given.tolerance), [int(v) for v in expected], 0.0
+    for place in range(given.swaps):
         client.activate(versions[(place + 1) % 2], "benchmark")
         if place == 100:
             memory = process.resident()
     after = process.resident()
     rows = load.end()
     took, wrong = right(rows), len(rows) - len(right(rows))
+    count = given.swaps
     print(
         f"\n{count} swaps under 16 users: {len(rows)} answers, {wrong} not right; p50 {1000 * at(took, 0.5):.1f}, "
         f"p99 {1000 * at(took, 0.99):.1f} ms; memory {memory:.0f} MiB after 100 swaps, {after:.0f} at the end",
@@ -148,7 +153,7 @@ def measure(
     client: Client, folder: Path, users: int, expected: dict[str, str], given: argparse.Namespace, sha: str
 ) -> tuple[list[Row], list[float]]:
     """Load for a time, with refits one after the other where a snapshot is named; their seconds."""
-    load, over, took = Load(folder, users, expected, given.pause / 1000), threading.Event(), []
+    load, over, took = Load(folder, users, expected, given.tolerance, given.pause / 1000), threading.Event(), []
 
     def refit() -> None:
         while not over.is_set():

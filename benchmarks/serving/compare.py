@@ -1,11 +1,13 @@
 """Servers beside each other and beside the ceiling, in one run: requests a second and latency in a closed loop.
 
     python benchmarks/serving/compare.py [--models resnet18 resnet10t] [--servers …] [--concurrency 1 16 64]
-        [--seconds 8] [--repeats 3] [--out runs/serving] [--ours "--max-batch 8"]
+        [--seconds 8] [--repeats 3] [--device cpu] [--out runs/serving] [--ours "--max-batch 8"]
 
 Every repeat starts every server anew, in another order, on the same bundle and photos (`materials.py`); load comes from
 a process of its own (`load.py`), which checks every answer; half a measurement warms up first. The table has medians
 over the repeats and the extremes; the JSON beside it everything. The peers' environment is made where it is missing.
+Where no server is asked with photos, the ceiling decodes none either. With `--device cuda` ours and the ceiling run on
+the GPU; the peers are measured on a CPU only.
 """
 
 import argparse
@@ -15,14 +17,18 @@ import statistics
 import subprocess
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from servers import HERE, ROOT, SERVERS, Running, running
+from wire import PIXELS
 
 PORT = 8931
 OPTIONAL = ("bentoml==1.4.39",)
 """Peers that the registries do not always have all the parts of."""
+TOLERANCE = {"cpu": 1e-3, "cuda": 1e-2}
+"""Of a probability; see `load.py`."""
 
 
 def main() -> None:
@@ -41,7 +47,10 @@ def main() -> None:
         help="for PyTriton 0.7.0: Python 3.11, older than 3.11.7",
     )
     parser.add_argument("--ours", default="", help="more flags for our server")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     given = parser.parse_args()
+    if given.device == "cuda" and (peers := [name for name in given.servers if SERVERS[name].peer]):
+        parser.error(f"--device cuda: name --servers of ours; the peers are measured on a CPU only: {', '.join(peers)}")
     wanted = {SERVERS[name].peer for name in given.servers}
     if "peers" in wanted:
         install(given.peers / "peers", sys.executable, "peers.txt", OPTIONAL)
@@ -79,10 +88,11 @@ def python(*argv: "str | Path", text: str | None = None) -> str:
 def measure(folder: Path, given: argparse.Namespace) -> list[dict[str, Any]]:
     """One row for each repeat, server and concurrency, and one for each repeat's ceiling."""
     rows: list[dict[str, Any]] = []
+    bare = ["--seconds", str(given.seconds / 4), "--device", given.device]
+    if all(SERVERS[name].form in PIXELS for name in given.servers):
+        bare.append("--pixels")
     for repeat in range(given.repeats):
-        rows.append(
-            {"server": "ceiling", **json.loads(python(HERE / "ceiling.py", str(folder), str(given.seconds / 4)))}
-        )
+        rows.append({"server": "ceiling", **json.loads(python(HERE / "ceiling.py", folder, *bare))})
         turn = repeat * len(given.servers) // given.repeats
         for name in given.servers[turn:] + given.servers[:turn]:
             try:
@@ -96,21 +106,22 @@ def serve(name: str, folder: Path, given: argparse.Namespace) -> list[dict[str, 
     """Start one server and load it at each concurrency."""
     server, work = SERVERS[name], folder / "work"
     shutil.rmtree(work, ignore_errors=True)
-    extra = given.ours.split() if not server.peer else []
+    extra = ["--device", given.device, *given.ours.split()] if not server.peer else []
     with running(server, folder / "bundle", work, PORT, given.peers, extra) as process:
         idle = process.resident()
-        load(folder, server.form, process, 4, given.seconds / 2)
-        rows = [load(folder, server.form, process, users, given.seconds) for users in given.concurrency]
+        ask = partial(load, folder, server.form, process, TOLERANCE[given.device])
+        ask(4, given.seconds / 2)
+        rows = [ask(users, given.seconds) for users in given.concurrency]
         found = {"server": name, "ready_seconds": process.seconds, "idle_mib": idle, "loaded_mib": process.resident()}
     return [found | row for row in rows]
 
 
-def load(folder: Path, form: str, process: Running, users: int, seconds: float) -> dict[str, Any]:
+def load(folder: Path, form: str, process: Running, tolerance: float, users: int, seconds: float) -> dict[str, Any]:
     """Load a server and return what became of it."""
     answers = str(folder / "probabilities.npy")
     spec = {
         "form": form, "port": process.port, "folder": str(folder), "expected": {"": answers, "1": answers},
-        "concurrency": users, "seconds": seconds,
+        "concurrency": users, "seconds": seconds, "tolerance": tolerance,
     }  # fmt: skip
     found: list[tuple[float, float, str]] = json.loads(python(HERE / "load.py", text=json.dumps(spec) + "\n"))
     took = sorted(took for _, took, verdict in found if verdict == "right")
