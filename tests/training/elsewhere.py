@@ -13,7 +13,6 @@ from torch.overrides import TorchFunctionMode
 GPU = torch.device("cuda")
 
 DEVICE, IS_CUDA = torch.Tensor.device.__get__, torch.Tensor.is_cuda.__get__  # type: ignore[attr-defined]
-MOVES = {Tensor.to, Tensor.cpu, Tensor.copy_}
 PICKS = {Tensor.__getitem__}
 """A GPU's tensor may be indexed by one of the CPU; not the other way about."""
 
