@@ -92,11 +92,16 @@ def _refits(settings: Settings) -> Finding:
     if done.returncode:
         why = (done.stderr.strip().splitlines() or ["it died"])[-1]
         return Finding("refits", "bad", f"torch does not load: {why:.300}", "reinstall torch")
-    version, gpu = done.stdout.split()
-    if gpu != "True" and devices.has_driver():
+    version, seen = done.stdout.split()
+    gpu, wish = seen == "True", settings.refit_device
+    if not gpu and wish == "cuda":
+        remedy = "install a torch that is built for the driver's CUDA, or pass --refit-device auto"
+        return Finding("refits", "bad", f"torch {version} sees no GPU, and refit_device is cuda: refits fail", remedy)
+    if not gpu and wish == "auto" and devices.has_driver():
         text = f"torch {version} does not see the GPU: refits run on the CPU"
         return Finding("refits", "note", text, "install a torch that is built for the driver's CUDA")
-    return Finding("refits", "good", f"torch {version}, on the {'GPU' if gpu == 'True' else 'CPU'}")
+    where = "on the CPU" if not gpu or wish == "cpu" else "on the GPU" if wish == "cuda" else "large ones on the GPU"
+    return Finding("refits", "good", f"torch {version}, {where}")
 
 
 def _bundle(settings: Settings) -> Finding:

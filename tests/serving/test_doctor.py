@@ -8,10 +8,12 @@ from tiny import picture, png, tiny_head
 
 from models.bundle import Bundle
 from models.preprocess import ImageError
-from serving import keys
+from serving import devices, keys
 from serving.doctor import Finding, examine
 from serving.local import predict
 from serving.settings import Settings
+
+NO_GPU = pytest.mark.skipif(devices.has_driver(), reason="there is a GPU here")
 
 
 def found(settings: Settings) -> dict[str, Finding]:
@@ -37,6 +39,8 @@ def test_a_sound_installation_has_nothing_bad(tiny_bundle: Bundle, tmp_path: Pat
         ("store", {"store": "/proc/store"}, "/proc/store: No such file"),
         ("store", {"store": "ftp://x"}, "expected a folder"),
         ("keys", {"keys": Path("nowhere.json")}, "nowhere.json: No such file"),
+        pytest.param("GPU", {"device": "cuda"}, "CUDA cannot be used: no NVIDIA driver", marks=NO_GPU),
+        pytest.param("refits", {"refit_device": "cuda"}, "sees no GPU, and refit_device is cuda", marks=NO_GPU),
     ],
 )
 def test_what_is_wrong_is_named_with_its_remedy(
