@@ -134,8 +134,9 @@ def _summary(report: RefitReport) -> str:
         facts.append(("left out, without a present mean", ", ".join(report.pool.skipped)))
     if solver is not None:
         state = "converged" if solver.converged else "not converged"
+        where = "CPU" if solver.device == "cpu" else "GPU"
         above = solver.gap_bound / solver.objective if solver.objective else 0.0
-        facts.append(("solver", f"{state}, at most {100 * above:.2g} % above the optimum, on {solver.device}"))
+        facts.append(("solver", f"{state}, at most {100 * above:.2g} % above the optimum, on the {where}"))
     split = "The live head may have been trained on these rows, which flatters it: name a hold-out snapshot. "
     notes = (
         "In brackets the paired difference in points, and its 95 % interval. λ and t were chosen on the rows that both "
