@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from elsewhere import GPU, Elsewhere, lies_there
+from pretended import GPU, PretendedGpu, on_gpu
 from test_solver import problem
 
 from models import bundle as bundles
@@ -21,12 +21,12 @@ MANY = devices.WORTH // 100  # elements that pay for a GPU with 100 classes
 
 
 @pytest.fixture
-def gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[Elsewhere]:
-    """A GPU with 8 GiB free, as far as torch says."""
+def gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[PretendedGpu]:
+    """A GPU with 8 GiB free, as far as torch says: its questions about a GPU need a driver."""
     monkeypatch.setattr(devices, "_defect", lambda: None)
-    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda *_: (2**33, 2**34))
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda *_: (2**33, 2**34))  # free, in all
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda **_: True)
-    with Elsewhere() as mode:
+    with PretendedGpu() as mode:
         yield mode
 
 
@@ -41,7 +41,7 @@ def test_without_a_gpu_cuda_is_refused_and_auto_takes_the_cpu() -> None:
     assert devices.choose("auto", MANY, 100) == devices.choose("cpu", MANY, 100) == torch.device("cpu")
 
 
-def test_auto_takes_a_gpu_that_pays_and_has_room(gpu: Elsewhere, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_auto_takes_a_gpu_that_pays_and_has_room(gpu: PretendedGpu, monkeypatch: pytest.MonkeyPatch) -> None:
     """Small problems stay on the CPU, large ones too where a server has filled the GPU; `cuda` is taken at its word."""
     assert devices.choose("auto", MANY, 100) == devices.choose("cuda", 1, 1) == GPU
     assert devices.choose("auto", MANY - 1, 100).type == devices.choose("cpu", MANY, 100).type == "cpu"
@@ -66,7 +66,7 @@ def test_a_full_gpu_is_told_with_the_way_out() -> None:
         raise full
 
 
-def test_with_many_classes_a_gpu_sees_fewer_rows_at_once(gpu: Elsewhere) -> None:
+def test_with_many_classes_a_gpu_sees_fewer_rows_at_once(gpu: PretendedGpu) -> None:
     """So that the logits do not fill it."""
     there, here = torch.zeros(1, 1, device="cuda"), torch.zeros(1, 1)
 
@@ -76,7 +76,7 @@ def test_with_many_classes_a_gpu_sees_fewer_rows_at_once(gpu: Elsewhere) -> None
 
 @pytest.mark.parametrize("half", [False, True])
 @pytest.mark.parametrize("missing", [False, True])
-def test_on_a_gpu_every_tensor_of_the_solver_lies_there(gpu: Elsewhere, half: bool, missing: bool) -> None:
+def test_on_a_gpu_every_tensor_of_the_solver_on_gpu(gpu: PretendedGpu, half: bool, missing: bool) -> None:
     """In float32 and bf16, with a warm start from the CPU, and with a class that has no rows; the same solution."""
     features, labels, weights = problem(0, rows=6000)
     classes = 5 if missing else 4
@@ -88,13 +88,13 @@ def test_on_a_gpu_every_tensor_of_the_solver_lies_there(gpu: Elsewhere, half: bo
     expected = solve_stream(whole(features, labels, weights), classes, 1e-3, half=half, starts=start)
 
     assert gpu.calls == before > 1000
-    assert lies_there(found.weight)
-    assert lies_there(found.bias)
+    assert on_gpu(found.weight)
+    assert on_gpu(found.bias)
     assert found.converged
     assert found.objective == pytest.approx(expected.objective, rel=1e-3)  # chunks are larger there
 
 
-def test_mixing_devices_fails_here_as_it_does_with_a_gpu(gpu: Elsewhere) -> None:
+def test_mixing_devices_fails_here_as_it_does_with_a_gpu(gpu: PretendedGpu) -> None:
     """Else the tests above would show nothing."""
     features, labels, weights = problem(0)
 
@@ -107,7 +107,7 @@ def test_mixing_devices_fails_here_as_it_does_with_a_gpu(gpu: Elsewhere) -> None
 @pytest.mark.slow
 @pytest.mark.parametrize("room", [2**30, 0])
 def test_a_whole_refit_on_a_gpu_gives_the_head_that_the_cpu_gives(
-    run: Path, gpu: Elsewhere, monkeypatch: pytest.MonkeyPatch, room: int
+    run: Path, gpu: PretendedGpu, monkeypatch: pytest.MonkeyPatch, room: int
 ) -> None:
     """Rows on the GPU or streamed to it, certificate and baselines too; the report says where it was solved."""
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda *_: (room, 2**34))

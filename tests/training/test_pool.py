@@ -1,16 +1,12 @@
 """The pool of a refit: names, means, the hold-out and the balanced set, against slow versions."""
 
-from dataclasses import replace
-
-import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from looks import look
+from looks import look, part, snap
 from torch import Tensor
 
-from models.snapshot import Snapshot
 from training.pool import (
     BalancedSet,
     balanced,
@@ -20,27 +16,9 @@ from training.pool import (
     split,
     target_classes,
 )
-from training.rows import RefitError, Rows, merged, rows_of
+from training.rows import RefitError, Rows
 
-HERE, THERE = "a" * 64, "b" * 64
 LIVE = ("oak", "elm")
-
-
-def snap(
-    names: str, classes: tuple[str, ...] = ("oak", "elm", "yew"), epoch: int = 1, backbone: str = HERE
-) -> Snapshot:
-    """A snapshot with one row a letter: o, e and y for the classes."""
-    labels = [next(i for i, name in enumerate(classes) if name[0] == letter) for letter in names]
-    features = np.random.default_rng(epoch).normal(size=(len(labels), 2)).astype(np.float32)
-    return Snapshot(features, np.array(labels, np.int64), classes, backbone, epoch)
-
-
-def part(labels: list[int], epoch: int = 1, ids: list[int] | None = None, present: bool = True, dim: int = 2) -> Rows:
-    """Random rows with these labels."""
-    features = torch.randn(len(labels), dim, generator=torch.Generator().manual_seed(epoch + 100 * len(labels)))
-    return look(
-        features + epoch, torch.tensor(labels), None if ids is None else torch.tensor(ids), epoch, present=present
-    )
 
 
 # Classes
@@ -76,36 +54,6 @@ def test_a_new_class_needs_two_examples() -> None:
         target_classes(LIVE, [snap("yoo")], grow=True)
 
     assert target_classes(LIVE, [snap("y"), snap("y", epoch=2)], grow=True) == (*LIVE, "yew")
-
-
-def test_rows_are_mapped_by_name() -> None:
-    """A snapshot with the classes in another order gets the target's indices; a class not among them is −1."""
-    own = replace(snap("yeoe", ("yew", "oak", "elm")), ids=np.int64([7, 8, 9, 10]))
-
-    rows = rows_of(own, LIVE, 2, HERE)
-
-    assert rows.labels.tolist() == [-1, 1, 0, 1]
-    assert torch.equal(rows.features, torch.from_numpy(own.features))
-    assert rows.ids is not None
-    assert rows.ids.tolist() == [7, 8, 9, 10]
-    assert rows.known().labels.tolist() == [1, 0, 1]
-
-
-@pytest.mark.parametrize(("backbone", "present"), [(HERE, True), (THERE, False)])
-def test_rows_know_who_made_them(backbone: str, present: bool) -> None:
-    """Only what the deployed backbone made is present; half precision is widened."""
-    own = snap("oe", backbone=backbone, epoch=5)
-
-    rows = rows_of(replace(own, features=own.features.astype(np.float16)), LIVE, 2, HERE)
-
-    assert (rows.present, rows.epoch, rows.ids) == (present, 5, None)
-    assert rows.features.dtype == torch.float32
-
-
-def test_another_dimension_is_refused() -> None:
-    """Features of another dimension than the bundle's are refused with both numbers and the epoch."""
-    with pytest.raises(RefitError, match=r"epoch 4 has features of 2 dimensions; the deployed backbone gives 64"):
-        rows_of(snap("oe", epoch=4), LIVE, 64, HERE)
 
 
 def test_newest_is_what_the_deployed_backbone_made_then_the_epoch() -> None:
@@ -356,36 +304,6 @@ def test_a_rich_class_is_drawn_uniformly_by_the_seed() -> None:
     assert len(set.union(*sets)) == 30
 
 
-def test_uploads_of_one_look_are_merged_and_nothing_is_lost() -> None:
-    """Rows that two uploads share count once, rows of one alone stay, with labels and, where unique, ids."""
-    features = torch.arange(12.0).reshape(6, 2)
-    labels = torch.tensor([0, 1, 2, 0, 1, 2])
-    ids = torch.arange(6)
-    one = look(features[:4], labels[:4], ids[:4], 3, present=True)
-    other = look(features[2:], labels[2:], ids[2:], 3, present=True)
-
-    both = merged([one, other])
-
-    assert torch.equal(both.features, features)
-    assert torch.equal(both.labels, labels)
-    assert torch.equal(both.ids, ids)
-    assert merged([one]) is one
-
-
-def test_ids_that_name_different_rows_are_given_up() -> None:
-    """Two uploads that number their images independently keep all their rows, and lose only the ids."""
-    one = look(
-        torch.zeros(2, 2) + torch.arange(2.0).unsqueeze(1), torch.tensor([0, 1]), torch.arange(2), 3, present=True
-    )
-    other = look(one.features + 5, torch.tensor([1, 1]), torch.arange(2), 3, present=True)
-
-    both = merged([one, other])
-
-    assert len(both.features) == 4
-    assert both.labels.tolist() == [0, 1, 1, 1]
-    assert both.ids is None
-
-
 def test_features_stay_where_they_are_stored() -> None:
     """Choosing, splitting and drawing copy no features: the rows still read from the arrays they were given."""
     parts = [part([0] * 6 + [1] * 4, epoch=e, ids=list(range(10))) for e in (2, 1)]
@@ -396,11 +314,3 @@ def test_features_stay_where_they_are_stored() -> None:
     for some in (held, *pool, *present, *drawn.parts):
         assert some.stored[0] is parts[2 - some.epoch].stored[0]
     assert torch.equal(drawn.features, torch.cat([f for f, _, _ in drawn.source()()]))
-
-
-def test_the_first_of_each_class_are_those_of_the_lowest_ids() -> None:
-    """A class with more rows than asked for offers those of the lowest ids, whatever their order."""
-    some = part([0, 1, 0, 0, 1], ids=[9, 4, 3, 7, 1])
-
-    assert some.first_of_each(2, 2).ids.tolist() == [4, 3, 7, 1]
-    assert some.first_of_each(1, 2).ids.tolist() == [3, 1]

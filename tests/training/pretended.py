@@ -17,7 +17,7 @@ PICKS = {Tensor.__getitem__}
 """A GPU's tensor may be indexed by one of the CPU; not the other way about."""
 
 
-class Elsewhere(TorchFunctionMode):
+class PretendedGpu(TorchFunctionMode):
     """While it is entered, `device="cuda"` and `.to("cuda")` work, and mixing devices fails as it does with a GPU."""
 
     def __init__(self) -> None:
@@ -28,7 +28,7 @@ class Elsewhere(TorchFunctionMode):
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = dict(kwargs or {})
         given = list(tensors((args, kwargs)))
-        there = [tensor for tensor in given if lies_there(tensor)]
+        there = [tensor for tensor in given if on_gpu(tensor)]
         self.calls += bool(there)
         if func in (DEVICE, IS_CUDA):
             return (GPU if func == DEVICE else True) if there else func(*args, **kwargs)
@@ -46,8 +46,8 @@ class Elsewhere(TorchFunctionMode):
         if wanted is not None and torch.device(wanted) == GPU:
             kwargs["device"] = "cpu"
             return self._mark(func(*args, **kwargs), True, None)
-        here = [tensor for tensor in given if tensor.ndim and not lies_there(tensor)]
-        if there and here and not (func in PICKS and lies_there(args[0])):
+        here = [tensor for tensor in given if tensor.ndim and not on_gpu(tensor)]
+        if there and here and not (func in PICKS and on_gpu(args[0])):
             shapes = [tuple(tensor.shape) for tensor in here]
             raise RuntimeError(f"{getattr(func, '__name__', func)}: tensors on cuda and, of shape {shapes}, on the cpu")
         return self._mark(func(*args, **kwargs), bool(there), None)
@@ -59,22 +59,22 @@ class Elsewhere(TorchFunctionMode):
     def _target(self, wish: list[Any], *, default: bool) -> bool:
         for part in wish:
             if isinstance(part, Tensor):
-                return lies_there(part)
+                return on_gpu(part)
             if self._device(part):
                 return torch.device(part) == GPU
         return default
 
     def _mark(self, made: Any, there: bool, source: Any) -> Any:
         for tensor in tensors(made):
-            if source is not None and tensor is source and lies_there(source) != there:
+            if source is not None and tensor is source and on_gpu(source) != there:
                 return self._mark(source.clone(), there, None)  # a real move makes another tensor
-            tensor._elsewhere = there  # type: ignore[attr-defined]
+            tensor._on_gpu = there  # type: ignore[attr-defined]
         return made
 
 
-def lies_there(tensor: Tensor) -> bool:
+def on_gpu(tensor: Tensor) -> bool:
     """Whether a tensor says that it lies on the GPU."""
-    return bool(tensor.__dict__.get("_elsewhere", False))
+    return bool(tensor.__dict__.get("_on_gpu", False))
 
 
 def tensors(value: Any) -> Iterator[Tensor]:
