@@ -51,7 +51,7 @@ bench-serving: $(STAMP)  ## our server beside its peers and the ceiling, under s
 
 bench-gpu: $(STAMP)  ## on a machine with a GPU: tensors in beside raw ONNX Runtime, swaps and refits under load, upload to live head
 	$(BIN)/python benchmarks/serving/compare.py --device cuda --servers "ours, /v2 pixels" --concurrency 16 64 256
-	$(BIN)/python benchmarks/serving/change.py --ours "--device cuda --refit-device cuda" --tolerance 1e-2
+	$(BIN)/python benchmarks/serving/change.py --device cuda
 	$(BIN)/python benchmarks/refit_live.py --device cuda
 
 bench-scale: $(STAMP)  ## one worker against two; a new head on four servers; a Ray cluster that loses a replica and a node

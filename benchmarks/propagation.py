@@ -41,7 +41,7 @@ def serving(count: int, store: str, follow: float) -> Iterator[list[Client]]:
             flags = ["--port", str(port), *(["--refit", "elsewhere"] if index else [])]
             processes.append(subprocess.Popen([*line, *flags], stderr=subprocess.DEVNULL))
             clients.append(Client(f"http://127.0.0.1:{port}"))
-            _wait(clients[-1])
+            wait(clients[-1], processes[-1])
         yield clients
     finally:
         for client in clients:
@@ -58,13 +58,16 @@ def free_port() -> int:
         return int(free.getsockname()[1])
 
 
-def _wait(client: Client) -> None:
+def wait(client: Client, process: "subprocess.Popen[bytes]") -> None:
+    """Return once a server is ready; an error where it has ended, or needs more than a minute."""
     for _ in range(600):
         with contextlib.suppress(ServerError):
             client.ready()
             return
+        if process.poll() is not None:
+            break
         time.sleep(0.1)
-    raise RuntimeError(f"no server at {client.url}")
+    raise RuntimeError(f"no server at {client.url}; exit status {process.poll()}")
 
 
 class Watch:

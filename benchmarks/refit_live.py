@@ -9,18 +9,18 @@ is left out), so that none is known already. The stages are the job's own events
 """
 
 import argparse
-import hashlib
 import itertools
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
+from datetime import datetime
 from pathlib import Path
 
 import numpy as np
 import torch
-from propagation import PHOTO, free_port
+from propagation import PHOTO, free_port, wait
 from refit_speed import DIM, NAMES, Rows, drawn
 
 from models import backbones
@@ -31,13 +31,12 @@ from models.bundle import Bundle, Manifest
 from models.head import LinearHead
 from models.preprocess import Preprocess
 from models.snapshot import Snapshot
-from serving.client import Client, ServerError
+from serving.client import Client
 from training import export
 from training.config import RefitSpec
 from training.network import Features
 
 SIDE = 64  # pixels; no image is trained on
-START = 60.0  # seconds that the server may take to be ready
 LOOK = 0.005  # seconds between two questions which head answers
 
 
@@ -60,8 +59,7 @@ def make_snapshot(path: Path, bundle: Bundle, rows: Rows, without: int) -> None:
     """The rows but one, as the deployed backbone would have made them."""
     keep = torch.arange(len(rows[1])) != without
     features, labels = (part[keep].numpy() for part in rows)
-    digest = hashlib.sha256(bundle.backbone()).hexdigest()
-    snapshots.save(path, Snapshot(features, labels, bundle.manifest.classes, digest, epoch=1))
+    snapshots.save(path, Snapshot(features, labels, bundle.manifest.classes, bundle.backbone_digest, epoch=1))
 
 
 def once(client: Client, path: Path, spec: RefitSpec) -> dict[str, float]:
@@ -74,30 +72,15 @@ def once(client: Client, path: Path, spec: RefitSpec) -> dict[str, float]:
     for event in client.events(job):
         name = event.get("stage") if event["event"] == "stage" else event.get("state")
         if name not in {None, "queued", "running"}:
-            at = np.datetime64(event["at"].removesuffix("+00:00")) - np.datetime64("1970-01-01T00:00:00")
-            marks.append((str(name), float(at / np.timedelta64(1, "s"))))
-    verdict = client.wait(job).verdict
-    if verdict is None or not verdict.activated:
-        raise RuntimeError(f"the refit came to nothing: {client.wait(job).error or verdict}")
-    while client.predict([PHOTO]).head.version != verdict.head:
+            marks.append((str(name), datetime.fromisoformat(event["at"]).timestamp()))
+    ended = client.job(job)
+    if ended.verdict is None or not ended.verdict.activated:
+        raise RuntimeError(f"the refit came to nothing: {ended.error or ended.verdict}")
+    while client.predict([PHOTO]).head.version != ended.verdict.head:
         time.sleep(LOOK)
-    ended = time.time()
-    marks.append(("end", ended))
+    marks.append(("end", time.time()))
     stages = {name: after - at for (name, at), (_, after) in itertools.pairwise(marks)}
-    return stages | {"in all": ended - began}
-
-
-def ready(client: Client, process: "subprocess.Popen[bytes]") -> None:
-    """Wait until the server is."""
-    until = time.monotonic() + START
-    while process.poll() is None and time.monotonic() < until:
-        try:
-            client.ready()
-        except ServerError:
-            time.sleep(0.05)
-        else:
-            return
-    raise RuntimeError(f"the server is not ready; exit status {process.poll()}")
+    return stages | {"in all": sum(stages.values())}
 
 
 def main() -> None:
@@ -117,19 +100,11 @@ def main() -> None:
         bundle = make_bundle(folder / "bundle", rows[1])
         port = free_port()
         line = [sys.executable, "-m", "breadcrumbs", "serve", "--bundle", str(bundle.folder), "--port", str(port)]
-        line += [
-            "--store",
-            str(folder / "store"),
-            "--device",
-            given.device,
-            "--refit-device",
-            given.device,
-            "--no-access-log",
-        ]
+        line += ["--store", str(folder / "store"), "--device", given.device, "--refit-device", given.device]
         process = subprocess.Popen([*line, "--no-access-log"])
         try:
             with Client(f"http://127.0.0.1:{port}", timeout=600) as client:
-                ready(client, process)
+                wait(client, process)
                 found = []
                 for number in range(given.repeats):
                     make_snapshot(folder / "rows.safetensors", bundle, rows, number)
@@ -138,10 +113,10 @@ def main() -> None:
             process.terminate()
             process.wait(60)
     middle = {name: statistics.median(one[name] for one in found) for name in found[0]}
-    most = [min(one["in all"] for one in found), max(one["in all"] for one in found)]
+    whole = [one["in all"] for one in found]
     print(f"{NAMES[given.set]}, {len(rows[1])} rows, l2 {given.l2}, on {given.device}, seconds:\n")
     print("| " + " | ".join(middle) + " | from … to |\n" + "| ---: " * (len(middle) + 1) + "|")
-    print("| " + " | ".join(f"{value:.2f}" for value in middle.values()) + f" | {most[0]:.2f} … {most[1]:.2f} |")
+    print("| " + " | ".join(f"{value:.2f}" for value in middle.values()) + f" | {min(whole):.2f} … {max(whole):.2f} |")
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from pydantic import Field, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 import models
+from training.config import RefitDevice
 
 MIB = 2**20
 
@@ -104,7 +105,7 @@ class Settings(BaseSettings):
     refit_cpu: Literal["idle", "share"] = "idle"
     """CPU time of a refit. `idle`: what requests leave, so that they hardly feel it; while a server is busy without a
     pause, a refit waits. `share`: a tenth of a busy server's time too, which requests feel."""
-    refit_device: Literal["auto", "cpu", "cuda"] = "auto"
+    refit_device: RefitDevice = "auto"
     """Where a refit is solved. `auto`: on the GPU, if PyTorch sees one that has 2 GiB free and the rows are many enough
     to pay for it, else on the CPU. `cpu` keeps the GPU for requests. `cuda`: a refit that cannot have the GPU fails."""
     access_log: bool = True

@@ -16,6 +16,8 @@ EMBEDDED = "fashion-mnist-lt"
 STANDARD = ("fashion-mnist", "cifar100")
 
 Method = Literal["plain", "crt", "breadcrumb", "breadcrumb-paper"]
+RefitDevice = Literal["auto", "cpu", "cuda"]
+"""Where a refit is solved; `auto`: see `training.device`."""
 
 
 class ConfigError(BreadcrumbsError):

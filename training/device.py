@@ -5,14 +5,12 @@ It knows nothing of heads, snapshots or solvers.
 
 import contextlib
 from collections.abc import Iterator
-from typing import Literal
 
 import torch
 
+from training.config import RefitDevice
 from training.rows import RefitError
 from training.stream import Chunk, Source
-
-Wish = Literal["auto", "cpu", "cuda"]
 
 WORTH = 1_000_000_000  # products of a pass over the rows, below which a CPU is done before a GPU is awake
 ROOM = 2**31  # bytes that must be free on a GPU which nobody asked for: a server computes there too
@@ -21,7 +19,7 @@ SHARE = 0.5  # of a GPU's free memory that the rows may take; the rest is the so
 CPU = torch.device("cpu")
 
 
-def choose(wish: Wish, elements: int, classes: int) -> torch.device:
+def choose(wish: RefitDevice, elements: int, classes: int) -> torch.device:
     """Return where to solve for so many elements of Z and C classes.
 
     Args:
@@ -40,7 +38,7 @@ def choose(wish: Wish, elements: int, classes: int) -> torch.device:
     return torch.device("cuda")
 
 
-def check(wish: Wish) -> None:
+def check(wish: RefitDevice) -> None:
     """Refuse a device that cannot be used.
 
     Raises:

@@ -25,7 +25,7 @@ from models.snapshot import Snapshot
 from training import device as devices
 from training import refit_report
 from training.certificate import certify
-from training.config import RefitSpec
+from training.config import RefitDevice, RefitSpec
 from training.emanate import balanced_target
 from training.evaluate import evaluate
 from training.gate import comparison, judge
@@ -64,6 +64,7 @@ class _Material:
     skipped: list[str]  # classes without a present mean, left out
 
 
+@devices.full_is_told()
 def refit(
     bundle: Bundle,
     live: LinearHead,
@@ -71,7 +72,7 @@ def refit(
     holdout: Snapshot | None,
     spec: RefitSpec,
     tell: Tell = lambda _: None,
-    device: devices.Wish = "cpu",
+    device: RefitDevice = "cpu",
 ) -> Refit:
     """Fit a head to snapshots and compare it with the live one.
 
@@ -85,7 +86,8 @@ def refit(
         device: where to solve.
 
     Raises:
-        RefitError: the snapshots do not fit the bundle, each other or the hold-out; or the device cannot be used.
+        RefitError: the snapshots do not fit the bundle, each other or the hold-out; or the device cannot be used,
+            or has no room.
     """
     devices.check(device)
     tell({"event": "stage", "stage": "read"})
@@ -214,7 +216,7 @@ def _progress(tell: Tell, trace: list[dict[str, float]]) -> Progress:
 
 def _baselines(
     bundle: Bundle, material: _Material, held: Holdout, log_prior: NDArray[np.float64], spec: RefitSpec,
-    device: devices.Wish,
+    device: RefitDevice,
 ) -> dict[str, Chosen]:  # fmt: skip
     """What else these rows could have become, each with its own offset chosen in the same way."""
     classes = material.classes
@@ -232,7 +234,7 @@ def _baselines(
     return found
 
 
-def _certificate(material: _Material, target: int, spec: RefitSpec, device: devices.Wish) -> dict[str, Any] | None:
+def _certificate(material: _Material, target: int, spec: RefitSpec, device: RefitDevice) -> dict[str, Any] | None:
     """Lemma 1 between the newest part and the oldest that has as many classes; none if there is only one.
 
     Each offers half of n rows a class, those of the lowest ids: enough to measure a loss by, and less than the balanced

@@ -19,9 +19,8 @@ from models.door import open_snapshot
 from models.files import sha256, write_whole
 from models.report import RefitReport
 from models.snapshot import Snapshot
-from training import device as devices
 from training import refit_page
-from training.config import RefitSpec
+from training.config import RefitDevice, RefitSpec
 from training.crumbs import path_of
 from training.refit import Refit, Tell, refit
 
@@ -36,7 +35,7 @@ def run(
     tell: Tell = lambda _: None,
     *,
     new_bundle: bool = True,
-    device: devices.Wish = "cpu",
+    device: RefitDevice = "cpu",
 ) -> RefitReport:
     """Refit from files, and leave head, report, page and, with `new_bundle`, a bundle in `out`. Returns the report.
 
@@ -48,8 +47,7 @@ def run(
     live = opened.head() if head is None else heads.read(head)
     looks = [open_snapshot(path).snapshot for path in uploads]
     held = None if holdout is None else open_snapshot(holdout).snapshot
-    with devices.full_is_told():
-        made = refit(opened, live, looks, held, spec, tell, device)
+    made = refit(opened, live, looks, held, spec, tell, device)
     write_whole(out / "head.safetensors", heads.to_bytes(made.head))
     write_whole(out / "head.onnx", heads.to_onnx(made.head))
     told = {"report.json": reports.to_bytes(made.report), "report.html": refit_page.build(made.report)}

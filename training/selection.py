@@ -18,7 +18,7 @@ from torch.nn.functional import cross_entropy
 from models.groups import Group
 from models.head import LinearHead
 from training import device as devices
-from training.config import RefitSpec
+from training.config import RefitDevice, RefitSpec
 from training.evaluate import evaluate
 from training.pool import BalancedSet
 from training.posthoc import logit_adjusted, tau_normalised
@@ -77,7 +77,7 @@ Progress = Callable[[float, int, float, float], None]
 
 def choose(
     pool: BalancedSet, classes: tuple[str, ...], log_prior: NDArray[np.float64], held: Holdout, spec: RefitSpec,
-    progress: Progress = lambda *_: None, live: LinearHead | None = None, device: devices.Wish = "cpu",
+    progress: Progress = lambda *_: None, live: LinearHead | None = None, device: RefitDevice = "cpu",
 ) -> Chosen:  # fmt: skip
     """Fit heads along the path of λ and return the best on the hold-out, each with its best offset.
 
@@ -124,7 +124,7 @@ def choose(
     return fit(value, asked, best.prior_offset, best.solution)
 
 
-def _solver(pool: BalancedSet, classes: int, max_memory: int, wish: devices.Wish) -> Callable[..., Solution]:
+def _solver(pool: BalancedSet, classes: int, max_memory: int, wish: RefitDevice) -> Callable[..., Solution]:
     """The solver on a pool that is in memory, or, where it would take more than may be, read on every pass."""
     device, size = devices.choose(wish, pool.size, classes), pool.size * FLOAT
     if size <= max_memory and devices.fits(device, size):

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from servers import HERE, ROOT, SERVERS, Running, running
-from wire import PIXELS
+from wire import FORMS, v2_pixels
 
 PORT = 8931
 OPTIONAL = ("bentoml==1.4.39",)
@@ -47,7 +47,7 @@ def main() -> None:
         help="for PyTriton 0.7.0: Python 3.11, older than 3.11.7",
     )
     parser.add_argument("--ours", default="", help="more flags for our server")
-    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    parser.add_argument("--device", choices=list(TOLERANCE), default="cpu")
     given = parser.parse_args()
     if given.device == "cuda" and (peers := [name for name in given.servers if SERVERS[name].peer]):
         parser.error(f"--device cuda: name --servers of ours; the peers are measured on a CPU only: {', '.join(peers)}")
@@ -89,7 +89,7 @@ def measure(folder: Path, given: argparse.Namespace) -> list[dict[str, Any]]:
     """One row for each repeat, server and concurrency, and one for each repeat's ceiling."""
     rows: list[dict[str, Any]] = []
     bare = ["--seconds", str(given.seconds / 4), "--device", given.device]
-    if all(SERVERS[name].form in PIXELS for name in given.servers):
+    if all(FORMS[SERVERS[name].form].build is v2_pixels for name in given.servers):
         bare.append("--pixels")
     for repeat in range(given.repeats):
         rows.append({"server": "ceiling", **json.loads(python(HERE / "ceiling.py", folder, *bare))})

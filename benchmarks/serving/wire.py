@@ -130,9 +130,6 @@ def v2_probabilities(body: bytes) -> Read:
     return int(head["model_version"]), sorted(enumerate(values), key=lambda item: -item[1])
 
 
-PIXELS = {"ours-v2"}
-"""Forms of requests that carry pixels, so that nothing is left to decode."""
-
 FORMS = {
     "ours": Form("/v1/predict", raw, predictions),
     "ours-v2": Form("/v2/models/{model}/infer", v2_pixels, v2_probabilities),

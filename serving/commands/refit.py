@@ -4,13 +4,13 @@ It knows nothing of how a head is made.
 """
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from cyclopts import Parameter
 
 from models.errors import BreadcrumbsError
 from serving.commands.server import Key
-from training.config import RefitSpec, read_settings
+from training.config import RefitDevice, RefitSpec, read_settings
 from training.progress import Json, Tell, tell_json, telling
 from training.screen import show
 
@@ -27,7 +27,7 @@ def refit(
     new_bundle: bool = True,
     json: Json = False,
     key: Key = None,
-    device: Literal["auto", "cpu", "cuda"] = "auto",
+    device: RefitDevice = "auto",
     given: Annotated[RefitSpec | None, Parameter(name="*")] = None,
 ) -> None:
     """Fit a new head to feature snapshots, without images: locally from a bundle, or on a server.
