@@ -12,7 +12,7 @@ from training.config import RefitDevice
 from training.rows import RefitError
 from training.stream import Chunk, Source
 
-WORTH = 1_000_000_000  # products, 15 ms of two cores: a pass that a GPU is worth waking for; estimated, none was at hand
+WORTH = 1_000_000_000  # products, 15 ms of two cores: a pass that is worth waking a GPU for; an estimate
 ROOM = 2**31  # bytes that must be free on a GPU which nobody asked for: a server computes there too
 SHARE = 0.5  # of a GPU's free memory that the rows may take; the rest is the solver's
 
