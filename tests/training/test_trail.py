@@ -1,11 +1,14 @@
 """The trail against the paper's construction, written slowly: queues of epochs, a class at a time."""
 
+import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from training.config import RECIPES
 from training.emanate import back_track
+from training.order import Order
 from training.trail import Trail
 
 
@@ -42,6 +45,64 @@ def whole_set(trail: Trail, steps: int = 5) -> tuple[Tensor, Tensor]:
 def sorted_rows(rows: Tensor) -> Tensor:
     """Rows in an order of their own, to compare sets."""
     return rows[rows[:, 0].argsort()]
+
+
+def long_tail(rows: int, classes: int) -> Tensor:
+    """Labels of about that many rows: every class has one, the largest about a hundred times as many as the median."""
+    share = torch.logspace(0, -4, classes)
+    counts = (share / share.sum() * max(0, rows - classes)).long() + 1
+    counts[0] += max(0, rows - int(counts.sum()))
+    return torch.repeat_interleave(torch.arange(classes), counts)
+
+
+def check_even(labels: Tensor, classes: int, steps: int) -> None:
+    """After an epoch, the parts of the balanced set are all of its rows, and their sizes differ by one at most."""
+    trail = Trail(labels, classes, 1)
+    trail.record(torch.arange(len(labels)), torch.ones(len(labels), 1))
+    trail.close_epoch()
+    whole = classes * trail.target
+
+    sizes = [len(trail.balanced(step, steps).labels) for step in range(steps)]
+
+    assert sum(sizes) == whole
+    assert set(sizes) <= {whole // steps, -(-whole // steps)}
+    assert min(sizes) >= 1
+
+
+@settings(deadline=None, max_examples=100)
+@given(st.integers(1, 3000), st.integers(1, 300), st.integers(1, 3000))
+def test_every_step_has_its_even_share(rows: int, classes: int, steps: int) -> None:
+    """Whatever N, C and S, no step is empty and none is larger than another by more than one row."""
+    assume(steps <= rows)
+
+    check_even(long_tail(max(rows, classes), classes), classes, steps)
+
+
+SHAPES = {
+    "demo": (2_478, 10),
+    "fashion-mnist-lt": (13_996, 10),
+    "cifar100-lt": (10_847, 100),
+    "imagenet-lt-r10": (115_846, 1_000),
+    "places-lt-r152": (62_500, 365),
+    "inat18-r50": (437_513, 8_142),
+    "finetune": (4_801, 140),
+}
+"""Training images and classes of each recipe's data."""
+COMMON = {
+    "cifar100-lt, factor 10": (19_573, 100, 128),
+    "196 classes": (8_144, 196, 64),
+    "ImageNet": (1_281_167, 1_000, 64),
+}
+
+
+@pytest.mark.parametrize(
+    ("rows", "classes", "batch"),
+    [*((*SHAPES[name], recipe.batch_size) for name, recipe in RECIPES.items()), *COMMON.values()],
+    ids=[*RECIPES, *COMMON],
+)
+def test_the_shape_of_every_recipe_is_cut_evenly(rows: int, classes: int, batch: int) -> None:
+    """Each shipped recipe, and sets of the field that were cut into empty steps."""
+    check_even(long_tail(rows, classes), classes, len(Order(rows, batch, 0)))
 
 
 @settings(deadline=None, max_examples=60)
