@@ -10,8 +10,9 @@ mapping to status codes is `serving.problems`, and a test proves that no leaf is
     │   ├── BundleError        … a bundle                                     models.bundle
     │   └── FileTooLarge       … or holds more than a named limit             models.scratch
     ├── ExtraMissing           a file whose reader is not installed           models.parquet
-    ├── ImageError             an image that cannot be decoded                models.preprocess
-    │   └── ImageTooLarge      … or is larger than the limit                  models.preprocess
+    ├── ImageError             an image that cannot be decoded                models.image_errors
+    │   ├── ImageTooLarge      … or is larger than the limit                  models.image_errors
+    │   └── OtherSubsampling   … or needs another JPEG decoder                models.jpeg
     ├── BackboneError          no such backbone, or no weights for it         models.backbones
     ├── ConfigError            a setting that cannot be                       training.config
     ├── DataError              images or labels that cannot be trained on     training.split

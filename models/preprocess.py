@@ -25,12 +25,13 @@ from typing import IO, Literal
 
 import numpy as np
 import simplejpeg
-from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 from pydantic import BaseModel, ConfigDict, Field
 
-from models.errors import BreadcrumbsError
-from models.segments import PLAIN, PROFILE, SCAN, segments
+from models.arrays import Pixels
+from models.image_errors import ImageError, ImageTooLarge
+from models.jpeg import OtherSubsampling, decode_jpeg
+from models.segments import JPEG, PLAIN, PROFILE, SCAN, segments
 
 FORMATS = ("JPEG", "PNG", "WEBP")
 MAX_PIXELS = 50_000_000
@@ -39,13 +40,14 @@ MAX_SCANS = 64
 MAX_SEGMENTS = 10_000
 """Segments of one JPEG or chunks of one PNG: Pillow reads each in Python. A PNG of 20 MiB has about 2,600."""
 
+ON_THE_WAY = 2**22
+"""Pixels between the two passes of a resize; only thin images make more."""
+
 # Pillow's own limit warns or raises before ours can be named. `open_image` is the one place that opens files, and it
 # checks every size before anything of that size is allocated.
 Image.MAX_IMAGE_PIXELS = None
 # A damaged EXIF block makes a warning for each of up to 65,535 tags, and Python remembers every text.
 warnings.filterwarnings("ignore", module=r"PIL\.")
-
-Pixels = NDArray[np.uint8]
 
 # Pillow's decoders raise these and no common base; a damaged file is the sender's mistake, whichever it is.
 _DAMAGED = (
@@ -53,6 +55,7 @@ _DAMAGED = (
     zlib.error,
 )  # fmt: skip
 
+_PNG_DEPTH = 24  # the byte of a PNG that says how many bits a channel has
 ORIENTATION = 0x0112  # the EXIF tag: how the camera was held
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -64,14 +67,6 @@ _TURNS = {
     8: Image.Transpose.ROTATE_90,
 }
 _RESAMPLING = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
-
-
-class ImageError(BreadcrumbsError):
-    """The bytes are not an image that can be decoded."""
-
-
-class ImageTooLarge(ImageError):
-    """The image has more pixels, scans or segments than the limit; found before anything is decoded."""
 
 
 class Preprocess(BaseModel):
@@ -119,7 +114,7 @@ def decode(data: bytes, max_pixels: int = MAX_PIXELS) -> Pixels:
     try:
         if kinds[SCAN] and PLAIN.issuperset(kinds) and (size := _plain_size(data)) is not None:
             _check_size(*size, max_pixels)
-            return _jpeg(data)
+            return decode_jpeg(data)
         with open_image(io.BytesIO(data), max_pixels) as image:
             return _pixels(image, data)
     except ImageError:
@@ -187,20 +182,24 @@ def _webp_canvas(header: bytes) -> tuple[int, int] | None:
 
 
 def _pixels(image: Image.Image, data: bytes) -> Pixels:
-    if image.format == "JPEG" and image.mode in {"RGB", "L"} and image.getexif().get(ORIENTATION, 1) == 1:
-        return _jpeg(data)
     turn = _TURNS.get(image.getexif().get(ORIENTATION, 1))
-    return np.asarray(_rgb(image if turn is None else image.transpose(turn)), dtype=np.uint8)
+    upright = _rgb(image, data)
+    return np.asarray(upright if turn is None else upright.transpose(turn), dtype=np.uint8)
 
 
-def _jpeg(data: bytes) -> Pixels:
-    return np.asarray(simplejpeg.decode_jpeg(data, "RGB", strict=True))  # twice as fast as Pillow
-
-
-def _rgb(image: Image.Image) -> Image.Image:
+def _rgb(image: Image.Image, data: bytes) -> Image.Image:
+    if data.startswith(JPEG):
+        return _rgb_jpeg(image, data)
+    key = image.info.get("transparency")
     if image.mode.startswith("I"):  # 16-bit grey: Pillow's own conversion would clip instead of scale
-        high = (np.asarray(image).astype(np.int64) >> 8).clip(0, 255).astype(np.uint8)
+        values = np.asarray(image).astype(np.int64)
+        high = (values >> 8).clip(0, 255).astype(np.uint8)
+        if isinstance(key, int):  # the transparent grey, laid over white
+            high[values == key] = 255
         return Image.fromarray(high).convert("RGB")
+    if image.mode == "L" and isinstance(key, int) and image.format == "PNG":
+        # Pillow scales grey of 2 and 4 bits to 8, and leaves the transparent grey as it was
+        image.info["transparency"] = key * 255 // (2 ** data[_PNG_DEPTH] - 1)
     if image.has_transparency_data:
         image = image.convert("RGBA")
         white = Image.new("RGBA", image.size, "white")
@@ -208,18 +207,47 @@ def _rgb(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
+def _rgb_jpeg(image: Image.Image, data: bytes) -> Image.Image:
+    """Pixels by libjpeg-turbo, which is twice as fast and tells lost data; Pillow where it cannot do it."""
+    try:
+        if image.mode in {"RGB", "L"}:
+            return Image.fromarray(decode_jpeg(data))
+        if image.mode == "CMYK":  # Pillow knows how to turn its inks, and does not tell lost data
+            decode_jpeg(data, "CMYK")
+    except OtherSubsampling:
+        pass
+    return image.convert("RGB")
+
+
 def fit(pixels: Pixels, preprocess: Preprocess) -> Pixels:
-    """Resize, and centre-crop if `preprocess.resize` is set: uint8 (rows, columns, 3) -> (height, width, 3)."""
+    """Resize, and centre-crop if `preprocess.resize` is set: uint8 (rows, columns, 3) -> (height, width, 3).
+
+    Only what the crop shows is resized, so that time and memory follow the pixels and the output, whatever the shape.
+    """
     height, width = preprocess.height, preprocess.width
     if pixels.shape[:2] == (height, width) and preprocess.resize is None:
         return pixels
-    resampling = _RESAMPLING[preprocess.interpolation]
-    image = Image.fromarray(pixels)
-    if preprocess.resize is None:
-        return np.asarray(image.resize((width, height), resampling))
-    scale = max(
-        preprocess.resize / min(image.size), height / image.height, width / image.width
-    )  # the crop must fit inside
-    scaled = (max(width, round(image.width * scale)), max(height, round(image.height * scale)))
-    left, top = (scaled[0] - width) // 2, (scaled[1] - height) // 2
-    return np.asarray(image.resize(scaled, resampling).crop((left, top, left + width, top + height)))
+    rows, columns = pixels.shape[:2]
+    box = (0.0, 0.0, float(columns), float(rows))
+    if preprocess.resize is not None:
+        # the crop must fit inside the scaled image
+        scale = max(preprocess.resize / min(rows, columns), height / rows, width / columns)
+        scaled = max(width, round(columns * scale)), max(height, round(rows * scale))
+        left, top = (scaled[0] - width) // 2, (scaled[1] - height) // 2
+        across, down = columns / scaled[0], rows / scaled[1]  # pixels of the image to one of the scaled image
+        box = (left * across, top * down, (left + width) * across, (top + height) * down)
+    return np.asarray(_resized(Image.fromarray(pixels), (width, height), _RESAMPLING[preprocess.interpolation], box))
+
+
+def _resized(
+    image: Image.Image, size: tuple[int, int], resampling: Image.Resampling, box: tuple[float, float, float, float]
+) -> Image.Image:
+    """Resize a box of an image. Pillow goes across first, which makes `rows` × `width` pixels on the way: where those
+    are more than `ON_THE_WAY` and more than the image has, it goes down first.
+    """
+    width, height = size
+    left, top, right, bottom = box
+    if (bottom - top) * width > max(ON_THE_WAY, image.width * image.height):
+        image = image.resize((image.width, height), resampling, box=(0, top, image.width, bottom))
+        top, bottom = 0.0, float(height)
+    return image.resize(size, resampling, box=(left, top, right, bottom))

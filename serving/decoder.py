@@ -9,7 +9,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from models import preprocess
-from models.preprocess import ImageError, Pixels, Preprocess
+from models.arrays import Pixels
+from models.image_errors import ImageError
+from models.preprocess import Preprocess
 from serving.engine import BoundHead, Row, Scores
 
 

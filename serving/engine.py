@@ -24,9 +24,9 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from models import head as heads
+from models.arrays import Pixels
 from models.errors import BreadcrumbsError
 from models.head import LinearHead
-from models.preprocess import Pixels
 from serving import devices
 from serving.devices import EngineError, Model, TensorRT, Wish
 from serving.machine import cores

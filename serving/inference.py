@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from models.preprocess import Pixels
+from models.arrays import Pixels
 from serving.batcher import Answer, Batcher
 from serving.decoder import Decoder, File
 from serving.engine import BoundHead, Engine, Row, Scores

@@ -17,8 +17,8 @@ from starlette.routing import compile_path
 from starlette.types import Scope
 
 from models.errors import BreadcrumbsError, FormatError
+from models.image_errors import ImageError, ImageTooLarge
 from models.parquet import ExtraMissing
-from models.preprocess import ImageError, ImageTooLarge
 from models.scratch import FileTooLarge
 from serving.devices import EngineError
 from serving.jobs import KeyReused

@@ -165,8 +165,9 @@ class Trail:
     def balanced(self, step: int, steps: int) -> BalancedBatch:
         """Return the part of this epoch's balanced set that goes with one training step.
 
-        Over S steps the whole set of L rows passes once, in parts whose sizes differ by one at most: n features of every class, transferred to the newest mean. A class with
-        `available` < n crumbs so far repeats them, so each weighs n / available.
+        Over S steps the whole set of L rows passes once, in parts whose sizes differ by one at most: n features of
+        every class, transferred to the newest mean. A class with `available` < n crumbs so far repeats them, so each
+        weighs n / available.
 
         Args:
             step: 0 … S − 1.

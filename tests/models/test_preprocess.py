@@ -15,7 +15,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
-from models.preprocess import ImageError, ImageTooLarge, decode
+from models.image_errors import ImageError, ImageTooLarge
+from models.preprocess import decode
 
 RNG = np.random.default_rng(3)
 COLOUR = np.kron(RNG.integers(0, 256, (3, 5, 3)), np.ones((8, 8, 1))).astype(np.uint8)  # (24, 40, 3), in large squares

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from tiny import SIDE, expected_features, picture, png, tiny_backbone, tiny_head
 
-from models.preprocess import ImageError, Preprocess
+from models.image_errors import ImageError
+from models.preprocess import Preprocess
 from serving.decoder import Decoder, File
 from serving.engine import Engine, Row, Scores
 

@@ -7,7 +7,7 @@ from running import make_settings
 from tiny import picture, png, tiny_head
 
 from models.bundle import Bundle
-from models.preprocess import ImageError
+from models.image_errors import ImageError
 from serving import devices, keys
 from serving.doctor import Finding, examine
 from serving.local import predict
