@@ -1,9 +1,19 @@
-"""What every test may use."""
+"""What every test may use, and how tests are run: one thread a process where several run side by side."""
+
+import os
 
 import pytest
+from hypothesis import HealthCheck, settings
 from tiny import write_bundle
 
 from models.bundle import Bundle
+
+# How long an example takes depends on what else the machine does. A failure prints how to reproduce it.
+settings.register_profile("tests", deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True)
+settings.load_profile("tests")
+
+if "PYTEST_XDIST_WORKER" in os.environ:  # before anything loads torch; child processes inherit it
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 @pytest.fixture(scope="session")

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from patience import PATIENCE
 
 from models import bundle as bundles
 from models import snapshot as snapshots
@@ -55,7 +56,7 @@ def train(images: Path, out: Path, count: int, *more: str) -> subprocess.Complet
     if "--resume" not in more:
         command += ["--data", str(images), "--size", "32", "--batch-size", "9", "--augmentation", "crop-flip"]
         command += ["--architecture", "test_convnext", "--learning-rate", "0.01", "--seed", "3"]
-    return subprocess.run([*command, *more], cwd=ROOT, check=False, capture_output=True, text=True, timeout=300)
+    return subprocess.run([*command, *more], cwd=ROOT, check=False, capture_output=True, text=True, timeout=PATIENCE)
 
 
 def log_of(out: Path) -> list[dict[str, Any]]:

@@ -44,7 +44,7 @@ def sorted_rows(rows: Tensor) -> Tensor:
     return rows[rows[:, 0].argsort()]
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.lists(st.integers(1, 30), min_size=1, max_size=6), st.integers(0, 2**31))
 def test_the_balanced_set_is_the_papers(counts: list[int], seed: int) -> None:
     """Once complete: for each class its last q_y epochs, newest first, cut to n, moved to the newest mean."""
@@ -64,7 +64,7 @@ def test_the_balanced_set_is_the_papers(counts: list[int], seed: int) -> None:
         assert torch.allclose(sorted_rows(features[drawn == y]), sorted_rows(expected), atol=1e-4)
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(st.lists(st.integers(1, 30), min_size=2, max_size=5), st.integers(1, 4), st.integers(0, 2**31))
 def test_uniform_draws_keep_whole_newer_epochs(counts: list[int], number: int, seed: int) -> None:
     """With uniform draws, too, every newer epoch is there whole and only the oldest is cut."""
