@@ -19,8 +19,8 @@ MACHINES = [
     {
         "sys_platform": system,
         "platform_machine": machine,
-        "python_full_version": f"{python}.0",
-        "python_version": python,
+        "python_full_version": f"{minor}.0",
+        "python_version": minor,
     }
     for system, machine in (("linux", "x86_64"), ("linux", "aarch64"), ("darwin", "arm64"), ("win32", "AMD64"))
     for minor in ("3.11", "3.13")
