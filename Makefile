@@ -23,11 +23,11 @@ $(STAMP): pyproject.toml $(LOCKS)
 demo: $(STAMP)  ## train, serve, predict, refit, activate on embedded images; stays up (DEMO_EXIT=1: stops)
 	$(BIN)/python -m breadcrumbs demo $(if $(DEMO_EXIT),--no-stay)
 
-# Side by side, a whole file in one process: a file's server or trained model is made once.
-TESTS = $(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile
-JOBS ?= auto
+# A file's tests share a process, and with it their server or trained model; tests/conftest.py puts long files first.
+TESTS = $(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile --no-loadscope-reorder
+JOBS ?= 2
 
-test: $(STAMP)  ## all tests, a process for each core (JOBS=1: one)
+test: $(STAMP)  ## all tests, in two processes side by side (JOBS=8: in eight)
 	$(TESTS)
 
 quick: $(STAMP)  ## the tests that neither train nor start servers

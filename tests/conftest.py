@@ -16,6 +16,14 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # before anything loads torch; child pr
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
+LONGEST = ("test_processes", "test_cluster", "test_machines", "test_tour", "test_crashes", "test_epoch", "test_fit")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the files that take longest, so that at the end no process waits for another's long one."""
+    items.sort(key=lambda item: LONGEST.index(item.path.stem) if item.path.stem in LONGEST else len(LONGEST))
+
+
 @pytest.fixture(scope="session")
 def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     """The tiny bundle; nobody may change it."""
