@@ -30,7 +30,7 @@ JOBS ?= 2
 test: $(STAMP)  ## all tests, in two processes side by side (JOBS=8: in eight)
 	$(TESTS)
 
-quick: $(STAMP)  ## the tests that neither train nor start servers
+quick: $(STAMP)  ## the tests that neither train nor start servers or programs
 	$(TESTS) -m 'not slow'
 
 check: $(STAMP)  ## lint, format, strict types
