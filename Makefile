@@ -3,7 +3,6 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-LOCKS := $(addprefix requirements/,build.txt dev.txt full.txt serve.txt schemas.txt)
 HASHED := --quiet --require-hashes --requirement
 
 .PHONY: help demo test quick check lock bench bench-training bench-refit bench-serving bench-gpu bench-scale chaos docs serve image-check image-check-serve image-check-full clean
@@ -11,7 +10,7 @@ HASHED := --quiet --require-hashes --requirement
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 16
 
-$(STAMP): pyproject.toml $(LOCKS)
+$(STAMP): pyproject.toml requirements/build.txt requirements/dev.txt requirements/schemas.txt
 	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed, this is " + sys.version.split()[0] if sys.version_info < (3, 11) else 0)'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install $(HASHED) requirements/build.txt
