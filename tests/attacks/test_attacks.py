@@ -16,6 +16,7 @@ from pathlib import Path
 import corpus
 import onnx
 import pytest
+from patience import PATIENCE
 from servers import BLOCKER, Server, serving
 from tiny import picture, png, tiny_head
 
@@ -104,16 +105,16 @@ def test_no_path_leads_out(server: Server, path: str) -> None:
 
 
 def exchange(server: Server, *pieces: bytes) -> bytes:
-    """Send bytes as they are; return what comes until the server closes or is silent for a second."""
+    """Send bytes as they are; return what comes until the server closes or, once it answered, pauses for a second."""
     host, port = server.address
-    with socket.create_connection((host, port), timeout=5) as one:
+    with socket.create_connection((host, port), timeout=PATIENCE) as one:
         found = b""
         try:
             for piece in pieces:
                 one.sendall(piece)
-            one.settimeout(1)
             while piece := one.recv(65_536):
                 found += piece
+                one.settimeout(1)
         except (TimeoutError, OSError):
             pass
     return found

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
@@ -374,14 +374,14 @@ def decode_or_refuse(data: bytes) -> np.ndarray | None:
     return found
 
 
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 @given(data=st.binary(max_size=200), front=st.sampled_from([b"", *(seed[:40] for seed in SEEDS)]))
 def test_random_bytes_raise_only_image_errors(data: bytes, front: bytes) -> None:
     """Whatever bytes come, alone or after the beginning of an image: pixels or an ImageError."""
     decode_or_refuse(front + data)
 
 
-@settings(deadline=None, max_examples=400, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=400)
 @given(
     seed=st.sampled_from(SEEDS),
     changes=st.lists(st.tuples(st.integers(0, 400), st.binary(max_size=4), st.integers(0, 6)), max_size=4),

@@ -4,11 +4,11 @@ import asyncio
 import json
 import os
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
 import pytest
+from patience import soon
 from refits import alive, finish, until
 from running import Serve, make_settings, running
 
@@ -56,8 +56,7 @@ def test_cancelling_stops_the_child(serve: Serve, tmp_path: Path, mode: str) -> 
     with serve(mode, str(place)) as client:
         job = client.post("/v1/refit", json={}).json()["id"]
         until(client, job)
-        while not (place.exists() and place.read_text()):
-            time.sleep(0.01)
+        soon(lambda: place.exists() and place.read_text(), "the child's process id")
         cancelled = client.delete(f"/v1/refit/{job}")
         pid = int(place.read_text())
 
@@ -114,8 +113,7 @@ def test_a_child_comes_last_for_the_cpu_and_first_for_the_memory(serve: Serve, t
     place = tmp_path / "pid"
     with serve("hangs", str(place), refit_cpu=cpu) as client:
         client.post("/v1/refit", json={})
-        while not (place.exists() and place.read_text()):
-            time.sleep(0.01)
+        soon(lambda: place.exists() and place.read_text(), "the child's process id")
         pid = int(place.read_text())
         own = Path(f"/proc/{pid}")
 

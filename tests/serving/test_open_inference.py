@@ -9,6 +9,7 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
+from patience import PATIENCE
 from running import Serve
 from test_open_inference_wire import elements, read
 from tiny import CLASSES, SIDE, expected_features, picture, png, tiny_head
@@ -163,7 +164,7 @@ def test_tritons_own_client_works_unchanged(serve: Serve) -> None:
             capture_output=True,
             text=True,
             check=False,
-            timeout=120,
+            timeout=PATIENCE,
         )
 
     assert ended.returncode == 0, ended.stderr

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given
+from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
@@ -181,7 +181,7 @@ def test_what_is_malformed_is_refused_by_name(case: str) -> None:
         decode(data, header, declared, OUTPUTS, MOST)
 
 
-@hypothesis_settings(max_examples=300, deadline=None)
+@hypothesis_settings(max_examples=300)
 @given(
     data=st.one_of(st.binary(max_size=200), st.sampled_from([body()[0], binary()[0]])),
     cut=st.integers(0, 400),
@@ -236,7 +236,7 @@ def around(given: dict[str, Any]) -> st.SearchStrategy[dict[str, Any]]:
     return st.fixed_dictionaries({"inputs": inputs}, optional=more)
 
 
-@hypothesis_settings(max_examples=1_000, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@hypothesis_settings(max_examples=1_000)
 @given(data=st.data(), whole=st.sampled_from(WHOLE), exact=mostly(True, False))
 def test_whatever_is_asked_in_json_is_read_or_refused(
     data: st.DataObject, whole: tuple[Declared, dict[str, Any], bytes], exact: object
@@ -271,7 +271,7 @@ def read(data: bytes, headers: dict[str, str]) -> dict[str, Any]:
     return said | {"found": found}
 
 
-@hypothesis_settings(max_examples=50, deadline=None)
+@hypothesis_settings(max_examples=50)
 @given(
     values=st.lists(st.floats(-(2.0**99), 2.0**99, width=32), min_size=6, max_size=6),
     flags=st.tuples(st.booleans(), st.booleans()),

@@ -16,6 +16,7 @@ from pathlib import Path
 import httpx
 import numpy as np
 import pytest
+from patience import PATIENCE
 from running import Serve, make_settings, running
 from tiny import SIDE, picture, png, tiny_backbone, tiny_head
 
@@ -287,7 +288,7 @@ def test_many_clients_at_once_are_all_answered(tiny_bundle: Bundle, tmp_path: Pa
     with running(make_settings(tiny_bundle, tmp_path, queue=1000)) as client:
 
         async def ask() -> list[int]:
-            async with httpx.AsyncClient(base_url=client.base_url, timeout=30) as one:
+            async with httpx.AsyncClient(base_url=client.base_url, timeout=PATIENCE) as one:
                 answers = await asyncio.gather(
                     *(one.post("/v1/predict", content=png(picture(n % 7)), headers=PNG) for n in range(200))
                 )

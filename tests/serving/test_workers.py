@@ -15,6 +15,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from patience import PATIENCE
 from refits import events, finish, upload
 from running import make_settings, running
 from tiny import picture, png
@@ -52,7 +53,7 @@ class Several:
 
     def wait(self, pattern: str, count: int = 1) -> re.Match[str]:
         """Return the `count`th line of the log that matches, once it is there."""
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + PATIENCE
         while time.monotonic() < deadline:
             found = [match for line in list(self.said) if (match := re.search(pattern, line))]
             if len(found) >= count:
@@ -70,7 +71,7 @@ class Several:
 
     def client(self) -> httpx.Client:
         """A client that makes a connection of its own for each request, so that the kernel chooses a process."""
-        return httpx.Client(base_url=self.url, timeout=60, headers={"connection": "close"})
+        return httpx.Client(base_url=self.url, timeout=PATIENCE, headers={"connection": "close"})
 
 
 @contextlib.contextmanager
@@ -90,7 +91,7 @@ def several(bundle: Bundle, store: Path, patience: float = 60, **more: object) -
             yield Several(process)
         finally:
             process.send_signal(signal.SIGTERM)
-            process.wait(90)
+            process.wait(PATIENCE)
 
 
 def heads_of(client: httpx.Client, tries: int = 40) -> set[int]:
@@ -118,7 +119,7 @@ def test_several_processes_are_one_server(tiny_bundle: Bundle, tmp_path: Path) -
         assert made.status_code == 202
 
         assert client.post("/v1/heads/2/activate", json={}).status_code == 200
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + PATIENCE
         while heads_of(client) != {2}:
             assert time.monotonic() < deadline, "head 2 did not reach every process"
         assert "breadcrumbs_head_info{digest=" in client.get("/metrics").text
@@ -160,7 +161,7 @@ def test_nobody_is_left_when_the_keeper_is_killed(tiny_bundle: Bundle, tmp_path:
     with several(tiny_bundle, tmp_path / "store") as server:
         left = server.workers()
         server.process.kill()
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + PATIENCE
         while any(Path(f"/proc/{pid}").exists() and "(" in Path(f"/proc/{pid}/stat").read_text() for pid in left):
             assert time.monotonic() < deadline, "processes were left"
             time.sleep(0.1)
