@@ -49,7 +49,7 @@ CASES: list[tuple[str, str, dict[str, Any], int, str, str]] = [
     ("POST", "/v1/predict", {"content": iter([b"x" * 9_000] * 3), "headers": PNG}, 413, "too_large", "more than 20000 byt"),
     ("POST", "/v1/predict", {"content": IMAGE}, 415, "unsupported", "content-type '': expected image/jpeg, image/png"),
     ("POST", "/v1/predict", {"content": IMAGE, "headers": {"content-type": "image/tiff"}}, 415, "unsupported", "tiff"),
-    ("POST", "/v1/predict", {"content": IMAGE, "headers": PNG | {"content-encoding": "gzip"}}, 415, "unsupported", "gzip"),
+    ("POST", "/v1/predict", {"content": IMAGE, "headers": PNG | {"content-encoding": "br"}}, 415, "unsupported", "gzip"),
     ("POST", "/v1/predict?top_k=0", {"content": IMAGE, "headers": PNG}, 422, "bad_request", "top_k"),
     ("POST", "/v1/predict?top_k=x", {"content": IMAGE, "headers": PNG}, 422, "bad_request", "top_k"),
     ("POST", "/v1/predict?head=best", {"content": IMAGE, "headers": PNG}, 422, "bad_request", "expected active or a ver"),

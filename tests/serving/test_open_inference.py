@@ -41,12 +41,12 @@ def test_the_server_says_what_it_is(client: httpx.Client) -> None:
     about, index = client.get("/v2").json(), client.post("/v2/repository/index", json={"ready": True}).json()
     model, files = client.get(MODEL).json(), client.get(f"{FILES}/versions/1").json()
 
-    assert (about["name"], about["extensions"]) == ("breadcrumbs", ["binary_tensor_data", "classification"])
+    assert (about["name"], about["extensions"]) == ("breadcrumbs", ["binary_tensor_data", "classification", "model_configuration", "statistics"])
     assert about["limits"]["max_images"] == 4
     assert client.get("/v2/health/live").json() == {"live": True}
     assert client.get("/v2/health/ready").json() == {"ready": True}
     assert client.get(f"{MODEL}/ready").json() == {"name": "tiny", "ready": True}
-    assert [one["name"] for one in index] == ["tiny", "tiny-files"]
+    assert [one["name"] for one in index] == ["tiny", "tiny-files", "tiny-probabilities"]
     assert model["inputs"] == [{"name": "image", "datatype": "UINT8", "shape": [-1, SIDE, SIDE, 3]}]
     assert files["inputs"] == [{"name": "image", "datatype": "BYTES", "shape": [-1]}]
     assert [one["shape"] for one in model["outputs"]] == [[-1, 4], [-1, 3], [-1, 3]]
@@ -104,13 +104,13 @@ def test_classes_come_by_name(client: httpx.Client) -> None:
 
 REFUSED = [
     ("GET", "/v2/models/oak", {}, 404, "there is no model 'oak'"),
-    ("POST", "/v2/models/oak/infer", {"content": b"{}"}, 404, "there are tiny and tiny-files"),
+    ("POST", "/v2/models/oak/infer", {"content": b"{}"}, 404, "there are tiny, tiny-files and tiny-probabilities"),
     ("GET", f"{MODEL}/versions/9", {}, 404, "there is no head 9"),
     ("POST", f"{MODEL}/versions/x/infer", {"content": b"{}"}, 400, "expected active or a version number"),
     ("POST", f"{MODEL}/infer", {"content": b"{"}, 400, "Invalid JSON"),
     ("GET", f"{MODEL}/infer", {}, 405, "GET is not offered"),
     ("GET", "/v2/nothing", {}, 404, "nothing at"),
-    ("POST", f"{MODEL}/infer", {"content": b"x", "headers": {"content-encoding": "gzip"}}, 415, "not compressed"),
+    ("POST", f"{MODEL}/infer", {"content": b"x", "headers": {"content-encoding": "br"}}, 415, "not compressed"),
     ("POST", f"{MODEL}/infer", {"content": b"x" * 70_000}, 413, "the limit is 60000"),
     ("POST", f"{FILES}/infer", {"content": b"no image", "headers": RAW}, 400, "not a JPEG"),
     ("POST", "/v2/repository/models/tiny/unload", {}, 403, "POST /v1/heads/{version}/activate"),

@@ -120,7 +120,7 @@ REFUSED: dict[str, tuple[tuple[bytes, str | None], Declared, str]] = {
     "unknown datatype": (body(tensor(datatype="UINT9")), PIXELS, "'UINT9' is none of"),
     "datatype of another model": (body(tensor(datatype="FP16")), PIXELS, "expected datatype UINT8, got FP16"),
     "negative dimension": (body(tensor(shape=[-2, 2, 2, 3])), PIXELS, r"expected shape \[-1, 2, 2, 3\], got \[-2"),
-    "no rows": (body(tensor(shape=[0, 2, 2, 3], data=[])), PIXELS, "expected shape"),
+    "no rows": (body(tensor(shape=[0, 2, 2, 3], data=[])), PIXELS, "expected at least one image"),
     "another shape": (body(tensor(shape=[2, 3, 2, 2])), PIXELS, "expected shape"),
     "shape of floats": (body(tensor(shape=[2.0, 2, 2, 3])), PIXELS, "shape"),
     "shape that overflows": (binary(24, shape=[2**62, 2, 2, 3]), PIXELS, f"expected {2**62 * 12} bytes"),
@@ -293,9 +293,9 @@ def test_an_answer_reads_back(values: list[float], flags: tuple[bool, bool]) -> 
 
 
 def test_classes_are_named() -> None:
-    """The largest first, as value:index:name, in JSON and as bytes; never more than there are."""
+    """The largest first, as value:index:name, in JSON and as bytes; more than there are are refused."""
     numbers = np.array([[0.25, 0.5, 0.125]], np.float32)
-    wanted = (Wanted("logits", binary=False, classes=2), Wanted("probabilities", binary=True, classes=9))
+    wanted = (Wanted("logits", binary=False, classes=2), Wanted("probabilities", binary=True, classes=3))
 
     data, headers = encode(
         InferRequest([], wanted), "model", "1", {"logits": numbers, "probabilities": numbers}, ("a", "b", "ü")

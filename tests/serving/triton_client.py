@@ -20,7 +20,7 @@ assert client.is_model_ready("tiny")
 assert client.is_model_ready("tiny", "1")
 assert client.get_server_metadata()["name"] == "breadcrumbs"
 assert client.get_model_metadata("tiny")["platform"] == "onnx_onnxv1"
-assert [one["name"] for one in client.get_model_repository_index()] == ["tiny", "tiny-files"]
+assert [one["name"] for one in client.get_model_repository_index()] == ["tiny", "tiny-files", "tiny-probabilities"]
 
 image = picture(5)[None]
 found = []
