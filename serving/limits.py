@@ -235,8 +235,9 @@ async def read_form(request: Request, limit: int, max_files: int, what: str) -> 
     """Read a multipart body, its files spooled to disk where they are large; the caller closes it.
 
     Raises:
-        BadRequest: it is no multipart body, or has too many parts.
-        TooLarge, Unsupported, Abandoned: as `chunks` does; Unsupported also where its text is not UTF-8, since some
+        BadRequest: it is no multipart body, or has too many fields.
+        TooLarge: it has too many files, or bytes.
+        Unsupported, Abandoned: as `chunks` does; Unsupported also where its text is not UTF-8, since some
             of Python's codecs take quadratic time.
     """
     kind, parameters = parse_options_header(request.headers.get("content-type"))
@@ -252,6 +253,8 @@ async def read_form(request: Request, limit: int, max_files: int, what: str) -> 
     try:
         return await parser.parse()
     except MultiPartException as error:
+        if error.message.startswith("Too many files"):
+            raise TooLarge(f"{what} has more than {max_files} files, of which no more are read") from error
         raise BadRequest(f"multipart body: {error.message}") from error
 
 

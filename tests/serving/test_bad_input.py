@@ -68,7 +68,7 @@ CASES: list[tuple[str, str, dict[str, Any], int, str, str]] = [
     ("POST", "/v1/predict", {"json": {"images": text(IMAGE, b"bad")}}, 422, "image", "image 2 of 2: not a JPEG"),
     ("POST", "/v1/predict", {"json": {"images": text(IMAGE), "labels": [0]}}, 422, "bad_request", "/v1/features"),
     ("POST", "/v1/predict", {"files": [("a", IMAGE)] * 5}, 413, "too_large", "5 images; the limit is 4"),
-    ("POST", "/v1/predict", {"files": [("a", IMAGE)] * 9}, 422, "bad_request", "Too many files"),
+    ("POST", "/v1/predict", {"files": [("a", IMAGE)] * 9}, 413, "too_large", "more than 5 files"),
     ("POST", "/v1/predict", {"files": [("a", IMAGE), ("b", b"bad")]}, 422, "image", "image 2 of 2: not a JPEG"),
     ("POST", "/v1/predict", {"files": [("a", b"x" * 70_000)]}, 413, "too_large", "the limit is 60000"),
     ("POST", "/v1/predict", {"files": [("a", b"x" * 20_001)]}, 413, "too_large", "the limit is 20000"),

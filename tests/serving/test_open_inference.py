@@ -41,7 +41,10 @@ def test_the_server_says_what_it_is(client: httpx.Client) -> None:
     about, index = client.get("/v2").json(), client.post("/v2/repository/index", json={"ready": True}).json()
     model, files = client.get(MODEL).json(), client.get(f"{FILES}/versions/1").json()
 
-    assert (about["name"], about["extensions"]) == ("breadcrumbs", ["binary_tensor_data", "classification", "model_configuration", "statistics"])
+    assert (about["name"], about["extensions"]) == (
+        "breadcrumbs",
+        ["binary_tensor_data", "classification", "model_configuration", "statistics"],
+    )
     assert about["limits"]["max_images"] == 4
     assert client.get("/v2/health/live").json() == {"live": True}
     assert client.get("/v2/health/ready").json() == {"ready": True}
