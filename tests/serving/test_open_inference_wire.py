@@ -102,7 +102,7 @@ def test_elements_in_another_shape_are_refused(shape: list[int]) -> None:
     """With the shape that came."""
     given = {"name": "image", "shape": shape, "datatype": "BYTES", "data": ["AA==", "AA=="]}
 
-    with pytest.raises(Malformed, match="expected shape|at least one image"):
+    with pytest.raises(Malformed, match=r"expected shape|at least one image"):
         decode(*body(given), FILES, OUTPUTS, MOST)
 
 
