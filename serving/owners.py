@@ -6,7 +6,9 @@ A key's quota counts the snapshots that it has a mark on. A mark is made before 
 deletion by another owner sees it; one of a snapshot that `store gc` has removed goes with it. It knows nothing of HTTP.
 """
 
+import asyncio
 import contextlib
+from collections import defaultdict
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 
@@ -63,15 +65,24 @@ class Claim:
             await self._store.delete(mark)
 
 
-@contextlib.asynccontextmanager
-async def claiming(store: Store, key: Key | None) -> AsyncIterator[Claim]:
-    """Give a claim that is withdrawn where the upload fails."""
-    claim = Claim(store, key)
-    try:
-        yield claim
-    except BaseException:
-        await claim.withdraw()
-        raise
+class Claims:
+    """Makes the claims of one server; the uploads of a key that has a quota are kept one after the other."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._turns: dict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+
+    @contextlib.asynccontextmanager
+    async def claiming(self, key: Key | None) -> AsyncIterator[Claim]:
+        """Give a claim that is withdrawn where the upload fails."""
+        bounded = key is not None and key.max_bytes is not None
+        async with self._turns[key.name] if key is not None and bounded else contextlib.nullcontext():
+            claim = Claim(self._store, key)
+            try:
+                yield claim
+            except BaseException:
+                await claim.withdraw()
+                raise
 
 
 async def owners(store: Store, sha: str) -> set[str]:

@@ -17,6 +17,7 @@ from serving.limits import BadRequest, Turnstile
 from serving.live import Live
 from serving.metrics import Metrics
 from serving.open_inference.statistics import Statistics
+from serving.owners import Claims
 from serving.schemas import ProblemResponse
 from serving.settings import Settings
 from serving.store import Store
@@ -38,6 +39,11 @@ class Service:
     converter: Converter
     uploads: Turnstile
     statistics: Statistics = field(default_factory=Statistics)
+
+    @cached_property
+    def claims(self) -> Claims:
+        """Of what is uploaded."""
+        return Claims(self.store)
 
     @cached_property
     def groups(self) -> tuple[Group, ...]:

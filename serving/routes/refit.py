@@ -17,7 +17,6 @@ from serving.folders import scratch
 from serving.guard import actor, check_owner, check_right, key_of
 from serving.job import Job, Trail
 from serving.limits import BadRequest, Forbidden, TooLarge
-from serving.owners import claiming
 from serving.refit import RefitRequest
 from serving.schemas import JobDetail, JobList
 from serving.service import BYTES, Service, Serving, body, content, problems
@@ -140,7 +139,7 @@ async def _keep(file: UploadFile, request: Request, service: Service) -> str:
             return sha256(path)
 
         sha = await asyncio.to_thread(copy)
-        async with claiming(service.store, key_of(request)) as claim:
+        async with service.claims.claiming(key_of(request)) as claim:
             found, _ = await snapshots.add(service.store, path, sha, service.bundle, service.converter, claim=claim)
     return found.sha256
 

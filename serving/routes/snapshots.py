@@ -9,7 +9,6 @@ from serving import limits, owners, snapshots
 from serving.folders import scratch
 from serving.guard import check_owner, key_of
 from serving.limits import Unsupported
-from serving.owners import claiming
 from serving.schemas import SnapshotList
 from serving.service import Serving, body, problems
 from serving.snapshots import SnapshotRecord
@@ -49,7 +48,7 @@ async def put(
         path = folder / "snapshot"
         sha = await limits.save_body(request, path, service.settings.max_snapshot_bytes, "snapshot")
         given = Given(backbone, epoch, tuple(classes) if classes else None)
-        async with claiming(service.store, key_of(request)) as claim:
+        async with service.claims.claiming(key_of(request)) as claim:
             found, new = await snapshots.add(service.store, path, sha, service.bundle, service.converter, given, claim)
     response.headers["Location"] = f"/v1/snapshots/{found.sha256}"
     response.status_code = 201 if new else 200

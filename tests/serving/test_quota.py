@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import json
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -201,6 +202,25 @@ def test_stored_bytes_have_a_limit_of_their_own(serve: Serve, lab: Lab) -> None:
         small.put_snapshot(lab.snapshot(3))
 
 
+def test_uploads_at_once_keep_within_the_limit(serve: Serve, lab: Lab) -> None:
+    """As many as fit are kept, whichever come first."""
+    paths = [lab.snapshot(epoch) for epoch in range(1, 9)]
+    lab.add("small", max_bytes=2 * paths[0].stat().st_size)
+    with serve(keys=lab.file) as server, lab.client(server, "small") as small, ThreadPoolExecutor(8) as threads:
+
+        def kept(path: Path) -> bool:
+            try:
+                return bool(small.put_snapshot(path))
+            except ServerError as error:
+                kinds.add(error.kind)
+                return False
+
+        kinds = set[str]()
+        assert sum(threads.map(kept, paths)) == 2
+        assert kinds == {"quota"}
+        assert len(small.snapshots()) == 2
+
+
 def test_an_upload_that_fails_leaves_no_claim(serve: Serve, lab: Lab, tmp_path: Path) -> None:
     """A damaged snapshot is nobody's."""
     data = bytearray(lab.snapshot().read_bytes())
@@ -236,12 +256,13 @@ def test_a_quota_is_never_exceeded(
     known = {name: Key(name=name, sha256="0" * 64, scopes=("refit",), created="", max_bytes=most) for name in "ab"}
     store = Store.open(tmp_path_factory.mktemp("store"))
     held = dict.fromkeys("ab", 0)
+    claims = owners.Claims(store)
 
     async def upload() -> None:
         for number, (size, name) in enumerate(zip(sizes, uploaders, strict=False)):
             sha = f"{number:064x}"
             try:
-                async with owners.claiming(store, known[name]) as claim:
+                async with claims.claiming(known[name]) as claim:
                     await claim.make(sha, size)
                     await store.replace(f"snapshots/{sha}.safetensors", bytes(size))
             except OverQuota:
