@@ -134,7 +134,12 @@ def test_the_python_examples_run(
     lay_out(tmp_path, bundle)
     sync, later, images, triton = re.findall(r"^```python\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
     printed = []
-    for one, text in ((bundle, sync), (bundle, later), (bundle, images), (bundles.read(ROOT / "models" / "demo"), triton)):
+    for one, text in (
+        (bundle, sync),
+        (bundle, later),
+        (bundle, images),
+        (bundles.read(ROOT / "models" / "demo"), triton),
+    ):
         with running(make_settings(one, tmp_path / f"store-{len(printed)}")) as client:
             code = text.replace("localhost:8000", f"{client.base_url.host}:{client.base_url.port}")
             exec(compile(code, "docs/api.md", "exec"), {"__name__": "__main__"})
