@@ -23,10 +23,12 @@ from serving import child, heads, live, problems
 from serving.access import Access
 from serving.activations import Log
 from serving.batcher import Batcher
+from serving.compressed import Compressed
 from serving.conversion import Converter
 from serving.decoder import Decoder
 from serving.engine import Engine, Scores
 from serving.folders import sweep
+from serving.frames import Unframed
 from serving.front import Front
 from serving.guard import Guard
 from serving.inference import Inference, Item
@@ -93,9 +95,8 @@ def create_app(
         app.include_router(routes.router)
     app.mount("/console", console.Pages(directory=console.FILES))
     local = keys is None and is_loopback(settings.host)
-    guarded = Guard(
-        Front(app, app.build_middleware_stack()), keys, local, settings.origins, Held(settings.max_held_bytes)
-    )
+    answering = Compressed(Unframed(Front(app, app.build_middleware_stack())))
+    guarded = Guard(answering, keys, local, settings.origins, Held(settings.max_held_bytes))
     app.middleware_stack = Access(_open_to(settings.origins, guarded), metrics, settings.access_log, traces)
     return app
 

@@ -1,7 +1,7 @@
 """The client for asyncio: the methods of `serving.client.Client`, with the same arguments and types, to be awaited.
 
     async with AsyncClient("http://127.0.0.1:8000") as client:
-        (await client.predict([Path("oak.jpg")])).predictions[0].classes[0]
+        (await client.predict("oak.jpg")).predictions[0].classes[0]
 
 It knows nothing of what the server does.
 """
@@ -12,11 +12,12 @@ from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
 import httpx
 
-from serving import calls
+from serving import calls, steps
 from serving.call import Call
 from serving.client import Connection, like
 from serving.retries import RETRIES, Retries, ServerError
 from serving.schemas import JobDetail
+from serving.steps import Done, Steps, advance
 
 __all__ = ["AsyncClient", "Retries", "ServerError"]
 
@@ -29,6 +30,25 @@ def _awaited(make: Callable[P, Call[T]]) -> Callable[Concatenate["AsyncClient", 
 
     async def method(self: "AsyncClient", /, *args: P.args, **kwargs: P.kwargs) -> T:
         return await self.send(await asyncio.to_thread(make, *args, **kwargs))
+
+    like(method, make)
+    return method
+
+
+def _stepped(make: Callable[P, Steps[T]]) -> Callable[Concatenate["AsyncClient", P], Coroutine[Any, Any, T]]:
+    """The method that takes steps, each made in a thread since it may read files, and sends their calls."""
+
+    async def method(self: "AsyncClient", /, *args: P.args, **kwargs: P.kwargs) -> T:
+        way = make(*args, **kwargs)
+        step = await asyncio.to_thread(advance, way)
+        while not isinstance(step, Done):
+            try:
+                answer = await self.send(step)
+            except ServerError as error:
+                step = await asyncio.to_thread(advance, way, error=error)
+            else:
+                step = await asyncio.to_thread(advance, way, answer)
+        return step.answer
 
     like(method, make)
     return method
@@ -54,9 +74,9 @@ class AsyncClient(Connection):
         """Close the connection."""
         await self._http.aclose()
 
-    predict = _awaited(calls.predict)
-    features = _awaited(calls.features)
-    snapshot = _awaited(calls.snapshot)
+    predict = _stepped(steps.predict)
+    features = _stepped(steps.features)
+    snapshot = _stepped(steps.snapshot)
     put_snapshot = _awaited(calls.put_snapshot)
     snapshots = _awaited(calls.snapshots)
     snapshot_record = _awaited(calls.snapshot_record)

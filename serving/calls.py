@@ -12,15 +12,17 @@ from typing import Any, TypeVar
 
 from models.door import NONE_GIVEN
 from models.parts import Given
+from serving import answers
 from serving.activations import Activation
+from serving.answers import Features
 from serving.call import Call, Sent, Upload
 from serving.heads import HeadRecord
+from serving.images import File
 from serving.job import Job
 from serving.refit import RefitRequest
 from serving.schemas import (
     ActivateBody,
     ActivationList,
-    FeaturesResponse,
     HeadList,
     Health,
     JobDetail,
@@ -34,7 +36,6 @@ from serving.snapshots import SnapshotRecord
 from training.config import RefitSpec
 
 Answer = TypeVar("Answer")
-Images = Sequence[Path | bytes]
 
 
 def _get(path: str, read: Callable[[bytes], Answer], **more: Any) -> Call[Answer]:
@@ -45,22 +46,22 @@ def _nothing(_: bytes) -> None:
     return None
 
 
-def predict(images: Images, top_k: int = 5, head: str | int = "active") -> Call[PredictResponse]:
-    """Classify images, given as paths or as the bytes of files."""
-    more = {"files": _files(images), "params": {"top_k": top_k, "head": head}}
+def predict(files: Sequence[File], top_k: int = 5, head: str | int = "active") -> Call[PredictResponse]:
+    """Classify images."""
+    more = {"files": _form(files), "params": {"top_k": top_k, "head": head}}
     return Call("POST", "/v1/predict", PredictResponse.model_validate_json, more, repeatable=True)
 
 
-def features(images: Images) -> Call[FeaturesResponse]:
+def features(files: Sequence[File]) -> Call[Features]:
     """Return the features of images."""
-    more = {"files": _files(images), "params": {"format": "json"}}
-    return Call("POST", "/v1/features", FeaturesResponse.model_validate_json, more, repeatable=True)
+    more = {"files": _form(files), "params": {"format": "safetensors"}}
+    return Call("POST", "/v1/features", answers.features, more, repeatable=True)
 
 
-def snapshot(images: Images, labels: Sequence[str | int], epoch: int) -> Call[bytes]:
+def snapshot(files: Sequence[File], labels: Sequence[str | int], epoch: int) -> Call[bytes]:
     """Return the bytes of a snapshot of labelled images; labels are class names or indices."""
     words = {"labels": texts.dumps(list(labels)), "epoch": str(epoch)}
-    more = {"files": _files(images), "data": words, "params": {"format": "safetensors"}}
+    more = {"files": _form(files), "data": words, "params": {"format": "safetensors"}}
     return Call("POST", "/v1/features", bytes, more, repeatable=True)
 
 
@@ -213,6 +214,5 @@ def metrics() -> Call[str]:
     return _get("/metrics", bytes.decode)
 
 
-def _files(images: Images) -> list[tuple[str, tuple[str, bytes]]]:
-    named = [("image", item) if isinstance(item, bytes) else (item.name, item.read_bytes()) for item in images]
-    return [("image", pair) for pair in named]
+def _form(files: Sequence[File]) -> list[tuple[str, File]]:
+    return [("image", file) for file in files]

@@ -5,14 +5,14 @@ mounted file goes round it. It knows nothing of what a request is about.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from functools import lru_cache
 
 from starlette.requests import Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from serving import problems
-from serving.keys import Keys
+from serving.keys import Key, Keys
 from serving.keys import Scope as Right
 from serving.limits import Forbidden, Held, Refused, Unauthorized
 
@@ -30,7 +30,7 @@ RIGHTS: tuple[tuple[str, str, Right | None], ...] = (
     (r"GET|HEAD|POST|PUT|DELETE", r"/v1/(refit|snapshots)(/.*)?", "refit"),
     (r"GET|HEAD", r"/v1/(heads(/.*)?|activations|samples(/.*)?)|/metrics", "predict"),
     (r"POST", r"/v1/(predict|features)", "predict"),
-    (r"GET|HEAD", r"/v2(/models/.*)?", "predict"),
+    (r"GET|HEAD", r"/v2/?|/v2/models/.*", "predict"),
     (r"POST", r"/v2/models/.*/infer|/v2/repository/index", "predict"),
 )
 """Method, path, and the scope that a key needs; None: none. The first that fits counts."""
@@ -99,7 +99,7 @@ class Guard:
             raise Unauthorized("the key is not known here; it may have been revoked")
         if not key.may(right):
             raise Forbidden(f"the key {key.name!r} may {', '.join(key.scopes)}; this takes {right}")
-        scope["breadcrumbs.actor"], scope["breadcrumbs.key"] = f"key {key.name}", key
+        scope["breadcrumbs.actor"], scope["breadcrumbs.key"] = key.actor, key
 
 
 @lru_cache(maxsize=64)
@@ -112,12 +112,36 @@ def actor(request: Request) -> str:
     return str(request.scope["breadcrumbs.actor"])
 
 
+def key_of(request: Request) -> Key | None:
+    """Return the key that a request came with; None where no keys are."""
+    key: Key | None = request.scope["breadcrumbs.key"]
+    return key
+
+
+def check_owner(request: Request, owners: Collection[str], what: str) -> None:
+    """Refuse to end what only another key made.
+
+    Args:
+        request: whose key asks.
+        owners: names of the keys that made it; none: nobody's, made where no keys were.
+        what: it is, for the refusal.
+
+    Raises:
+        Forbidden: there are keys here, and this one neither made it nor has `admin`.
+    """
+    key = key_of(request)
+    if key is None or key.may("admin") or key.name in owners:
+        return
+    whose = f"belongs to {', '.join(sorted(owners))}" if owners else "belongs to no key"
+    raise Forbidden(f"{what} {whose}, not to the key {key.name!r}; its owner or a key with admin may do this")
+
+
 def check_right(request: Request, right: Right, what: str) -> None:
     """Refuse what takes more than the route itself.
 
     Raises:
         Forbidden: there are keys here, and this one lacks the scope.
     """
-    key = request.scope["breadcrumbs.key"]
+    key = key_of(request)
     if key is not None and not key.may(right):
         raise Forbidden(f"the key {key.name!r} may {', '.join(key.scopes)}; {what} takes {right}")

@@ -35,6 +35,8 @@ class Lineage(BaseModel):
     """The refit that made it."""
     spec: dict[str, Any] = {}
     """How it was fitted."""
+    owner: str | None = None
+    """Name of the key that started the refit; absent: none came with it."""
 
 
 class HeadRecord(BaseModel):

@@ -16,6 +16,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, Field
 
+from serving.keys import owner_of
 from serving.refit import RefitRequest, Verdict
 from serving.store import Conflict, NotFound, Store, StoreError
 
@@ -39,6 +40,7 @@ class Job(BaseModel):
     state: State = "queued"
     request: RefitRequest
     created: str
+    owner: str | None = Field(default=None, description="name of the key that started it; null: none came")
     started: str | None = None
     finished: str | None = None
     progress: dict[str, Any] = Field(default={}, description="the stage, and the solver's last iteration")
@@ -162,6 +164,7 @@ async def create(store: Store, request: RefitRequest, key: str | None, actor: st
         id=f"{now:%Y%m%dT%H%M%S}-{secrets.token_hex(4)}" if key is None else named(key),
         request=request,
         created=now.isoformat(timespec="milliseconds"),
+        owner=owner_of(actor),
     )
     kept = Kept(request=request, created=job.created, key=key, actor=actor, elsewhere=elsewhere)
     try:
@@ -183,7 +186,8 @@ async def read(store: Store, job: str) -> Trail:
     except ValueError as error:
         raise StoreError(f"refit {job} is damaged: {error}") from error
     events = _events(job, await _lines(store, job))
-    return Trail(store, _folded(Job(id=job, request=kept.request, created=kept.created), events), events, kept)
+    made = Job(id=job, request=kept.request, created=kept.created, owner=owner_of(kept.actor))
+    return Trail(store, _folded(made, events), events, kept)
 
 
 def _events(job: str, lines: bytes) -> list[dict[str, Any]]:

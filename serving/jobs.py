@@ -14,7 +14,8 @@ from datetime import UTC, datetime
 from models.errors import BreadcrumbsError
 from serving import job as jobs
 from serving.job import ENDED, Job, State, Trail
-from serving.limits import Overloaded
+from serving.keys import owner_of
+from serving.limits import Overloaded, TooManyJobs
 from serving.refit import RefitRequest
 from serving.refitter import Refitter
 from serving.store import Conflict, NotFound, Store, StoreError
@@ -113,31 +114,35 @@ class Jobs:
             with contextlib.suppress(Conflict):
                 await self._refitter.cancel(trail)
 
-    async def again(self, job: str, actor: str = "api") -> Job:
+    async def again(self, job: str, actor: str = "api", most: int | None = None) -> Job:
         """Queue a refit that came to nothing once more, from its stored inputs, as a new job.
 
         Raises:
             NotFound: there is none.
             Conflict: it has not ended, or it succeeded.
-            Overloaded: too many wait.
+            Overloaded, TooManyJobs: as `start`.
         """
         known = (await self.find(job)).job
         if known.state not in ENDED or known.state == "succeeded":
             raise Conflict(
                 f"refit {job} is {known.state}; only an interrupted, failed or cancelled one can be restarted"
             )
-        return await self.start(known.request, None, actor)
+        return await self.start(known.request, None, actor, most)
 
-    async def start(self, request: RefitRequest, key: str | None = None, actor: str = "api") -> Job:
+    async def start(
+        self, request: RefitRequest, key: str | None = None, actor: str = "api", most: int | None = None
+    ) -> Job:
         """Queue a refit; the same key and request give the job they gave before, on whatever server.
 
         Args:
             request: what to refit from.
             key: the client's own name for this wish.
             actor: who asks.
+            most: refits of theirs that may wait or run; None: no limit of their own.
 
         Raises:
             KeyReused: the key came before with another request.
+            TooManyJobs: `most` of theirs wait or run.
             Overloaded: too many wait.
         """
         async with self._starting:
@@ -145,6 +150,8 @@ class Jobs:
                 raise Overloaded("the server is stopping")
             if key is not None and (known := await self._of(key)) is not None:
                 return self._same(known, request, key)
+            if most is not None:
+                await self._check_share(owner_of(actor), most)
             counts = self.counts()
             if counts["queued"] + counts["running"] > self._queue:
                 raise Overloaded(f"{counts['queued']} refits are waiting behind one; the limit is {self._queue}", 30)
@@ -157,6 +164,16 @@ class Jobs:
             if self._refitter is not None:
                 await self._refitter.add(trail)
             return trail.job
+
+    async def _check_share(self, owner: str | None, most: int) -> None:
+        await self.look()
+        own = [trail.job.id for trail in self._unfinished() if trail.job.owner == owner]
+        if len(own) >= most:
+            raise TooManyJobs(
+                f"{len(own)} refits of the key {owner!r} wait or run; its limit is {most}: wait for one to end, cancel "
+                f"one, or have its max_jobs raised",
+                30,
+            )
 
     async def _of(self, key: str) -> Trail | None:
         for trail in self._trails.values():

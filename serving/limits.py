@@ -6,7 +6,7 @@ Every refusal names the limit and what came. It knows nothing of images, models 
 
 import asyncio
 import hashlib
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterator
 from pathlib import Path
 from typing import TypeVar
 
@@ -18,6 +18,7 @@ from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.types import Scope
 
 from models.errors import BreadcrumbsError
+from serving.inflate import Corrupt, Inflater
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -67,6 +68,14 @@ class Overloaded(Refused):
         self.retry_after = retry_after
 
 
+class OverQuota(Refused):
+    """An upload for which its key has no bytes left."""
+
+
+class TooManyJobs(Overloaded):
+    """A refit of a key that has as many waiting or running as it may."""
+
+
 class Turnstile:
     """Lets so many in at a time; used as a context.
 
@@ -114,14 +123,32 @@ class Held:
 
 
 async def chunks(request: Request, limit: int, what: str) -> AsyncGenerator[bytes, None]:
-    """Yield a request's body as it comes, counted.
+    """Yield a request's body as it comes, counted; inflated where it is compressed, and counted again.
 
     Raises:
-        TooLarge: more than `limit` bytes, or a Content-Length that already says so.
-        Unsupported: the body is compressed.
+        TooLarge: more than `limit` bytes, compressed or not, or a Content-Length that already says so.
+        Unsupported: the body is compressed otherwise than by gzip or deflate.
+        BadRequest: it is not what its coding says.
         Abandoned: the client went away in the middle.
     """
-    _check_headers(request, limit, what)
+    inflater = _check_headers(request, limit, what)
+    came = _came(request, limit, what)
+    if inflater is None:
+        async for chunk in came:
+            yield chunk
+        return
+    size = 0
+    async for chunk in came:
+        async for piece in _pieces(inflater.feed(chunk), what):
+            size = _count(size, piece, limit, what)
+            yield piece
+    async for piece in _pieces(inflater.end(), what):
+        size = _count(size, piece, limit, what)
+        yield piece
+
+
+async def _came(request: Request, limit: int, what: str) -> AsyncGenerator[bytes, None]:
+    """Yield a request's body as it comes, counted, and as it is."""
     size, more = 0, True
     while more:
         chunk, more = await _next_chunk(request, size, limit, what)
@@ -129,13 +156,34 @@ async def chunks(request: Request, limit: int, what: str) -> AsyncGenerator[byte
         yield chunk
 
 
-def _check_headers(request: Request, limit: int, what: str) -> None:
-    encoding = request.headers.get("content-encoding", "identity")
-    if encoding != "identity":
-        raise Unsupported(f"content-encoding {encoding!r:.40}: expected a body that is not compressed")
+async def _pieces(inflating: Iterator[bytes], what: str) -> AsyncGenerator[bytes, None]:
+    """Yield what a body inflates to, each piece made in a thread."""
+    try:
+        while (piece := await asyncio.to_thread(next, inflating, None)) is not None:
+            yield piece
+    except Corrupt as error:
+        raise BadRequest(f"{what}: {error}") from error
+
+
+def _count(size: int, piece: bytes, limit: int, what: str) -> int:
+    """The bytes that a body has inflated to so far."""
+    if size + len(piece) > limit:
+        raise TooLarge(f"{what} inflates to more than {limit} bytes, which is the limit")
+    return size + len(piece)
+
+
+def _check_headers(request: Request, limit: int, what: str) -> Inflater | None:
+    """What inflates a body; None: it is not compressed."""
     declared = request.headers.get("content-length", "0")
     if declared.isdecimal() and int(declared) > limit:
         raise TooLarge(f"{what} has {declared} bytes; the limit is {limit}")
+    encoding = ", ".join(request.headers.getlist("content-encoding")).strip().lower()
+    match encoding.removeprefix("x-"):
+        case "" | "identity":
+            return None
+        case "gzip" | "deflate" as coding:
+            return Inflater(coding)
+    raise Unsupported(f"content-encoding {encoding!r:.40}: expected gzip, deflate, or a body that is not compressed")
 
 
 async def _next_chunk(request: Request, size: int, limit: int, what: str) -> tuple[bytes, bool]:
@@ -158,6 +206,12 @@ def hold(request: Request, size: int) -> None:
 
 async def read_body(request: Request, limit: int, what: str) -> bytes:
     """Read a whole body into memory; raises as `chunks` does."""
+    if "content-encoding" in request.headers:
+        pieces = bytearray()
+        async for piece in chunks(request, limit, what):
+            hold(request, len(piece))
+            pieces += piece
+        return bytes(pieces)
     _check_headers(request, limit, what)
     body, more = bytearray(), True
     while more:
@@ -181,8 +235,9 @@ async def read_form(request: Request, limit: int, max_files: int, what: str) -> 
     """Read a multipart body, its files spooled to disk where they are large; the caller closes it.
 
     Raises:
-        BadRequest: it is no multipart body, or has too many parts.
-        TooLarge, Unsupported, Abandoned: as `chunks` does; Unsupported also where its text is not UTF-8, since some
+        BadRequest: it is no multipart body, or has too many fields.
+        TooLarge: it has too many files, or bytes.
+        Unsupported, Abandoned: as `chunks` does; Unsupported also where its text is not UTF-8, since some
             of Python's codecs take quadratic time.
     """
     kind, parameters = parse_options_header(request.headers.get("content-type"))
@@ -198,6 +253,8 @@ async def read_form(request: Request, limit: int, max_files: int, what: str) -> 
     try:
         return await parser.parse()
     except MultiPartException as error:
+        if error.message.startswith("Too many files"):
+            raise TooLarge(f"{what} has more than {max_files} files, of which no more are read") from error
         raise BadRequest(f"multipart body: {error.message}") from error
 
 

@@ -22,7 +22,18 @@ from models.parquet import ExtraMissing
 from models.scratch import FileTooLarge
 from serving.devices import EngineError
 from serving.jobs import KeyReused
-from serving.limits import Abandoned, BadRequest, Forbidden, Overloaded, Refused, TooLarge, Unauthorized, Unsupported
+from serving.limits import (
+    Abandoned,
+    BadRequest,
+    Forbidden,
+    Overloaded,
+    OverQuota,
+    Refused,
+    TooLarge,
+    TooManyJobs,
+    Unauthorized,
+    Unsupported,
+)
 from serving.open_inference.tensors import Malformed
 from serving.store import Conflict, NotFound, StoreError, StoreFull, is_full
 
@@ -49,6 +60,8 @@ STATUS: dict[type[BreadcrumbsError], tuple[int, str]] = {
     Malformed: (400, "bad_request"),
     Abandoned: (499, "abandoned"),
     Overloaded: (503, "overloaded"),
+    OverQuota: (403, "quota"),
+    TooManyJobs: (429, "quota"),
     BreadcrumbsError: (422, "invalid"),
 }
 """Status and type of each error; a class that is not here has its nearest parent's."""

@@ -24,6 +24,7 @@ from serving import heads as stored
 from serving.activations import Activation
 from serving.folders import scratch
 from serving.heads import HeadRecord, Lineage
+from serving.keys import owner_of
 from serving.limits import tell
 from serving.live import Live
 from serving.store import Conflict, Store
@@ -161,6 +162,7 @@ async def settle(
         holdout=request.holdout,
         refit=job,
         spec=request.spec.model_dump(mode="json"),
+        owner=owner_of(actor),
     )
     record = await stored.add(store, head, bundle, lineage, report.candidate.model_dump(mode="json"))
     activation, note = await _go_live(job, request.spec.activate, report.gate, live, compared, record, actor)

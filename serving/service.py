@@ -1,6 +1,6 @@
 """What the routes work with: one of each, made in `serving.app` and handed to every route by `Serving`."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Annotated, Any, cast
 
@@ -16,6 +16,8 @@ from serving.jobs import Jobs
 from serving.limits import BadRequest, Turnstile
 from serving.live import Live
 from serving.metrics import Metrics
+from serving.open_inference.statistics import Statistics
+from serving.owners import Claims
 from serving.schemas import ProblemResponse
 from serving.settings import Settings
 from serving.store import Store
@@ -36,6 +38,12 @@ class Service:
     metrics: Metrics
     converter: Converter
     uploads: Turnstile
+    statistics: Statistics = field(default_factory=Statistics)
+
+    @cached_property
+    def claims(self) -> Claims:
+        """Of what is uploaded."""
+        return Claims(self.store)
 
     @cached_property
     def groups(self) -> tuple[Group, ...]:

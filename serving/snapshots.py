@@ -22,6 +22,7 @@ from models.groups import GROUPS, groups
 from models.parts import Given
 from models.snapshot import Snapshot, SnapshotError
 from serving.conversion import Converter
+from serving.owners import Claim
 from serving.store import NotFound, Store, StoreError
 
 
@@ -52,6 +53,8 @@ class SnapshotRecord(BaseModel):
     """As the file says."""
     stored: str
     """When it came, ISO 8601."""
+    owner: str | None = None
+    """Name of the key that uploaded it first; absent: none came with it."""
     converted: tuple[str, ...] = ()
     """What was changed to make a file in another format safetensors, in words; empty for one that came so."""
 
@@ -63,8 +66,9 @@ def _name(sha: str, suffix: str) -> str:
 
 
 async def add(
-    store: Store, path: Path, sha: str, bundle: Bundle, converter: Converter, given: Given = NONE_GIVEN
-) -> tuple[SnapshotRecord, bool]:
+    store: Store, path: Path, sha: str, bundle: Bundle, converter: Converter, given: Given = NONE_GIVEN,
+    claim: Claim | None = None,
+) -> tuple[SnapshotRecord, bool]:  # fmt: skip
     """Check a snapshot's file and keep it, as safetensors.
 
     Args:
@@ -74,6 +78,7 @@ async def add(
         bundle: the deployed one.
         converter: makes other formats safetensors.
         given: what to take where a file in another format says nothing.
+        claim: of the key that uploads it.
 
     Returns:
         What was found, under the sha256 of what is kept; and whether it is new here.
@@ -81,17 +86,21 @@ async def add(
     Raises:
         SnapshotError: it is damaged, or its features have another dimension than the backbone's.
         FileTooLarge, ExtraMissing: as `Converter.convert`.
+        OverQuota: as `Claim.make`.
     """
     changes: tuple[str, ...] = ()
     if await asyncio.to_thread(door.kind, path) != "safetensors":
         made = path.with_name(f"{path.name}.safetensors")
         changes = await converter.convert(path, made, given)
         path, sha = made, await asyncio.to_thread(sha256, made)
+    owner = None if claim is None else claim.name
+    if claim is not None:
+        await claim.make(sha, path.stat().st_size)
     try:
         return (await get(store, sha, bundle)).model_copy(update={"converted": changes}), False
     except NotFound:
         found = await asyncio.to_thread(_examine, path, sha, bundle)
-    found = found.model_copy(update={"converted": changes})
+    found = found.model_copy(update={"converted": changes, "owner": owner})
     await store.check_room(path.stat().st_size)
     await store.put_file(_name(sha, "safetensors"), path)
     await store.replace(_name(sha, "json"), found.model_dump_json(indent=1).encode() + b"\n")

@@ -18,6 +18,7 @@ from serving import heads, job
 from serving.activations import Activation, Log
 from serving.heads import HeadRecord
 from serving.job import ENDED
+from serving.owners import sweep
 from serving.retention import Retention
 from serving.snapshots import SnapshotRecord
 from serving.store import Item, NotFound, Store, StoreError
@@ -173,6 +174,7 @@ async def collect(
     for path in store.leftovers():
         if datetime.fromtimestamp(path.stat().st_mtime, UTC) < now - UNDER_WAY:
             path.unlink(missing_ok=True)
+    await sweep(store)
     return removed
 
 

@@ -58,12 +58,16 @@ class Declared:
             raise Malformed(f"input '{self.name}': datatype {datatype!r:.40} is none of {', '.join(sorted(DATATYPES))}")
         if datatype != self.datatype:
             raise Malformed(f"input '{self.name}': expected datatype {self.datatype}, got {datatype}")
-        fits = len(shape) == len(self.shape) and all(
-            came >= 1 if wanted < 0 else came == wanted for came, wanted in zip(shape, self.shape, strict=True)
-        )
-        if not fits:
+        came = list(shape)
+        if self.datatype == "BYTES":  # clients write a column of N elements as [N, 1]
+            came = came[:1] if all(size == 1 for size in came[1:]) else came
+        if len(came) != len(self.shape) or not all(
+            size >= 0 if wanted < 0 else size == wanted for size, wanted in zip(came, self.shape, strict=True)
+        ):
             raise Malformed(f"input '{self.name}': expected shape {list(self.shape)}, got {list(shape)!s:.80}")
-        return math.prod(shape)
+        if 0 in came:
+            raise Malformed(f"input '{self.name}': expected at least one image, got shape {list(shape)!s:.80}")
+        return math.prod(came)
 
 
 def pixels_from_bytes(data: memoryview, shape: Sequence[int]) -> Bytes:
