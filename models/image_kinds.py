@@ -24,7 +24,7 @@ class Kind:
     name: str
     pillow: str | None = None
     extra: bool = False
-    remedy: str = "expected a JPEG, PNG or WebP image"
+    remedy: str = ""
 
 
 _CONVERT = "convert it to JPEG or PNG, for example with `magick in.{} out.jpg`"
@@ -41,7 +41,7 @@ JPEG, PNG, WEBP = Kind("JPEG", "JPEG"), Kind("PNG", "PNG"), Kind("WebP", "WEBP")
 HEIC, AVIF = _image("HEIC", "heic", "HEIF"), _image("AVIF", "avif", "AVIF")
 GIF, BMP, TIFF = _image("GIF", "gif", "GIF"), _image("BMP", "bmp", "BMP"), _image("TIFF", "tif", "TIFF")
 EMPTY = Kind("an empty file", remedy="copy or download it again")
-UNKNOWN = Kind("no kind of image that is known here")
+UNKNOWN = Kind("unknown")
 _RAW = "export it as JPEG from the camera's or a photo program"
 _BEGINNINGS: tuple[tuple[int, bytes, Kind], ...] = (
     (0, b"\xff\xd8\xff", JPEG),
@@ -97,15 +97,22 @@ def kind_of(head: bytes) -> Kind:
         return EMPTY
     if head.startswith(b"RIFF") and head[8:12] == b"WEBP":
         return WEBP
-    for place, beginning, kind in sorted(_BEGINNINGS, key=lambda known: -len(known[1])):
-        if head.startswith(beginning, place):
-            return kind
-    if head[4:8] == b"ftyp":
-        brands = [head[8:12], *(head[at : at + 4] for at in range(16, min(len(head), 64), 4))]
-        found = [_BRANDS[brand] for brand in brands if brand in _BRANDS]
-        if AVIF in found[:1] or (AVIF in found and brands[0] in {b"mif1", b"msf1"}):
-            return AVIF
-        return found[0] if found else Kind("a video (MP4)", remedy="take pictures out of it first")
+    fitting = [known for known in _BEGINNINGS if head.startswith(known[1], known[0])]
+    if fitting:
+        return max(fitting, key=lambda known: len(known[1]))[2]
+    return _media(head) if head[4:8] == b"ftyp" else _markup(head)
+
+
+def _media(head: bytes) -> Kind:
+    """An ISO media file by its brands: the first, and those that it is compatible with."""
+    brands = [head[8:12], *(head[at : at + 4] for at in range(16, min(len(head), 64), 4))]
+    found = [_BRANDS[brand] for brand in brands if brand in _BRANDS]
+    if AVIF in found[:1] or (AVIF in found and brands[0] in {b"mif1", b"msf1"}):
+        return AVIF
+    return found[0] if found else Kind("a video (MP4)", remedy="take pictures out of it first")
+
+
+def _markup(head: bytes) -> Kind:
     text = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
     if text.startswith(b"<?xml") and b"<svg" in text:
         return _MARKUP[0][1]
@@ -132,5 +139,7 @@ def jpeg_process(data: bytes) -> str | None:
             return None if data[place + 4] == 8 else f"JPEG of {data[place + 4]} bits a channel"
         if code == 0xDA:
             return None
-        place += 2 if code in {0x00, 0x01, 0xFF, *range(0xD0, 0xD9)} else 2 + int.from_bytes(data[place + 2 : place + 4])
+        place += (
+            2 if code in {0x00, 0x01, 0xFF, *range(0xD0, 0xD9)} else 2 + int.from_bytes(data[place + 2 : place + 4])
+        )
     return None

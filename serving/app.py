@@ -17,8 +17,10 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp
 
 from models import bundle as bundles
-from models import preprocess
+from models import decoding
+from models.decode_budget import Budget
 from models.errors import BreadcrumbsError
+from models.machine import cores, memory
 from serving import child, heads, live, problems
 from serving.access import Access
 from serving.activations import Log
@@ -36,7 +38,6 @@ from serving.jobs import Jobs
 from serving.keys import Keys, KeysError
 from serving.limits import Held, Turnstile
 from serving.live import Live
-from serving.machine import cores, memory
 from serving.metrics import Metrics
 from serving.protocol import PatientProtocol
 from serving.refitter import Refitter
@@ -168,9 +169,10 @@ async def _open(
         return engine
 
     engine = await asyncio.to_thread(start_engine)
-    await asyncio.to_thread(preprocess.load_codecs)
+    await asyncio.to_thread(decoding.load_codecs)
     metrics.device.labels(engine.device).set(1)
-    decoder = Decoder(bundle.manifest.preprocess, settings.max_pixels, engine.compute, metrics.decode.observe)
+    budget = Budget(settings.decode_memory)
+    decoder = Decoder(bundle.manifest.preprocess, settings.max_pixels, budget, engine.compute, metrics.decode.observe)
     batcher: Batcher[Item, Scores] = Batcher(
         decoder.compute, settings.max_batch, settings.queue, engine.workers,
         lambda size, _seconds: metrics.batch_size.observe(size), LONGEST,

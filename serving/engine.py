@@ -27,9 +27,9 @@ from models import head as heads
 from models.arrays import Pixels
 from models.errors import BreadcrumbsError
 from models.head import LinearHead
+from models.machine import cores
 from serving import devices
 from serving.devices import EngineError, Model, TensorRT, Wish
-from serving.machine import cores
 
 LOG = logging.getLogger("breadcrumbs.engine")
 

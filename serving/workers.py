@@ -18,9 +18,10 @@ from pathlib import Path
 
 from prometheus_client import multiprocess
 
+from models.decode_budget import Budget
 from models.errors import BreadcrumbsError
+from models.machine import cores
 from serving.folders import scratch
-from serving.machine import cores
 from serving.settings import Settings
 
 LOG = logging.getLogger("breadcrumbs.workers")
@@ -84,7 +85,8 @@ def share(settings: Settings, index: int) -> Settings:
     """Return the settings of one process: its part of the cores, and refits in the first alone."""
     threads = settings.threads or max(1, cores() // settings.workers)
     refit = "elsewhere" if settings.refit == "here" and index else settings.refit
-    return settings.model_copy(update={"threads": threads, "refit": refit})
+    decoding = Budget(settings.decode_memory).size // settings.workers
+    return settings.model_copy(update={"threads": threads, "decode_memory": decoding, "refit": refit})
 
 
 async def _keep_all(settings: Settings, sockets: list[socket.socket], numbers: Path) -> None:

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
+from models.decoding import open_image
 from models.image_errors import ImageError
-from models.preprocess import open_image
 from models.segments import has_end
 from training import objects, shards, standard
 from training.bars import track

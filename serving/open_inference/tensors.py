@@ -4,8 +4,6 @@ Only the types that the models here take are read: UINT8, and BYTES for image fi
 nothing of requests, HTTP or models.
 """
 
-import base64
-import binascii
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,6 +12,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from serving.base64_text import from_base64
 from serving.limits import Refused, TooLarge
 
 DATATYPES = frozenset(
@@ -128,8 +127,8 @@ def elements_from_json(name: str, data: list[Any], count: int) -> list[bytes]:
     if len(flat) != count or not all(isinstance(item, str) for item in flat):
         raise Malformed(f"input '{name}': expected {count} strings, got {len(flat)} values")
     try:
-        return [base64.b64decode(item, validate=True) for item in flat]
-    except (binascii.Error, ValueError) as error:
+        return [from_base64(item) for item in flat]
+    except ValueError as error:
         raise Malformed(f"input '{name}': expected strings in base64, or binary data: {error}") from error
 
 

@@ -13,7 +13,7 @@ from fastapi import APIRouter, Header, Path, Request, Response
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, StrictBool
 
-from models import archive, npy, npz, parts, preprocess, tensors
+from models import archive, decoding, npy, npz, parts, tensors
 from models.errors import BreadcrumbsError
 from models.head import softmax
 from serving import heads, limits, protocol
@@ -42,7 +42,7 @@ FORMAT_LIMITS = {
     "http_head_bytes": protocol.HEAD, "receipt_bytes_a_second": protocol.RATE,
     "json_containers": limits.CONTAINERS, "json_values": limits.VALUES,
     "form_fields": limits.FORM_FIELDS, "small_body_bytes": limits.SMALL_BODY,
-    "jpeg_scans": preprocess.MAX_SCANS, "image_segments": preprocess.MAX_SEGMENTS,
+    "jpeg_scans": decoding.MAX_SCANS, "image_segments": decoding.MAX_SEGMENTS,
     "safetensors_header_bytes": tensors.HEADER_LIMIT, "npz_members": len(npz.KNOWN), "npz_ratio": archive.RATIO,
     "npz_directory_bytes": archive.DIRECTORY_LIMIT, "npy_header_bytes": npy.HEADER_LIMIT, "classes": parts.CLASS_LIMIT,
 }  # fmt: skip

@@ -43,7 +43,7 @@ CASES: list[tuple[str, str, dict[str, Any], int, str, str]] = [
     ("POST", "/v1/predict", {"content": b"junk", "headers": PNG}, 422, "image", "not a JPEG, PNG or WebP image"),
     ("POST", "/v1/predict", {"content": IMAGE[:60], "headers": PNG}, 422, "image", "damaged image"),
     ("POST", "/v1/predict", {"content": b"", "headers": PNG}, 422, "bad_request", "image 1 of 1 is empty"),
-    ("POST", "/v1/predict", {"content": huge_png(8_000), "headers": PNG}, 413, "too_large", "8000 x 8000 = 64000000 pixels; the limit is 50000000"),
+    ("POST", "/v1/predict", {"content": huge_png(11_000), "headers": PNG}, 413, "too_large", "11000 x 11000 = 121000000 pixels; the limit is 120000000"),
     ("POST", "/v1/predict", {"content": huge_png(60_000), "headers": PNG}, 413, "too_large", "3600000000 pixels"),
     ("POST", "/v1/predict", {"content": b"x" * 20_001, "headers": PNG}, 413, "too_large", "20001 bytes; the limit is 20000"),
     ("POST", "/v1/predict", {"content": iter([b"x" * 9_000] * 3), "headers": PNG}, 413, "too_large", "more than 20000 byt"),

@@ -21,6 +21,7 @@ from running import Serve, make_settings, running
 from tiny import SIDE, picture, png, tiny_backbone, tiny_head
 
 from models.bundle import Bundle, BundleError
+from models.decode_budget import Budget
 from models.preprocess import Preprocess
 from serving.app import run
 from serving.batcher import Batcher
@@ -150,7 +151,7 @@ def test_an_engine_that_no_longer_answers_is_not_ready() -> None:
             raise EngineError(f"CUDA error 700 on a batch of {len(rows)}")
 
         batcher: Batcher[Item, Scores] = Batcher(broken, 4, 4)
-        inference = Inference(Decoder(TRANSFORM, 100, engine.compute), engine, batcher, 0, 4, 1.0)
+        inference = Inference(Decoder(TRANSFORM, 100, Budget(), engine.compute), engine, batcher, 0, 4, 1.0)
         try:
             with pytest.raises(EngineError, match="CUDA error 700"):
                 await inference.prove()
@@ -197,7 +198,7 @@ def test_a_client_that_leaves_takes_its_images_with_it(threads: int) -> None:
             assert free.wait(10)
             return engine.compute(rows)
 
-        decoder = Decoder(TRANSFORM, 100, compute)
+        decoder = Decoder(TRANSFORM, 100, Budget(), compute)
         batcher: Batcher[Item, Scores] = Batcher(decoder.compute, 4, 10)
         inference = Inference(decoder, engine, batcher, threads, 10, 10.0)
         stays = asyncio.create_task(inference.run([png(picture())]))
@@ -302,7 +303,7 @@ def test_the_decoder_refuses_more_than_it_may_hold() -> None:
 
     async def main() -> None:
         engine = Engine(tiny_backbone, tiny_head(), 1, (SIDE, SIDE), "cpu", 1)
-        decoder = Decoder(TRANSFORM, 100, engine.compute)
+        decoder = Decoder(TRANSFORM, 100, Budget(), engine.compute)
         batcher: Batcher[Item, Scores] = Batcher(decoder.compute, 4, 10)
         inference = Inference(decoder, engine, batcher, 1, 2, 10.0)
         try:
