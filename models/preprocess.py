@@ -74,9 +74,9 @@ def fit(pixels: Pixels, preprocess: Preprocess, factor: int = 1, shape: tuple[in
         # the crop must fit inside the scaled image
         scale = max(preprocess.resize / min(rows, columns), height / rows, width / columns)
         scaled = max(width, round(columns * scale)), max(height, round(rows * scale))
-        left, top = (scaled[0] - width) // 2, (scaled[1] - height) // 2
+        beside, above = (scaled[0] - width) // 2, (scaled[1] - height) // 2
         across, down = columns / scaled[0], rows / scaled[1]  # pixels of the image to one of the scaled image
-        box = (left * across, top * down, (left + width) * across, (top + height) * down)
+        box = (beside * across, above * down, (beside + width) * across, (above + height) * down)
     image = Image.fromarray(pixels)
-    left_top_right_bottom = tuple(side / factor for side in box)
-    return np.asarray(image.resize((width, height), _RESAMPLING[preprocess.interpolation], left_top_right_bottom))
+    left, top, right, bottom = (side / factor for side in box)
+    return np.asarray(image.resize((width, height), _RESAMPLING[preprocess.interpolation], (left, top, right, bottom)))

@@ -233,7 +233,7 @@ def test_an_unreadable_file_is_named(tmp_path: Path) -> None:
 
     assert message.startswith("2 problems in the data:")
     assert f"{tmp_path / 'train/a/text.png'}: not a JPEG, PNG or WebP image" in message
-    assert f"{tmp_path / 'test/b/gif.jpg'}: not a JPEG, PNG or WebP image" in message
+    assert f"{tmp_path / 'test/b/gif.jpg'}: this is an icon (ICO)" in message
 
 
 def test_a_missing_file_of_a_list_is_named(listed: Path) -> None:
