@@ -31,13 +31,14 @@ OUTPUTS = ("feature", "logits", "probabilities")
 FILES = "-files"
 PLATFORM = "onnx_onnxv1"
 LIMITS = (
-    "max_batch", "queue", "deadline", "receipt", "max_image_bytes", "max_pixels", "max_images", "max_body_bytes",
+    "max_batch", "queue", "deadline", "receipt", "receipt_idle", "receipt_rate", "max_image_bytes", "max_pixels",
+    "max_images", "max_body_bytes",
     "max_held_bytes", "max_snapshot_bytes", "max_snapshots", "max_uploads", "max_store_bytes", "refit_queue",
     "refit_timeout", "refit_memory",
 )  # fmt: skip
 """Of the settings, those that bound what clients may ask."""
 FORMAT_LIMITS = {
-    "http_head_bytes": protocol.HEAD, "receipt_bytes_a_second": protocol.RATE,
+    "http_head_bytes": protocol.HEAD, "http_framing_bytes": protocol.FRAMING,
     "json_containers": limits.CONTAINERS, "json_values": limits.VALUES,
     "form_fields": limits.FORM_FIELDS, "small_body_bytes": limits.SMALL_BODY,
     "jpeg_scans": preprocess.MAX_SCANS, "image_segments": preprocess.MAX_SEGMENTS,
