@@ -8,7 +8,7 @@ than `grace`: so a fast start buys no later silence, and the rate that counts is
 from collections.abc import Callable
 from dataclasses import dataclass
 
-STALLED = 1.0
+STALLED = 3.0
 """Seconds behind, after which a body loses its place when another request needs it."""
 ARRIVAL = "breadcrumbs.arrival"
 """Where a scope has its body's `Arrival`, if the server's own protocol made it."""

@@ -98,10 +98,10 @@ class Turnstile:
         """
         share, who = math.ceil(self._most * SHARE), client(scope)
         own = [one for one in self._inside if client(one) == who]
-        if len(own) >= share and not self._cut(own):
-            raise Overloaded(f"{len(own)} {self._what} of this client are under way, which is its share", 5)
         if len(self._inside) >= self._most and not self._cut(self._inside):
             raise Overloaded(f"{len(self._inside)} {self._what} are under way, which is the limit", 5)
+        if len(own) >= share and not self._cut(own):
+            raise Overloaded(f"{len(own)} {self._what} of this client are under way, which is its share", 5)
         self._inside.append(scope)
         try:
             yield

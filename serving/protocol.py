@@ -43,6 +43,7 @@ class PatientProtocol(HttpToolsProtocol):
         self._timer: asyncio.TimerHandle | None = None
         self._deaf = False  # nothing more is read
         self._in_head = self._in_message = False
+        self._fresh = 0  # bytes of the piece that is being parsed, if no other message began before it
         self._gap = 0  # bytes since the last piece of a body, or since a message began or ended
         self._framing = 0  # bytes of the message that are not its body
         self._came = 0  # bytes of the body
@@ -67,6 +68,7 @@ class PatientProtocol(HttpToolsProtocol):
         if self._deaf:
             return
         idle = self.timeout_keep_alive_task
+        self._fresh = 0 if self._in_message else len(data)
         self._gap += len(data)
         self._framing += len(data)
         super().data_received(data)
@@ -94,7 +96,8 @@ class PatientProtocol(HttpToolsProtocol):
         super().on_message_begin()
         self.scope[LEAVING] = self._leaving  # type: ignore[literal-required]
         self._in_head = self._in_message = True
-        self._gap = self._framing = self._came = self._dropped = 0
+        self._gap = self._framing = self._fresh
+        self._fresh = self._came = self._dropped = 0
         if self._timer is None:
             self._expect_head()
 

@@ -100,8 +100,8 @@ class Settings(BaseSettings):
     """Largest size of one uploaded snapshot, in bytes; it is written to disk, not held in memory."""
     max_held_bytes: int = Field(default=512 * MIB, ge=1)
     """Memory for the bodies of all current requests together, in bytes; beyond it, a body that has stalled goes, or
-    else the request is refused with 503. One key, or address where there are none, may have three quarters for bodies over
-    1 MiB."""
+    else the request is refused with 503. One key, or address where there are none, may have three quarters of it for
+    bodies over 1 MiB."""
     max_uploads: int = Field(default=16, ge=1, le=10_000)
     """Largest number of simultaneous snapshot uploads; beyond it, one that has stalled goes, or else the upload is
     refused with 503. One key, or address where there are none, may have three quarters of them."""

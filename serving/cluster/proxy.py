@@ -11,10 +11,13 @@ from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from uvicorn.config import HTTP_PROTOCOLS
 
 from serving import problems
-from serving.arrival import Arrival, Pace
+from serving.arrival import ARRIVAL, Arrival, Pace
+from serving.leaving import LEAVING
 from serving.limits import Overloaded
+from serving.protocol import PatientProtocol
 from serving.settings import Settings
 
 LOST = "the replica that had this request was lost, or there is none free; ask again"
@@ -23,8 +26,11 @@ SAID_BY_RAY = (429, 500, 503)
 
 
 def middlewares() -> list[Middleware]:
-    """Return what Ray puts around its proxy."""
-    return [Middleware(Door, pace=Settings().pace)]
+    """Return what Ray puts around its proxy, and let the proxy speak HTTP as the server itself does."""
+    pace = Settings().pace
+    spoken = type("Protocol", (PatientProtocol,), {"pace": pace})
+    HTTP_PROTOCOLS["auto"] = spoken  # type: ignore[assignment]  # Ray has no setting for it; uvicorn takes a class too
+    return [Middleware(Door, pace=pace)]
 
 
 class Door:
@@ -44,6 +50,8 @@ class Door:
         if scope["type"] != "http" or scope["path"].startswith("/-/"):
             await self._app(scope, receive, send)
             return
+        for own in (LEAVING, ARRIVAL):  # they end here: Ray sends the scope to another process
+            scope.pop(own, None)
         arriving, answer = _Arriving(receive, self._pace), _Answer(send)
         await self._app(scope, arriving, answer)
         if answer.started:
