@@ -28,6 +28,8 @@ PIPELINED = 1_000
 """Requests on one connection that may wait for the answer to an earlier one."""
 LINGER = 1.0
 """Seconds that a client has to read why it was refused; what it sends meanwhile is dropped."""
+LOST = 4 * 2**20
+"""Bytes that are dropped so at most."""
 
 
 class PatientProtocol(HttpToolsProtocol):
@@ -47,7 +49,7 @@ class PatientProtocol(HttpToolsProtocol):
         self._gap = 0  # bytes since the last piece of a body, or since a message began or ended
         self._framing = 0  # bytes of the message that are not its body
         self._came = 0  # bytes of the body
-        self._dropped = 0  # of them, those that came after the answer
+        self._dropped = 0  # bytes that were read for nothing: after the answer, or after a refusal
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Wait for a request."""
@@ -66,6 +68,9 @@ class PatientProtocol(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         """Parse a piece; what goes on and on is refused before it ends."""
         if self._deaf:
+            self._dropped += len(data)
+            if self._dropped > LOST:
+                self.transport.close()
             return
         idle = self.timeout_keep_alive_task
         self._fresh = 0 if self._in_message else len(data)
@@ -212,6 +217,7 @@ class PatientProtocol(HttpToolsProtocol):
         """Say why, if it is this client's turn to hear it, and read no more."""
         self._say(status, kind, message)
         self._deaf = True
+        self._dropped = 0
         self._end_request()
         self.loop.call_later(LINGER, self.transport.close)  # at once, with bytes unread, it would take the answer back
 
