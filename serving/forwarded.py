@@ -77,5 +77,6 @@ def _located(header: tuple[bytes, bytes], prefix: str) -> tuple[bytes, bytes]:
     if name.lower() != b"location":
         return header
     parts = urlsplit(value.decode("latin-1"))
-    path = parts.path if parts.path.startswith(f"{prefix}/") else prefix + parts.path
+    path = "/" + parts.path.lstrip("/")  # two slashes would name a host
+    path = path if path.startswith(f"{prefix}/") else prefix + path
     return name, (path + (f"?{parts.query}" if parts.query else "")).encode("latin-1")

@@ -23,7 +23,7 @@ SPARE = 64
 SENT = 256 * MIB
 """Bytes that an attack tries to send."""
 ENOUGH = 16 * MIB
-"""Bytes after which the server must have cut what is no body: its own limits, and what lies in both sockets' buffers."""
+"""Bytes after which the server must have cut what is no body: its own limits, and what lies in the sockets' buffers."""
 
 
 @pytest.fixture(scope="module", params=[(), ("--root-path", "/ml/bc"), ("--keys", "keys.json")], ids=str)
