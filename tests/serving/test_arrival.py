@@ -1,6 +1,7 @@
 """The pace of a body, and who has a place when there are not enough."""
 
 import asyncio
+import contextlib
 from types import SimpleNamespace
 from typing import Any
 
@@ -113,17 +114,17 @@ def test_places_for_uploads_are_shared_too() -> None:
 
     async def fill() -> None:
         cuts: list[str] = []
-        places = Turnstile(4, "uploads")
+        places, stack = Turnstile(4, "uploads"), contextlib.ExitStack()
         for name, behind in (("a", 0.0), ("b", 4.0), ("c", 6.0), ("d", 0.0)):
-            places.enter(arriving(cuts, name, behind)).__enter__()
+            stack.enter_context(places.enter(arriving(cuts, name, behind)))
         for _ in range(2):
             with places.enter(scope("e")):
                 pass
         assert cuts == ["c"], "the place of c is free after the first"
         mine = Turnstile(4, "uploads")
         for _ in range(3):
-            mine.enter(scope("a")).__enter__()
+            stack.enter_context(mine.enter(scope("a")))
         with pytest.raises(Overloaded, match="3 uploads of this client are under way, which is its share"):
-            mine.enter(scope("a")).__enter__()
+            stack.enter_context(mine.enter(scope("a")))
 
     asyncio.run(fill())
