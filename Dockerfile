@@ -30,7 +30,8 @@ COPY . .
 RUN pip install --no-deps --no-build-isolation --no-compile . && pip uninstall --yes pip setuptools
 
 # What both are. Inside a container every address is one of "others", so `insecure` lets the server start without keys;
-# who reaches it is the publisher's choice: -p 127.0.0.1:8000:8000, or keys (docs/deploy.md).
+# who reaches it is the publisher's choice: -p 127.0.0.1:8000:8000, or keys (docs/deploy.md). It answers to `localhost`
+# and to its own address; other names are a setting.
 FROM base AS runtime
 RUN useradd --uid 10001 --no-create-home --home-dir /tmp --shell /usr/sbin/nologin breadcrumbs \
     && mkdir /store && chown breadcrumbs /store
@@ -41,6 +42,7 @@ ENV PATH=/opt/breadcrumbs/bin:$PATH \
     MPLCONFIGDIR=/tmp/matplotlib \
     BREADCRUMBS_HOST=0.0.0.0 \
     BREADCRUMBS_INSECURE=true \
+    BREADCRUMBS_ALLOWED_HOSTS='["localhost"]' \
     BREADCRUMBS_BUNDLE=/bundle \
     BREADCRUMBS_STORE=/store
 LABEL org.opencontainers.image.title="Breadcrumbs" \

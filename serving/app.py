@@ -30,9 +30,11 @@ from serving.conversion import Converter
 from serving.decoder import Decoder
 from serving.engine import Engine, Scores
 from serving.folders import sweep
+from serving.forwarded import Forwarded
 from serving.frames import Unframed
 from serving.front import Front
 from serving.guard import Guard
+from serving.hosts import Hosts
 from serving.inference import Inference, Item
 from serving.jobs import Jobs
 from serving.keys import Keys, KeysError
@@ -95,10 +97,11 @@ def create_app(
     for routes in (predict, snapshots, refit, heads_routes, open_inference, system, console):
         app.include_router(routes.router)
     app.mount("/console", console.Pages(directory=console.FILES))
-    local = keys is None and is_loopback(settings.host)
+    hosts = Hosts(settings.allowed_hosts, settings.host)
     answering = Compressed(Unframed(Front(app, app.build_middleware_stack())))
-    guarded = Guard(answering, keys, local, settings.origins, Held(settings.max_held_bytes))
-    app.middleware_stack = Access(_open_to(settings.origins, guarded), metrics, settings.access_log, traces)
+    guarded = Guard(answering, keys, hosts, settings.origins, Held(settings.max_held_bytes))
+    counted = Access(_open_to(settings.origins, guarded), metrics, settings.access_log, traces)
+    app.middleware_stack = Forwarded(counted, settings.root_path, settings.trusted_proxies)
     return app
 
 
@@ -212,6 +215,10 @@ class Server(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket] | None = None) -> None:
         """Stop accepting, end what is in flight, take the app down."""
+        for one in self.servers:
+            one.close()
+        for listening in sockets or []:
+            listening.close()
         await self._app.state.service.jobs.close()
         await super().shutdown(sockets)
 
@@ -220,12 +227,13 @@ def config(app: FastAPI, settings: Settings) -> uvicorn.Config:
     """How uvicorn serves an app: its own access lines off, logging left to whoever runs it."""
     return uvicorn.Config(
         app.middleware_stack or app,  # FastAPI's own entry looks for OpenTelemetry in every request
-        http=type("Protocol", (PatientProtocol,), {"receipt": settings.receipt}),
+        http=type("Protocol", (PatientProtocol,), {"pace": settings.pace}),
         ws="none",
         host=settings.host,
         port=settings.port,
         access_log=False,
-        proxy_headers=False,  # nothing here asks who the client is
+        proxy_headers=False,  # `Forwarded` reads them
+        timeout_keep_alive=settings.keep_alive,  # type: ignore[arg-type]  # passed on to asyncio, which takes fractions
         log_config=None,
         timeout_graceful_shutdown=GRACE,
         server_header=False,

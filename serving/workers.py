@@ -92,8 +92,14 @@ def share(settings: Settings, index: int) -> Settings:
 async def _keep_all(settings: Settings, sockets: list[socket.socket], numbers: Path) -> None:
     """Keep all processes until a signal; the first alone until it serves, since it prepares the store."""
     stop = asyncio.Event()
+
+    def end() -> None:
+        stop.set()
+        for one in sockets:  # each process closes its own; a connection that nobody takes must not wait here
+            one.close()
+
     for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+        asyncio.get_running_loop().add_signal_handler(number, end)
     kept = [_Kept(share(settings, index), index, one, numbers, stop) for index, one in enumerate(sockets)]
     tasks = [asyncio.create_task(kept[0].keep())]
     await asyncio.wait([tasks[0], asyncio.ensure_future(kept[0].serves.wait())], return_when=asyncio.FIRST_COMPLETED)

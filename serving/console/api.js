@@ -40,10 +40,15 @@ function unreachable(error) {
   return error?.name === "AbortError" ? error : new Refused(0, "unreachable", "The server does not answer.");
 }
 
+// A path of the API, also where a proxy serves it below a prefix.
+function address(path) {
+  return new URL(`..${path}`, import.meta.url);
+}
+
 export async function send(path, options = {}) {
   let answer;
   try {
-    answer = await fetch(path, { ...options, headers: headers(options.headers) });
+    answer = await fetch(address(path), { ...options, headers: headers(options.headers) });
   } catch (error) {
     throw unreachable(error);
   }
@@ -69,7 +74,7 @@ export async function predict(image, head, topK = 5) {
 export function upload(file, progress, signal) {
   return new Promise((resolve, reject) => {
     const request = new XMLHttpRequest();
-    request.open("PUT", "/v1/snapshots");
+    request.open("PUT", address("/v1/snapshots"));
     for (const [name, value] of Object.entries(headers({ "Content-Type": "application/octet-stream" }))) {
       request.setRequestHeader(name, value);
     }

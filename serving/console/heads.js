@@ -1,8 +1,8 @@
 // The line of heads, what is live, and the way there and back.
 
-import { Refused, get, post } from "/console/api.js";
-import { NONE, ago, empty, h, many, percent, short, table } from "/console/draw.js";
-import { attempt } from "/console/trouble.js";
+import { Refused, get, post } from "./api.js";
+import { NONE, ago, empty, h, many, percent, short, table } from "./draw.js";
+import { attempt } from "./trouble.js";
 
 const MEASURES = ["many", "medium", "few", "all"];
 const COMPARED = [...MEASURES, "balanced"]; // what the gate compares, too
@@ -103,7 +103,7 @@ export async function show(content, signal) {
       h("td", { className: "name" }, String(head.version), head.version === live ? h("span", { className: "chip" }, "live") : ""),
       ago(head.created), String(head.classes), ...MEASURES.map((name) => percent(head.metrics[name])),
       origin(head.lineage), verdict(head, jobs),
-      jobs?.get(head.lineage.refit)?.state === "succeeded" ? h("a", { href: `/console/report.html#${head.lineage.refit}` }, "read") : NONE,
+      jobs?.get(head.lineage.refit)?.state === "succeeded" ? h("a", { href: `console/report.html#${head.lineage.refit}` }, "read") : NONE,
       head.version === live ? NONE : activate(head),
     ],
   }));

@@ -1,10 +1,10 @@
 // Snapshots in, what the checks found, a refit followed live, its report.
 
-import { get, post, upload } from "/console/api.js";
-import { NONE, ago, count, dropZone, empty, h, lasting, many, table } from "/console/draw.js";
-import { ended, follow } from "/console/job.js";
-import { entry, listed, nameOf, newClasses, remember } from "/console/snapshots.js";
-import { attempt, concernsAll, tell } from "/console/trouble.js";
+import { get, post, upload } from "./api.js";
+import { NONE, ago, count, dropZone, empty, h, lasting, many, table } from "./draw.js";
+import { ended, follow } from "./job.js";
+import { entry, listed, nameOf, newClasses, remember } from "./snapshots.js";
+import { attempt, concernsAll, tell } from "./trouble.js";
 
 const FORMATS = "safetensors, .npz, Parquet or Arrow";
 const WHEN = [["if_better", "if the gate says yes"], ["never", "never"], ["always", "always"]];

@@ -1,8 +1,8 @@
 // Images in, classes out; two heads side by side on the same image.
 
-import { get, predict, send } from "/console/api.js";
-import { bars, dropZone, empty, h, loading } from "/console/draw.js";
-import { attempt, concernsAll, tell } from "/console/trouble.js";
+import { get, predict, send } from "./api.js";
+import { bars, dropZone, empty, h, loading } from "./draw.js";
+import { attempt, concernsAll, tell } from "./trouble.js";
 
 const KINDS = ["image/jpeg", "image/png", "image/webp"];
 const KEPT = 24; // cards; older ones go

@@ -33,13 +33,14 @@ from serving.open_inference.tensors import Floats
 from serving.service import Service, Serving, body, choose
 
 LIMITS = (
-    "max_batch", "queue", "deadline", "receipt", "max_image_bytes", "max_pixels", "max_images", "max_body_bytes",
+    "max_batch", "queue", "deadline", "receipt", "receipt_idle", "receipt_rate", "max_image_bytes", "max_pixels",
+    "max_images", "max_body_bytes",
     "max_held_bytes", "max_snapshot_bytes", "max_snapshots", "max_uploads", "max_store_bytes", "refit_queue",
     "refit_timeout", "refit_memory",
 )  # fmt: skip
 """Of the settings, those that bound what clients may ask."""
 FORMAT_LIMITS = {
-    "http_head_bytes": protocol.HEAD, "receipt_bytes_a_second": protocol.RATE,
+    "http_head_bytes": protocol.HEAD, "http_framing_bytes": protocol.FRAMING,
     "json_containers": limits.CONTAINERS, "json_values": limits.VALUES,
     "form_fields": limits.FORM_FIELDS, "small_body_bytes": limits.SMALL_BODY,
     "jpeg_scans": decoding.MAX_SCANS, "image_segments": decoding.MAX_SEGMENTS,

@@ -56,7 +56,7 @@ async def start(
     """Start a refit from stored snapshots (JSON), or from snapshots that come with it (multipart)."""
     _check_on(service)
     if limits.media_type(request) == "multipart/form-data":
-        with service.uploads:
+        with service.uploads.enter(request.scope):
             wanted = await _from_form(request, service)
     else:
         wanted = await limits.read_json(request, RefitRequest)

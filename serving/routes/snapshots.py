@@ -44,7 +44,7 @@ async def put(
     kind = limits.media_type(request)
     if kind not in {"", BINARY}:
         raise Unsupported(f"content-type {kind!r:.80}: expected {BINARY}")
-    with service.uploads, scratch("upload") as folder:
+    with service.uploads.enter(request.scope), scratch("upload") as folder:
         path = folder / "snapshot"
         sha = await limits.save_body(request, path, service.settings.max_snapshot_bytes, "snapshot")
         given = Given(backbone, epoch, tuple(classes) if classes else None)

@@ -10,6 +10,8 @@ from patience import PATIENCE
 from running import Serve
 from tiny import picture, png
 
+from serving.settings import Settings
+
 HEAD = b"POST /v1/predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: image/png\r\nContent-Length: 100000\r\n\r\n"
 
 
@@ -113,6 +115,22 @@ def test_connections_that_are_used_again_are_not_cut(serve: Serve) -> None:
             assert client.post("/v1/predict", content=png(picture()), headers={"content-type": "image/png"}).is_success
             time.sleep(0.5)
         assert client.get("/healthz").is_success
+
+
+@pytest.mark.parametrize("seconds", [0.2, 0.7])
+def test_an_idle_connection_is_kept_as_long_as_the_setting_says(serve: Serve, seconds: float) -> None:
+    """Then it is closed without a word, also where empty lines come; the default outlasts common proxies."""
+    asked = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    with serve(keep_alive=seconds) as client, connect(client) as one:
+        one.sendall(asked)
+        one.sendall(b"\r\n")
+        began = time.monotonic()
+        answer = rest(one)
+        kept = time.monotonic() - began
+
+    assert answer.count(b"HTTP/1.1 ") == 1
+    assert kept > seconds / 2
+    assert Settings().keep_alive > 60
 
 
 def test_five_hundred_slow_clients_do_not_hold_up_the_others(serve: Serve) -> None:

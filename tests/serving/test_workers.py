@@ -147,6 +147,35 @@ def test_a_process_that_no_longer_answers_is_replaced(tiny_bundle: Bundle, tmp_p
         assert stopped not in server.workers()
 
 
+def test_new_connections_are_refused_as_soon_as_it_is_told_to_end(tiny_bundle: Bundle, tmp_path: Path) -> None:
+    """While requests in flight are still answered, and long before the processes have ended."""
+    body = png(picture())
+    head = "POST /v1/predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: image/png\r\n"
+    head += f"Content-Length: {len(body)}\r\n\r\n"
+    with several(tiny_bundle, tmp_path / "store") as server:
+        host, port = server.url.removeprefix("http://").split(":")
+        flying = [socket.create_connection((host, int(port)), timeout=60) for _ in range(8)]
+        for one in flying:
+            one.sendall(head.encode() + body[:-1])
+        with server.client() as client:
+            assert client.get("/healthz").is_success
+        server.process.send_signal(signal.SIGTERM)
+        with pytest.raises(ConnectionRefusedError):  # noqa: PT012 - those before the signal came are accepted
+            for _ in range(1_000):
+                socket.create_connection((host, int(port)), timeout=60).close()
+                time.sleep(0.02)
+        running_still = [pid for pid in server.workers() if Path(f"/proc/{pid}").exists()]
+        answers = []
+        for one in flying:
+            one.sendall(body[-1:])
+            answers.append(one.recv(65_536)[:12])
+            one.close()
+
+    assert len(running_still) == 2
+    assert answers == [b"HTTP/1.1 200"] * 8
+    assert server.process.returncode == 0
+
+
 def test_a_process_that_serves_is_set_up(tiny_bundle: Bundle, tmp_path: Path) -> None:
     """A group of its own, which Ctrl-C does not reach; the keeper's session; image decoders loaded before any image."""
     with several(tiny_bundle, tmp_path / "store") as server:
