@@ -1,12 +1,24 @@
 """Snapshots in the store: content-addressed, checked at the door, described once.
 
 Beside `<sha256>.safetensors` lies `<sha256>.json`, written last: what the checks found, so that nobody has to read
-the features again to know. It knows nothing of HTTP, nor of what a refit does with them.
+the features again to know.
+
+An upload, a deletion and `store gc` may meet at one snapshot, on several servers. No lock keeps them apart; each writes
+its own word first and then reads the other's, so that at least one of two sees the other:
+
+- An upload first leaves a `holds/<sha256>/<token>`, then looks whether the snapshot is whole, and writes what is not,
+  the record last; then it looks whether both are still there, and begins again if they are not.
+- A deletion removes the record first, then moves the features to `gone/`, and back if there is a record again.
+  `store gc` also brings back what got a new hold meanwhile.
+
+A hold says when a snapshot was last uploaded; the next upload and `store gc` remove it. This knows nothing of HTTP, nor
+of what a refit does with snapshots.
 """
 
 import asyncio
 import re
-from collections.abc import Mapping
+import secrets
+from collections.abc import Container, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -23,6 +35,9 @@ from models.parts import Given
 from models.snapshot import Snapshot, SnapshotError
 from serving.conversion import Converter
 from serving.store import NotFound, Store, StoreError
+
+TRIES = 20
+"""Times that an upload is written when it is deleted again and again while it is."""
 
 
 class SnapshotRecord(BaseModel):
@@ -87,15 +102,62 @@ async def add(
         made = path.with_name(f"{path.name}.safetensors")
         changes = await converter.convert(path, made, given)
         path, sha = made, await asyncio.to_thread(sha256, made)
-    try:
-        return (await get(store, sha, bundle)).model_copy(update={"converted": changes}), False
-    except NotFound:
-        found = await asyncio.to_thread(_examine, path, sha, bundle)
-    found = found.model_copy(update={"converted": changes})
-    await store.check_room(path.stat().st_size)
-    await store.put_file(_name(sha, "safetensors"), path)
-    await store.replace(_name(sha, "json"), found.model_dump_json(indent=1).encode() + b"\n")
+    known = await _held(store, path, sha, bundle)
+    if known is not None:
+        return known.model_copy(update={"converted": changes}), False
+    found = (await asyncio.to_thread(_examine, path, sha, bundle)).model_copy(update={"converted": changes})
+    await keep(store, path, found)
     return found, True
+
+
+async def _held(store: Store, path: Path, sha: str, bundle: Bundle) -> SnapshotRecord | None:
+    """Hold a snapshot that is here and whole, and return its record; None: it is not, or a part of it is damaged."""
+    try:
+        known = await get(store, sha, bundle)
+    except StoreError:  # there is none, or it is damaged
+        return None
+    await _hold(store, sha)
+    return known if known.sha256 == sha and await _is_whole(store, path, sha) else None
+
+
+async def _hold(store: Store, sha: str) -> None:
+    """Say that a snapshot was uploaded now, in place of what earlier uploads have said."""
+    earlier = await holds(store, sha)
+    await store.create(f"holds/{sha}/{secrets.token_hex(8)}", b"")
+    for name in earlier:
+        await store.delete(name)
+
+
+async def holds(store: Store, sha: str) -> list[str]:
+    """Return the names of what uploads of a snapshot have left to say so."""
+    return await store.names(f"holds/{sha}")
+
+
+async def _is_whole(store: Store, path: Path, sha: str) -> bool:
+    """Whether record and features are there, and the features are those in `path`."""
+    try:
+        same = await store.sha256(_name(sha, "safetensors")) == sha
+    except StoreError:
+        return False
+    return same and await store.has(_name(sha, "json"))
+
+
+async def keep(store: Store, path: Path, record: SnapshotRecord) -> None:
+    """Write a snapshot's features, in `path`, and its record, whatever is deleted meanwhile.
+
+    Raises:
+        StoreFull: there is no room; nothing was kept.
+        StoreError: the store cannot be written, or others delete the snapshot as often as it is written.
+    """
+    sha = record.sha256
+    await store.check_room(path.stat().st_size)
+    for _ in range(TRIES):
+        await _hold(store, sha)
+        await store.put_file(_name(sha, "safetensors"), path)
+        await store.replace(_name(sha, "json"), record.model_dump_json(indent=1).encode() + b"\n")
+        if await store.has(_name(sha, "safetensors")) and await store.has(_name(sha, "json")):
+            return
+    raise StoreError(f"snapshot {sha[:12]} was deleted {TRIES} times while it was being written; upload it again")
 
 
 def _examine(path: Path, sha: str, bundle: Bundle) -> SnapshotRecord:
@@ -181,12 +243,60 @@ async def fetch(store: Store, sha: str, path: Path) -> None:
         raise StoreError(f"snapshot {sha} is damaged: its bytes have sha256 {found}")
 
 
-async def remove(store: Store, sha: str, bundle: Bundle) -> None:
+async def remove(store: Store, sha: str) -> None:
     """Delete a snapshot; the record first, so that what is half gone is not there.
 
     Raises:
         NotFound: there is none of that sha256.
     """
-    await get(store, sha, bundle)
+    if not await store.has(_name(sha, "json")):
+        raise NotFound(f"there is no snapshot {sha:.80}")
+    earlier = await holds(store, sha)
     await store.delete(_name(sha, "json"))
-    await store.delete(_name(sha, "safetensors"))
+    for name in earlier:
+        await store.delete(name)
+    await drop(store, sha)
+
+
+async def drop(store: Store, sha: str, record: bytes | None = None, known: Container[str] = ()) -> bool:
+    """Delete the features of a snapshot whose record is gone; False: somebody uploaded it meanwhile, so it is kept.
+
+    Args:
+        store: where it is.
+        sha: its sha256.
+        record: what was removed, to be put back if there is a hold that is not `known`; None: holds do not count.
+        known: the holds that were there when it was decided that the snapshot goes.
+    """
+    features, aside = _name(sha, "safetensors"), f"gone/{sha}/{secrets.token_hex(8)}"
+    moved = True
+    try:
+        await store.move(features, aside)
+    except NotFound:
+        moved = False
+    fresh = record is not None and any(name not in known for name in await holds(store, sha))
+    wanted = fresh or await store.has(_name(sha, "json"))
+    if wanted and moved and not await store.has(features) and await store.sha256(aside) == sha:
+        await store.move(aside, features)
+    elif moved:
+        await store.delete(aside)
+    if fresh and record is not None and await store.has(features) and not await store.has(_name(sha, "json")):
+        await store.replace(_name(sha, "json"), record)
+    return not wanted
+
+
+async def recover(store: Store, older: datetime) -> None:
+    """End what a deletion has left that was killed: features whose record is there come back, others go.
+
+    Args:
+        store: where they are.
+        older: of what is younger, the deletion may still be at work.
+    """
+    for item in await store.items("gone"):
+        sha = item.name.split("/")[1]
+        if item.written >= older:
+            continue
+        lost = await store.has(_name(sha, "json")) and not await store.has(_name(sha, "safetensors"))
+        if lost and await store.sha256(item.name) == sha:
+            await store.move(item.name, _name(sha, "safetensors"))
+        else:
+            await store.delete(item.name)

@@ -71,4 +71,4 @@ async def delete(sha256: Sha256, service: Serving) -> None:
     job = await service.jobs.using(sha256)
     if job:
         raise Conflict(f"snapshot {sha256[:12]} is needed by refit {job}")
-    await snapshots.remove(service.store, sha256, service.bundle)
+    await snapshots.remove(service.store, sha256)
