@@ -32,6 +32,7 @@ from serving.guard import Guard
 from serving.inference import Inference, Item
 from serving.jobs import Jobs
 from serving.keys import Keys, KeysError
+from serving.lease import Lease
 from serving.limits import Held, Turnstile
 from serving.live import Live
 from serving.machine import cores, memory
@@ -46,7 +47,7 @@ from serving.store import Store
 from serving.traces import Traces
 
 LOG = logging.getLogger("breadcrumbs.server")
-REFIT = (sys.executable, "-m", "breadcrumbs", "refit", "--debug")
+REFIT = (sys.executable, "-P", "-m", "breadcrumbs", "refit", "--debug")
 """The program that a refit runs; with the traceback of a bug, for this server's log."""
 GRACE = 30
 """Seconds that requests in flight get to end after SIGTERM."""
@@ -180,8 +181,9 @@ async def _open(
     stack.push_async_callback(asyncio.to_thread, inference.close)
     current = Live(store, bundle, engine, log, activation, lambda one: metrics.swapped(one.actor))
     limits = child.Limits(settings.refit_timeout, settings.refit_memory or memory() * 3 // 4, settings.refit_cpu)
-    refitter = refitting(store, bundle, current, limits=limits) if settings.refit == "here" else None
-    jobs = Jobs(store, settings.refit_queue, refitter, settings.follow)
+    lease = Lease(store, "refits")
+    own = refitting(store, bundle, current, limits=limits, confirm=lease.renew) if settings.refit == "here" else None
+    jobs = Jobs(store, settings.refit_queue, own, lease, settings.follow)
     converter = Converter(settings.max_snapshot_bytes)
     uploads = Turnstile(settings.max_uploads, "uploads")
     await jobs.open()

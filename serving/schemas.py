@@ -148,6 +148,9 @@ class Health(BaseModel):
     head: int | None = Field(default=None, description="version of the live head")
     device: str | None = Field(default=None, description="where the models run")
     proved_seconds_ago: float | None = Field(default=None, description="since an inference last answered")
+    refits: str | None = Field(
+        default=None, description="where refits run: `here`, `elsewhere`, `off`, or the server that this one waits for"
+    )
 
 
 class Problem(BaseModel):

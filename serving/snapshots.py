@@ -16,6 +16,7 @@ of what a refit does with snapshots.
 """
 
 import asyncio
+import contextlib
 import re
 import secrets
 from collections.abc import Container, Mapping
@@ -34,7 +35,7 @@ from models.groups import GROUPS, groups
 from models.parts import Given
 from models.snapshot import Snapshot, SnapshotError
 from serving.conversion import Converter
-from serving.store import NotFound, Store, StoreError
+from serving.store import Conflict, NotFound, Store, StoreError
 
 TRIES = 20
 """Times that an upload is written when it is deleted again and again while it is."""
@@ -258,13 +259,14 @@ async def remove(store: Store, sha: str) -> None:
     await drop(store, sha)
 
 
-async def drop(store: Store, sha: str, record: bytes | None = None, known: Container[str] = ()) -> bool:
+async def drop(store: Store, sha: str, record: str | None = None, known: Container[str] = ()) -> bool:
     """Delete the features of a snapshot whose record is gone; False: somebody uploaded it meanwhile, so it is kept.
 
     Args:
         store: where it is.
         sha: its sha256.
-        record: what was removed, to be put back if there is a hold that is not `known`; None: holds do not count.
+        record: where it was moved to, from where it comes back if there is a hold that is not `known`; None: it is
+            deleted, and holds do not count.
         known: the holds that were there when it was decided that the snapshot goes.
     """
     features, aside = _name(sha, "safetensors"), f"gone/{sha}/{secrets.token_hex(8)}"
@@ -279,9 +281,18 @@ async def drop(store: Store, sha: str, record: bytes | None = None, known: Conta
         await store.move(aside, features)
     elif moved:
         await store.delete(aside)
-    if fresh and record is not None and await store.has(features) and not await store.has(_name(sha, "json")):
-        await store.replace(_name(sha, "json"), record)
+    if record is not None:
+        if fresh and await store.has(features):
+            await put_back(store, record, _name(sha, "json"))
+        await store.delete(record)
     return not wanted
+
+
+async def put_back(store: Store, aside: str, name: str) -> None:
+    """Give what was moved aside its name back, unless somebody has written that name anew."""
+    with contextlib.suppress(NotFound, Conflict):
+        await store.create(name, await store.get(aside))
+    await store.delete(aside)
 
 
 async def recover(store: Store, older: datetime) -> None:
@@ -295,7 +306,7 @@ async def recover(store: Store, older: datetime) -> None:
         sha = item.name.split("/")[1]
         if item.written >= older:
             continue
-        lost = await store.has(_name(sha, "json")) and not await store.has(_name(sha, "safetensors"))
+        lost = sha != "marks" and await store.has(_name(sha, "json")) and not await store.has(_name(sha, "safetensors"))
         if lost and await store.sha256(item.name) == sha:
             await store.move(item.name, _name(sha, "safetensors"))
         else:

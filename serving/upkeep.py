@@ -7,6 +7,7 @@ It knows nothing of engines or HTTP.
 
 import asyncio
 import contextlib
+import secrets
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -156,38 +157,37 @@ async def collect(
     gone = await _plan(store, retention, now)
     if dry:
         return _told(gone)
-    marks = await store.get_all(item.name for item in gone if _is_mark(item.name))
-    taken = {_owner(name) for name in marks}
-    known = {item.name for item in gone}
+    known, marks = {item.name for item in gone}, dict[str, str]()
+    taken = {_owner(name) for name in known if _is_mark(name)}
     try:
-        for name in marks:
-            await store.delete(name)
+        for name in filter(_is_mark, known):
+            marks[name] = f"gone/marks/{secrets.token_hex(8)}"
+            with contextlib.suppress(NotFound):  # somebody has deleted it meanwhile
+                await store.move(name, marks[name])
         await asyncio.sleep(settle if marks else 0)
         needed, _ = await _needed(store, retention, await _records(store, marks))
         written = await store.names("")  # a mark that is there again, or a new hold: somebody uploaded the same
         again = {_owner(name) for name in written if name in marks or (name.startswith("holds/") and name not in known)}
         taken &= needed | again
     finally:  # whatever happens, what does not go is visible again
-        for name, data in marks.items():
-            if _owner(name) in taken and not await store.has(name):
-                await store.replace(name, data)
+        for name in [name for name in marks if _owner(name) in taken]:
+            await snapshots.put_back(store, marks.pop(name), name)
     return await _remove(store, [item for item in gone if _owner(item.name) not in taken], marks, now, told)
 
 
-async def _remove(
-    store: Store, gone: list[Item], marks: dict[str, bytes], now: datetime, told: Told
-) -> list[Item]:  # fmt: skip
+async def _remove(store: Store, gone: list[Item], marks: dict[str, str], now: datetime, told: Told) -> list[Item]:
     """Delete what is invisible already, and what nobody knows of; return what went."""
     known, kept = {item.name for item in gone}, set[str]()
     for done, item in enumerate(gone, 1):
+        owner = _owner(item.name)
         if item.name.startswith("snapshots/") and item.name.endswith(".safetensors"):
-            owner = _owner(item.name)
-            record = marks.get(f"{owner}.json", b"")
-            if not await snapshots.drop(store, owner.rpartition("/")[2], record or None, known):
+            if not await snapshots.drop(store, owner.rpartition("/")[2], marks.pop(f"{owner}.json", None), known):
                 kept.add(owner)
-        elif item.name not in marks:
+        elif not _is_mark(item.name):
             await store.delete(item.name)
         told(done, len(gone))
+    for aside in marks.values():
+        await store.delete(aside)
     await snapshots.recover(store, now - UNDER_WAY)
     for path in store.leftovers():
         with contextlib.suppress(FileNotFoundError):  # it was being written, and has its name by now
@@ -214,10 +214,11 @@ def _owner(name: str) -> str:
     return name.partition(".")[0] if name.startswith("snapshots/") else "/".join(name.split("/")[:2])
 
 
-async def _records(store: Store, marks: dict[str, bytes]) -> dict[int, HeadRecord]:
+async def _records(store: Store, marks: dict[str, str]) -> dict[int, HeadRecord]:
     """All heads' records, those just made invisible too."""
     found = {record.version: record for record in await heads.records(store)}
-    hidden = [HeadRecord.model_validate_json(data) for name, data in marks.items() if name.endswith("/head.json")]
+    asides = await store.get_all(aside for name, aside in marks.items() if name.endswith("/head.json"))
+    hidden = map(HeadRecord.model_validate_json, asides.values())
     return found | {record.version: record for record in hidden}
 
 
