@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import ipaddress
 import logging
+import os
 import signal
 import sys
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
@@ -26,7 +27,7 @@ from serving.batcher import Batcher
 from serving.conversion import Converter
 from serving.decoder import Decoder
 from serving.engine import Engine, Scores
-from serving.folders import sweep
+from serving.folders import locked, sweep
 from serving.front import Front
 from serving.guard import Guard
 from serving.inference import Inference, Item
@@ -34,6 +35,7 @@ from serving.jobs import Jobs
 from serving.keys import Keys, KeysError
 from serving.lease import Lease
 from serving.limits import Held, Turnstile
+from serving.listening import listen, url
 from serving.live import Live
 from serving.machine import cores, memory
 from serving.metrics import Metrics
@@ -147,6 +149,10 @@ async def _open(
     await asyncio.to_thread(sweep)
     bundle = await asyncio.to_thread(bundles.read, settings.bundle)
     store = Store.open(settings.store, settings.max_store_bytes)
+    for used in (bundle.folder, store.folder):
+        if used is not None:
+            with contextlib.suppress(OSError):  # where folders cannot be locked, nobody asks whether they are in use
+                stack.callback(os.close, locked(used, shared=True))
     log = Log(store)
     activation = await live.first(store, bundle, log)
     _, head = await heads.read(store, activation.head)
@@ -241,7 +247,7 @@ def run(
 
     Args:
         settings: every knob.
-        sockets: that listen already; absent: one is made for the settings' address.
+        sockets: that listen already; absent: they are made for the settings' address, before anything is opened.
         beside: what runs beside the server from when it can answer.
 
     Raises:
@@ -257,17 +263,16 @@ def run(
     how = config(app, settings)
     how.lifespan = "off"  # so that an error of ours comes out as it is, not as a traceback in uvicorn's log
 
-    async def serve() -> None:
+    async def serve(listening: list[socket]) -> None:
         async with app.router.lifespan_context(app):
             task = None if beside is None else asyncio.create_task(beside())
-            try:
-                await Server(app, how).serve(sockets)
-            except SystemExit as ending:  # how uvicorn ends where it cannot listen
-                reason = str(ending.__context__).rpartition(": ")[2]
-                told = f"cannot listen on {settings.host}:{settings.port}: {reason}; --port names another port"
-                raise BreadcrumbsError(told) from ending
+            if sockets is None:
+                LOG.info("running on %s (Ctrl-C ends it)", url(listening[0]))
+            await Server(app, how).serve(listening)
             if task is not None:
                 task.cancel()
 
-    with contextlib.suppress(KeyboardInterrupt), asyncio.Runner(loop_factory=how.get_loop_factory()) as runner:
-        runner.run(serve())
+    with contextlib.ExitStack() as stack:
+        listening = sockets or [stack.enter_context(one) for one in listen(settings.host, settings.port)]
+        with contextlib.suppress(KeyboardInterrupt), asyncio.Runner(loop_factory=how.get_loop_factory()) as runner:
+            runner.run(serve(listening))

@@ -19,7 +19,7 @@ from models.scratch import FileTooLarge
 from models.snapshot import SnapshotError
 from serving import child
 
-COMMAND = (sys.executable, "-m", "models.convert")
+COMMAND = (sys.executable, "-P", "-m", "models.convert")
 SECONDS = 600.0
 MEMORY = 3 * 2**30
 """Bytes; its own limit, which has the better words, is lower."""

@@ -77,6 +77,11 @@ class Store:
         self._most = most
         self._sum, self._summed = 0, -RECOUNT
 
+    @property
+    def folder(self) -> Path | None:
+        """Where it is, if it is a folder."""
+        return self._folder
+
     @classmethod
     def open(cls, place: str | Path, most: int = 0) -> "Store":
         """Open a folder, which is made if missing, or `s3://`, `gs://` or `az://` with a bucket and a prefix.

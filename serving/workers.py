@@ -141,7 +141,7 @@ class _Kept:
         handles = (self._listening.fileno(), theirs.fileno())
         process = await asyncio.create_subprocess_exec(
             # env gives one variable more, which the library of the metrics reads when it is imported
-            *("env", f"PROMETHEUS_MULTIPROC_DIR={self._numbers}", sys.executable, "-m", "serving.workers"),
+            *("env", f"PROMETHEUS_MULTIPROC_DIR={self._numbers}", sys.executable, "-P", "-m", "serving.workers"),
             *(self._settings.model_dump_json(), *map(str, handles)),
             stdin=asyncio.subprocess.DEVNULL,
             pass_fds=handles,
