@@ -28,6 +28,7 @@ from serving.conversion import Converter
 from serving.decoder import Decoder
 from serving.engine import Engine, Scores
 from serving.folders import locked, sweep
+from serving.in_time import in_time
 from serving.front import Front
 from serving.guard import Guard
 from serving.inference import Inference, Item
@@ -170,10 +171,11 @@ async def _open(
             settings.max_batch,
             settings.tensorrt_cache,
         )
-        engine.warm_up(settings.max_batch)
+        engine.warm_up(settings.max_batch, limit)
         return engine
 
-    engine = await asyncio.to_thread(start_engine)
+    limit = None if settings.device == "tensorrt" else settings.start_timeout
+    engine = await in_time(start_engine, limit, f"the models of {bundle.folder}")
     await asyncio.to_thread(preprocess.load_codecs)
     metrics.device.labels(engine.device).set(1)
     decoder = Decoder(bundle.manifest.preprocess, settings.max_pixels, engine.compute, metrics.decode.observe)

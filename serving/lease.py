@@ -18,6 +18,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from serving.child import began
 from serving.store import Conflict, NotFound, Store, StoreError
 
 LOG = logging.getLogger("breadcrumbs.lease")
@@ -69,7 +70,7 @@ class Lease:
         self._prefix = f"leases/{name}"
         self._own = Holder(
             token=secrets.token_hex(8), host=socket.gethostname(), process=os.getpid(), machine=_machine(),
-            started=_started(os.getpid()),
+            started=began(os.getpid()),
         )  # fmt: skip
         self._number = 0
         self._seen: tuple[int, bytes, float] | None = None
@@ -173,16 +174,7 @@ def _machine() -> str:
         return ""
 
 
-def _started(process: int) -> str:
-    """When a process began; empty: it is gone, or nobody can tell."""
-    try:
-        fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
-    except OSError:
-        return ""
-    return "" if fields[0] in "ZX" else fields[19]
-
-
 def _is_gone(holder: Holder) -> bool:
     """Whether a holder was a process of this machine that has ended."""
     ours = bool(holder.machine) and holder.machine == _machine()
-    return ours and _started(holder.process) != holder.started
+    return ours and began(holder.process) != holder.started

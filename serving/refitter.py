@@ -181,14 +181,13 @@ class Refitter:
         try:
             made = await making
         except asyncio.CancelledError:
-            with contextlib.suppress(asyncio.CancelledError, BreadcrumbsError):
-                await making  # the child is being stopped
+            await child.to_the_end(_over(making))  # the child is being stopped
             raise
         settling = asyncio.create_task(self._settle(trail, compared.version, made))
         try:
             await asyncio.shield(settling)
         except asyncio.CancelledError:
-            await settling  # a head that was made is not lost to a server that is stopping
+            await child.to_the_end(settling)  # a head that was made is not lost to a server that is stopping
             raise
 
     async def _make(self, trail: Trail, compared: BoundHead) -> Made:
@@ -214,6 +213,13 @@ class Refitter:
 
 async def _nothing() -> None:
     return None
+
+
+async def _over(making: "asyncio.Task[Made]") -> None:
+    """Wait for the end of what was cancelled."""
+    making.cancel()
+    with contextlib.suppress(asyncio.CancelledError, BreadcrumbsError):
+        await making
 
 
 class _Hearing:

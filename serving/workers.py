@@ -210,5 +210,5 @@ if __name__ == "__main__":
     try:
         work(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]))
     except BreadcrumbsError as error:
-        print(f"breadcrumbs: {error}", file=sys.stderr)  # noqa: T201
-        sys.exit(2)
+        print(f"breadcrumbs: {error}", file=sys.stderr, flush=True)  # noqa: T201
+        os._exit(2)  # a thread of a model that does not end would keep the process
