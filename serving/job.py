@@ -101,11 +101,18 @@ class Trail:
                 return
             at = datetime.now(UTC).isoformat(timespec="milliseconds")
             whole = {"id": len(self.events) + 1, "at": at, **event}
-            if event.get("state") in ENDED:
-                whole = await _end(self._store, self.job.id, whole)
-            lines = b"".join(json.dumps(item).encode() + b"\n" for item in [*self.events, whole])
-            await self._store.replace(f"refits/{self.job.id}/events.jsonl", lines)
+            lines = [json.dumps(item).encode() + b"\n" for item in self.events]
+            name = f"refits/{self.job.id}/events.jsonl"
+            if event.get("state") not in ENDED:
+                await self._store.replace(name, b"".join(lines) + json.dumps(whole).encode() + b"\n")
+                await self._take([whole])
+                return
+            whole = await _end(self._store, self.job.id, whole)
             await self._take([whole])
+            try:
+                await self._store.replace(name, b"".join(lines) + json.dumps(whole).encode() + b"\n")
+            except StoreError as error:  # whoever reads them finds the end beside them
+                LOG.warning("refit %s: its events lack the last one: %s", self.job.id, error)
 
     async def read(self) -> None:
         """Take up the events that the server that runs the job has written since."""

@@ -18,7 +18,7 @@ from models.errors import BreadcrumbsError
 from serving import job as jobs
 from serving.job import ENDED, Job, State, Trail
 from serving.lease import LOOK, RENEW, Lease, Lost
-from serving.limits import Overloaded
+from serving.limits import BadRequest, Overloaded
 from serving.refit import RefitRequest
 from serving.refitter import Refitter
 from serving.store import AT_ONCE, Conflict, NotFound, Store, StoreError
@@ -268,11 +268,31 @@ class Jobs:
             await trail.read()
         return trail
 
-    async def all(self) -> list[Job]:
-        """Return all jobs, the newest first."""
+    async def listed(self, limit: int, after: str | None = None) -> tuple[list[Job], str | None]:
+        """Return some jobs, the newest first.
+
+        Args:
+            limit: jobs at most.
+            after: what the page before returned with its jobs, or the id of its last one.
+
+        Returns:
+            The jobs, and what the next page is asked for with; None: there is none.
+
+        Raises:
+            BadRequest: `after` is neither, or there is no such job any more.
+        """
         if self._refitter is None:
             await self.look()
-        return sorted((trail.job for trail in self._trails.values()), key=lambda job: job.created, reverse=True)
+        found = sorted(((one.job.created, name) for name, one in self._trails.items()), reverse=True)
+        if after is not None:
+            created, slash, name = after.partition("/")
+            if not slash:
+                if after not in self._trails:
+                    raise BadRequest(f"after={after!r:.100}: expected `next` of a page, or a refit that is there")
+                created, name = self._trails[after].job.created, after
+            found = [one for one in found if one < (created, name)]
+        chosen = found[:limit]
+        return [self._trails[name].job for _, name in chosen], "/".join(chosen[-1]) if len(chosen) < len(found) else None
 
     def counts(self) -> Counter[State]:
         """Return how many jobs are in each state."""

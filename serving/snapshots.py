@@ -35,7 +35,9 @@ from models.groups import GROUPS, groups
 from models.parts import Given
 from models.snapshot import Snapshot, SnapshotError
 from serving.conversion import Converter
-from serving.store import Conflict, NotFound, Store, StoreError
+from serving.limits import BadRequest
+from serving.pages import cut
+from serving.store import Conflict, Item, NotFound, Store, StoreError
 
 TRIES = 20
 """Times that an upload is written when it is deleted again and again while it is."""
@@ -225,11 +227,52 @@ async def get(store: Store, sha: str, bundle: Bundle) -> SnapshotRecord:
     return found.model_copy(update=_beside(bundle, found.backbone, found.classes))
 
 
-async def records(store: Store, bundle: Bundle) -> list[SnapshotRecord]:
-    """Return what the store says of all snapshots, the newest epoch first."""
-    names = [name for name in await store.names("snapshots") if name.endswith(".json")]
-    found = [await get(store, Path(name).stem, bundle) for name in names]
-    return sorted(found, key=lambda item: (-item.epoch, item.sha256))
+async def page(
+    store: Store, bundle: Bundle, limit: int, after: str | None = None
+) -> tuple[list[SnapshotRecord], str | None]:
+    """Return what the store says of some snapshots, those stored last first; a damaged record is left out.
+
+    Args:
+        store: where they are.
+        bundle: the deployed one.
+        limit: snapshots at most.
+        after: what the page before returned with its records, or the sha256 of its last one.
+
+    Returns:
+        The records, and what the next page is asked for with; None: there is none.
+
+    Raises:
+        BadRequest: `after` is neither, or there is no such snapshot any more.
+    """
+    listed = sorted(
+        (_place(item) for item in await store.items("snapshots") if item.name.endswith(".json")), reverse=True
+    )
+    if after is not None:
+        bound = _bound(listed, after)
+        listed = [place for place in listed if place[:2] < bound]
+    chosen = cut(listed, limit, lambda place: place[2])
+    data = await store.get_all(_name(sha, "json") for _, sha, _ in chosen)
+    found = []
+    for _, sha, _ in chosen:
+        with contextlib.suppress(KeyError, ValidationError):  # it is refused by name where it is asked for
+            one = SnapshotRecord.model_validate_json(data[_name(sha, "json")])
+            found.append(one.model_copy(update=_beside(bundle, one.backbone, one.classes)))
+    return found, f"{chosen[-1][0]}-{chosen[-1][1]}" if len(chosen) < len(listed) else None
+
+
+def _place(item: Item) -> tuple[int, str, int]:
+    """When a record was written, in microseconds; whose it is; its bytes."""
+    return int(item.written.timestamp() * 1_000_000), Path(item.name).stem, item.size
+
+
+def _bound(listed: list[tuple[int, str, int]], after: str) -> tuple[int, str]:
+    when, _, sha = after.rpartition("-")
+    if re.fullmatch(r"[0-9]{1,20}", when) and re.fullmatch(r"[0-9a-f]{64}", sha):
+        return int(when), sha
+    for place in listed:
+        if place[1] == after:
+            return place[:2]
+    raise BadRequest(f"after={after!r:.100}: expected `next` of a page, or the sha256 of a snapshot that is there")
 
 
 async def fetch(store: Store, sha: str, path: Path) -> None:

@@ -97,7 +97,7 @@ async def model_metadata(service: Serving, model: ModelName, version: str = "act
     """Tell a model's versions, inputs and outputs."""
     declared = _input(service, model)
     bound = await choose(service, version) or service.live.head
-    known = [str(record.version) for record in await heads.records(service.store)]
+    known = [str(version) for version in await heads.versions(service.store)]
     width, count = service.bundle.manifest.feature_dim, len(bound.head.classes)
     shapes = {"feature": width, "logits": count, "probabilities": count}
     return {
@@ -169,8 +169,8 @@ async def index(request: Request, service: Serving) -> list[dict[str, str]]:
     data = await limits.read_body(request, limits.SMALL_BODY, "JSON body")
     asked = limits.parse_json(data or b"{}", IndexBody, "JSON body")
     found = [
-        {"name": name, "version": str(record.version), "state": _state(service, record.version), "reason": ""}
-        for record in await heads.records(service.store)
+        {"name": name, "version": str(version), "state": _state(service, version), "reason": ""}
+        for version in await heads.versions(service.store)
         for name in (_name(service), _name(service) + FILES)
     ]
     return [one for one in found if one["state"] == "READY"] if asked.ready else found

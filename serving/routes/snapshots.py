@@ -8,8 +8,9 @@ from models.parts import Given
 from serving import limits, snapshots
 from serving.folders import scratch
 from serving.limits import Unsupported
+from serving.pages import LIMIT
 from serving.schemas import SnapshotList
-from serving.service import Serving, body, problems
+from serving.service import AfterName, Limit, Serving, body, problems
 from serving.snapshots import SnapshotRecord
 from serving.store import Conflict
 
@@ -53,10 +54,11 @@ async def put(
     return found
 
 
-@router.get("/v1/snapshots")
-async def listing(service: Serving) -> SnapshotList:
-    """List all snapshots, the newest epoch first."""
-    return SnapshotList(snapshots=await snapshots.records(service.store, service.bundle))
+@router.get("/v1/snapshots", responses=problems(422))
+async def listing(service: Serving, limit: Limit = LIMIT, after: AfterName = None) -> SnapshotList:
+    """List snapshots, those stored last first."""
+    found, more = await snapshots.page(service.store, service.bundle, limit, after)
+    return SnapshotList(snapshots=found, next=more)
 
 
 @router.get("/v1/snapshots/{sha256}", responses=problems(404))
