@@ -121,7 +121,7 @@ def demo(*, out: Path = Path("runs/demo"), port: int = 8000, stay: bool = True, 
     Example: `breadcrumbs demo --port 8001 --no-stay`
 
     Args:
-        out: Folder for everything it makes: a new one, an empty one, or one that an earlier demo made, which is emptied.
+        out: Folder for everything it makes: new, empty, or made by an earlier demo, and then emptied.
         port: Port of the server.
         stay: Leave the server running at the end, until Ctrl-C.
         json: Print one JSON object at the end, with the accuracy before and after; the steps go to standard error.

@@ -62,7 +62,7 @@ def in_child(source: Path, target: Path, given: Given, limit: int, seconds: floa
     fresh.touch()
     line = [*COMMAND, str(source.absolute()), str(fresh.absolute()), str(limit), json.dumps(asdict(given))]
     try:
-        done = subprocess.run(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, check=False, timeout=seconds, cwd="/")
+        done = subprocess.run(line, capture_output=True, check=False, timeout=seconds, cwd="/")
         converted = _heard(source, done)
         fresh.replace(target)
     except subprocess.TimeoutExpired as error:

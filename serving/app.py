@@ -19,7 +19,6 @@ from starlette.types import ASGIApp
 
 from models import bundle as bundles
 from models import preprocess
-from models.errors import BreadcrumbsError
 from serving import child, heads, live, problems
 from serving.access import Access
 from serving.activations import Log
@@ -28,9 +27,9 @@ from serving.conversion import Converter
 from serving.decoder import Decoder
 from serving.engine import Engine, Scores
 from serving.folders import locked, sweep
-from serving.in_time import in_time
 from serving.front import Front
 from serving.guard import Guard
+from serving.in_time import in_time
 from serving.inference import Inference, Item
 from serving.jobs import Jobs
 from serving.keys import Keys, KeysError

@@ -174,7 +174,8 @@ class Engine:
             if not self._options.terminate:
                 raise
             raise EngineError(
-                f"the backbone gave no answer to a blank image within {seconds:g} s; if it is sound and large, --start-timeout gives it longer"
+                f"the backbone gave no answer to a blank image within {seconds:g} s; if it is sound and large, "
+                f"--start-timeout gives it longer"
             ) from error
         finally:
             limit.cancel()

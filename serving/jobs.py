@@ -292,7 +292,9 @@ class Jobs:
                 created, name = self._trails[after].job.created, after
             found = [one for one in found if one < (created, name)]
         chosen = found[:limit]
-        return [self._trails[name].job for _, name in chosen], "/".join(chosen[-1]) if len(chosen) < len(found) else None
+        return [self._trails[name].job for _, name in chosen], "/".join(chosen[-1]) if len(chosen) < len(
+            found
+        ) else None
 
     def counts(self) -> Counter[State]:
         """Return how many jobs are in each state."""

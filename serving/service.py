@@ -71,7 +71,9 @@ AfterNumber = Annotated[
 ]
 AfterName = Annotated[
     str | None,
-    Query(min_length=1, max_length=200, description="only entries after this one: `next` of the page before, or a name"),
+    Query(
+        min_length=1, max_length=200, description="only entries after this one: `next` of the page before, or a name"
+    ),
 ]
 
 BYTES = {"type": "string", "format": "binary"}

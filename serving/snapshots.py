@@ -17,6 +17,7 @@ of what a refit does with snapshots.
 
 import asyncio
 import contextlib
+import os
 import re
 import secrets
 from collections.abc import Container, Mapping
@@ -105,7 +106,7 @@ async def add(
         made = path.with_name(f"{path.name}.safetensors")
         changes = await converter.convert(path, made, given)
         path, sha = made, await asyncio.to_thread(sha256, made)
-    known = await _held(store, path, sha, bundle)
+    known = await _held(store, sha, bundle)
     if known is not None:
         return known.model_copy(update={"converted": changes}), False
     found = (await asyncio.to_thread(_examine, path, sha, bundle)).model_copy(update={"converted": changes})
@@ -113,14 +114,14 @@ async def add(
     return found, True
 
 
-async def _held(store: Store, path: Path, sha: str, bundle: Bundle) -> SnapshotRecord | None:
+async def _held(store: Store, sha: str, bundle: Bundle) -> SnapshotRecord | None:
     """Hold a snapshot that is here and whole, and return its record; None: it is not, or a part of it is damaged."""
     try:
         known = await get(store, sha, bundle)
     except StoreError:  # there is none, or it is damaged
         return None
     await _hold(store, sha)
-    return known if known.sha256 == sha and await _is_whole(store, path, sha) else None
+    return known if known.sha256 == sha and await _is_whole(store, sha) else None
 
 
 async def _hold(store: Store, sha: str) -> None:
@@ -136,8 +137,8 @@ async def holds(store: Store, sha: str) -> list[str]:
     return await store.names(f"holds/{sha}")
 
 
-async def _is_whole(store: Store, path: Path, sha: str) -> bool:
-    """Whether record and features are there, and the features are those in `path`."""
+async def _is_whole(store: Store, sha: str) -> bool:
+    """Whether record and features are there, and the features are those of that sha256."""
     try:
         same = await store.sha256(_name(sha, "safetensors")) == sha
     except StoreError:
@@ -153,7 +154,7 @@ async def keep(store: Store, path: Path, record: SnapshotRecord) -> None:
         StoreError: the store cannot be written, or others delete the snapshot as often as it is written.
     """
     sha = record.sha256
-    await store.check_room(path.stat().st_size)
+    await store.check_room(await asyncio.to_thread(os.path.getsize, path))
     for _ in range(TRIES):
         await _hold(store, sha)
         await store.put_file(_name(sha, "safetensors"), path)

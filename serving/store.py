@@ -132,7 +132,7 @@ class Store:
 
     async def put_file(self, name: str, path: Path) -> None:
         """Write a file as an object, in pieces, never whole in memory."""
-        await self._put(name, path, path.stat().st_size)
+        await self._put(name, path, await asyncio.to_thread(os.path.getsize, path))
 
     async def _put(self, name: str, source: bytes | Path, size: int) -> None:
         with _telling(name):

@@ -30,16 +30,15 @@ def test_a_file_that_ends_its_reader_is_told(tmp_path: Path) -> None:
         ["refit", "--bundle", str(bundle), "--holdout", str(CRASH), "--out", str(tmp_path / "made")],
     )
     for line in lines:
-        done = subprocess.run(
-            [sys.executable, "-m", "breadcrumbs", *line], capture_output=True, text=True, check=False
-        )
+        done = subprocess.run([sys.executable, "-m", "breadcrumbs", *line], capture_output=True, text=True, check=False)
         told = [one for one in done.stderr.splitlines() if one.startswith("breadcrumbs: ")]
 
         assert done.returncode == 2, done.stderr
-        assert told == [
-            "breadcrumbs: crash.parquet: the file is damaged: expected a snapshot, but its reader ended by SIGABRT; "
-            "make the file anew"
-        ]
+        assert len(told) == 1
+        assert told[0].endswith(
+            "crash.parquet: the file is damaged: expected a snapshot, but its reader ended by "
+            "SIGABRT; make the file anew"
+        )
     assert list(tmp_path.iterdir()) == []
 
 

@@ -1,4 +1,4 @@
-"""Uploads, deletions and `store gc` that meet at one snapshot, in hundreds of orders: what was acknowledged is whole."""
+"""Uploads, deletions and `store gc` that meet at one snapshot, in hundreds of orders: what was acknowledged stays."""
 
 import asyncio
 import random

@@ -69,9 +69,7 @@ def serve(bundle: Path, store: Path, *more: str) -> "subprocess.CompletedProcess
 
 @pytest.mark.parametrize("workers", ["1", "2"])
 @pytest.mark.parametrize("constant", [True, False])
-def test_a_graph_that_never_ends_is_refused(
-    tiny_bundle: Bundle, tmp_path: Path, constant: bool, workers: str
-) -> None:
+def test_a_graph_that_never_ends_is_refused(tiny_bundle: Bundle, tmp_path: Path, constant: bool, workers: str) -> None:
     """Whether ONNX Runtime would loop when it loads it or when it runs it, and in how many processes."""
     bundle = with_file(tiny_bundle, tmp_path / "bundle", "backbone.onnx", endless(2**62, constant=constant))
     done = serve(bundle, tmp_path / "store", "--start-timeout", "2", "--workers", workers)
