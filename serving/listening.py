@@ -25,7 +25,8 @@ def listen(host: str, port: int) -> list[socket.socket]:
     with contextlib.ExitStack() as stack:
         found = []
         try:
-            for family, kind, protocol, _, address in dict.fromkeys(_addresses(host, port)):
+            every = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+            for family, kind, protocol, _, address in dict.fromkeys(every):
                 one = stack.enter_context(socket.socket(family, kind, protocol))
                 one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
                 if family == socket.AF_INET6:
@@ -38,11 +39,6 @@ def listen(host: str, port: int) -> list[socket.socket]:
             raise AddressError(f"cannot listen on {host}:{port}: {_why(error)}") from error
         stack.pop_all()
         return found
-
-
-def _addresses(host: str, port: int) -> list[tuple[int, int, int, str, tuple[str | int, ...]]]:
-    found = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-    return [(family, kind, protocol, "", tuple(address)) for family, kind, protocol, _, address in found]
 
 
 def _why(error: OSError) -> str:
