@@ -46,21 +46,23 @@ def process(bundle: Bundle, store: Path, gate: Path, port: int) -> Iterator["sub
         tests=str(tests), root=str(tests.parents[1]), gate=str(gate), bundle=str(bundle.folder), store=str(store),
         port=port,
     )  # fmt: skip
-    with subprocess.Popen([sys.executable, "-c", program], stderr=subprocess.PIPE) as one:
+    with subprocess.Popen([sys.executable, "-c", program], stderr=subprocess.DEVNULL) as one:
         try:
             yield one
         finally:
             one.kill()
 
 
-def ready(port: int) -> httpx.Client:
+@contextlib.contextmanager
+def ready(port: int) -> Iterator[httpx.Client]:
     """A client of a server, once it answers."""
-    client = httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30)
-    while True:
-        with contextlib.suppress(httpx.TransportError):
-            if client.get("/readyz").is_success:
-                return client
-        time.sleep(0.05)
+    with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30) as client:
+        while True:
+            with contextlib.suppress(httpx.TransportError):
+                if client.get("/readyz").is_success:
+                    break
+            time.sleep(0.05)
+        yield client
 
 
 def states(store: Path, job: str) -> list[str]:
