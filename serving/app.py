@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import ipaddress
 import logging
+import os
 import signal
 import sys
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
@@ -19,7 +20,6 @@ from starlette.types import ASGIApp
 from models import bundle as bundles
 from models import decoding
 from models.decode_budget import Budget
-from models.errors import BreadcrumbsError
 from models.machine import cores, memory
 from serving import child, heads, live, problems
 from serving.access import Access
@@ -29,16 +29,19 @@ from serving.compressed import Compressed
 from serving.conversion import Converter
 from serving.decoder import Decoder
 from serving.engine import Engine, Scores
-from serving.folders import sweep
+from serving.folders import locked, sweep
 from serving.forwarded import Forwarded
 from serving.frames import Unframed
 from serving.front import Front
 from serving.guard import Guard
 from serving.hosts import Hosts
+from serving.in_time import in_time
 from serving.inference import Inference, Item
 from serving.jobs import Jobs
 from serving.keys import Keys, KeysError
+from serving.lease import Lease
 from serving.limits import Held, Turnstile
+from serving.listening import listen, url
 from serving.live import Live
 from serving.metrics import Metrics
 from serving.protocol import PatientProtocol
@@ -51,7 +54,7 @@ from serving.store import Store
 from serving.traces import Traces
 
 LOG = logging.getLogger("breadcrumbs.server")
-REFIT = (sys.executable, "-m", "breadcrumbs", "refit", "--debug")
+REFIT = (sys.executable, "-P", "-m", "breadcrumbs", "refit", "--debug")
 """The program that a refit runs; with the traceback of a bug, for this server's log."""
 GRACE = 30
 """Seconds that requests in flight get to end after SIGTERM."""
@@ -151,6 +154,10 @@ async def _open(
     await asyncio.to_thread(sweep)
     bundle = await asyncio.to_thread(bundles.read, settings.bundle)
     store = Store.open(settings.store, settings.max_store_bytes)
+    for used in (bundle.folder, store.folder):
+        if used is not None:
+            with contextlib.suppress(OSError):  # where folders cannot be locked, nobody asks whether they are in use
+                stack.callback(os.close, locked(used, shared=True))
     log = Log(store)
     activation = await live.first(store, bundle, log)
     _, head = await heads.read(store, activation.head)
@@ -168,10 +175,11 @@ async def _open(
             settings.max_batch,
             settings.tensorrt_cache,
         )
-        engine.warm_up(settings.max_batch)
+        engine.warm_up(settings.max_batch, limit)
         return engine
 
-    engine = await asyncio.to_thread(start_engine)
+    limit = None if settings.device == "tensorrt" else settings.start_timeout
+    engine = await in_time(start_engine, limit, f"the models of {bundle.folder}")
     await asyncio.to_thread(decoding.load_codecs)
     metrics.device.labels(engine.device).set(1)
     budget = Budget(settings.decode_memory)
@@ -186,8 +194,9 @@ async def _open(
     stack.push_async_callback(asyncio.to_thread, inference.close)
     current = Live(store, bundle, engine, log, activation, lambda one: metrics.swapped(one.actor))
     limits = child.Limits(settings.refit_timeout, settings.refit_memory or memory() * 3 // 4, settings.refit_cpu)
-    refitter = refitting(store, bundle, current, limits=limits) if settings.refit == "here" else None
-    jobs = Jobs(store, settings.refit_queue, refitter, settings.follow)
+    lease = Lease(store, "refits")
+    own = refitting(store, bundle, current, limits=limits, confirm=lease.renew) if settings.refit == "here" else None
+    jobs = Jobs(store, settings.refit_queue, own, lease, settings.follow)
     converter = Converter(settings.max_snapshot_bytes)
     uploads = Turnstile(settings.max_uploads, "uploads")
     await jobs.open()
@@ -250,7 +259,7 @@ def run(
 
     Args:
         settings: every knob.
-        sockets: that listen already; absent: one is made for the settings' address.
+        sockets: that listen already; absent: they are made for the settings' address, before anything is opened.
         beside: what runs beside the server from when it can answer.
 
     Raises:
@@ -266,17 +275,16 @@ def run(
     how = config(app, settings)
     how.lifespan = "off"  # so that an error of ours comes out as it is, not as a traceback in uvicorn's log
 
-    async def serve() -> None:
+    async def serve(listening: list[socket]) -> None:
         async with app.router.lifespan_context(app):
             task = None if beside is None else asyncio.create_task(beside())
-            try:
-                await Server(app, how).serve(sockets)
-            except SystemExit as ending:  # how uvicorn ends where it cannot listen
-                reason = str(ending.__context__).rpartition(": ")[2]
-                told = f"cannot listen on {settings.host}:{settings.port}: {reason}; --port names another port"
-                raise BreadcrumbsError(told) from ending
+            if sockets is None:
+                LOG.info("running on %s (Ctrl-C ends it)", url(listening[0]))
+            await Server(app, how).serve(listening)
             if task is not None:
                 task.cancel()
 
-    with contextlib.suppress(KeyboardInterrupt), asyncio.Runner(loop_factory=how.get_loop_factory()) as runner:
-        runner.run(serve())
+    with contextlib.ExitStack() as stack:
+        listening = sockets or [stack.enter_context(one) for one in listen(settings.host, settings.port)]
+        with contextlib.suppress(KeyboardInterrupt), asyncio.Runner(loop_factory=how.get_loop_factory()) as runner:
+            runner.run(serve(listening))

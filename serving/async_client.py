@@ -126,7 +126,14 @@ class AsyncClient(Connection):
         return await self.job(job)
 
     async def send(self, call: Call[T]) -> T:
-        """Send a call, again where that is safe, and return its answer."""
+        """Send a call, again where that is safe, and return its answer; of a list, all its pages together."""
+        answer, following = await self._send(call)
+        while following is not None and call.join is not None:
+            more, following = await self._send(following)
+            answer = call.join(answer, more)
+        return answer
+
+    async def _send(self, call: Call[T]) -> tuple[T, Call[T] | None]:
         tries = self.attempts(call)
         while True:
             failure: Exception | httpx.Response
@@ -134,7 +141,7 @@ class AsyncClient(Connection):
                 body = None if call.upload is None else call.upload.chunks_async()
                 failure = answer = await self._http.request(call.method, call.path, content=body, **call.more)
                 if answer.is_success or (tries.repeats and answer.status_code == call.done):
-                    return self.read(call, answer)
+                    return self.read(call, answer), call.following(answer.content)
             except (httpx.TransportError, httpx.InvalidURL) as error:
                 failure = error
             await asyncio.sleep(tries.wait(failure))

@@ -7,6 +7,7 @@ import json as texts
 import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
+from operator import add
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -19,6 +20,7 @@ from serving.call import Call, Sent, Upload
 from serving.heads import HeadRecord
 from serving.images import File
 from serving.job import Job
+from serving.pages import MOST
 from serving.refit import RefitRequest
 from serving.schemas import (
     ActivateBody,
@@ -40,6 +42,13 @@ Answer = TypeVar("Answer")
 
 def _get(path: str, read: Callable[[bytes], Answer], **more: Any) -> Call[Answer]:
     return Call("GET", path, read, more, repeatable=True)
+
+
+def _pages(
+    path: str, read: Callable[[bytes], Answer], join: Callable[[Answer, Answer], Answer]
+) -> Call[Answer]:  # fmt: skip
+    """A list, of which as many pages are asked for as there are."""
+    return Call("GET", path, read, {"params": {"limit": MOST}}, repeatable=True, join=join)
 
 
 def _nothing(_: bytes) -> None:
@@ -84,8 +93,8 @@ def put_snapshot(path: Path, given: Given = NONE_GIVEN, sent: Sent = lambda _don
 
 
 def snapshots() -> Call[list[SnapshotRecord]]:
-    """List all snapshots, the newest epoch first."""
-    return _get("/v1/snapshots", lambda data: SnapshotList.model_validate_json(data).snapshots)
+    """List all snapshots, those stored last first, however many pages they take."""
+    return _pages("/v1/snapshots", lambda data: SnapshotList.model_validate_json(data).snapshots, add)
 
 
 def snapshot_record(sha256: str) -> Call[SnapshotRecord]:
@@ -116,8 +125,8 @@ def refit(
 
 
 def jobs() -> Call[list[Job]]:
-    """List all refits, the newest first."""
-    return _get("/v1/refit", lambda data: JobList.model_validate_json(data).refits)
+    """List all refits, the newest first, however many pages they take."""
+    return _pages("/v1/refit", lambda data: JobList.model_validate_json(data).refits, add)
 
 
 def job(job: str) -> Call[JobDetail]:
@@ -152,8 +161,12 @@ def cancel(job: str) -> Call[Job]:
 
 
 def heads() -> Call[HeadList]:
-    """List all heads, the newest first, and say which is live."""
-    return _get("/v1/heads", HeadList.model_validate_json)
+    """List all heads, the newest first, however many pages they take, and say which is live."""
+    return _pages("/v1/heads", HeadList.model_validate_json, _more_heads)
+
+
+def _more_heads(first: HeadList, more: HeadList) -> HeadList:
+    return HeadList(live=more.live, heads=[*first.heads, *more.heads])
 
 
 def head(version: int) -> Call[HeadRecord]:

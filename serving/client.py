@@ -200,7 +200,14 @@ class Client(Connection):
         return self.job(job)
 
     def send(self, call: Call[T]) -> T:
-        """Send a call, again where that is safe, and return its answer."""
+        """Send a call, again where that is safe, and return its answer; of a list, all its pages together."""
+        answer, following = self._send(call)
+        while following is not None and call.join is not None:
+            more, following = self._send(following)
+            answer = call.join(answer, more)
+        return answer
+
+    def _send(self, call: Call[T]) -> tuple[T, Call[T] | None]:
         tries = self.attempts(call)
         while True:
             failure: Exception | httpx.Response
@@ -208,7 +215,7 @@ class Client(Connection):
                 body = None if call.upload is None else call.upload.chunks()
                 failure = answer = self._http.request(call.method, call.path, content=body, **call.more)
                 if answer.is_success or (tries.repeats and answer.status_code == call.done):
-                    return self.read(call, answer)
+                    return self.read(call, answer), call.following(answer.content)
             except (httpx.TransportError, httpx.InvalidURL) as error:
                 failure = error
             time.sleep(tries.wait(failure))

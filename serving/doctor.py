@@ -90,7 +90,7 @@ def _refits(settings: Settings) -> Finding:
         return Finding(
             "refits", "note", "torch is not installed: refits fail", "install the extra `refit`, or pass --refit off"
         )
-    done = subprocess.run([sys.executable, "-c", TORCH], capture_output=True, text=True, check=False, timeout=120)
+    done = subprocess.run([sys.executable, "-P", "-c", TORCH], capture_output=True, text=True, check=False, timeout=120)
     if done.returncode:
         why = (done.stderr.strip().splitlines() or ["it died"])[-1]
         return Finding("refits", "bad", f"torch does not load: {why:.300}", "reinstall torch")

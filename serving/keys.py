@@ -16,7 +16,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from models.errors import BreadcrumbsError
-from models.files import write_whole
+from models.files import read_regular, write_whole
 
 LOG = logging.getLogger("breadcrumbs.keys")
 PREFIX = "crumb_"
@@ -82,7 +82,7 @@ def read(path: Path) -> KeyFile:
         KeysError: it is missing, unreadable, or no file of keys.
     """
     try:
-        return KeyFile.model_validate_json(path.read_bytes())
+        return KeyFile.model_validate_json(read_regular(path))
     except OSError as error:
         raise KeysError(f"{path}: {error.strerror}; `breadcrumbs keys add` makes a file of keys") from error
     except ValidationError as error:

@@ -98,7 +98,7 @@ async def make(
 
 async def _inputs(folder: Path, request: RefitRequest, store: Store, bundle: Bundle, live: LinearHead) -> list[str]:
     """Lay out a child's inputs in a folder and return its arguments."""
-    arguments = ["--bundle", str(bundle.folder), "--head", str(folder / "live.safetensors")]
+    arguments = ["--bundle", str(bundle.folder.absolute()), "--head", str(folder / "live.safetensors")]
     write_whole(folder / "live.safetensors", heads.to_bytes(live))
     for place, sha in enumerate(request.snapshots):
         await snapshots.fetch(store, sha, folder / f"{place}.safetensors")

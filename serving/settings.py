@@ -77,6 +77,9 @@ class Settings(BaseSettings):
     precision: Literal["full", "half"] = "full"
     """Precision of the backbone: `half` uses the bundle's half-precision backbone, which is faster on a GPU and slower
     on a CPU."""
+    start_timeout: float = Field(default=60.0, gt=0, le=86400)
+    """Seconds that the models may take at start to load and to answer a blank image; after that, the start has failed.
+    TensorRT may take any time."""
     max_batch: int = Field(default=32, ge=1, le=4096)
     """Largest number of images computed together. A larger batch gives more images per second under load and takes more
     memory; idle latency stays the same, since an image never waits for a batch to fill."""

@@ -149,7 +149,7 @@ class _Kept:
         handles = (self._listening.fileno(), theirs.fileno())
         process = await asyncio.create_subprocess_exec(
             # env gives one variable more, which the library of the metrics reads when it is imported
-            *("env", f"PROMETHEUS_MULTIPROC_DIR={self._numbers}", sys.executable, "-m", "serving.workers"),
+            *("env", f"PROMETHEUS_MULTIPROC_DIR={self._numbers}", sys.executable, "-P", "-m", "serving.workers"),
             *(self._settings.model_dump_json(), *map(str, handles)),
             stdin=asyncio.subprocess.DEVNULL,
             pass_fds=handles,
@@ -218,5 +218,5 @@ if __name__ == "__main__":
     try:
         work(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]))
     except BreadcrumbsError as error:
-        print(f"breadcrumbs: {error}", file=sys.stderr)  # noqa: T201
-        sys.exit(2)
+        print(f"breadcrumbs: {error}", file=sys.stderr, flush=True)  # noqa: T201
+        os._exit(2)  # a thread of a model that does not end would keep the process

@@ -60,6 +60,17 @@ export async function get(path, signal) {
   return (await send(path, { signal })).json();
 }
 
+// The first pages of a list as one answer; what is after them, if anything, is its `next`.
+export async function getPages(path, list, pages, signal) {
+  const all = await get(path, signal);
+  for (let page = 1; page < pages && all.next; page += 1) {
+    const more = await get(`${path}?after=${encodeURIComponent(all.next)}`, signal);
+    all[list].push(...more[list]);
+    all.next = more.next;
+  }
+  return all;
+}
+
 export async function post(path, body) {
   const options = { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(body) };
   return (await send(path, options)).json();

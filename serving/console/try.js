@@ -48,6 +48,7 @@ async function sampleButton(sample, ask, signal) {
 
 export async function show(content, signal) {
   const [list, { samples }] = await Promise.all([get("/v1/heads", signal), get("/v1/samples", signal)]);
+  if (!list.heads.some((head) => head.version === list.live)) list.heads.push({ version: list.live }); // on a later page
   const one = chooser(list, { value: "active", text: "the live one" });
   const other = chooser(list, { value: "", text: "no other" });
   const answers = h("div", { className: "answers", ariaLive: "polite" });

@@ -107,7 +107,7 @@ async def model_metadata(service: Serving, model: ModelName, version: str = "act
     """Tell a model's versions, inputs and outputs."""
     found = _model(service, model)
     widths = await _widths(service, version)
-    known = [str(record.version) for record in await heads.records(service.store)]
+    known = [str(one) for one in await heads.versions(service.store)]
     return repository.metadata(found, known, widths)
 
 

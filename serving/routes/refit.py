@@ -17,9 +17,10 @@ from serving.folders import scratch
 from serving.guard import actor, check_owner, check_right, key_of
 from serving.job import Job, Trail
 from serving.limits import BadRequest, Forbidden, TooLarge
+from serving.pages import LIMIT
 from serving.refit import RefitRequest
 from serving.schemas import JobDetail, JobList
-from serving.service import BYTES, Service, Serving, body, content, problems
+from serving.service import BYTES, AfterName, Limit, Service, Serving, body, content, problems
 from serving.store import NotFound
 from training import page
 from training.config import RefitSpec
@@ -144,10 +145,11 @@ async def _keep(file: UploadFile, request: Request, service: Service) -> str:
     return found.sha256
 
 
-@router.get("/v1/refit")
-async def listing(service: Serving) -> JobList:
-    """List all refits, the newest first."""
-    return JobList(refits=await service.jobs.all())
+@router.get("/v1/refit", responses=problems(422))
+async def listing(service: Serving, limit: Limit = LIMIT, after: AfterName = None) -> JobList:
+    """List refits, the newest first."""
+    found, more = await service.jobs.listed(limit, after)
+    return JobList(refits=found, next=more)
 
 
 @router.get("/v1/refit/{job_id}", responses=problems(404))

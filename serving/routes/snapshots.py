@@ -9,8 +9,9 @@ from serving import limits, owners, snapshots
 from serving.folders import scratch
 from serving.guard import check_owner, key_of
 from serving.limits import Unsupported
+from serving.pages import LIMIT
 from serving.schemas import SnapshotList
-from serving.service import Serving, body, problems
+from serving.service import AfterName, Limit, Serving, body, problems
 from serving.snapshots import SnapshotRecord
 from serving.store import Conflict, NotFound, StoreError
 
@@ -55,10 +56,11 @@ async def put(
     return found
 
 
-@router.get("/v1/snapshots")
-async def listing(service: Serving) -> SnapshotList:
-    """List all snapshots, the newest epoch first."""
-    return SnapshotList(snapshots=await snapshots.records(service.store, service.bundle))
+@router.get("/v1/snapshots", responses=problems(422))
+async def listing(service: Serving, limit: Limit = LIMIT, after: AfterName = None) -> SnapshotList:
+    """List snapshots, those stored last first."""
+    found, more = await snapshots.page(service.store, service.bundle, limit, after)
+    return SnapshotList(snapshots=found, next=more)
 
 
 @router.get("/v1/snapshots/{sha256}", responses=problems(404))
@@ -88,5 +90,5 @@ async def delete(sha256: Sha256, request: Request, service: Serving) -> None:
         return
     if job:
         raise Conflict(f"snapshot {sha256[:12]} is needed by refit {job}")
-    await snapshots.remove(service.store, sha256, service.bundle)
+    await snapshots.remove(service.store, sha256)
     await owners.disown(service.store, sha256)

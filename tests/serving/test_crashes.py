@@ -29,11 +29,11 @@ SERVER = str(Path(__file__).parent / "crashing_server.py")
 STEPS = [
     (when, name, count)
     for name, count in (
-        ("snapshots/.*safetensors", 1), ("snapshots/.*json", 1), ("refits/.*/request.json", 1),
+        ("holds/.*", 1), ("snapshots/.*safetensors", 1), ("snapshots/.*json", 1), ("refits/.*/request.json", 1),
         ("refits/.*/events.jsonl", 1), ("refits/.*/events.jsonl", 2), ("refits/.*/events.jsonl", 3),
         ("refits/.*/events.jsonl", 4), ("refits/.*/report.json", 1), ("refits/.*/report.html", 1),
         ("heads/000002/head.safetensors", 1), ("heads/000002/head.onnx", 1), ("heads/000002/head.json", 1),
-        ("activations/00000002.json", 1), ("refits/.*/events.jsonl", 5),
+        ("activations/00000002.json", 1), ("refits/.*/end.json", 1), ("refits/.*/events.jsonl", 5),
     )
     for when in ("before", "after")
 ]  # fmt: skip
@@ -78,7 +78,8 @@ def test_the_steps_are_all_there_are(serve: Serve, monkeypatch: pytest.MonkeyPat
 
     def listening(method: Callable[..., Any]) -> Callable[..., Any]:
         async def write(self: Store, name: str, *rest: Any) -> None:
-            written.append(name)
+            if not name.startswith("leases/"):  # which is written again and again, whatever happens
+                written.append(name)
             await method(self, name, *rest)
 
         return write

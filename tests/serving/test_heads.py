@@ -97,7 +97,7 @@ def test_a_head_is_activated_and_taken_back(serve: Serve, tiny_bundle: Bundle, t
         back = client.post("/v1/heads/rollback", json={"reason": "it is not", "expected_live": 2})
         assert check(client.post("/v1/predict", content=png(picture()), headers=PNG), known, [0]) == 1
         listing = client.get("/v1/heads").json()
-        log, before = client.get("/v1/activations").json().values()
+        log, _, before = client.get("/v1/activations").json().values()
 
     assert before is None
     assert (ahead.status_code, back.status_code, listing["live"]) == (200, 200, 1)
