@@ -72,7 +72,8 @@ def measure(
 
     Returns:
         JSON's own types: `heads`, the exported one first, each with `metrics` and `groups` as intervals, `recall` and
-        what was chosen; `classes` with their training and test images and groups; `notes` of the data; `against`, where asked for.
+        what was chosen; `classes` with their training and test images and groups; `notes` of the data; `against`,
+        where asked for.
 
     Raises:
         DataError: the images are not as they should be, or are of other classes; or the two bundles have other classes

@@ -4,6 +4,7 @@ Size and a few bytes of every file say which may be equal; only these are read w
 """
 
 import hashlib
+import os
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -79,8 +80,12 @@ def _shown(splits: Sequence[Split], equal: Sequence[tuple[int, int]], classes: S
     """Two of a group of equal pictures, of different classes or parts where there are."""
     first = equal[0]
     other = max(equal[1:], key=lambda place: (_label(splits, place) != _label(splits, first), place[0] != first[0]))
-    words = (f"{splits[part].name(row)} ('{classes[splits[part].labels[row]]}')" for part, row in (first, other))
-    return " = ".join(words)
+    names = [splits[part].name(row) for part, row in (first, other)]
+    root = os.path.commonpath(names) if all(Path(name).is_absolute() for name in names) else ""
+    return " = ".join(
+        f"{os.path.relpath(name, root) if root not in {'', name} else name} ('{classes[_label(splits, place)]}')"
+        for name, place in zip(names, (first, other), strict=True)
+    )
 
 
 def _label(splits: Sequence[Split], place: tuple[int, int]) -> int:
