@@ -186,7 +186,7 @@ def _refuse_another_level(root: Path, classes: Sequence[Path], unused: Unused) -
             raise DataError(f"{root} has {some}, but no class folders; expected {root}/CLASS/IMAGE{_listed(root)}")
         for folder in classes:
             images(folder, unused)
-        raise DataError(f"there is no image in {root}" + (f"; there are {unused.words()}" if unused.files else ""))
+        raise DataError("; ".join([f"there is no image in {root}", *unused.sentences()]))
     if len(filled) == 1 and _holds_classes(filled[0]):
         one = filled[0]
         raise DataError(

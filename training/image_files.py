@@ -24,7 +24,7 @@ SYSTEM = frozenset(
 """What systems leave in folders, in lower case; what begins with a dot is hidden besides."""
 THUMBNAILS = frozenset({"thumbnails", "thumbnail", "thumbs", "_thumbs"})
 """Folders of small copies, below a class."""
-SHOWN = 10  # folders and suffixes named in one sentence
+SHOWN = 20  # folders and suffixes named in one sentence
 NO_SUFFIX = "without a suffix"
 
 _BRANDS = {

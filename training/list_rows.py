@@ -134,7 +134,7 @@ def _from_table(file: Path, text: str, delimiter: str) -> list[Row]:
             elif row := _row(file, reader.line_num, cells, faults):
                 rows.append(row)
     except csv.Error as error:
-        raise DataError(f"{file}:{reader.line_num}: {error}; quote a cell with commas or quotes in it") from error
+        raise DataError(f"{file}:{reader.reader.line_num}: {error}; quote a cell with commas or quotes") from error
     faults.tell()
     return rows
 

@@ -3,7 +3,9 @@
 It knows nothing of the forms in which lists are kept (`training.list_rows`), nor of folders.
 """
 
+import os
 import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -91,9 +93,13 @@ def _tested(parts: set[Part | None]) -> Part | None:
 
 
 def _others(rows: Sequence[Row], tested: Part | None) -> tuple[str, ...]:
-    count = sum(row.part not in {"train", tested} or row.part is None for row in rows)
-    what = "validation images, since there is a part test" if tested == "test" else "rows without a split"
-    return (f"not used: {count} {what}",) if count else ()
+    parts = Counter(row.part for row in rows)
+    notes = []
+    if tested == "test" and parts["validation"]:
+        notes.append(f"not used: {parts['validation']} images of the split validation, since there is a split test")
+    if parts[None]:
+        notes.append(f"not used: {parts[None]} images without a split")
+    return tuple(notes)
 
 
 def _classes(file: Path, rows: Sequence[Row], found: Rows) -> Classes:
@@ -168,7 +174,6 @@ def _place(path: str, base: Path) -> Path | Span:
     """Where a path leads; one with backslashes, from Windows, is read as it is meant where no file has that name."""
     if objects.is_url(path):
         return Span(path)
-    found = base / path
-    if "\\" in path and not found.exists():
+    if "\\" in path and not os.path.lexists(base / path):
         return base / path.replace("\\", "/")
-    return found
+    return base / path

@@ -42,13 +42,13 @@ def sentences(splits: Sequence[Split], marks: Iterable[Mark], classes: Sequence[
     for kind, what in (
         ("classes", "in two classes, of which one must be wrong"),
         ("parts", "in training and in test, so that the test is easier than it should be"),
-        ("class", "more than once in their class"),
+        ("class", "more than once in a class"),
     ):
         if groups := found[kind]:
             shown = "; ".join(_shown(splits, equal, classes) for equal in groups[:SHOWN])
             more = "; …" if len(groups) > SHOWN else ""
-            pictures = "1 picture is" if len(groups) == 1 else f"{len(groups)} pictures are"
-            yield f"{pictures} {what}: {shown}{more}"
+            pictures = "1 picture" if len(groups) == 1 else f"{len(groups)} pictures"
+            yield f"{pictures} found {what}: {shown}{more}"
 
 
 def _equal(splits: Sequence[Split], group: Sequence[tuple[int, int]]) -> Iterator[list[tuple[int, int]]]:
