@@ -26,6 +26,7 @@ OVERHEAD = 1024
 class _Limits(BaseModel):
     max_images: int = 1
     queue: int = 1
+    max_image_bytes: int = 2**20
     max_body_bytes: int = 2**20
 
 
@@ -69,9 +70,9 @@ class Asked:
         limits: _Limits | None = None
         part: list[_File] = []
         for path in images:
-            file = _read(path)
-            if limits is None and file.error is None:
+            if limits is None and path.exists():
                 limits = self._client.send(_ASK).limits
+            file = _read(path, 0 if limits is None else limits.max_image_bytes)
             if limits is not None and part and not _fits([*part, file], limits):
                 yield from self._answers(part)
                 part = []
@@ -107,8 +108,11 @@ def _ranked(one: Ranked) -> RankedClass:
     return {"class": one.name, "index": one.index, "probability": one.probability}
 
 
-def _read(path: Path) -> _File:
+def _read(path: Path, most: int) -> _File:
     try:
+        size = path.stat().st_size
+        if size > most:
+            return _File(path, error=f"the file has {size} bytes; the server's limit is {most}")
         return _File(path, path.read_bytes())
     except OSError as error:
         return _File(path, error=error.strerror or str(error))

@@ -11,7 +11,19 @@ from pathlib import Path
 from typing import Literal
 
 from training import class_names
-from training.image_files import NO_SUFFIX, Unused, entries, is_folder, is_image, is_left_out, suffix_of, walk
+from training.image_files import (
+    BACK,
+    NO_SUFFIX,
+    Unused,
+    entries,
+    identities,
+    identity,
+    is_folder,
+    is_image,
+    is_left_out,
+    suffix_of,
+    walk,
+)
 from training.split import DataError
 
 Part = Literal["train", "test", "validation"]
@@ -108,8 +120,11 @@ def images(folder: Path, unused: Unused) -> list[Path]:
 def _folders(root: Path, unused: Unused) -> list[Path]:
     """The folders in a folder; what else is there is counted."""
     found = []
+    above = identities(root)
     for entry in entries(root):
-        if is_left_out(entry.name):
+        if entry.is_symlink() and is_folder(entry) and identity(entry.path) in above:
+            unused.folders[f"{entry.name} ({BACK})"] += 0
+        elif is_left_out(entry.name):
             if is_folder(entry):
                 unused.add_folder(entry.path, entry.name)
         elif is_folder(entry):

@@ -7,7 +7,7 @@ import unicodedata
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 
-LONGEST = 200
+LONGEST = 255
 """Characters of a name."""
 
 

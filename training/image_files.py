@@ -26,6 +26,7 @@ THUMBNAILS = frozenset({"thumbnails", "thumbnail", "thumbs", "_thumbs"})
 """Folders of small copies, below a class."""
 SHOWN = 20  # folders and suffixes named in one sentence
 NO_SUFFIX = "without a suffix"
+BACK = "a link to a folder that is used, or back"
 
 _BRANDS = {
     **dict.fromkeys((b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"), "HEIC"),
@@ -174,18 +175,18 @@ def walk(top: Path, unused: Unused) -> Iterator[Path]:
     Raises:
         DataError: a folder cannot be read.
     """
-    known = {_identity(place) for place in (top, *top.absolute().parents, *top.resolve().parents)}
+    known = identities(top)
     waiting = [str(top)]
     while waiting:
         for entry in entries(waiting.pop()):
             if is_folder(entry):
-                identity = _identity(entry.path)
+                own = identity(entry.path)
                 if is_left_out(entry.name) or entry.name.lower() in THUMBNAILS:
                     unused.add_folder(entry.path, entry.name)
-                elif identity in known:
-                    unused.folders[f"{entry.name} (a link to a folder that is used, or back)"] += 0
+                elif own in known:
+                    unused.folders[f"{entry.name} ({BACK})"] += 0
                 else:
-                    known.add(identity)
+                    known.add(own)
                     waiting.append(entry.path)
             elif is_left_out(entry.name):
                 unused.files[f"hidden or of the system ({suffix_of(entry.name) or entry.name})"] += 1
@@ -193,6 +194,12 @@ def walk(top: Path, unused: Unused) -> Iterator[Path]:
                 yield Path(entry.path)
 
 
-def _identity(folder: str | Path) -> tuple[int, int]:
+def identities(folder: Path) -> set[tuple[int, int]]:
+    """Return what a folder and those above it are to the system, by the way that was taken and by the real one."""
+    return {identity(place) for place in (folder, *folder.absolute().parents, *folder.resolve().parents)}
+
+
+def identity(folder: str | Path) -> tuple[int, int]:
+    """Return what a folder is to the system, by whatever name."""
     stat = Path(folder).stat()
     return stat.st_dev, stat.st_ino

@@ -90,12 +90,12 @@ def _text(file: Path) -> str:
     except OSError as error:
         raise DataError(f"{file}: {error.strerror or error}") from error
     wide = data.startswith((b"\xff\xfe", b"\xfe\xff"))  # what spreadsheets call Unicode text
+    if b"\0" in data and not wide:
+        raise DataError(f"{file} is not a list file: it is no text; unpack an archive first")
     try:
         text = data.decode("utf-16" if wide else "utf-8-sig")
     except ValueError as error:
         raise DataError(f"{file} is not a list file: it is not text in UTF-8; save it as UTF-8") from error
-    if "\0" in text:
-        raise DataError(f"{file} is not a list file: it has zero bytes in it")
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
 

@@ -67,6 +67,8 @@ def _in_folder(source: Path, config: TrainConfig, *, tested: bool) -> Found:
     train = _of_classes(found.classes, classes, unused, instead)
     place = found.test if config.test_data is None else Path(config.test_data)
     test = None
+    if found.test is not None and not (tested and place == found.test):
+        unused.add_folder(str(found.test), found.test.name)
     if tested and place is not None:
         folders = class_folders.of_test(place, classes, found.train, unused)
         test = _of_classes(folders, classes, unused, {})

@@ -281,3 +281,15 @@ def test_a_server_is_asked_as_seldom_as_its_limits_allow(tiny_bundle: Bundle, tm
 
     assert len(found) == 100
     assert asked == ["/v2", *["/v1/predict"] * 4]
+
+
+def test_a_file_larger_than_the_server_takes_is_not_read(tiny_bundle: Bundle, tmp_path: Path) -> None:
+    """It is told with both numbers; here one of a terabyte, of which the disk has nothing."""
+    fill(tmp_path / "in", 2)
+    with (tmp_path / "in" / "huge.png").open("wb") as file:
+        file.truncate(2**40)
+    with running(make_settings(tiny_bundle, tmp_path / "store")) as server:
+        found = classify([tmp_path / "in"], Source(None, str(server.base_url), None), 1, None)
+
+    assert len(found.kept) == 2
+    assert found.failed[0].error == f"the file has {2**40} bytes; the server's limit is 20971520"

@@ -213,3 +213,42 @@ def test_every_layout_is_found_or_told(tmp_path_factory: pytest.TempPathFactory,
     assert found.classes
     assert found.test is None or found.test.name not in found.classes
     assert found.train == root or not set(found.classes) & names
+
+
+@pytest.mark.parametrize("target", [".", "..", "../.."])
+def test_a_link_back_is_no_class(tmp_path: Path, target: str) -> None:
+    """It would have all images."""
+    put(tmp_path / "one/set", *classes("a", "b"))
+    (tmp_path / "one/set/back").symlink_to(target)
+
+    data = load(tmp_path / "one/set")
+
+    assert data.classes == ("a", "b")
+    assert data.notes == ("folders not used: back (a link to a folder that is used, or back) (0 files)",)
+
+
+def test_a_link_to_a_class_elsewhere_is_a_class(tmp_path: Path) -> None:
+    """Also one to a whole part."""
+    put(tmp_path, *classes("elsewhere/a", "elsewhere/b"), *classes("tests/a", "tests/b"), *classes("set/train/c"))
+    put(tmp_path, "tests/c/1.png")
+    for name in ("a", "b"):
+        (tmp_path / "set/train" / name).symlink_to(tmp_path / "elsewhere" / name)
+    (tmp_path / "set/test").symlink_to(tmp_path / "tests")
+
+    data = load(tmp_path / "set")
+
+    assert data.classes == ("a", "b", "c")
+    assert (len(data.train), len(data.test)) == (9, 7)
+
+
+def test_a_test_part_that_is_not_asked_for_is_said(tmp_path: Path) -> None:
+    """Where another one is named, and where only training images are wanted."""
+    put(tmp_path / "set", *classes("train/a", "train/b"), *classes("test/a", "test/b"))
+    put(tmp_path / "other", *classes("a", "b"))
+    config = TrainConfig(data=str(tmp_path / "set"))
+
+    named = load(tmp_path / "set", test_data=str(tmp_path / "other"))
+
+    for notes in (named.notes, datasets.images(config).notes):
+        assert notes == ("folders not used: test (6 files)",)
+    assert load(tmp_path / "set", test_data=str(tmp_path / "set/test")).notes == ()

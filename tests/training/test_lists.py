@@ -214,7 +214,7 @@ def test_paths_as_windows_writes_them(pictures: Path) -> None:
         ("x.json", "[{}, 2]", 'x.json:2: expected an object as {"file_name": "a.jpg", "label": "oak"}'),
         ("x.json", '{"images": [], "annotations": []}', "'categories' is nothing"),
         ("x.json", "[" * 100_000, "x.json"),
-        ("x.txt", "a.png oak\0", "is not a list file: it has zero bytes in it"),
+        ("x.txt", "a.png oak\0", "is not a list file: it is no text; unpack an archive first"),
     ],
 )
 def test_what_is_wrong_with_a_list_is_told(tmp_path: Path, name: str, text: str, message: str) -> None:
