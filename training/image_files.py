@@ -97,7 +97,7 @@ class Unused:
             remedy = f"; to use {' and '.join(sorted(self.kinds))}, convert to JPEG, PNG or WebP" if self.kinds else ""
             yield f"{_files(self.files.total())} not used: {self.words()}{remedy}"
         if self.folders:
-            shown = [f"{name} ({_files(count)})" for name, count in self.folders.most_common(SHOWN)]
+            shown = [f"{name} ({_files(count)})" if count else name for name, count in self.folders.most_common(SHOWN)]
             more = len(self.folders) - len(shown)
             yield "folders not used: " + ", ".join(shown) + (f" and {more} more" if more else "")
 

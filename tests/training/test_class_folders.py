@@ -224,7 +224,7 @@ def test_a_link_back_is_no_class(tmp_path: Path, target: str) -> None:
     data = load(tmp_path / "one/set")
 
     assert data.classes == ("a", "b")
-    assert data.notes == ("folders not used: back (a link to a folder that is used, or back) (0 files)",)
+    assert data.notes == ("folders not used: back (a link to a folder that is used, or back)",)
 
 
 def test_a_link_to_a_class_elsewhere_is_a_class(tmp_path: Path) -> None:
