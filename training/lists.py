@@ -148,8 +148,8 @@ def _split(file: Path, rows: Sequence[Row], classes: Classes, root: Path | None)
     paths: list[Path | Span] = []
     labels: list[int] = []
     for row in rows:
-        if any(ord(letter) < 32 for letter in row.path):
-            faults.add(f"{file}:{row.line}: the path has a control character in it: {row.path!r:.120}")
+        if any(ord(letter) < 32 or "\ud800" <= letter <= "\udfff" for letter in row.path):
+            faults.add(f"{file}:{row.line}: the path has a control character or half a letter: {row.path!r:.120}")
         if classes.numbered and _NUMBER.fullmatch(row.label):
             label = int(row.label)
         else:
