@@ -10,7 +10,7 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 
 from training.bars import step
-from training.config import TrainConfig, read_settings
+from training.config import Check, TrainConfig, read_settings
 from training.progress import Json, tell_json
 from training.screen import show
 
@@ -60,6 +60,7 @@ def evaluate(
     data: str | None = None,
     test_data: str | None = None,
     images: Path | None = None,
+    check: Check = "headers",
     json: Json = False,
 ) -> None:
     """Measure a bundle's heads on test images, as the server would answer them, with 95 % intervals.
@@ -72,6 +73,7 @@ def evaluate(
         data: The data set, as for `train`; default: the one that the bundle was trained on.
         test_data: The test set, as for `train`.
         images: Root of the paths in list files, as for `train`.
+        check: How images are checked first, as for `train`.
         json: Print one JSON object with everything.
     """
     from models import bundle as bundles
@@ -79,7 +81,8 @@ def evaluate(
     from training.tables import shown
 
     opened, *other = (bundles.read(folder) for folder in (bundle, against) if folder is not None)
-    config, *others = (config_of(one, data=data, test_data=test_data, images=images) for one in (opened, *other))
+    given = {"data": data, "test_data": test_data, "images": images, "check": check}
+    config, *others = (config_of(one, **given) for one in (opened, *other))
     found = measure(opened, config, (other[0], others[0]) if other else None)
     if json:
         tell_json(found)
@@ -112,6 +115,7 @@ def snapshot(
     images: Path | None = None,
     epochs: int = 1,
     clean: bool = False,
+    check: Check = "headers",
     workers: int = 0,
     json: Json = False,
 ) -> None:
@@ -126,6 +130,7 @@ def snapshot(
         images: Root of the paths in list files, as for `train`.
         epochs: Passes over the images, one snapshot each, with fresh augmentation from the bundle's recipe.
         clean: One pass without augmentation, with the server's preprocessing.
+        check: How images are checked first, as for `train`.
         workers: Processes that decode and augment.
         json: Print one JSON object: the files, and the number of images in each class.
     """
@@ -133,9 +138,10 @@ def snapshot(
     from training.look import look
 
     opened = bundles.read(bundle)
-    made = look(opened, out, data=data, folder=images, epochs=epochs, clean=clean, workers=workers)
+    made = look(opened, out, data=data, folder=images, epochs=epochs, clean=clean, check=check, workers=workers)
     if json:
-        tell_json({"snapshots": [str(path) for path in made.paths], "classes": made.rows, "new": list(made.new)})
+        written = [str(path) for path in made.paths]
+        tell_json({"snapshots": written, "classes": made.rows, "new": list(made.new), "notes": list(made.notes)})
         return
     for path in made.paths:
         print(path)  # noqa: T201

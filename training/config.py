@@ -15,6 +15,7 @@ from models.errors import BreadcrumbsError
 EMBEDDED = "fashion-mnist-lt"
 STANDARD = ("fashion-mnist", "cifar100")
 
+Check = Literal["headers", "full"]
 Method = Literal["plain", "crt", "breadcrumb", "breadcrumb-paper"]
 RefitDevice = Literal["auto", "cpu", "cuda"]
 """Where a refit is solved; `auto`: see `training.device`."""
@@ -31,9 +32,11 @@ class TrainConfig(BaseModel):
 
     data: str = EMBEDDED
     """`fashion-mnist-lt` (embedded), `fashion-mnist` or `cifar100` (files in `images`), a folder with a folder per
-    class, a list file (`path label`, one per line), or shards (`train-{000..011}.tar`), local or at `s3://`."""
+    class, a list (`path label` lines, CSV, JSON lines or COCO), or shards (`train-{000..011}.tar`), local or at
+    `s3://`."""
     test_data: str | None = None
-    """The same for evaluation; absent: `test/` or `val/` beside `train/`, else a share of the images is held out."""
+    """The same for evaluation; absent: `test/` or `val/` beside `train/`, or the list's rows with these splits, else a
+    share of the images is held out."""
     images: Path | None = None
     """Root of the paths in list files (absent: the list's folder), or folder of the files of a standard set."""
     download: bool = False
@@ -44,6 +47,8 @@ class TrainConfig(BaseModel):
     """For a standard set: training images of the largest class; absent: all of them."""
     holdout: float = Field(default=0.2, gt=0, lt=1)
     """Share of each class held out for evaluation, if the data has no split of its own."""
+    check: Check = "headers"
+    """How images are checked before training. `headers`: header and end of each file; `full`: each is decoded."""
     architecture: str = "resnet8"
     """resnet8 … resnet32 for small images, also wider (resnet8x2, resnet8x4), resnet10, or any timm name."""
     pretrained: bool = False

@@ -6,6 +6,7 @@ how files are laid out (`models`).
 Letters: N images, D feature dimensions, C classes.
 """
 
+import json
 import logging
 import time
 from pathlib import Path
@@ -66,6 +67,7 @@ def fit(config: TrainConfig, out: Path, *, resume: bool = False, data: Data | No
         restore(run, checkpoint.load(out / "checkpoint.pt", run.accelerator.device))
     elif processes.is_main():
         write_whole(out / "config.json", config.model_dump_json(indent=1).encode() + b"\n")
+        write_whole(out / "data.json", json.dumps(data.as_dict(), indent=1).encode() + b"\n")
         checkpoint.save(out / "checkpoint.pt", state_of(run))  # so that Ctrl-C leaves one at any time
     _announce(run)
     with Journal(out, config.epochs, run.epoch + 1, write=processes.is_main()) as journal:

@@ -175,7 +175,8 @@ def restore(run: Run, state: dict[str, Any]) -> None:
         TrainingError: it was made with another configuration.
     """
     was, now = json.loads(state["config"]), json.loads(run.config.model_dump_json())
-    changed = [f"{name} was {was.get(name)!r}, is {now[name]!r}" for name in now if was.get(name) != now[name]]
+    decides = [name for name in now if name != "check"]  # how images are checked changes nothing in a run
+    changed = [f"{name} was {was.get(name)!r}, is {now[name]!r}" for name in decides if was.get(name) != now[name]]
     if changed:
         raise TrainingError("a resumed run keeps its configuration, but " + "; ".join(changed))
     run.network.load_state_dict(state["network"])

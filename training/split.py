@@ -5,6 +5,7 @@ It knows nothing of where they come from: folders, list files and standard sets 
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -79,8 +80,21 @@ class Data:
     train: Split
     test: Split
     classes: tuple[str, ...]
+    notes: tuple[str, ...] = ()
+    """What was seen and is no fault: files that are not used, pictures that occur twice; a sentence each."""
 
     @property
     def train_counts(self) -> Integers:
         """Training images of each class, int64 (C,)."""
         return np.bincount(self.train.labels, minlength=len(self.classes)).astype(np.int64)
+
+    def as_dict(self) -> dict[str, Any]:
+        """How many images there are, in all and of each class, and the notes, as JSON's own types."""
+        test = np.bincount(self.test.labels, minlength=len(self.classes))
+        counts = zip(self.classes, self.train_counts.tolist(), test.tolist(), strict=True)
+        return {
+            "train_images": len(self.train),
+            "test_images": len(self.test),
+            "classes": [{"class": name, "train_images": own, "test_images": tested} for name, own, tested in counts],
+            "notes": list(self.notes),
+        }
