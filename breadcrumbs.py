@@ -29,6 +29,7 @@ from serving.commands.store import store
 from serving.settings import Settings
 from training.commands import convert, evaluate, export, snapshot, train
 from training.progress import Json, tell_json
+from training.stopping import STATUS, Terminated
 
 HELP = """Long-tailed image classification, from a folder of images to a live endpoint.
 
@@ -42,7 +43,8 @@ See everything once with `breadcrumbs demo`, or begin with your own images, a fo
 
 `--json` prints results and errors as JSON. `--debug` adds the traceback of an error.
 
-Exit status: 0 success; 1 a bug in Breadcrumbs; 2 an error that you can fix, told in one sentence; 130 interrupted."""
+Exit status: 0 success; 1 a bug in Breadcrumbs; 2 an error that you can fix, told in one sentence; 130 interrupted;
+143 ended by SIGTERM."""
 EXTRAS = {"torch": "refit", "matplotlib": "refit", "pyarrow": "parquet", "ray": "cluster"}
 """Which extra brings a module, where it is not `train`."""
 
@@ -152,7 +154,7 @@ def main() -> None:
 
 def _run() -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", stream=sys.stderr)
-    for noisy in ("httpx", "onnxscript", "onnx_ir"):
+    for noisy in ("httpx", "timm", "onnxscript", "onnx_ir"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
     debug = "--debug" in sys.argv
     if debug:
@@ -162,6 +164,8 @@ def _run() -> None:
     except BrokenPipeError:  # whoever read our output has enough
         sys.stderr.close()
         sys.exit(0)
+    except Terminated:
+        sys.exit(STATUS)
     except KeyboardInterrupt:
         sys.exit(130)
     except Exception as error:  # noqa: BLE001 - whatever it is, it gets a sentence and a status

@@ -63,7 +63,15 @@ _TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-_RESAMPLING = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
+Interpolation = Literal["nearest", "box", "bilinear", "hamming", "bicubic", "lanczos"]
+_RESAMPLING: dict[Interpolation, Image.Resampling] = {
+    "nearest": Image.Resampling.NEAREST,
+    "box": Image.Resampling.BOX,
+    "bilinear": Image.Resampling.BILINEAR,
+    "hamming": Image.Resampling.HAMMING,
+    "bicubic": Image.Resampling.BICUBIC,
+    "lanczos": Image.Resampling.LANCZOS,
+}
 
 
 class ImageError(BreadcrumbsError):
@@ -84,9 +92,12 @@ class Preprocess(BaseModel):
     resize: int | None = Field(
         default=None, gt=0, le=8192, description="shorter side before the centre crop; absent: resize straight to size"
     )
-    interpolation: Literal["bilinear", "bicubic"] = "bilinear"
+    interpolation: Interpolation = "bilinear"
     mean: tuple[float, float, float] = Field(description="of each channel, on the scale 0 … 1")
     std: tuple[float, float, float] = Field(description="of each channel, on the scale 0 … 1")
+    source: str | None = Field(
+        default=None, max_length=200, description="where these values come from; for people, nothing depends on it"
+    )
 
 
 def load_codecs() -> None:

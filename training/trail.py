@@ -165,8 +165,9 @@ class Trail:
     def balanced(self, step: int, steps: int) -> BalancedBatch:
         """Return the part of this epoch's balanced set that goes with one training step.
 
-        Over S steps the whole set passes once: n features of every class, transferred to the newest mean. A class with
-        `available` < n crumbs so far repeats them, so each weighs n / available.
+        Over S steps the whole set passes once: n features of every class, transferred to the newest mean. The parts
+        differ by one feature at most. A class with `available` < n crumbs so far repeats them, so each weighs
+        n / available.
 
         Args:
             step: 0 … S − 1.
@@ -174,8 +175,9 @@ class Trail:
         """
         if self._order is None:
             self._order = self._draw()
-        size = -(-len(self._order) // steps)
-        place = self._order[step * size : (step + 1) * size]
+        size = len(self._order)
+        first, end = step * size // steps, (step + 1) * size // steps
+        place = self._order[first : max(end, first + 1)]  # never empty: of too few features some come again
         labels = place // self.target
         residuals = self._residuals.index_select(0, labels * self.target + place % self.target % self._filled[labels])
         return BalancedBatch(residuals.float().add_(self.means.index_select(0, labels)), labels)
