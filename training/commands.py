@@ -54,7 +54,7 @@ def train(
 
             bundle = fit(chosen, out, resume=resume)
     except KeyboardInterrupt:
-        _tell_stopped(out)
+        tell_stopped(out)
         raise
     if processes.is_main():
         metrics = bundle.manifest.metrics
@@ -62,7 +62,7 @@ def train(
     processes.leave()
 
 
-def _tell_stopped(out: Path) -> None:
+def tell_stopped(out: Path) -> None:
     """How to go on, said by one of several processes; without a checkpoint there is nothing to go on from."""
     if int(os.environ.get("RANK", "0")):
         return

@@ -88,7 +88,8 @@ def _joint_step(run: Run, batch: Batch, size: int) -> Tensor:
 
 def _balanced_step(run: Run, batch: BalancedBatch) -> Tensor:
     """Every process takes the same step on the same features, so nothing has to be exchanged."""
-    loss = cross_entropy(run.network.balanced(batch.features), batch.labels)
+    loss = cross_entropy(run.network.balanced(batch.features), batch.labels, reduction="sum")
+    loss = loss / max(1, len(batch.labels))  # of no features 0, not NaN
     loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
     _advance(run, 1)
     return loss.detach()

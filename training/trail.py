@@ -166,7 +166,7 @@ class Trail:
         """Return the part of this epoch's balanced set that goes with one training step.
 
         Over S steps the whole set passes once: n features of every class, transferred to the newest mean. The parts
-        differ by one feature at most. A class with `available` < n crumbs so far repeats them, so each weighs
+        differ by one feature at most; none is empty where every class has images, since then L ≥ N ≥ S. A class with `available` < n crumbs so far repeats them, so each weighs
         n / available.
 
         Args:
@@ -177,7 +177,7 @@ class Trail:
             self._order = self._draw()
         size = len(self._order)
         first, end = step * size // steps, (step + 1) * size // steps
-        place = self._order[first : max(end, first + 1)]  # never empty: of too few features some come again
+        place = self._order[first:end]
         labels = place // self.target
         residuals = self._residuals.index_select(0, labels * self.target + place % self.target % self._filled[labels])
         return BalancedBatch(residuals.float().add_(self.means.index_select(0, labels)), labels)

@@ -1,11 +1,15 @@
 """The trail against the paper's construction, written slowly: queues of epochs, a class at a time."""
 
+import numpy as np
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from training.config import RECIPES
 from training.emanate import back_track
+from training.order import Order
 from training.trail import Trail
 
 
@@ -190,3 +194,68 @@ def test_gradients_are_left_behind() -> None:
     trail.record(torch.tensor([0, 1]), features)
 
     assert not trail.snapshot()[1].requires_grad
+
+
+@given(
+    counts=st.lists(st.integers(1, 60), min_size=1, max_size=40),
+    steps=st.integers(1, 400),
+    epochs=st.integers(1, 3),
+)
+@settings(deadline=None, max_examples=60)
+def test_every_part_has_floor_or_ceiling_of_its_share(counts: list[int], steps: int, epochs: int) -> None:
+    """Whatever N, C and S are, each step has ⌊L/S⌋ or ⌈L/S⌉ features, and all pass once an epoch."""
+    labels = torch.arange(len(counts)).repeat_interleave(torch.tensor(counts))
+    trail = Trail(labels, len(counts), 1)
+    for _ in range(epochs):
+        trail.record(torch.arange(len(labels)), torch.arange(len(labels)).unsqueeze(1).float())
+        trail.close_epoch()
+
+    parts = [trail.balanced(step, steps) for step in range(steps)]
+
+    length = len(counts) * trail.target
+    assert {len(part.labels) for part in parts} <= {length // steps, -(-length // steps)}
+    passed = torch.bincount(torch.cat([part.labels for part in parts]), minlength=len(counts))
+    assert passed.tolist() == [trail.target] * len(counts)
+
+
+def decaying(images: int, classes: int, factor: float) -> list[int]:
+    """About `images` in all, each class by a constant factor smaller than the one before, none empty."""
+    shares = np.power(1 / factor, np.arange(classes) / (classes - 1))
+    return [max(1, int(share)) for share in shares / shares.sum() * images]
+
+
+SHAPES = {  # images, classes and imbalance of each recipe's data
+    "demo": (2_480, 10, 100),
+    "fashion-mnist-lt": (14_886, 10, 100),
+    "cifar100-lt": (10_847, 100, 100),
+    "imagenet-lt-r10": (115_846, 1_000, 256),
+    "places-lt-r152": (62_500, 365, 996),
+    "inat18-r50": (437_513, 8_142, 500),
+    "finetune": (4_801, 140, 480),
+}
+OTHERS = [(19_573, 100, 10, 128), (101, 7, 13, 8), (20_000, 100, 1, 64), (3, 2, 2, 2), (50_000, 10_000, 5, 64)]
+
+
+def test_every_recipe_has_a_shape() -> None:
+    """A new recipe comes with the shape of its data."""
+    assert set(SHAPES) == set(RECIPES)
+
+
+@pytest.mark.parametrize(
+    ("images", "classes", "factor", "batch"),
+    [*((*shape, RECIPES[name].batch_size) for name, shape in SHAPES.items()), *OTHERS],
+)
+def test_every_recipes_shape_passes_an_epoch(images: int, classes: int, factor: float, batch: int) -> None:
+    """No step of an epoch is empty and the steps are even, for the images, classes and batch size of every recipe."""
+    labels = torch.arange(classes).repeat_interleave(torch.tensor(decaying(images, classes, factor)))
+    trail = Trail(labels, classes, 1)
+    trail.record(torch.arange(len(labels)), torch.zeros(len(labels), 1))
+    trail.close_epoch()
+    order = Order(len(labels), batch, 0)
+
+    sizes = [len(trail.balanced(step, len(order)).labels) for step in range(len(order))]
+
+    assert min(sizes) >= 1
+    assert max(sizes) - min(sizes) <= 1
+    assert sum(sizes) == classes * trail.target
+    assert {len(rows) for rows in order} <= {len(labels) // len(order), -(-len(labels) // len(order))}
