@@ -29,7 +29,6 @@ from serving.commands.store import store
 from serving.settings import Settings
 from training.commands import convert, evaluate, export, snapshot, train
 from training.progress import Json, tell_json
-from training.stopping import STATUS, Terminated
 
 HELP = """Long-tailed image classification, from a folder of images to a live endpoint.
 
@@ -164,8 +163,6 @@ def _run() -> None:
     except BrokenPipeError:  # whoever read our output has enough
         sys.stderr.close()
         sys.exit(0)
-    except Terminated:
-        sys.exit(STATUS)
     except KeyboardInterrupt:
         sys.exit(130)
     except Exception as error:  # noqa: BLE001 - whatever it is, it gets a sentence and a status

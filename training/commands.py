@@ -15,7 +15,7 @@ from training.bars import step
 from training.config import TrainConfig, read_settings
 from training.progress import Json, tell_json
 from training.screen import show
-from training.stopping import stoppable
+from training.stopping import STATUS, Terminated, stoppable
 
 
 def train(
@@ -53,8 +53,10 @@ def train(
             from training.fit import fit
 
             bundle = fit(chosen, out, resume=resume)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stop:
         tell_stopped(out)
+        if isinstance(stop, Terminated):
+            sys.exit(STATUS)
         raise
     if processes.is_main():
         metrics = bundle.manifest.metrics

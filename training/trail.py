@@ -166,8 +166,8 @@ class Trail:
         """Return the part of this epoch's balanced set that goes with one training step.
 
         Over S steps the whole set passes once: n features of every class, transferred to the newest mean. The parts
-        differ by one feature at most; none is empty where every class has images, since then L ≥ N ≥ S. A class with `available` < n crumbs so far repeats them, so each weighs
-        n / available.
+        differ by one feature at most; none is empty where every class has images, since there are n·C ≥ N ≥ S features.
+        A class with `available` < n crumbs so far repeats them, so each weighs n / available.
 
         Args:
             step: 0 … S − 1.

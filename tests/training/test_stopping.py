@@ -4,7 +4,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -80,8 +79,7 @@ def test_the_handler_goes_when_it_is_done() -> None:
     before = signal.getsignal(signal.SIGTERM)
 
     with pytest.raises(Terminated), stoppable():
-        os.kill(os.getpid(), signal.SIGTERM)
-        time.sleep(1)
+        signal.raise_signal(signal.SIGTERM)
 
     assert signal.getsignal(signal.SIGTERM) is before
     assert STATUS == 143
@@ -89,12 +87,15 @@ def test_the_handler_goes_when_it_is_done() -> None:
 
 def test_an_error_that_sigterm_caused_is_sigterm() -> None:
     """What fails because of it, such as a worker that was ended too, is not told as an error of its own."""
-    with pytest.raises(Terminated), stoppable():
+
+    def callback() -> None:
         try:
-            os.kill(os.getpid(), signal.SIGTERM)
-            time.sleep(1)
+            signal.raise_signal(signal.SIGTERM)
         except Terminated:
-            raise RuntimeError("a callback made another error of it") from None
+            raise RuntimeError("it made another error of it") from None
+
+    with pytest.raises(Terminated), stoppable():
+        callback()
 
 
 def test_other_errors_stay_what_they_are() -> None:
