@@ -10,8 +10,9 @@ mapping to status codes is `serving.problems`, and a test proves that no leaf is
     │   ├── BundleError        … a bundle                                     models.bundle
     │   └── FileTooLarge       … or holds more than a named limit             models.scratch
     ├── ExtraMissing           a file whose reader is not installed           models.parquet
-    ├── ImageError             an image that cannot be decoded                models.preprocess
-    │   └── ImageTooLarge      … or is larger than the limit                  models.preprocess
+    ├── ImageError             an image that cannot be decoded                models.image_errors
+    │   ├── ImageTooLarge      … or is larger than the limit                  models.image_errors
+    │   └── OtherSubsampling   … or needs another JPEG decoder                models.jpeg
     ├── BackboneError          no such backbone, or no weights for it         models.backbones
     ├── ConfigError            a setting that cannot be                       training.config
     ├── DataError              images or labels that cannot be trained on     training.split
@@ -21,6 +22,7 @@ mapping to status codes is `serving.problems`, and a test proves that no leaf is
     ├── KeysError              a file of keys that cannot be used             serving.keys
     ├── EngineError            a model that ONNX Runtime cannot run           serving.devices
     ├── TracesMissing          traces whose sender is not installed           serving.traces
+    ├── InputError             what a client cannot take as an image          serving.images
     ├── ServerError            a server that refused, or is not there         serving.retries
     ├── RefitFailed            a refit's process that left no head            serving.refit
     ├── WorkersError           processes that cannot be started               serving.workers
@@ -39,7 +41,9 @@ mapping to status codes is `serving.problems`, and a test proves that no leaf is
         ├── Unsupported        … in a form that is not offered                serving.limits
         ├── BadRequest         … that does not say what it wants              serving.limits
         ├── Malformed          … that is not Open Inference                   serving.open_inference.tensors
+        ├── OverQuota          … of a key that has no bytes left              serving.limits
         └── Overloaded         … now                                          serving.limits
+            └── TooManyJobs    … of a key that has enough refits in line      serving.limits
 """
 
 

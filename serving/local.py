@@ -7,6 +7,7 @@ from pathlib import Path
 from models import bundle as bundles
 from models import preprocess
 from models.head import RankedClass, ranked
+from models.image_errors import ImageError
 from serving.engine import Engine, Row
 
 
@@ -24,7 +25,7 @@ def predict(bundle: Path, images: Iterable[Path], top_k: int) -> tuple[str, list
     for path in images:
         try:
             image = preprocess.load(path.read_bytes(), transform)
-        except preprocess.ImageError as error:
+        except ImageError as error:
             raise type(error)(f"{path}: {error}") from error
         (scores,) = engine.compute([Row(image)])
         found.append(ranked(scores.logits, head.classes, top_k))

@@ -13,7 +13,9 @@ from pathlib import Path
 
 import numpy as np
 
-from models.preprocess import ImageError, open_image
+from models.decoding import open_image
+from models.image_errors import ImageError
+from models.segments import has_end
 from training import objects, shards, standard
 from training.bars import track
 from training.config import EMBEDDED, STANDARD, TrainConfig
@@ -273,7 +275,8 @@ def _defect(path: Path | Span) -> str | None:
                 jpeg = image.format == "JPEG"
             if jpeg:
                 file.seek(max(0, file.seek(0, os.SEEK_END) - 1024))
-                if b"\xff\xd9" not in file.read():
+                ends = b"\xff\xd9" in file.read()
+                if not ends and not file.seek(0) and not has_end(file.read()):  # a phone's video may follow the picture
                     return "cut short: the JPEG has no end marker"
     except ImageError as error:
         return str(error)

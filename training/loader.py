@@ -5,6 +5,7 @@ the server uses. Normalisation is `training.network`'s. It knows nothing of netw
 """
 
 import math
+import os
 import zlib
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -76,13 +77,14 @@ class Batches(DataLoader[Batch]):
     """A loader's batches; the first sample that is an error is raised here, in the process that trains."""
 
     def __init__(self, images: Images, split: Split, config: TrainConfig, **how: Any) -> None:
+        workers = workers_of(config)
         super().__init__(
             images,
             collate_fn=_collate,
-            num_workers=config.workers,
+            num_workers=workers,
             # A fork has the connections to a bucket, and not the threads that serve them: such workers start afresh.
-            multiprocessing_context="spawn" if config.workers and split.remote else None,
-            prefetch_factor=config.prefetch if config.workers else None,
+            multiprocessing_context="spawn" if workers and split.remote else None,
+            prefetch_factor=config.prefetch if workers else None,
             pin_memory=torch.cuda.is_available(),
             generator=torch.Generator(),  # of the workers' seeds, which nothing here depends on
             **how,
@@ -101,6 +103,13 @@ class Batches(DataLoader[Batch]):
                 f"a worker process that decodes images ended ({str(error).partition(': ')[2] or error}); if memory, or "
                 "shared memory in a container, is short, use fewer --workers, 0 for none"
             ) from error
+
+
+def workers_of(config: TrainConfig) -> int:
+    """How many worker processes there are: no more than processors; the number changes no pixel."""
+    return min(
+        config.workers, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    )
 
 
 def _collate(samples: list[Sample]) -> Batch | Exception:
@@ -147,26 +156,27 @@ def _measured(pixels: Array) -> Pixels:
 def augmentation(config: TrainConfig, interpolation: Interpolation = "bilinear") -> Callable[[Tensor], Tensor]:
     """Return the training transform: uint8 (rows, columns, 3) -> uint8 (size, size, 3)."""
     size = config.size
-    resize = partial(v2.Resize, (size, size), _MODES[interpolation], antialias=True)
+    mode = _MODES[interpolation]
     steps: dict[str, list[torch.nn.Module]] = {
-        "crop-flip": [
-            resize(),
-            v2.RandomCrop(size, padding=size // 8),
-            v2.RandomHorizontalFlip(),
-        ],
+        "crop-flip": [v2.RandomCrop(size, padding=size // 8), v2.RandomHorizontalFlip()],
         "resized-crop": [
-            v2.RandomResizedCrop(size, interpolation=_MODES[interpolation], antialias=True),
+            v2.RandomResizedCrop(size, interpolation=mode, antialias=True),
             v2.RandomHorizontalFlip(),
             v2.ColorJitter(0.4, 0.4, 0.4),
         ],
-        "crop": [resize(), v2.RandomCrop(size, padding=size // 8)],
-        "flip": [resize(), v2.RandomHorizontalFlip()],
-        "none": [resize()],
+        "crop": [v2.RandomCrop(size, padding=size // 8)],
+        "flip": [v2.RandomHorizontalFlip()],
+        "none": [torch.nn.Identity()],
     }
-    return partial(_augment, v2.Compose(steps[config.augmentation]))
+    whole = Preprocess(height=size, width=size, interpolation=interpolation, mean=(0, 0, 0), std=(1, 1, 1))
+    squash = None if config.augmentation == "resized-crop" else whole
+    return partial(_augment, v2.Compose(steps[config.augmentation]), squash)
 
 
-def _augment(chain: v2.Compose, image: Tensor) -> Tensor:
+def _augment(chain: v2.Compose, squash: Preprocess | None, image: Tensor) -> Tensor:
+    """Resize to a square, unless the chain does, by Pillow: torchvision's takes gigabytes for a long narrow image."""
+    if squash is not None:
+        image = _prepare(squash, image)
     augmented: Tensor = chain(image.permute(2, 0, 1))
     return augmented.permute(1, 2, 0).contiguous()
 
@@ -179,7 +189,7 @@ class TrainingBatches:
     ) -> None:
         self.order = order
         images = Augmented(split, augmentation(config, interpolation))
-        self._loader = Batches(images, split, config, batch_sampler=order, persistent_workers=config.workers > 0)
+        self._loader = Batches(images, split, config, batch_sampler=order, persistent_workers=workers_of(config) > 0)
 
     def __len__(self) -> int:
         return len(self.order)

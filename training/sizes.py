@@ -7,7 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from models.preprocess import ImageError, open_image
+from models.decoding import open_image
+from models.image_errors import ImageError
 from training.objects import Span
 from training.split import Split
 

@@ -9,8 +9,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from models.arrays import Pixels
+from models.decoding import decode
 from models.errors import BreadcrumbsError
-from models.preprocess import ImageError, Pixels, decode
+from models.image_errors import ImageError
 from training.objects import Span
 
 Integers = NDArray[np.int64]

@@ -165,9 +165,9 @@ class Trail:
     def balanced(self, step: int, steps: int) -> BalancedBatch:
         """Return the part of this epoch's balanced set that goes with one training step.
 
-        Over S steps the whole set passes once: n features of every class, transferred to the newest mean. The parts
-        differ by one feature at most; none is empty where every class has images, since there are n·C ≥ N ≥ S features.
-        A class with `available` < n crumbs so far repeats them, so each weighs n / available.
+        Over S steps the whole set of L rows passes once, in parts whose sizes differ by one at most: n features of
+        every class, transferred to the newest mean. A class with `available` < n crumbs so far repeats them, so each
+        weighs n / available.
 
         Args:
             step: 0 … S − 1.
@@ -175,9 +175,9 @@ class Trail:
         """
         if self._order is None:
             self._order = self._draw()
-        size = len(self._order)
-        first, end = step * size // steps, (step + 1) * size // steps
-        place = self._order[first:end]
+        size, rest = divmod(len(self._order), steps)  # floor or ceil of L / S rows: none is empty while S <= L
+        first = step * size + min(step, rest)
+        place = self._order[first : first + size + (step < rest)]
         labels = place // self.target
         residuals = self._residuals.index_select(0, labels * self.target + place % self.target % self._filled[labels])
         return BalancedBatch(residuals.float().add_(self.means.index_select(0, labels)), labels)

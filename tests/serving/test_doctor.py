@@ -7,12 +7,13 @@ from running import make_settings
 from tiny import picture, png, tiny_head
 
 from models.bundle import Bundle
-from models.preprocess import ImageError
+from models.image_errors import ImageError
 from serving import devices, keys
 from serving.doctor import Finding, examine
 from serving.local import predict
 from serving.settings import Settings
 
+pytestmark = pytest.mark.slow  # each look starts a program that loads torch
 NO_GPU = pytest.mark.skipif(devices.has_driver(), reason="there is a GPU here")
 
 

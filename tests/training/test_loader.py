@@ -2,6 +2,8 @@
 
 import io
 import math
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any, get_args
 
@@ -327,3 +329,24 @@ def test_what_is_no_fault_of_the_image_says_at_which_image(files: Split, workers
         list(Batches(Images(files, broken), files, config(workers=workers), batch_size=2))
 
     assert str(caught.value).startswith(f"{files.name(0)}: ")
+
+
+@pytest.mark.parametrize("mode", get_args(TrainConfig.model_fields["augmentation"].annotation))
+@pytest.mark.parametrize("shape", [(1, 1_000_000), (1_000_000, 1), (3, 400_000)])
+def test_extreme_shapes_are_augmented_in_little_memory(mode: str, shape: tuple[int, int]) -> None:
+    """Memory follows the pixels and the output, 64 MiB at most."""
+    program = f"""
+import resource, torch
+from training.config import TrainConfig
+from training.loader import augmentation
+torch.set_num_threads(1)
+augment = augmentation(TrainConfig(size=224, augmentation={mode!r}))
+augment(torch.zeros(30, 40, 3, dtype=torch.uint8))
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+assert augment(torch.zeros(*{shape!r}, 3, dtype=torch.uint8)).shape == (224, 224, 3)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+"""
+    ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+
+    assert ran.returncode == 0, ran.stderr
+    assert int(ran.stdout) < 64 * 1024  # KiB

@@ -17,7 +17,8 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from models import preprocess
-from models.preprocess import Pixels, Preprocess
+from models.arrays import Pixels
+from models.preprocess import Preprocess
 
 TOP = 5
 

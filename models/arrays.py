@@ -1,0 +1,7 @@
+"""The types of arrays that many modules speak of."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+Pixels = NDArray[np.uint8]
+"""An image (rows, columns, 3), or several (N, rows, columns, 3)."""
