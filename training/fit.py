@@ -30,6 +30,7 @@ from training.journal import Journal
 from training.package import heads_of, package
 from training.run import Run, TrainingError, backbone_of, prepare, restore, state_of
 from training.sizes import reduced
+from training.sources import check_place
 from training.trail import Trail
 
 log = logging.getLogger("breadcrumbs.training")
@@ -58,6 +59,8 @@ def fit(config: TrainConfig, out: Path, *, resume: bool = False, data: Data | No
         raise TrainingError(
             f"{out} already contains a run; continue it with --resume, or choose another folder with --out"
         )
+    if data is None:
+        check_place(config)
     with PartialState().main_process_first():  # it may download
         backbone = backbone_of(config, bare=resume)  # what cannot work is refused before an image is read
         data = load(config, show=processes.is_main()) if data is None else data

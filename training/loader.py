@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader, Dataset, SequentialSampler, default_col
 from torchvision.transforms import v2
 
 from models.arrays import Pixels as Array
-from models.backbones import IMAGENET, Pixels
+from models.backbone import IMAGENET, Pixels
 from models.errors import BreadcrumbsError
 from models.preprocess import Interpolation, Preprocess, fit
 from training.config import TrainConfig

@@ -45,16 +45,27 @@ def find(config: TrainConfig, *, tested: bool = True, show: bool = True) -> Foun
     Raises:
         DataError: there are none of this name, or they are not laid out as a source is.
     """
+    check_place(config)
     source = Path(config.data)
     if shards.are_shards(config.data):
         return _in_shards(config, tested=tested, show=show)
     if source.is_dir():
         return _in_folder(source, config, tested=tested)
-    if source.exists():
-        return _in_list(source, config, tested=tested)
-    known = ", ".join(f"'{name}'" for name in (EMBEDDED, *STANDARD))
+    return _in_list(source, config, tested=tested)
+
+
+def check_place(config: TrainConfig) -> None:
+    """Check that there is something at the place that a configuration names; nothing is read.
+
+    Raises:
+        DataError: there is nothing.
+    """
+    known = (EMBEDDED, *STANDARD)
+    if config.data in known or shards.are_shards(config.data) or Path(config.data).exists():
+        return
+    names = ", ".join(f"'{name}'" for name in known)
     raise DataError(
-        f"no data at {source}; expected {known}, a folder with a folder per class, or a list file; or "
+        f"no data at {config.data}; expected {names}, a folder with a folder per class, or a list file; or "
         "shards as train-{000..011}.tar"
     )
 

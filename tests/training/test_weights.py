@@ -10,7 +10,8 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from models.backbones import BackboneError, create
+from models.backbone import BackboneError
+from models.backbones import create
 
 NAMES = ("test_resnet", "test_vit", "test_efficientnet", "mobilenetv3_small_050")
 
