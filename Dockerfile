@@ -2,35 +2,37 @@
 #   docker build -t breadcrumbs .                        full: refits inside, CUDA libraries, serves on a CPU too
 #   docker build -t breadcrumbs-serve --target serve .   predict, heads and rollback on a CPU; no torch, no refits
 # docs/deploy.md says how to run them.
-ARG BASE_IMAGE=python:3.11-slim-bookworm
+
+# The digest decides what is pulled; `docker buildx imagetools inspect python:3.11-slim-bookworm` prints a newer one.
+FROM python:3.11.16-slim-bookworm@sha256:528257d48c1da0dcecc2e725d1ae34498d60c965f1241e39cd6a85a8859bdf84 AS base
 
 # What both need to build: never part of an image.
-FROM ${BASE_IMAGE} AS builder
+FROM base AS builder
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PYTHONDONTWRITEBYTECODE=1
 WORKDIR /build
 RUN python -m venv /opt/breadcrumbs
 ENV PATH=/opt/breadcrumbs/bin:$PATH
-COPY pyproject.toml constraints.txt ./
-RUN python -c "import tomllib; p = tomllib.load(open('pyproject.toml', 'rb'))['project']; o = p['optional-dependencies']; \
-full = p['dependencies'] + o['refit'] + o['parquet'] + o['otel']; \
-serve = [d for d in p['dependencies'] + o['otel'] if not d.startswith('onnxruntime')] + ['onnxruntime']; \
-open('full.txt', 'w').write('\n'.join(full)); open('serve.txt', 'w').write('\n'.join(serve))"
+COPY requirements/build.txt .
+RUN pip install --require-hashes --requirement build.txt
 
 # Dependencies before the source, so that a change of the source builds in seconds.
 FROM builder AS serve-builder
-RUN pip install --constraint constraints.txt --requirement serve.txt
+COPY requirements/serve.txt .
+RUN pip install --require-hashes --requirement serve.txt
 COPY . .
-RUN pip install --no-deps --no-compile . && pip uninstall --yes pip setuptools
+RUN pip install --no-deps --no-build-isolation --no-compile . && pip uninstall --yes pip setuptools
 
 # Triton is torch.compile's, 900 MB that a refit never calls.
 FROM builder AS full-builder
-RUN pip install --constraint constraints.txt --requirement full.txt && pip uninstall --yes triton
+COPY requirements/full.txt .
+RUN pip install --require-hashes --requirement full.txt && pip uninstall --yes triton
 COPY . .
-RUN pip install --no-deps --no-compile . && pip uninstall --yes pip setuptools
+RUN pip install --no-deps --no-build-isolation --no-compile . && pip uninstall --yes pip setuptools
 
 # What both are. Inside a container every address is one of "others", so `insecure` lets the server start without keys;
-# who reaches it is the publisher's choice: -p 127.0.0.1:8000:8000, or keys (docs/deploy.md).
-FROM ${BASE_IMAGE} AS runtime
+# who reaches it is the publisher's choice: -p 127.0.0.1:8000:8000, or keys (docs/deploy.md). It answers to `localhost`
+# and to its own address; other names are a setting.
+FROM base AS runtime
 RUN useradd --uid 10001 --no-create-home --home-dir /tmp --shell /usr/sbin/nologin breadcrumbs \
     && mkdir /store && chown breadcrumbs /store
 COPY models/demo /bundle
@@ -40,6 +42,7 @@ ENV PATH=/opt/breadcrumbs/bin:$PATH \
     MPLCONFIGDIR=/tmp/matplotlib \
     BREADCRUMBS_HOST=0.0.0.0 \
     BREADCRUMBS_INSECURE=true \
+    BREADCRUMBS_ALLOWED_HOSTS='["localhost"]' \
     BREADCRUMBS_BUNDLE=/bundle \
     BREADCRUMBS_STORE=/store
 LABEL org.opencontainers.image.title="Breadcrumbs" \

@@ -3,33 +3,51 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+HASHED := --quiet --require-hashes --requirement
 
-.PHONY: help demo test quick check bench bench-training bench-refit bench-serving bench-gpu bench-scale chaos docs serve image-check image-check-serve image-check-full clean
+.PHONY: help demo test quick check lock bench bench-training bench-refit bench-serving bench-gpu bench-scale chaos docs serve image-check image-check-serve image-check-full clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 16
 
-$(STAMP): pyproject.toml constraints.txt
+$(STAMP): pyproject.toml requirements/build.txt requirements/dev.txt requirements/schemas.txt
 	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed, this is " + sys.version.split()[0] if sys.version_info < (3, 11) else 0)'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --upgrade 'pip>=24'
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
-	$(BIN)/python -m pip download --quiet --no-deps --dest $(VENV)/schemas kserve==0.21.0  # its models are read, not run
+	$(BIN)/python -m pip install $(HASHED) requirements/build.txt
+	$(BIN)/python -m pip install $(HASHED) requirements/dev.txt
+	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+	$(BIN)/python -m pip download $(HASHED) requirements/schemas.txt --no-deps --dest $(VENV)/schemas  # read, not run
 	touch $@
 
 demo: $(STAMP)  ## train, serve, predict, refit, activate on embedded images; stays up (DEMO_EXIT=1: stops)
 	$(BIN)/python -m breadcrumbs demo $(if $(DEMO_EXIT),--no-stay)
 
-test: $(STAMP)  ## all tests
-	$(BIN)/python -m pytest
+# A file's tests share a process, and with it their server or trained model; tests/conftest.py puts long files first.
+TESTS = $(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile --no-loadscope-reorder
+JOBS ?= 2
 
-quick: $(STAMP)  ## the tests that neither train nor start servers
-	$(BIN)/python -m pytest -m 'not slow'
+test: $(STAMP)  ## all tests, in two processes side by side (JOBS=8: in eight)
+	$(TESTS)
+
+quick: $(STAMP)  ## the tests that neither train nor start servers or programs
+	$(TESTS) -m 'not slow'
 
 check: $(STAMP)  ## lint, format, strict types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+LOCK = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate \
+  --custom-compile-command 'make lock' $(if $(UPGRADE),--upgrade)
+
+lock: $(STAMP)  ## pin what pyproject.toml asks for in requirements/, with the hash of every file (UPGRADE=1: the newest)
+	$(LOCK) pyproject.toml --all-extras --output-file requirements/dev.txt
+	$(LOCK) pyproject.toml --extra refit --extra parquet --extra otel --constraints requirements/dev.txt \
+	  --output-file requirements/full.txt
+	$(LOCK) pyproject.toml requirements/serve.in --extra otel --overrides requirements/serve-override.in \
+	  --constraints requirements/dev.txt --output-file requirements/serve.txt
+	$(LOCK) requirements/build.in --constraints requirements/dev.txt --output-file requirements/build.txt
+	$(LOCK) requirements/schemas.in --no-deps --output-file requirements/schemas.txt
 
 bench: $(STAMP)  ## every method and head on the embedded images, 3 seeds; prints rows for benchmarks/results.md
 	$(BIN)/python benchmarks/accuracy.py

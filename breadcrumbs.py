@@ -8,7 +8,6 @@ The commands are in `training.commands` and `serving.commands`; each imports wha
 import contextlib
 import logging
 import os
-import shutil
 import sys
 import traceback
 from collections.abc import Callable
@@ -122,14 +121,13 @@ def demo(*, out: Path = Path("runs/demo"), port: int = 8000, stay: bool = True, 
     Example: `breadcrumbs demo --port 8001 --no-stay`
 
     Args:
-        out: Folder for everything it makes; emptied first.
+        out: Folder for everything it makes: new, empty, or made by an earlier demo, and then emptied.
         port: Port of the server.
         stay: Leave the server running at the end, until Ctrl-C.
         json: Print one JSON object at the end, with the accuracy before and after; the steps go to standard error.
     """
     from serving.demo import run
 
-    shutil.rmtree(out, ignore_errors=True)
     run(out, port, stay=stay, as_json=json)
 
 

@@ -17,6 +17,7 @@ import json
 import os
 import random
 import signal
+import socket
 import statistics
 import subprocess
 import sys
@@ -46,7 +47,8 @@ from training.config import RefitSpec
 
 ROOT = Path(__file__).parents[1]
 BUNDLE = Path(models.__file__).parent / "demo"
-PORT = 8941
+with socket.create_server(("127.0.0.1", 0)) as free:
+    PORT = free.getsockname()[1]
 PHOTOS = 64
 DISK = 64 * 2**20
 

@@ -24,7 +24,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from models import head as heads
 from models import snapshot as snapshots
 from models.errors import FormatError
-from models.files import sha256, write_whole
+from models.files import read_regular, sha256, write_whole
 from models.head import LinearHead
 from models.preprocess import Preprocess
 from models.snapshot import Snapshot
@@ -94,7 +94,7 @@ class Bundle:
 
     def backbone(self, precision: Literal["full", "half"] = "full") -> bytes:
         """The bytes of `backbone.onnx` or `backbone-half.onnx`; raises as `backbone_path`."""
-        return self.backbone_path(precision).read_bytes()
+        return read_regular(self.backbone_path(precision))
 
     def backbone_path(self, precision: Literal["full", "half"] = "full") -> Path:
         """The place of `backbone.onnx`, or of `backbone-half.onnx`, known to name no other file.
@@ -106,7 +106,7 @@ class Bundle:
         name = "backbone.onnx" if precision == "full" else "backbone-half.onnx"
         if name not in self.manifest.files:
             raise BundleError(f"{self.folder} has no {name}; `breadcrumbs export RUN --half` makes one")
-        heads.parse_onnx((self.folder / name).read_bytes())
+        heads.parse_onnx(read_regular(self.folder / name))
         return self.folder / name
 
     def head(self) -> LinearHead:
@@ -118,7 +118,7 @@ class Bundle:
         return self._head("joint-head.onnx") if "joint-head.onnx" in self.manifest.files else None
 
     def _head(self, name: str) -> LinearHead:
-        head = heads.from_onnx((self.folder / name).read_bytes())
+        head = heads.from_onnx(read_regular(self.folder / name))
         if head.classes != self.manifest.classes or head.feature_dim != self.manifest.feature_dim:
             raise BundleError(
                 f"{name} has {len(head.classes)} classes of {head.feature_dim} features; the manifest says "
@@ -148,7 +148,7 @@ def read(folder: Path) -> Bundle:
         BundleError: naming the file, what was expected and what came.
     """
     try:
-        text = (folder / "manifest.json").read_bytes()
+        text = read_regular(folder / "manifest.json")
     except OSError as error:
         raise BundleError(f"no bundle at {folder}: cannot read manifest.json ({error.strerror})") from error
     try:

@@ -11,6 +11,7 @@ from typing import Literal
 from models import npz, parquet
 from models import snapshot as snapshots
 from models.errors import FormatError
+from models.files import open_regular
 from models.parts import Given, complete
 from models.scratch import FileTooLarge
 from models.snapshot import Snapshot, SnapshotError
@@ -53,7 +54,7 @@ def kind(path: Path) -> Kind:
     Raises:
         SnapshotError: it is none of the formats that are read.
     """
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         first = file.read(9)
     for beginning, name in _BEGINNINGS:
         if first.startswith(beginning):

@@ -22,6 +22,7 @@ mapping to status codes is `serving.problems`, and a test proves that no leaf is
     ├── KeysError              a file of keys that cannot be used             serving.keys
     ├── EngineError            a model that ONNX Runtime cannot run           serving.devices
     ├── TracesMissing          traces whose sender is not installed           serving.traces
+    ├── InputError             what a client cannot take as an image          serving.images
     ├── ServerError            a server that refused, or is not there         serving.retries
     ├── RefitFailed            a refit's process that left no head            serving.refit
     ├── WorkersError           processes that cannot be started               serving.workers
@@ -40,7 +41,9 @@ mapping to status codes is `serving.problems`, and a test proves that no leaf is
         ├── Unsupported        … in a form that is not offered                serving.limits
         ├── BadRequest         … that does not say what it wants              serving.limits
         ├── Malformed          … that is not Open Inference                   serving.open_inference.tensors
+        ├── OverQuota          … of a key that has no bytes left              serving.limits
         └── Overloaded         … now                                          serving.limits
+            └── TooManyJobs    … of a key that has enough refits in line      serving.limits
 """
 
 

@@ -4,12 +4,40 @@ It knows nothing of what is in them.
 """
 
 import contextlib
+import errno
 import hashlib
 import os
 import secrets
+import stat
 from collections.abc import Iterator
+from io import BufferedReader
 from pathlib import Path
 from typing import IO
+
+KINDS = {stat.S_IFIFO: "a FIFO", stat.S_IFCHR: "a device", stat.S_IFBLK: "a device", stat.S_IFSOCK: "a socket"}
+
+
+def open_regular(path: Path) -> BufferedReader:
+    """Open a file for reading; what is no regular file, as a FIFO or a device, may never end, so it is refused.
+
+    Raises:
+        OSError: it is not there, cannot be read, or is not a regular file; `strerror` says which.
+    """
+    number = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # without waiting for a FIFO's writer
+    kind = os.fstat(number).st_mode
+    if not stat.S_ISREG(kind):
+        os.close(number)
+        if stat.S_ISDIR(kind):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+        came = KINDS.get(stat.S_IFMT(kind), "something else")
+        raise OSError(errno.EINVAL, f"expected a regular file, got {came}", str(path))
+    return os.fdopen(number, "rb")
+
+
+def read_regular(path: Path) -> bytes:
+    """Return the bytes of a file; raises as `open_regular` does."""
+    with open_regular(path) as file:
+        return file.read()
 
 
 def write_whole(path: Path, data: bytes) -> None:
@@ -34,6 +62,6 @@ def writing_whole(path: Path) -> Iterator[IO[bytes]]:
 
 
 def sha256(path: Path) -> str:
-    """Return the sha256 of a file's bytes, in hex, reading it in pieces."""
-    with path.open("rb") as file:
+    """Return the sha256 of a file's bytes, in hex, reading it in pieces; raises as `open_regular` does."""
+    with open_regular(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -32,12 +32,13 @@ class OtherSubsampling(ImageError):
     """A JPEG whose colours are sampled in a way that libjpeg-turbo's fast interface does not know."""
 
 
-def decode_jpeg(data: bytes, colours: str = "RGB") -> Pixels:
+def decode_jpeg(data: bytes, colours: str = "RGB", least: tuple[int, int] = (0, 0)) -> Pixels:
     """Decode a JPEG, as it lies in the file.
 
     Args:
         data: the file; what follows the end of the first picture is not looked at.
         colours: `RGB` for grey and colour pictures, `CMYK` for those of four inks.
+        least: rows and columns that the picture must keep; it may be reduced to 1/2, 1/4 or 1/8.
 
     Returns:
         uint8 (rows, columns, 3 or 4).
@@ -46,9 +47,10 @@ def decode_jpeg(data: bytes, colours: str = "RGB") -> Pixels:
         OtherSubsampling: another decoder is needed.
         ImageError: data is missing or damaged.
     """
+    size = {"min_height": least[0], "min_width": least[1]}
     for _ in range(MENDS):
         try:
-            return np.asarray(simplejpeg.decode_jpeg(data, colours, strict=True))
+            return np.asarray(simplejpeg.decode_jpeg(data, colours, strict=True, **size))
         except ValueError as error:
             warning = str(error)
         if _UNKNOWN_SUBSAMPLING in warning:
@@ -57,7 +59,7 @@ def decode_jpeg(data: bytes, colours: str = "RGB") -> Pixels:
         if mended is None:
             raise ImageError(f"damaged image: {warning}")
         if mended == data:  # harmless, and libjpeg cannot be made to keep quiet about it
-            return np.asarray(simplejpeg.decode_jpeg(data, colours, strict=False))
+            return np.asarray(simplejpeg.decode_jpeg(data, colours, strict=False, **size))
         data = mended
     raise ImageError(f"damaged image: more than {MENDS} defects; the last is: {warning}")
 

@@ -13,6 +13,7 @@ import numpy as np
 from models import archive, npy
 from models.archive import Member
 from models.errors import FormatError
+from models.files import open_regular
 from models.npy import FLOATS, INTEGERS, TEXT
 from models.parts import Parts, encoded
 from models.scratch import Array, FileTooLarge, chunks
@@ -49,7 +50,7 @@ def read(path: Path, limit: int) -> Parts:
         FormatError: naming the defect.
         FileTooLarge: over `limit`, or over the ratio that inflating may have.
     """
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         found = archive.members(file, [f"{name}.npy" for name in KNOWN], limit)
         for member in found.values():
             _check_small(member)

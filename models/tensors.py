@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.errors import FormatError
+from models.files import open_regular
 from models.scratch import chunks
 
 HEADER_LIMIT = 4 * 2**20
@@ -88,8 +89,8 @@ def read(path: Path, known: Mapping[str, tuple[str, ...]]) -> tuple[dict[str, Te
     Raises:
         FormatError: naming the defect: what was expected and what came.
     """
-    size = path.stat().st_size
-    with path.open("rb") as file:
+    with open_regular(path) as file:
+        size = os.fstat(file.fileno()).st_size
         length = int.from_bytes(file.read(8), "little")
         if size < 8 or length > size - 8:
             raise FormatError(f"not a safetensors file: {size} bytes, header said to have {length}")

@@ -6,7 +6,9 @@ lies there: so a log with a bad end goes on. It knows nothing of engines.
 """
 
 import asyncio
+import contextlib
 import hashlib
+import logging
 import re
 from bisect import bisect_right
 from datetime import UTC, datetime
@@ -18,6 +20,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from serving.heads import HeadRecord
 from serving.store import Conflict, Store, StoreError
 
+LOG = logging.getLogger("breadcrumbs.activations")
 Kind = Literal["activate", "rollback"]
 NAME = re.compile(r"activations/[0-9]{8}\.json")
 
@@ -176,12 +179,21 @@ class Log:
             data = record.model_dump_json(indent=1).encode() + b"\n"
             try:
                 await self._store.create(_name(record.number), data)
-            except Conflict as error:
-                if await self._store.get(_name(record.number)) != data:  # else a retry of ours met ourselves
+            except StoreError as error:
+                if not await self._has(record.number, data):
+                    if not isinstance(error, Conflict):
+                        raise
                     message = f"activation {record.number} was taken meanwhile: someone else was first"
                     raise Conflict(message) from error
+                LOG.warning("activation %d is in the store, which had said: %s", record.number, error)
             self._keep(record, data)
             return record
+
+    async def _has(self, number: int, data: bytes) -> bool:
+        """Whether the store has this very record, though writing it failed: a retry of ours may have met ourselves."""
+        with contextlib.suppress(StoreError):
+            return await self._store.get(_name(number)) == data
+        return False
 
 
 def check_live(records: list[Activation], expected: int | None) -> None:

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import ipaddress
 import logging
+import os
 import signal
 import sys
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
@@ -17,24 +18,31 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp
 
 from models import bundle as bundles
-from models import preprocess
-from models.errors import BreadcrumbsError
+from models import decoding
+from models.decode_budget import Budget
+from models.machine import cores, memory
 from serving import child, heads, live, problems
 from serving.access import Access
 from serving.activations import Log
 from serving.batcher import Batcher
+from serving.compressed import Compressed
 from serving.conversion import Converter
 from serving.decoder import Decoder
 from serving.engine import Engine, Scores
-from serving.folders import sweep
+from serving.folders import locked, sweep
+from serving.forwarded import Forwarded
+from serving.frames import Unframed
 from serving.front import Front
 from serving.guard import Guard
+from serving.hosts import Hosts
+from serving.in_time import in_time
 from serving.inference import Inference, Item
 from serving.jobs import Jobs
 from serving.keys import Keys, KeysError
+from serving.lease import Lease
 from serving.limits import Held, Turnstile
+from serving.listening import listen, url
 from serving.live import Live
-from serving.machine import cores, memory
 from serving.metrics import Metrics
 from serving.protocol import PatientProtocol
 from serving.refitter import Refitter
@@ -46,7 +54,7 @@ from serving.store import Store
 from serving.traces import Traces
 
 LOG = logging.getLogger("breadcrumbs.server")
-REFIT = (sys.executable, "-m", "breadcrumbs", "refit", "--debug")
+REFIT = (sys.executable, "-P", "-m", "breadcrumbs", "refit", "--debug")
 """The program that a refit runs; with the traceback of a bug, for this server's log."""
 GRACE = 30
 """Seconds that requests in flight get to end after SIGTERM."""
@@ -92,11 +100,11 @@ def create_app(
     for routes in (predict, snapshots, refit, heads_routes, open_inference, system, console):
         app.include_router(routes.router)
     app.mount("/console", console.Pages(directory=console.FILES))
-    local = keys is None and is_loopback(settings.host)
-    guarded = Guard(
-        Front(app, app.build_middleware_stack()), keys, local, settings.origins, Held(settings.max_held_bytes)
-    )
-    app.middleware_stack = Access(_open_to(settings.origins, guarded), metrics, settings.access_log, traces)
+    hosts = Hosts(settings.allowed_hosts, settings.host)
+    answering = Compressed(Unframed(Front(app, app.build_middleware_stack())))
+    guarded = Guard(answering, keys, hosts, settings.origins, Held(settings.max_held_bytes))
+    counted = Access(_open_to(settings.origins, guarded), metrics, settings.access_log, traces)
+    app.middleware_stack = Forwarded(counted, settings.root_path, settings.trusted_proxies)
     return app
 
 
@@ -146,6 +154,10 @@ async def _open(
     await asyncio.to_thread(sweep)
     bundle = await asyncio.to_thread(bundles.read, settings.bundle)
     store = Store.open(settings.store, settings.max_store_bytes)
+    for used in (bundle.folder, store.folder):
+        if used is not None:
+            with contextlib.suppress(OSError):  # where folders cannot be locked, nobody asks whether they are in use
+                stack.callback(os.close, locked(used, shared=True))
     log = Log(store)
     activation = await live.first(store, bundle, log)
     _, head = await heads.read(store, activation.head)
@@ -163,13 +175,15 @@ async def _open(
             settings.max_batch,
             settings.tensorrt_cache,
         )
-        engine.warm_up(settings.max_batch)
+        engine.warm_up(settings.max_batch, limit)
         return engine
 
-    engine = await asyncio.to_thread(start_engine)
-    await asyncio.to_thread(preprocess.load_codecs)
+    limit = None if settings.device == "tensorrt" else settings.start_timeout
+    engine = await in_time(start_engine, limit, f"the models of {bundle.folder}")
+    await asyncio.to_thread(decoding.load_codecs)
     metrics.device.labels(engine.device).set(1)
-    decoder = Decoder(bundle.manifest.preprocess, settings.max_pixels, engine.compute, metrics.decode.observe)
+    budget = Budget(settings.decode_memory)
+    decoder = Decoder(bundle.manifest.preprocess, settings.max_pixels, budget, engine.compute, metrics.decode.observe)
     batcher: Batcher[Item, Scores] = Batcher(
         decoder.compute, settings.max_batch, settings.queue, engine.workers,
         lambda size, _seconds: metrics.batch_size.observe(size), LONGEST,
@@ -180,8 +194,9 @@ async def _open(
     stack.push_async_callback(asyncio.to_thread, inference.close)
     current = Live(store, bundle, engine, log, activation, lambda one: metrics.swapped(one.actor))
     limits = child.Limits(settings.refit_timeout, settings.refit_memory or memory() * 3 // 4, settings.refit_cpu)
-    refitter = refitting(store, bundle, current, limits=limits) if settings.refit == "here" else None
-    jobs = Jobs(store, settings.refit_queue, refitter, settings.follow)
+    lease = Lease(store, "refits")
+    own = refitting(store, bundle, current, limits=limits, confirm=lease.renew) if settings.refit == "here" else None
+    jobs = Jobs(store, settings.refit_queue, own, lease, settings.follow)
     converter = Converter(settings.max_snapshot_bytes)
     uploads = Turnstile(settings.max_uploads, "uploads")
     await jobs.open()
@@ -209,6 +224,10 @@ class Server(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket] | None = None) -> None:
         """Stop accepting, end what is in flight, take the app down."""
+        for one in self.servers:
+            one.close()
+        for listening in sockets or []:
+            listening.close()
         await self._app.state.service.jobs.close()
         await super().shutdown(sockets)
 
@@ -217,12 +236,13 @@ def config(app: FastAPI, settings: Settings) -> uvicorn.Config:
     """How uvicorn serves an app: its own access lines off, logging left to whoever runs it."""
     return uvicorn.Config(
         app.middleware_stack or app,  # FastAPI's own entry looks for OpenTelemetry in every request
-        http=type("Protocol", (PatientProtocol,), {"receipt": settings.receipt}),
+        http=type("Protocol", (PatientProtocol,), {"pace": settings.pace}),
         ws="none",
         host=settings.host,
         port=settings.port,
         access_log=False,
-        proxy_headers=False,  # nothing here asks who the client is
+        proxy_headers=False,  # `Forwarded` reads them
+        timeout_keep_alive=settings.keep_alive,  # type: ignore[arg-type]  # passed on to asyncio, which takes fractions
         log_config=None,
         timeout_graceful_shutdown=GRACE,
         server_header=False,
@@ -239,7 +259,7 @@ def run(
 
     Args:
         settings: every knob.
-        sockets: that listen already; absent: one is made for the settings' address.
+        sockets: that listen already; absent: they are made for the settings' address, before anything is opened.
         beside: what runs beside the server from when it can answer.
 
     Raises:
@@ -255,17 +275,16 @@ def run(
     how = config(app, settings)
     how.lifespan = "off"  # so that an error of ours comes out as it is, not as a traceback in uvicorn's log
 
-    async def serve() -> None:
+    async def serve(listening: list[socket]) -> None:
         async with app.router.lifespan_context(app):
             task = None if beside is None else asyncio.create_task(beside())
-            try:
-                await Server(app, how).serve(sockets)
-            except SystemExit as ending:  # how uvicorn ends where it cannot listen
-                reason = str(ending.__context__).rpartition(": ")[2]
-                told = f"cannot listen on {settings.host}:{settings.port}: {reason}; --port names another port"
-                raise BreadcrumbsError(told) from ending
+            if sockets is None:
+                LOG.info("running on %s (Ctrl-C ends it)", url(listening[0]))
+            await Server(app, how).serve(listening)
             if task is not None:
                 task.cancel()
 
-    with contextlib.suppress(KeyboardInterrupt), asyncio.Runner(loop_factory=how.get_loop_factory()) as runner:
-        runner.run(serve())
+    with contextlib.ExitStack() as stack:
+        listening = sockets or [stack.enter_context(one) for one in listen(settings.host, settings.port)]
+        with contextlib.suppress(KeyboardInterrupt), asyncio.Runner(loop_factory=how.get_loop_factory()) as runner:
+            runner.run(serve(listening))

@@ -1,7 +1,7 @@
 """The client for asyncio: the methods of `serving.client.Client`, with the same arguments and types, to be awaited.
 
     async with AsyncClient("http://127.0.0.1:8000") as client:
-        (await client.predict([Path("oak.jpg")])).predictions[0].classes[0]
+        (await client.predict("oak.jpg")).predictions[0].classes[0]
 
 It knows nothing of what the server does.
 """
@@ -12,11 +12,12 @@ from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
 import httpx
 
-from serving import calls
+from serving import calls, steps
 from serving.call import Call
 from serving.client import Connection, like
 from serving.retries import RETRIES, Retries, ServerError
 from serving.schemas import JobDetail
+from serving.steps import Done, Steps, advance
 
 __all__ = ["AsyncClient", "Retries", "ServerError"]
 
@@ -29,6 +30,25 @@ def _awaited(make: Callable[P, Call[T]]) -> Callable[Concatenate["AsyncClient", 
 
     async def method(self: "AsyncClient", /, *args: P.args, **kwargs: P.kwargs) -> T:
         return await self.send(await asyncio.to_thread(make, *args, **kwargs))
+
+    like(method, make)
+    return method
+
+
+def _stepped(make: Callable[P, Steps[T]]) -> Callable[Concatenate["AsyncClient", P], Coroutine[Any, Any, T]]:
+    """The method that takes steps, each made in a thread since it may read files, and sends their calls."""
+
+    async def method(self: "AsyncClient", /, *args: P.args, **kwargs: P.kwargs) -> T:
+        way = make(*args, **kwargs)
+        step = await asyncio.to_thread(advance, way)
+        while not isinstance(step, Done):
+            try:
+                answer = await self.send(step)
+            except ServerError as error:
+                step = await asyncio.to_thread(advance, way, error=error)
+            else:
+                step = await asyncio.to_thread(advance, way, answer)
+        return step.answer
 
     like(method, make)
     return method
@@ -54,9 +74,9 @@ class AsyncClient(Connection):
         """Close the connection."""
         await self._http.aclose()
 
-    predict = _awaited(calls.predict)
-    features = _awaited(calls.features)
-    snapshot = _awaited(calls.snapshot)
+    predict = _stepped(steps.predict)
+    features = _stepped(steps.features)
+    snapshot = _stepped(steps.snapshot)
     put_snapshot = _awaited(calls.put_snapshot)
     snapshots = _awaited(calls.snapshots)
     snapshot_record = _awaited(calls.snapshot_record)
@@ -106,7 +126,14 @@ class AsyncClient(Connection):
         return await self.job(job)
 
     async def send(self, call: Call[T]) -> T:
-        """Send a call, again where that is safe, and return its answer."""
+        """Send a call, again where that is safe, and return its answer; of a list, all its pages together."""
+        answer, following = await self._send(call)
+        while following is not None and call.join is not None:
+            more, following = await self._send(following)
+            answer = call.join(answer, more)
+        return answer
+
+    async def _send(self, call: Call[T]) -> tuple[T, Call[T] | None]:
         tries = self.attempts(call)
         while True:
             failure: Exception | httpx.Response
@@ -114,7 +141,7 @@ class AsyncClient(Connection):
                 body = None if call.upload is None else call.upload.chunks_async()
                 failure = answer = await self._http.request(call.method, call.path, content=body, **call.more)
                 if answer.is_success or (tries.repeats and answer.status_code == call.done):
-                    return self.read(call, answer)
+                    return self.read(call, answer), call.following(answer.content)
             except (httpx.TransportError, httpx.InvalidURL) as error:
                 failure = error
             await asyncio.sleep(tries.wait(failure))

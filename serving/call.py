@@ -4,8 +4,9 @@ Both clients send it. It knows nothing of connections or of waiting; `serving.ca
 """
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -58,6 +59,7 @@ class Call(Generic[Answer]):
         upload: a file that is the body.
         repeatable: whether it may be sent again when nobody knows whether it was heard.
         done: the status that says, of a repeat, that the first one had been heard.
+        join: puts the answers of two pages together, where the answer is a list that comes in pages.
     """
 
     method: str
@@ -67,3 +69,12 @@ class Call(Generic[Answer]):
     upload: Upload | None = None
     repeatable: bool = False
     done: int | None = None
+    join: Callable[[Answer, Answer], Answer] | None = None
+
+    def following(self, data: bytes) -> "Call[Answer] | None":
+        """Return the call for the next page of a list, of which `data` is a page; None: it was the last."""
+        after = None if self.join is None else json.loads(data).get("next")
+        if after is None:
+            return None
+        params = {**self.more.get("params", {}), "after": after}
+        return replace(self, more={**self.more, "params": params})

@@ -7,20 +7,24 @@ import json as texts
 import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
+from operator import add
 from pathlib import Path
 from typing import Any, TypeVar
 
 from models.door import NONE_GIVEN
 from models.parts import Given
+from serving import answers
 from serving.activations import Activation
+from serving.answers import Features
 from serving.call import Call, Sent, Upload
 from serving.heads import HeadRecord
+from serving.images import File
 from serving.job import Job
+from serving.pages import MOST
 from serving.refit import RefitRequest
 from serving.schemas import (
     ActivateBody,
     ActivationList,
-    FeaturesResponse,
     HeadList,
     Health,
     JobDetail,
@@ -34,33 +38,39 @@ from serving.snapshots import SnapshotRecord
 from training.config import RefitSpec
 
 Answer = TypeVar("Answer")
-Images = Sequence[Path | bytes]
 
 
 def _get(path: str, read: Callable[[bytes], Answer], **more: Any) -> Call[Answer]:
     return Call("GET", path, read, more, repeatable=True)
 
 
+def _pages(
+    path: str, read: Callable[[bytes], Answer], join: Callable[[Answer, Answer], Answer]
+) -> Call[Answer]:  # fmt: skip
+    """A list, of which as many pages are asked for as there are."""
+    return Call("GET", path, read, {"params": {"limit": MOST}}, repeatable=True, join=join)
+
+
 def _nothing(_: bytes) -> None:
     return None
 
 
-def predict(images: Images, top_k: int = 5, head: str | int = "active") -> Call[PredictResponse]:
-    """Classify images, given as paths or as the bytes of files."""
-    more = {"files": _files(images), "params": {"top_k": top_k, "head": head}}
+def predict(files: Sequence[File], top_k: int = 5, head: str | int = "active") -> Call[PredictResponse]:
+    """Classify images."""
+    more = {"files": _form(files), "params": {"top_k": top_k, "head": head}}
     return Call("POST", "/v1/predict", PredictResponse.model_validate_json, more, repeatable=True)
 
 
-def features(images: Images) -> Call[FeaturesResponse]:
+def features(files: Sequence[File]) -> Call[Features]:
     """Return the features of images."""
-    more = {"files": _files(images), "params": {"format": "json"}}
-    return Call("POST", "/v1/features", FeaturesResponse.model_validate_json, more, repeatable=True)
+    more = {"files": _form(files), "params": {"format": "safetensors"}}
+    return Call("POST", "/v1/features", answers.features, more, repeatable=True)
 
 
-def snapshot(images: Images, labels: Sequence[str | int], epoch: int) -> Call[bytes]:
+def snapshot(files: Sequence[File], labels: Sequence[str | int], epoch: int) -> Call[bytes]:
     """Return the bytes of a snapshot of labelled images; labels are class names or indices."""
     words = {"labels": texts.dumps(list(labels)), "epoch": str(epoch)}
-    more = {"files": _files(images), "data": words, "params": {"format": "safetensors"}}
+    more = {"files": _form(files), "data": words, "params": {"format": "safetensors"}}
     return Call("POST", "/v1/features", bytes, more, repeatable=True)
 
 
@@ -83,8 +93,8 @@ def put_snapshot(path: Path, given: Given = NONE_GIVEN, sent: Sent = lambda _don
 
 
 def snapshots() -> Call[list[SnapshotRecord]]:
-    """List all snapshots, the newest epoch first."""
-    return _get("/v1/snapshots", lambda data: SnapshotList.model_validate_json(data).snapshots)
+    """List all snapshots, those stored last first, however many pages they take."""
+    return _pages("/v1/snapshots", lambda data: SnapshotList.model_validate_json(data).snapshots, add)
 
 
 def snapshot_record(sha256: str) -> Call[SnapshotRecord]:
@@ -115,8 +125,8 @@ def refit(
 
 
 def jobs() -> Call[list[Job]]:
-    """List all refits, the newest first."""
-    return _get("/v1/refit", lambda data: JobList.model_validate_json(data).refits)
+    """List all refits, the newest first, however many pages they take."""
+    return _pages("/v1/refit", lambda data: JobList.model_validate_json(data).refits, add)
 
 
 def job(job: str) -> Call[JobDetail]:
@@ -151,8 +161,12 @@ def cancel(job: str) -> Call[Job]:
 
 
 def heads() -> Call[HeadList]:
-    """List all heads, the newest first, and say which is live."""
-    return _get("/v1/heads", HeadList.model_validate_json)
+    """List all heads, the newest first, however many pages they take, and say which is live."""
+    return _pages("/v1/heads", HeadList.model_validate_json, _more_heads)
+
+
+def _more_heads(first: HeadList, more: HeadList) -> HeadList:
+    return HeadList(live=more.live, heads=[*first.heads, *more.heads])
 
 
 def head(version: int) -> Call[HeadRecord]:
@@ -213,6 +227,5 @@ def metrics() -> Call[str]:
     return _get("/metrics", bytes.decode)
 
 
-def _files(images: Images) -> list[tuple[str, tuple[str, bytes]]]:
-    named = [("image", item) if isinstance(item, bytes) else (item.name, item.read_bytes()) for item in images]
-    return [("image", pair) for pair in named]
+def _form(files: Sequence[File]) -> list[tuple[str, File]]:
+    return [("image", file) for file in files]

@@ -25,6 +25,8 @@ TAIL = 8_192
 """Bytes of standard error that are kept, its end."""
 PATIENCE = 0.5
 """Seconds between asking the child to stop and stopping it."""
+ENDED = 0.01
+"""Seconds between two looks whether it has ended."""
 LOOK = 0.2
 """Seconds between two looks at its memory."""
 
@@ -84,6 +86,7 @@ async def run(command: Sequence[str], hear: Hear, limits: Limits) -> Ending:
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
             limit=LINE,
+            cwd="/",  # and not that of whoever has started the server, which may have modules of any name in it
         )
     except OSError as error:
         return Ending(None, {}, "", f"it could not be started: {error}")
@@ -96,13 +99,15 @@ async def run(command: Sequence[str], hear: Hear, limits: Limits) -> Ending:
 
     assert process.stdout is not None  # noqa: S101 - both are pipes, as asked above; this tells the type checker
     assert process.stderr is not None  # noqa: S101 - likewise
-    tail = asyncio.ensure_future(_tail(process.stderr))
-    watch = asyncio.ensure_future(_watch(process, limits.memory))
+    tail = bytearray()
+    reading = asyncio.ensure_future(_tail(process.stderr, tail))
+    seen: dict[int, str] = {}
+    watch = asyncio.ensure_future(_watch(process, limits.memory, seen))
     broken = ""
     try:
         async with asyncio.timeout(limits.seconds):
             await _lines(process.stdout, listen)
-            await process.wait()
+            await _ended(process)
     except TimeoutError:
         broken = f"it took longer than {limits.seconds:g} s"
     except ValueError as error:
@@ -111,9 +116,27 @@ async def run(command: Sequence[str], hear: Hear, limits: Limits) -> Ending:
         if watch.done():
             broken = f"it took more than {limits.memory} bytes of memory, which is the limit"
         watch.cancel()
-        await asyncio.shield(_stop(process))
-        stderr = (await tail).decode(errors="replace")
-    return Ending(None if broken else process.returncode, said, stderr, broken)
+        await to_the_end(_stop(process, reading, seen))
+    return Ending(None if broken else process.returncode, said, tail.decode(errors="replace"), broken)
+
+
+async def to_the_end(work: Awaitable[None]) -> None:
+    """Run something to its end, however often whoever waits for it is cancelled meanwhile; that is raised after it."""
+    task, cancelled = asyncio.ensure_future(work), False
+    while not task.done():
+        try:
+            await asyncio.shield(task)
+        except asyncio.CancelledError:
+            cancelled = True
+    if cancelled:
+        raise asyncio.CancelledError
+    task.result()
+
+
+async def _ended(process: asyncio.subprocess.Process) -> None:
+    """Wait until a process has ended; its own `wait` waits for whoever has its pipes, too."""
+    while process.returncode is None:  # noqa: ASYNC110 - nobody else tells
+        await asyncio.sleep(ENDED)
 
 
 async def _lines(stream: asyncio.StreamReader, listen: Callable[[dict[str, Any]], Awaitable[None]]) -> None:
@@ -137,16 +160,19 @@ def _event(value: object, line: bytes) -> dict[str, Any]:
     raise ValueError(f"it printed what is no object with an event: {line[:80]!r}")
 
 
-async def _tail(stream: asyncio.StreamReader) -> bytes:
-    kept = b""
+async def _tail(stream: asyncio.StreamReader, kept: bytearray) -> None:
     while piece := await stream.read(TAIL):
-        kept = (kept + piece)[-TAIL:]
-    return kept
+        kept += piece
+        del kept[:-TAIL]
 
 
-async def _watch(process: asyncio.subprocess.Process, memory: int) -> None:
-    """Kill the child when it has more memory than it may."""
-    while sum(map(_memory, family(process.pid))) <= memory:  # noqa: ASYNC110 - nobody tells when it grows
+async def _watch(process: asyncio.subprocess.Process, memory: int, seen: dict[int, str]) -> None:
+    """Kill the child when it has more memory than it may; `seen` keeps the processes that it has started."""
+    while True:
+        own = family(process.pid)
+        seen.update({pid: began(pid) for pid in own[1:] if pid not in seen})
+        if sum(map(_memory, own)) > memory:
+            break
         await asyncio.sleep(LOOK)
     _signal(process, signal.SIGKILL)
 
@@ -161,6 +187,14 @@ def family(pid: int) -> list[int]:
     return found
 
 
+def began(pid: int) -> str:
+    """When a process began, as the machine counts; empty: it has ended, or nobody can tell."""
+    with contextlib.suppress(OSError):
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        return "" if fields[0] in "ZX" else fields[19]
+    return ""
+
+
 def _memory(pid: int) -> int:
     """Bytes that a process has for itself; 0 where nobody can tell."""
     with contextlib.suppress(OSError):
@@ -170,14 +204,25 @@ def _memory(pid: int) -> int:
     return 0
 
 
-async def _stop(process: asyncio.subprocess.Process) -> None:
-    """End the child and whatever it has started, if there is still something to end."""
+async def _stop(process: asyncio.subprocess.Process, reading: "asyncio.Future[None]", seen: dict[int, str]) -> None:
+    """End the child and whatever it has started, also what has left its group and keeps its pipes."""
     if process.returncode is None:
+        seen.update({pid: began(pid) for pid in family(process.pid)[1:]})
         _signal(process, signal.SIGTERM)
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(process.wait(), PATIENCE)
+            await asyncio.wait_for(_ended(process), PATIENCE)
+    if process.returncode is None:
+        seen.update({pid: began(pid) for pid in family(process.pid)[1:]})
     _signal(process, signal.SIGKILL)
-    await process.wait()
+    for pid, start in seen.items():
+        if start and began(pid) == start:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.kill(pid, signal.SIGKILL)
+    await _ended(process)
+    await asyncio.wait([reading], timeout=PATIENCE)
+    reading.cancel()
+    # There is no public way to close the pipes of a process; one that was missed would keep them for ever.
+    process._transport.close()  # type: ignore[attr-defined]  # noqa: SLF001
 
 
 def _signal(process: asyncio.subprocess.Process, number: signal.Signals) -> None:

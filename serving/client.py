@@ -1,10 +1,10 @@
 """A typed client of the server's public HTTP API, for the command line, scripts and tests.
 
     with Client("http://127.0.0.1:8000") as client:
-        client.predict([Path("oak.jpg")]).predictions[0].classes[0]
+        client.predict("oak.jpg").predictions[0].classes[0]
 
-Its methods are the calls of `serving.calls`, with their arguments and types, and the few that take more than one
-request. `serving.retries` decides what is retried. It knows nothing of what the server does.
+Its methods are the calls of `serving.calls`, with their arguments and types, and those that take more than one request,
+of `serving.steps`. `serving.retries` decides what is retried. It knows nothing of what the server does.
 """
 
 import inspect
@@ -16,10 +16,11 @@ from typing import Any, Concatenate, ParamSpec, Self, TypeVar, get_args
 import httpx
 from pydantic import ValidationError
 
-from serving import calls
+from serving import calls, steps
 from serving.call import Call
 from serving.retries import RETRIES, Attempts, Retries, ServerError
 from serving.schemas import JobDetail
+from serving.steps import Done, Steps, advance
 
 __all__ = ["Client", "Retries", "ServerError"]
 
@@ -27,11 +28,11 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
-def like(method: Callable[..., Any], make: Callable[..., Call[Any]]) -> None:
+def like(method: Callable[..., Any], make: Callable[..., Call[Any] | Steps[Any]]) -> None:
     """Give a method the name, the docstring and, for `help`, the signature of what makes its call."""
     own = inspect.signature(make)
     me = inspect.Parameter("self", inspect.Parameter.POSITIONAL_ONLY)
-    (answer,) = get_args(own.return_annotation)
+    answer = get_args(own.return_annotation)[-1]
     update_wrapper(method, make)
     method.__dict__["__signature__"] = own.replace(parameters=[me, *own.parameters.values()], return_annotation=answer)
 
@@ -41,6 +42,25 @@ def _sent(make: Callable[P, Call[T]]) -> Callable[Concatenate["Client", P], T]:
 
     def method(self: "Client", /, *args: P.args, **kwargs: P.kwargs) -> T:
         return self.send(make(*args, **kwargs))
+
+    like(method, make)
+    return method
+
+
+def _stepped(make: Callable[P, Steps[T]]) -> Callable[Concatenate["Client", P], T]:
+    """The method that takes steps, one call after the other."""
+
+    def method(self: "Client", /, *args: P.args, **kwargs: P.kwargs) -> T:
+        way = make(*args, **kwargs)
+        step = advance(way)
+        while not isinstance(step, Done):
+            try:
+                answer = self.send(step)
+            except ServerError as error:
+                step = advance(way, error=error)
+            else:
+                step = advance(way, answer)
+        return step.answer
 
     like(method, make)
     return method
@@ -128,9 +148,9 @@ class Client(Connection):
         """Close the connection."""
         self._http.close()
 
-    predict = _sent(calls.predict)
-    features = _sent(calls.features)
-    snapshot = _sent(calls.snapshot)
+    predict = _stepped(steps.predict)
+    features = _stepped(steps.features)
+    snapshot = _stepped(steps.snapshot)
     put_snapshot = _sent(calls.put_snapshot)
     snapshots = _sent(calls.snapshots)
     snapshot_record = _sent(calls.snapshot_record)
@@ -180,7 +200,14 @@ class Client(Connection):
         return self.job(job)
 
     def send(self, call: Call[T]) -> T:
-        """Send a call, again where that is safe, and return its answer."""
+        """Send a call, again where that is safe, and return its answer; of a list, all its pages together."""
+        answer, following = self._send(call)
+        while following is not None and call.join is not None:
+            more, following = self._send(following)
+            answer = call.join(answer, more)
+        return answer
+
+    def _send(self, call: Call[T]) -> tuple[T, Call[T] | None]:
         tries = self.attempts(call)
         while True:
             failure: Exception | httpx.Response
@@ -188,7 +215,7 @@ class Client(Connection):
                 body = None if call.upload is None else call.upload.chunks()
                 failure = answer = self._http.request(call.method, call.path, content=body, **call.more)
                 if answer.is_success or (tries.repeats and answer.status_code == call.done):
-                    return self.read(call, answer)
+                    return self.read(call, answer), call.following(answer.content)
             except (httpx.TransportError, httpx.InvalidURL) as error:
                 failure = error
             time.sleep(tries.wait(failure))

@@ -6,27 +6,19 @@ of the store or of HTTP.
 
 import asyncio
 import json
-import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from models.errors import BreadcrumbsError
-from models.parquet import ExtraMissing
+from models.convert import COMMAND, REFUSALS
 from models.parts import Given
-from models.scratch import FileTooLarge
 from models.snapshot import SnapshotError
 from serving import child
 
-COMMAND = (sys.executable, "-m", "models.convert")
 SECONDS = 600.0
 MEMORY = 3 * 2**30
 """Bytes; its own limit, which has the better words, is lower."""
-
-_REFUSALS: dict[str, type[BreadcrumbsError]] = {
-    error.__name__: error for error in (SnapshotError, FileTooLarge, ExtraMissing)
-}
 
 
 class Converter:
@@ -56,7 +48,7 @@ class Converter:
             ending = await child.run(command, _nothing, child.Limits(self._seconds, MEMORY))
         if ending.said.get("event") == "converted" and ending.code == 0:
             return tuple(ending.said["changes"])
-        refusal = _REFUSALS.get(str(ending.said.get("type")))
+        refusal = REFUSALS.get(str(ending.said.get("type")))
         if ending.said.get("event") == "refused" and refusal is not None:
             raise refusal(str(ending.said.get("message")))
         why = ending.broken or f"its process ended with status {ending.code}"

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from models import preprocess
 from models.arrays import Pixels
+from models.decode_budget import Budget
 from models.image_errors import ImageError
 from models.preprocess import Preprocess
 from serving.engine import BoundHead, Row, Scores
@@ -36,6 +37,7 @@ class Decoder:
     Args:
         transform: from an image file to the backbone's pixels.
         max_pixels: of one image.
+        budget: memory to decode in.
         compute: takes rows, returns a result for each.
         observe: told the seconds of each image; called in the thread that decodes.
     """
@@ -44,11 +46,13 @@ class Decoder:
         self,
         transform: Preprocess,
         max_pixels: int,
+        budget: Budget,
         compute: Callable[[Sequence[Row]], Sequence[Scores]],
         observe: Callable[[float], None] = lambda _seconds: None,
     ) -> None:
         self._transform = transform
         self._max_pixels = max_pixels
+        self._budget = budget
         self._compute = compute
         self._observe = observe
 
@@ -60,7 +64,7 @@ class Decoder:
         """
         began = time.perf_counter()
         try:
-            return preprocess.load(file.data, self._transform, self._max_pixels)
+            return preprocess.load(file.data, self._transform, self._max_pixels, budget=self._budget)
         except ImageError as error:
             raise type(error)(f"{file.name}: {error}" if file.name else str(error)) from error
         finally:

@@ -6,13 +6,17 @@ Half of the embedded test images is the hold-out that the refit chooses on; the 
 It knows only public interfaces: commands, routes, and where the embedded images are.
 """
 
+import contextlib
+import fcntl
 import io
+import os
+import shutil
 import signal
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +31,7 @@ from models.errors import BreadcrumbsError
 from models.groups import Group, groups
 from models.snapshot import Snapshot
 from serving.client import Client, ServerError
+from serving.folders import locked
 from training.config import RefitSpec, TrainConfig
 from training.data import Split, load
 from training.evaluate import Metrics, evaluate
@@ -36,6 +41,8 @@ from training.screen import show
 START_SECONDS = 60
 INTERRUPTED = 130  # the command line's status
 REQUEST_IMAGES = 50
+MARK = ".breadcrumbs-demo"  # the file that says that a demo made its folder; locked while one runs
+MARKED = b"this folder was made by `breadcrumbs demo`, which empties it when it runs again\n"
 SNAPSHOTS = 5  # of the newest epochs, uploaded
 
 screen = Console()
@@ -55,6 +62,11 @@ def run(out: Path, port: int, *, stay: bool, as_json: bool = False) -> None:
     """
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that the server is stopped on that way, too
     _check_free(port)
+    with _own(out) as mark:
+        _run(out, port, mark, stay=stay, as_json=as_json)
+
+
+def _run(out: Path, port: int, mark: int, *, stay: bool, as_json: bool) -> None:
     screen.stderr = as_json
     started = time.monotonic()
     _say("1  train backbone, joint head and balanced head on the embedded Fashion-MNIST-LT")
@@ -62,7 +74,7 @@ def run(out: Path, port: int, *, stay: bool, as_json: bool = False) -> None:
     _say(f"   {time.monotonic() - started:.0f} s")
     _say(f"2  serve {out}/bundle")
     serve = ["serve", "--bundle", f"{out}/bundle", "--store", f"{out}/store", "--port", str(port), "--no-access-log"]
-    server = subprocess.Popen([sys.executable, "-m", "breadcrumbs", *serve])
+    server = subprocess.Popen([sys.executable, "-P", "-m", "breadcrumbs", *serve], pass_fds=(mark,))
     try:
         with Client(f"http://127.0.0.1:{port}", timeout=120) as client:
             _wait_ready(client, server)
@@ -111,6 +123,63 @@ def _walk(client: Client, out: Path) -> tuple[dict[str, Metrics], int]:
     return {f"live head {before[1]}, as trained": before[0], f"refitted head {after[1]}": after[0]}, len(reported)
 
 
+@contextlib.contextmanager
+def _own(out: Path) -> Iterator[int]:
+    """Make the demo's folder, or empty one that an earlier demo made, and keep other demos from it until the end.
+
+    Yields:
+        A file descriptor; the folder is in use while any process has it open.
+
+    Raises:
+        DemoFailed: the folder is in use, or something else made it; nothing in it was touched.
+    """
+    try:
+        if (out.is_symlink() or out.exists()) and not _is_demos(out):
+            raise DemoFailed(
+                f"{out} is not empty and was not made by a demo, so it is left as it is; name another folder with --out"
+            )
+        out.mkdir(parents=True, exist_ok=True)
+        mark = os.open(out / MARK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
+    except OSError as error:
+        raise DemoFailed(f"{error.filename or out}: {error.strerror}; name another folder with --out") from error
+    try:
+        _empty(out, mark)
+        yield mark
+    finally:
+        os.close(mark)
+
+
+def _empty(out: Path, mark: int) -> None:
+    """Empty the demo's folder but for its mark."""
+    with contextlib.ExitStack() as stack:
+        try:
+            fcntl.flock(mark, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            for used in (out / "bundle", out / "store"):
+                if used.is_dir():
+                    stack.callback(os.close, locked(used))
+        except OSError as error:
+            raise DemoFailed(
+                f"{out} is in use by another demo or by a server; stop it, or name another folder with --out"
+            ) from error
+        try:
+            for path in out.iterdir():
+                if path.is_dir() and not path.is_symlink():
+                    shutil.rmtree(path)
+                elif path.name != MARK:
+                    path.unlink()
+            os.pwrite(mark, MARKED, 0)
+        except OSError as error:
+            raise DemoFailed(f"{error.filename or out}: {error.strerror}; name another folder with --out") from error
+
+
+def _is_demos(out: Path) -> bool:
+    """Whether a folder is empty, or has a demo's mark."""
+    if out.is_symlink() or not out.is_dir():
+        return False
+    mark = out / MARK
+    return (mark.is_file() and not mark.is_symlink()) or not any(out.iterdir())
+
+
 def _check_free(port: int) -> None:
     """Refuse a port where somebody else listens: it would be that server that answered."""
     with socket.socket() as probe:
@@ -126,7 +195,7 @@ def _say(text: str) -> None:
 
 
 def _command(*arguments: str) -> None:
-    line = [sys.executable, "-m", "breadcrumbs", *arguments]
+    line = [sys.executable, "-P", "-m", "breadcrumbs", *arguments]
     code = subprocess.run(line, check=False, stdout=sys.stderr if screen.stderr else None).returncode
     if code in {-signal.SIGINT, INTERRUPTED}:
         raise KeyboardInterrupt

@@ -16,9 +16,10 @@ from typing import Literal
 import onnxruntime as ort
 
 from models import bundle as bundles
+from models.decode_budget import Budget
 from models.errors import BreadcrumbsError
+from models.machine import cores, memory
 from serving import devices, keys
-from serving.machine import cores, memory
 from serving.settings import Settings
 from serving.store import Store
 
@@ -58,8 +59,9 @@ def _python(_: Settings) -> Finding:
     )
 
 
-def _machine(_: Settings) -> Finding:
-    return Finding("machine", "good", f"{cores()} cores and {memory() / 2**30:.1f} GiB of memory may be used")
+def _machine(settings: Settings) -> Finding:
+    decoding = f"{Budget(settings.decode_memory).size / 2**30:.1f} GiB of it to decode images"
+    return Finding("machine", "good", f"{cores()} cores and {memory() / 2**30:.1f} GiB of memory, {decoding}")
 
 
 def _engine(_: Settings) -> Finding:
@@ -88,7 +90,7 @@ def _refits(settings: Settings) -> Finding:
         return Finding(
             "refits", "note", "torch is not installed: refits fail", "install the extra `refit`, or pass --refit off"
         )
-    done = subprocess.run([sys.executable, "-c", TORCH], capture_output=True, text=True, check=False, timeout=120)
+    done = subprocess.run([sys.executable, "-P", "-c", TORCH], capture_output=True, text=True, check=False, timeout=120)
     if done.returncode:
         why = (done.stderr.strip().splitlines() or ["it died"])[-1]
         return Finding("refits", "bad", f"torch does not load: {why:.300}", "reinstall torch")

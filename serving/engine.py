@@ -27,9 +27,9 @@ from models import head as heads
 from models.arrays import Pixels
 from models.errors import BreadcrumbsError
 from models.head import LinearHead
+from models.machine import cores
 from serving import devices
 from serving.devices import EngineError, Model, TensorRT, Wish
-from serving.machine import cores
 
 LOG = logging.getLogger("breadcrumbs.engine")
 
@@ -118,6 +118,7 @@ class Engine:
         self.workers = threads if self.device == "cpu" else 1
         """Batches that are fastest side by side."""
         self._backbone = backbone
+        self._options = ort.RunOptions()
         self._narrow: Any = None if self.workers > 1 else self._wide
         self._making: threading.Thread | None = None
         self._running = 0
@@ -153,12 +154,33 @@ class Engine:
         """Make a bound head the live one, from the next batch on."""
         self._live = head
 
-    def warm_up(self, max_batch: int) -> None:
+    def warm_up(self, max_batch: int, seconds: float | None = None) -> None:
         """Run batches of 1, 2, 4, … `max_batch` blank images, so that the first request does not pay for it.
 
+        Args:
+            max_batch: images in the largest batch.
+            seconds: after which the graph is stopped, since it may not end by itself; None: never.
+
         Raises:
-            EngineError: the backbone does not run, or gives features of another dimension than the head takes.
+            EngineError: the backbone does not run or end, or gives features of another dimension than the head takes.
         """
+        limit = threading.Timer(seconds or 0, lambda: setattr(self._options, "terminate", True))
+        limit.daemon = True
+        if seconds is not None:
+            limit.start()
+        try:
+            self._warm_up(max_batch)
+        except EngineError as error:
+            if not self._options.terminate:
+                raise
+            raise EngineError(
+                f"the backbone gave no answer to a blank image within {seconds:g} s; if it is sound and large, "
+                f"--start-timeout gives it longer"
+            ) from error
+        finally:
+            limit.cancel()
+
+    def _warm_up(self, max_batch: int) -> None:
         blank = Row(np.zeros((*self.size, 3), np.uint8))
         sizes = {min(2**power, max_batch) for power in range(max_batch.bit_length() + 1)}
         for count in sorted(sizes) if self.device == "cuda" else (1,):  # a CPU has nothing to tune for a size
@@ -234,7 +256,7 @@ class Engine:
         binding = session.io_binding()
         binding.bind_cpu_input("image", images)
         binding.bind_output("feature", self.device)
-        session.run_with_iobinding(binding)
+        session.run_with_iobinding(binding, self._options)
         feature = binding.get_outputs()[0]
         middle = time.perf_counter()
         logits = {}

@@ -25,7 +25,7 @@ def scratch(what: str) -> Iterator[Path]:
     """Give an empty folder, and remove it at the end; `what` it is for stands in its name."""
     with contextlib.ExitStack() as stack, tempfile.TemporaryDirectory(prefix=f"{PREFIX}{what}-") as name:
         with contextlib.suppress(OSError):  # where folders cannot be locked, none is swept either
-            stack.callback(os.close, _locked(Path(name)))
+            stack.callback(os.close, locked(Path(name)))
         yield Path(name)
 
 
@@ -35,7 +35,7 @@ def sweep() -> None:
         with contextlib.suppress(OSError):  # another user's, in use, or gone meanwhile
             if time.time() - path.lstat().st_mtime < YOUNG:
                 continue
-            lock = _locked(path)
+            lock = locked(path)
             try:
                 shutil.rmtree(path, ignore_errors=True)
             finally:
@@ -43,11 +43,11 @@ def sweep() -> None:
             LOG.info("%s was left by a process that was killed: removed", path)
 
 
-def _locked(path: Path) -> int:
-    """Lock a folder until the number that is returned is closed; OSError: somebody else has it."""
+def locked(path: Path, *, shared: bool = False) -> int:
+    """Lock a folder until the number that is returned is closed; OSError: somebody else has it, and not `shared`."""
     number = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
     try:
-        fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(number, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
     except OSError:
         os.close(number)
         raise

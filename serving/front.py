@@ -14,7 +14,7 @@ from types import SimpleNamespace
 from fastapi import FastAPI
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from models.errors import BreadcrumbsError
 from serving import problems
@@ -46,8 +46,12 @@ class Front:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
         scope["app"] = self._app
+        if scope["type"] == "http" and scope["method"] == "HEAD":
+            send = _headers_only(scope, send)
         short = _short_way(scope) if scope["type"] == "http" else None
         if short is None:
+            if root := scope.get("root_path"):  # which Starlette expects in both
+                scope["path"] = root + scope["path"]
             await self._long_way(scope, receive, send)
             return
         scope["route"], answer = short
@@ -57,6 +61,22 @@ class Front:
         except BreadcrumbsError as error:
             response = problems.known(request, error)
         await response(scope, receive, send)
+
+
+def _headers_only(scope: Scope, send: Send) -> Send:
+    """Let HEAD be answered as GET is, without the body."""
+    scope["method"], ended = "GET", False
+
+    async def answer(message: Message) -> None:
+        nonlocal ended
+        scope["method"] = "HEAD"  # for whoever counts, and for uvicorn
+        if message["type"] == "http.response.start":
+            await send(message)
+        if not ended:
+            ended = True
+            await send({"type": "http.response.body", "body": b""})
+
+    return answer
 
 
 def _short_way(scope: Scope) -> tuple[SimpleNamespace, Answer] | None:

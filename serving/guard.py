@@ -5,18 +5,18 @@ mounted file goes round it. It knows nothing of what a request is about.
 """
 
 import re
-from collections.abc import Sequence
-from functools import lru_cache
+from collections.abc import Collection, Sequence
 
 from starlette.requests import Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from serving import problems
-from serving.keys import Keys
+from serving.forwarded import FORWARDED_HOST
+from serving.hosts import Hosts
+from serving.keys import Key, Keys
 from serving.keys import Scope as Right
 from serving.limits import Forbidden, Held, Refused, Unauthorized
 
-LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
 SAFE = ("GET", "HEAD", "OPTIONS")
 
 RIGHTS: tuple[tuple[str, str, Right | None], ...] = (
@@ -26,11 +26,12 @@ RIGHTS: tuple[tuple[str, str, Right | None], ...] = (
         None,
     ),
     (r"GET|HEAD", r"/v2/health/(live|ready)", None),
+    (r"OPTIONS", r".*", None),
     (r"POST", r"/v1/heads/(rollback|[^/]+/activate)", "promote"),
     (r"GET|HEAD|POST|PUT|DELETE", r"/v1/(refit|snapshots)(/.*)?", "refit"),
     (r"GET|HEAD", r"/v1/(heads(/.*)?|activations|samples(/.*)?)|/metrics", "predict"),
     (r"POST", r"/v1/(predict|features)", "predict"),
-    (r"GET|HEAD", r"/v2(/models/.*)?", "predict"),
+    (r"GET|HEAD", r"/v2/?|/v2/models/.*", "predict"),
     (r"POST", r"/v2/models/.*/infer|/v2/repository/index", "predict"),
 )
 """Method, path, and the scope that a key needs; None: none. The first that fits counts."""
@@ -52,16 +53,16 @@ class Guard:
     Args:
         app: what it guards.
         keys: who may come in; none: everybody.
-        local: whether only this machine is served: then a name that a web page made point here is not enough.
+        hosts: the names that the server answers to.
         origins: web pages of other servers that may ask, as `https://lab.example`.
         held: counts the bodies in memory.
     """
 
-    def __init__(self, app: ASGIApp, keys: Keys | None, local: bool, origins: Sequence[str], held: Held) -> None:
+    def __init__(self, app: ASGIApp, keys: Keys | None, hosts: Hosts, origins: Sequence[str], held: Held) -> None:
         self._app = app
         self._held = held
         self._keys = keys
-        self._local = local
+        self._hosts = hosts
         self._origins = frozenset(origins)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -79,13 +80,18 @@ class Guard:
             self._held.give(scope)
 
     def _check(self, scope: Scope, headers: dict[bytes, bytes]) -> None:
+        self._hosts.check(scope)
         host = headers.get(b"host", b"").decode("latin-1")
-        if self._local and host and not _is_loopback(host):
-            raise Forbidden(f"host {host!r:.80}: this server answers this machine only, as {' or '.join(LOOPBACK)}")
+        if FORWARDED_HOST in scope:
+            host = scope[FORWARDED_HOST]
+            self._hosts.expect(host)
         if b"origin" in headers and scope["method"] not in SAFE:
             origin = headers[b"origin"].decode("latin-1")
-            if origin.partition("://")[2] != host and origin not in self._origins:
-                raise Forbidden(f"a web page of {origin!r:.80} may not ask this server; the setting `origins` lets it")
+            if origin.partition("://")[2].lower() != host.lower() and origin not in self._origins:
+                raise Forbidden(
+                    f"a web page of {origin!r:.80} may not ask this server, which was asked as {host!r:.80}; the "
+                    f"setting `origins` lets it; a proxy passes the name on with proxy_set_header Host $http_host"
+                )
         scope["breadcrumbs.actor"] = "api"
         scope["breadcrumbs.key"] = None
         right = None if self._keys is None else needed(scope["method"], scope["path"])
@@ -99,17 +105,36 @@ class Guard:
             raise Unauthorized("the key is not known here; it may have been revoked")
         if not key.may(right):
             raise Forbidden(f"the key {key.name!r} may {', '.join(key.scopes)}; this takes {right}")
-        scope["breadcrumbs.actor"], scope["breadcrumbs.key"] = f"key {key.name}", key
-
-
-@lru_cache(maxsize=64)
-def _is_loopback(host: str) -> bool:
-    return re.sub(r":[0-9]*$", "", host).lower() in LOOPBACK
+        scope["breadcrumbs.actor"], scope["breadcrumbs.key"] = key.actor, key
 
 
 def actor(request: Request) -> str:
     """Return who asks, for the log of what went live: `key NAME`, or `api` where no keys are."""
     return str(request.scope["breadcrumbs.actor"])
+
+
+def key_of(request: Request) -> Key | None:
+    """Return the key that a request came with; None where no keys are."""
+    key: Key | None = request.scope["breadcrumbs.key"]
+    return key
+
+
+def check_owner(request: Request, owners: Collection[str], what: str) -> None:
+    """Refuse to end what only another key made.
+
+    Args:
+        request: whose key asks.
+        owners: names of the keys that made it; none: nobody's, made where no keys were.
+        what: it is, for the refusal.
+
+    Raises:
+        Forbidden: there are keys here, and this one neither made it nor has `admin`.
+    """
+    key = key_of(request)
+    if key is None or key.may("admin") or key.name in owners:
+        return
+    whose = f"belongs to {', '.join(sorted(owners))}" if owners else "belongs to no key"
+    raise Forbidden(f"{what} {whose}, not to the key {key.name!r}; its owner or a key with admin may do this")
 
 
 def check_right(request: Request, right: Right, what: str) -> None:
@@ -118,6 +143,6 @@ def check_right(request: Request, right: Right, what: str) -> None:
     Raises:
         Forbidden: there are keys here, and this one lacks the scope.
     """
-    key = request.scope["breadcrumbs.key"]
+    key = key_of(request)
     if key is not None and not key.may(right):
         raise Forbidden(f"the key {key.name!r} may {', '.join(key.scopes)}; {what} takes {right}")

@@ -17,7 +17,8 @@ from models.bundle import Bundle
 from models.errors import FormatError
 from models.head import LinearHead
 from serving.folders import scratch
-from serving.store import Conflict, NotFound, Store, StoreError
+from serving.pages import cut
+from serving.store import Conflict, Item, NotFound, Store, StoreError
 
 
 class Lineage(BaseModel):
@@ -35,6 +36,8 @@ class Lineage(BaseModel):
     """The refit that made it."""
     spec: dict[str, Any] = {}
     """How it was fitted."""
+    owner: str | None = None
+    """Name of the key that started the refit; absent: none came with it."""
 
 
 class HeadRecord(BaseModel):
@@ -141,14 +144,42 @@ async def record(store: Store, version: int) -> HeadRecord:
 
 async def records(store: Store) -> list[HeadRecord]:
     """Read the records of all complete heads, the newest first; a damaged record is left out."""
-    found = []
-    for name in await store.names("heads"):
-        if version_of(name) and name.endswith("/head.json"):
-            try:
-                found.append(await record(store, version_of(name)))
-            except StoreError:  # it is refused by name where it is asked for; a list is no place to fail
-                continue
-    return sorted(found, key=lambda item: -item.version)
+    return await _read(store, [item.name for item in await _listed(store)])
+
+
+async def page(store: Store, limit: int, after: int | None = None) -> tuple[list[HeadRecord], int | None]:
+    """Read the records of some heads, the newest first; only theirs are read, and a damaged one is left out.
+
+    Args:
+        store: where they are.
+        limit: heads at most.
+        after: only older heads than this version.
+
+    Returns:
+        The records, and the version after which the next page begins; None: there is none.
+    """
+    older = [item for item in await _listed(store) if after is None or version_of(item.name) < after]
+    chosen = cut(older, limit, lambda item: item.size)
+    more = len(chosen) < len(older)
+    return await _read(store, [item.name for item in chosen]), version_of(chosen[-1].name) if more else None
+
+
+async def versions(store: Store) -> list[int]:
+    """Return the numbers of all complete heads, the newest first; no record is read."""
+    return [version_of(item.name) for item in await _listed(store)]
+
+
+async def _listed(store: Store) -> list[Item]:
+    found = [item for item in await store.items("heads") if version_of(item.name) and item.name.endswith("/head.json")]
+    return sorted(found, key=lambda item: -version_of(item.name))
+
+
+async def _read(store: Store, names: list[str]) -> list[HeadRecord]:
+    data, found = await store.get_all(names), []
+    for name in names:
+        with contextlib.suppress(KeyError, ValidationError):  # it is refused by name where it is asked for
+            found.append(HeadRecord.model_validate_json(data[name]))
+    return found
 
 
 async def read(store: Store, version: int) -> tuple[HeadRecord, LinearHead]:

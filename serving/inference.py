@@ -36,6 +36,7 @@ class Outcome:
         queued, decoded, computed: seconds; the longest of its images where they differ, decoding that of its batch
             where the threads that compute decode.
         batch_size: the largest batch that one of them was computed in.
+        executions: share of the batches that they were computed in; all images of a batch have 1 together.
     """
 
     scores: list[Scores]
@@ -43,6 +44,7 @@ class Outcome:
     decoded: float
     computed: float
     batch_size: int
+    executions: float
 
     @property
     def head(self) -> BoundHead:
@@ -156,4 +158,5 @@ def _outcome(answers: list[Answer[Scores]], decoded: float | None) -> Outcome:
         decoded=longest.computed - computed if decoded is None else decoded,
         computed=computed,
         batch_size=max(answer.batch_size for answer in answers),
+        executions=sum(1 / answer.batch_size for answer in answers),
     )

@@ -16,6 +16,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, Field
 
+from serving.keys import owner_of
 from serving.refit import RefitRequest, Verdict
 from serving.store import Conflict, NotFound, Store, StoreError
 
@@ -39,6 +40,7 @@ class Job(BaseModel):
     state: State = "queued"
     request: RefitRequest
     created: str
+    owner: str | None = Field(default=None, description="name of the key that started it; null: none came")
     started: str | None = None
     finished: str | None = None
     progress: dict[str, Any] = Field(default={}, description="the stage, and the solver's last iteration")
@@ -58,8 +60,10 @@ class Kept(BaseModel):
 
 
 def fold(job: Job, event: dict[str, Any]) -> Job:
-    """Return what a job is after an event."""
+    """Return what a job is after an event; one that has ended stays as it is."""
     kind = event["event"]
+    if job.state in ENDED:
+        return job
     if kind == "state":
         state, at = event["state"], event["at"]
         change: dict[str, Any] = {"state": state}
@@ -89,27 +93,46 @@ class Trail:
         self._saying = asyncio.Lock()
 
     async def say(self, event: dict[str, Any]) -> None:
-        """Write an event, then announce it."""
+        """Write an event, then announce it; after the end of a job, nothing is said any more.
+
+        Its end is an object of its own first, which one server alone can create: where another one was first, its word
+        holds here, too.
+        """
         async with self._saying:
+            if self.job.state in ENDED:
+                return
             at = datetime.now(UTC).isoformat(timespec="milliseconds")
             whole = {"id": len(self.events) + 1, "at": at, **event}
-            lines = b"".join(json.dumps(item).encode() + b"\n" for item in [*self.events, whole])
-            await self._store.replace(f"refits/{self.job.id}/events.jsonl", lines)
-            async with self.changed:
-                self.events.append(whole)
-                self.job = fold(self.job, whole)
-                self.changed.notify_all()
+            lines = [json.dumps(item).encode() + b"\n" for item in self.events]
+            name = f"refits/{self.job.id}/events.jsonl"
+            if event.get("state") not in ENDED:
+                await self._store.replace(name, b"".join(lines) + json.dumps(whole).encode() + b"\n")
+                await self._take([whole])
+                return
+            whole = await _end(self._store, self.job.id, whole)
+            await self._take([whole])
+            try:
+                await self._store.replace(name, b"".join(lines) + json.dumps(whole).encode() + b"\n")
+            except StoreError as error:  # whoever reads them finds the end beside them
+                LOG.warning("refit %s: its events lack the last one: %s", self.job.id, error)
 
     async def read(self) -> None:
         """Take up the events that the server that runs the job has written since."""
         async with self._saying:
-            fresh = _events(self.job.id, await _lines(self._store, self.job.id))[len(self.events) :]
-            if not fresh:
+            stored, known = await _stored(self._store, self.job.id), len(self.events)
+            if stored[:known] == self.events:
+                await self._take(stored[known:])
                 return
-            async with self.changed:
-                self.events += fresh
-                self.job = _folded(self.job, fresh)
+            job = Job(id=self.job.id, request=self.job.request, created=self.job.created)
+            async with self.changed:  # it was in two hands, and the store has the word of the one that was first
+                self.job, self.events = _folded(job, stored), stored
                 self.changed.notify_all()
+
+    async def _take(self, fresh: list[dict[str, Any]]) -> None:
+        async with self.changed:
+            self.job = _folded(self.job, fresh)
+            self.events = self.events + fresh
+            self.changed.notify_all()
 
     async def ended(self) -> None:
         """Wait until the job has."""
@@ -162,6 +185,7 @@ async def create(store: Store, request: RefitRequest, key: str | None, actor: st
         id=f"{now:%Y%m%dT%H%M%S}-{secrets.token_hex(4)}" if key is None else named(key),
         request=request,
         created=now.isoformat(timespec="milliseconds"),
+        owner=owner_of(actor),
     )
     kept = Kept(request=request, created=job.created, key=key, actor=actor, elsewhere=elsewhere)
     try:
@@ -182,8 +206,29 @@ async def read(store: Store, job: str) -> Trail:
         kept = Kept.model_validate_json(await store.get(f"refits/{job}/request.json"))
     except ValueError as error:
         raise StoreError(f"refit {job} is damaged: {error}") from error
-    events = _events(job, await _lines(store, job))
-    return Trail(store, _folded(Job(id=job, request=kept.request, created=kept.created), events), events, kept)
+    events = await _stored(store, job)
+    made = Job(id=job, request=kept.request, created=kept.created, owner=owner_of(kept.actor))
+    return Trail(store, _folded(made, events), events, kept)
+
+
+async def _stored(store: Store, job: str) -> list[dict[str, Any]]:
+    """Read a job's events; its end, where a server was lost between saying it and writing it among them."""
+    events = _events(job, await _get(store, f"refits/{job}/events.jsonl"))
+    if not (events and events[-1].get("state") in ENDED):
+        for end in _events(job, await _get(store, f"refits/{job}/end.json")):
+            events.append({**end, "id": len(events) + 1})
+    return events
+
+
+async def _end(store: Store, job: str, event: dict[str, Any]) -> dict[str, Any]:
+    """Write a job's last event, and return it, or that which another server has written before."""
+    try:
+        await store.create(f"refits/{job}/end.json", json.dumps(event).encode() + b"\n")
+    except Conflict:
+        for end in _events(job, await store.get(f"refits/{job}/end.json")):
+            LOG.warning("refit %s is %s already, by another server", job, end.get("state"))
+            return {**end, "id": event["id"]}
+    return event
 
 
 def _events(job: str, lines: bytes) -> list[dict[str, Any]]:
@@ -200,8 +245,8 @@ def _folded(job: Job, events: Iterable[dict[str, Any]]) -> Job:
         raise StoreError(f"refit {job.id} is damaged: {error}") from error
 
 
-async def _lines(store: Store, job: str) -> bytes:
+async def _get(store: Store, name: str) -> bytes:
     try:
-        return await store.get(f"refits/{job}/events.jsonl")
+        return await store.get(name)
     except NotFound:  # the server ended between the two first writes, or nobody has taken the job up yet
         return b""

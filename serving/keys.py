@@ -16,11 +16,14 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from models.errors import BreadcrumbsError
-from models.files import write_whole
+from models.files import read_regular, write_whole
 
 LOG = logging.getLogger("breadcrumbs.keys")
 PREFIX = "crumb_"
 """Of every key, so that scanners for leaked secrets know one."""
+
+ACTOR = "key "
+"""Before a key's name in logs of who did what."""
 
 Scope = Literal["predict", "refit", "promote", "admin"]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
@@ -43,10 +46,24 @@ class Key(BaseModel):
     """What it may do."""
     created: str
     """ISO 8601."""
+    max_bytes: int | None = Field(default=None, ge=0)
+    """Bytes of the snapshots that it has uploaded, at most; absent: no limit."""
+    max_jobs: int | None = Field(default=None, ge=0)
+    """Refits of its own that wait or run, at most; absent: no limit."""
 
     def may(self, scope: Scope) -> bool:
         """Whether the key has a scope; `admin` has all."""
         return scope in self.scopes or "admin" in self.scopes
+
+    @property
+    def actor(self) -> str:
+        """What logs call whoever has the key."""
+        return f"{ACTOR}{self.name}"
+
+
+def owner_of(actor: str) -> str | None:
+    """Return the name of the key in what logs call somebody; None: there is none in it."""
+    return actor.removeprefix(ACTOR) if actor.startswith(ACTOR) else None
 
 
 class KeyFile(BaseModel):
@@ -65,7 +82,7 @@ def read(path: Path) -> KeyFile:
         KeysError: it is missing, unreadable, or no file of keys.
     """
     try:
-        return KeyFile.model_validate_json(path.read_bytes())
+        return KeyFile.model_validate_json(read_regular(path))
     except OSError as error:
         raise KeysError(f"{path}: {error.strerror}; `breadcrumbs keys add` makes a file of keys") from error
     except ValidationError as error:
@@ -73,11 +90,19 @@ def read(path: Path) -> KeyFile:
         raise KeysError(f"{path}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from error
 
 
-def add(path: Path, name: str, scopes: tuple[Scope, ...]) -> str:
+def add(
+    path: Path, name: str, scopes: tuple[Scope, ...], max_bytes: int | None = None, max_jobs: int | None = None
+) -> str:
     """Add a key to a file, which is made if missing, and return the key: it is not kept anywhere.
 
+    Args:
+        path: of the file.
+        name: of the key; what it uploads and starts belongs to that name.
+        scopes: what it may do.
+        max_bytes, max_jobs: its quota; None: no limit.
+
     Raises:
-        KeysError: there is a key of that name, or the name or the scopes cannot be.
+        KeysError: there is a key of that name, or the name, the scopes or the quota cannot be.
     """
     known = read(path) if path.exists() else KeyFile()
     if any(key.name == name for key in known.keys):
@@ -85,7 +110,10 @@ def add(path: Path, name: str, scopes: tuple[Scope, ...]) -> str:
     secret = PREFIX + secrets.token_urlsafe(32)
     now = datetime.now(UTC).isoformat(timespec="seconds")
     try:
-        key = Key(name=name, sha256=_digest(secret.encode()), scopes=scopes, created=now)
+        key = Key(
+            name=name, sha256=_digest(secret.encode()), scopes=scopes, created=now, max_bytes=max_bytes,
+            max_jobs=max_jobs,
+        )  # fmt: skip
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         raise KeysError(f"{'.'.join(map(str, first['loc']))}: {first['msg']}, got {first['input']!r:.80}") from error
@@ -107,7 +135,7 @@ def revoke(path: Path, name: str) -> None:
 
 
 def _write(path: Path, file: KeyFile) -> None:
-    write_whole(path, file.model_dump_json(indent=1).encode() + b"\n")
+    write_whole(path, file.model_dump_json(indent=1, exclude_none=True).encode() + b"\n")
 
 
 def _digest(secret: bytes) -> str:

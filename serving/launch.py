@@ -22,6 +22,8 @@ NICE = 10
 LAST = 19
 """Niceness where the system knows no idle policy."""
 PR_SET_PDEATHSIG = 1
+PR_SET_CHILD_SUBREAPER = 36
+"""What the program starts stays its descendant, also when what started it in between has ended."""
 
 
 def main(parent: int, cpu: str, *command: str) -> None:
@@ -34,6 +36,7 @@ def main(parent: int, cpu: str, *command: str) -> None:
     _tell("oom_score_adj", 1000)
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+        ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1)
     if os.getppid() == parent:
         os.execvp(command[0], command)  # noqa: S606 - the command is the server's own
 

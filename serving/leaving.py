@@ -24,7 +24,9 @@ class Leaving:
         self._listeners = set[Callable[[], None]]()
 
     def tell(self) -> None:
-        """The client has gone."""
+        """The client has gone; told once."""
+        if self.gone:
+            return
         self.gone = True
         for listener in tuple(self._listeners):
             listener()

@@ -5,8 +5,10 @@ Every refusal names the limit and what came. It knows nothing of images, models 
 """
 
 import asyncio
+import contextlib
 import hashlib
-from collections.abc import AsyncGenerator
+import math
+from collections.abc import AsyncGenerator, Iterator, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -18,6 +20,8 @@ from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.types import Scope
 
 from models.errors import BreadcrumbsError
+from serving.arrival import ARRIVAL, STALLED
+from serving.inflate import Corrupt, Inflater
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -29,6 +33,11 @@ VALUES = 4_000_000
 """Values in one JSON body at most: a digit takes 2 bytes there and 48 in memory until it is a tensor's."""
 FORM_FIELDS = 8
 """Parts of one multipart body that are no files, at most; each may have `SMALL_BODY` bytes, and is kept in memory."""
+
+SHARE = 0.75
+"""Of the memory for bodies and of the uploads, what one client may have: a key, or an address where there are none."""
+BYTES = "breadcrumbs.bytes"
+"""Where a scope has the number of bytes that its body holds."""
 
 
 class Refused(BreadcrumbsError):
@@ -67,8 +76,18 @@ class Overloaded(Refused):
         self.retry_after = retry_after
 
 
+class OverQuota(Refused):
+    """An upload for which its key has no bytes left."""
+
+
+class TooManyJobs(Overloaded):
+    """A refit of a key that has as many waiting or running as it may."""
+
+
 class Turnstile:
-    """Lets so many in at a time; used as a context.
+    """Lets so many in at a time, and one client at most its share of them.
+
+    Whoever finds no place gets that of the request that is furthest behind, if one has stalled.
 
     Args:
         most: at a time.
@@ -76,19 +95,43 @@ class Turnstile:
     """
 
     def __init__(self, most: int, what: str) -> None:
-        self._most, self._what, self._inside = most, what, 0
+        self._most, self._what = most, what
+        self._inside: list[Scope] = []
 
-    def __enter__(self) -> None:
-        if self._inside >= self._most:
-            raise Overloaded(f"{self._inside} {self._what} are under way, which is the limit", 5)
-        self._inside += 1
+    @contextlib.contextmanager
+    def enter(self, scope: Scope) -> Iterator[None]:
+        """Be inside for as long as this lasts.
 
-    def __exit__(self, *_: object) -> None:
-        self._inside -= 1
+        Raises:
+            Overloaded: there is no place, or this client has its share.
+        """
+        share, who = math.ceil(self._most * SHARE), client(scope)
+        own = [one for one in self._inside if client(one) == who]
+        if len(self._inside) >= self._most and not self._cut(self._inside):
+            raise Overloaded(f"{len(self._inside)} {self._what} are under way, which is the limit", 5)
+        if len(own) >= share and not self._cut(own):
+            raise Overloaded(f"{len(own)} {self._what} of this client are under way, which is its share", 5)
+        self._inside.append(scope)
+        try:
+            yield
+        finally:
+            self._leave(scope)
+
+    def _cut(self, among: list[Scope]) -> bool:
+        stalled = cut_stalled(among)
+        if stalled is not None:
+            self._leave(stalled)
+        return stalled is not None
+
+    def _leave(self, scope: Scope) -> None:
+        self._inside = [one for one in self._inside if one is not scope]
 
 
 class Held:
     """The bytes that all requests' bodies have in memory.
+
+    What is large has a share for each client. Where there is no room, the body that is furthest behind goes, if one
+    has stalled.
 
     Args:
         most: of all together.
@@ -96,32 +139,87 @@ class Held:
 
     def __init__(self, most: int) -> None:
         self._most, self._sum = most, 0
+        self._holding: dict[int, Scope] = {}
 
     def take(self, scope: Scope, size: int) -> None:
         """Count bytes for a request.
 
         Raises:
-            Overloaded: with them there would be too many.
+            Overloaded: with them there would be too many, of all or of this client.
         """
-        if self._sum + size > self._most:
-            raise Overloaded(f"the bodies of all requests have {self._sum} bytes; the limit is {self._most}")
+        whole = scope.get(BYTES, 0) + size
+        while self._sum + size > self._most:
+            if not self._cut(scope, list(self._holding.values())):
+                raise Overloaded(f"the bodies of all requests have {self._sum} bytes; the limit is {self._most}")
+        if whole > SMALL_BODY:
+            self._check_share(scope, size)
         self._sum += size
-        scope["breadcrumbs.bytes"] = scope.get("breadcrumbs.bytes", 0) + size
+        self._holding[id(scope)] = scope
+        scope[BYTES] = whole
+
+    def _check_share(self, scope: Scope, size: int) -> None:
+        share, who = int(self._most * SHARE), client(scope)
+        own = [one for one in self._holding.values() if client(one) == who]
+        while (held := sum(one.get(BYTES, 0) for one in own)) + size > share:
+            if not self._cut(scope, own):
+                raise Overloaded(f"the bodies of this client's requests have {held} bytes; its share is {share}")
+
+    def _cut(self, scope: Scope, among: list[Scope]) -> bool:
+        stalled = cut_stalled([one for one in among if one is not scope and one.get(BYTES)])
+        if stalled is not None:
+            self.give(stalled)
+        return stalled is not None
 
     def give(self, scope: Scope) -> None:
         """Count all bytes of a request as gone."""
-        self._sum -= scope.pop("breadcrumbs.bytes", 0)
+        self._sum -= scope.pop(BYTES, 0)
+        self._holding.pop(id(scope), None)
+
+
+def client(scope: Scope) -> str:
+    """Return whose request it is: the key's name, or the address where there are no keys."""
+    key = scope.get("breadcrumbs.key")
+    return f"key {key.name}" if key is not None else str((scope.get("client") or ("",))[0])
+
+
+def cut_stalled(among: Sequence[Scope]) -> Scope | None:
+    """End the request whose body is furthest behind, and return it; none: none has stalled."""
+    now = asyncio.get_running_loop().time()
+    behind = {id(one): one[ARRIVAL].behind(now) for one in among if ARRIVAL in one}
+    stalled = [one for one in among if behind.get(id(one), 0.0) >= STALLED]
+    for one in sorted(stalled, key=lambda one: -behind[id(one)]):
+        if one[ARRIVAL].cut is not None and one[ARRIVAL].cut():
+            return one
+    return None
 
 
 async def chunks(request: Request, limit: int, what: str) -> AsyncGenerator[bytes, None]:
-    """Yield a request's body as it comes, counted.
+    """Yield a request's body as it comes, counted; inflated where it is compressed, and counted again.
 
     Raises:
-        TooLarge: more than `limit` bytes, or a Content-Length that already says so.
-        Unsupported: the body is compressed.
+        TooLarge: more than `limit` bytes, compressed or not, or a Content-Length that already says so.
+        Unsupported: the body is compressed otherwise than by gzip or deflate.
+        BadRequest: it is not what its coding says.
         Abandoned: the client went away in the middle.
     """
-    _check_headers(request, limit, what)
+    inflater = _check_headers(request, limit, what)
+    came = _came(request, limit, what)
+    if inflater is None:
+        async for chunk in came:
+            yield chunk
+        return
+    size = 0
+    async for chunk in came:
+        async for piece in _pieces(inflater.feed(chunk), what):
+            size = _count(size, piece, limit, what)
+            yield piece
+    async for piece in _pieces(inflater.end(), what):
+        size = _count(size, piece, limit, what)
+        yield piece
+
+
+async def _came(request: Request, limit: int, what: str) -> AsyncGenerator[bytes, None]:
+    """Yield a request's body as it comes, counted, and as it is."""
     size, more = 0, True
     while more:
         chunk, more = await _next_chunk(request, size, limit, what)
@@ -129,13 +227,34 @@ async def chunks(request: Request, limit: int, what: str) -> AsyncGenerator[byte
         yield chunk
 
 
-def _check_headers(request: Request, limit: int, what: str) -> None:
-    encoding = request.headers.get("content-encoding", "identity")
-    if encoding != "identity":
-        raise Unsupported(f"content-encoding {encoding!r:.40}: expected a body that is not compressed")
+async def _pieces(inflating: Iterator[bytes], what: str) -> AsyncGenerator[bytes, None]:
+    """Yield what a body inflates to, each piece made in a thread."""
+    try:
+        while (piece := await asyncio.to_thread(next, inflating, None)) is not None:
+            yield piece
+    except Corrupt as error:
+        raise BadRequest(f"{what}: {error}") from error
+
+
+def _count(size: int, piece: bytes, limit: int, what: str) -> int:
+    """The bytes that a body has inflated to so far."""
+    if size + len(piece) > limit:
+        raise TooLarge(f"{what} inflates to more than {limit} bytes, which is the limit")
+    return size + len(piece)
+
+
+def _check_headers(request: Request, limit: int, what: str) -> Inflater | None:
+    """What inflates a body; None: it is not compressed."""
     declared = request.headers.get("content-length", "0")
     if declared.isdecimal() and int(declared) > limit:
         raise TooLarge(f"{what} has {declared} bytes; the limit is {limit}")
+    encoding = ", ".join(request.headers.getlist("content-encoding")).strip().lower()
+    match encoding.removeprefix("x-"):
+        case "" | "identity":
+            return None
+        case "gzip" | "deflate" as coding:
+            return Inflater(coding)
+    raise Unsupported(f"content-encoding {encoding!r:.40}: expected gzip, deflate, or a body that is not compressed")
 
 
 async def _next_chunk(request: Request, size: int, limit: int, what: str) -> tuple[bytes, bool]:
@@ -158,6 +277,12 @@ def hold(request: Request, size: int) -> None:
 
 async def read_body(request: Request, limit: int, what: str) -> bytes:
     """Read a whole body into memory; raises as `chunks` does."""
+    if "content-encoding" in request.headers:
+        pieces = bytearray()
+        async for piece in chunks(request, limit, what):
+            hold(request, len(piece))
+            pieces += piece
+        return bytes(pieces)
     _check_headers(request, limit, what)
     body, more = bytearray(), True
     while more:
@@ -181,8 +306,9 @@ async def read_form(request: Request, limit: int, max_files: int, what: str) -> 
     """Read a multipart body, its files spooled to disk where they are large; the caller closes it.
 
     Raises:
-        BadRequest: it is no multipart body, or has too many parts.
-        TooLarge, Unsupported, Abandoned: as `chunks` does; Unsupported also where its text is not UTF-8, since some
+        BadRequest: it is no multipart body, or has too many fields.
+        TooLarge: it has too many files, or bytes.
+        Unsupported, Abandoned: as `chunks` does; Unsupported also where its text is not UTF-8, since some
             of Python's codecs take quadratic time.
     """
     kind, parameters = parse_options_header(request.headers.get("content-type"))
@@ -198,6 +324,8 @@ async def read_form(request: Request, limit: int, max_files: int, what: str) -> 
     try:
         return await parser.parse()
     except MultiPartException as error:
+        if error.message.startswith("Too many files"):
+            raise TooLarge(f"{what} has more than {max_files} files, of which no more are read") from error
         raise BadRequest(f"multipart body: {error.message}") from error
 
 

@@ -7,8 +7,9 @@ from functools import partial
 from pathlib import Path
 
 from models import bundle as bundles
+from models.decoding import BUDGET, MAX_PIXELS
+from models.files import read_regular
 from models.head import ranked
-from models.preprocess import MAX_PIXELS
 from serving.decoder import Decoder, File
 from serving.engine import Engine
 from serving.predictions import Prediction
@@ -26,14 +27,14 @@ def predict(bundle: Path, images: Sequence[Path], top_k: int) -> tuple[str, Iter
     opened = bundles.read(bundle)
     transform, head = opened.manifest.preprocess, opened.head()
     engine = Engine(partial(opened.backbone_path, "full"), head, 0, (transform.height, transform.width))
-    decoder = Decoder(transform, MAX_PIXELS, engine.compute)
+    decoder = Decoder(transform, MAX_PIXELS, BUDGET, engine.compute)
 
     def compute(paths: Sequence[Path]) -> list[Prediction]:
         files: dict[int, File] = {}
         found: dict[int, Prediction] = {}
         for place, path in enumerate(paths):
             try:
-                files[place] = File(path.read_bytes())
+                files[place] = File(read_regular(path))
             except OSError as error:
                 found[place] = Prediction(path, error=error.strerror or str(error))
         for place, scores in zip(files, decoder.compute(list(files.values())), strict=True):

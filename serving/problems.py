@@ -22,7 +22,18 @@ from models.parquet import ExtraMissing
 from models.scratch import FileTooLarge
 from serving.devices import EngineError
 from serving.jobs import KeyReused
-from serving.limits import Abandoned, BadRequest, Forbidden, Overloaded, Refused, TooLarge, Unauthorized, Unsupported
+from serving.limits import (
+    Abandoned,
+    BadRequest,
+    Forbidden,
+    Overloaded,
+    OverQuota,
+    Refused,
+    TooLarge,
+    TooManyJobs,
+    Unauthorized,
+    Unsupported,
+)
 from serving.open_inference.tensors import Malformed
 from serving.store import Conflict, NotFound, StoreError, StoreFull, is_full
 
@@ -49,6 +60,8 @@ STATUS: dict[type[BreadcrumbsError], tuple[int, str]] = {
     Malformed: (400, "bad_request"),
     Abandoned: (499, "abandoned"),
     Overloaded: (503, "overloaded"),
+    OverQuota: (403, "quota"),
+    TooManyJobs: (429, "quota"),
     BreadcrumbsError: (422, "invalid"),
 }
 """Status and type of each error; a class that is not here has its nearest parent's."""
@@ -68,7 +81,8 @@ def body(kind: str, message: str) -> dict[str, dict[str, str]]:
 
 def is_open_inference(scope: Scope) -> bool:
     """Whether the path is one of the Open Inference Protocol, whose errors have another shape."""
-    return str(scope["path"]).startswith("/v2/") or scope["path"] == "/v2"
+    path = str(scope["path"]).removeprefix(scope.get("root_path", ""))
+    return path.startswith("/v2/") or path == "/v2"
 
 
 def _answer(request: Request, kind: str, message: str, code: int, headers: Mapping[str, str] | None = None) -> Response:
@@ -123,6 +137,8 @@ async def _http(request: Request, error: Exception) -> Response:
     if not isinstance(error, HTTPException):
         raise error
     message = str(error.detail)
+    if error.status_code == 405 and request.method == "OPTIONS":
+        return Response(status_code=204, headers={"Allow": _allowed(request)})
     if error.status_code == 404:
         message = f"nothing at {request.url.path!r:.200}; /docs lists what there is"
     if error.status_code == 405:
@@ -150,9 +166,11 @@ def _described(schema: dict[str, Any]) -> dict[str, Any]:
 
 def _allowed(request: Request) -> str:
     """The methods that a path has; Starlette itself knows only those of the first route that fits."""
-    paths, own = request.app.openapi()["paths"], request.scope["path"]
-    fitting = [own] if own in paths else [path for path in paths if compile_path(path)[0].match(own)]
-    return ", ".join(sorted({method.upper() for path in fitting for method in paths[path]}))
+    path = request.scope["path"].removeprefix(request.scope.get("root_path", ""))
+    paths = request.app.openapi()["paths"]
+    fitting = [path] if path in paths else [one for one in paths if compile_path(one)[0].match(path)]
+    methods = {method.upper() for one in fitting for method in paths[one]} or {"GET"}  # pages are not in there
+    return ", ".join(sorted(methods | {"OPTIONS"} | ({"HEAD"} if "GET" in methods else set())))
 
 
 async def _validation(request: Request, error: Exception) -> Response:

@@ -24,6 +24,7 @@ from serving import heads as stored
 from serving.activations import Activation
 from serving.folders import scratch
 from serving.heads import HeadRecord, Lineage
+from serving.keys import owner_of
 from serving.limits import tell
 from serving.live import Live
 from serving.store import Conflict, Store
@@ -97,7 +98,7 @@ async def make(
 
 async def _inputs(folder: Path, request: RefitRequest, store: Store, bundle: Bundle, live: LinearHead) -> list[str]:
     """Lay out a child's inputs in a folder and return its arguments."""
-    arguments = ["--bundle", str(bundle.folder), "--head", str(folder / "live.safetensors")]
+    arguments = ["--bundle", str(bundle.folder.absolute()), "--head", str(folder / "live.safetensors")]
     write_whole(folder / "live.safetensors", heads.to_bytes(live))
     for place, sha in enumerate(request.snapshots):
         await snapshots.fetch(store, sha, folder / f"{place}.safetensors")
@@ -161,6 +162,7 @@ async def settle(
         holdout=request.holdout,
         refit=job,
         spec=request.spec.model_dump(mode="json"),
+        owner=owner_of(actor),
     )
     record = await stored.add(store, head, bundle, lineage, report.candidate.model_dump(mode="json"))
     activation, note = await _go_live(job, request.spec.activate, report.gate, live, compared, record, actor)

@@ -8,7 +8,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from models.bundle import Bundle
@@ -17,6 +17,7 @@ from serving import child, refit
 from serving import heads as stored
 from serving.engine import BoundHead
 from serving.job import ENDED, Trail
+from serving.lease import Lost
 from serving.live import Live
 from serving.refit import Made, RefitFailed
 from serving.store import Conflict, NotFound, Store
@@ -40,11 +41,12 @@ class Refitter:
         limits: what a child may take.
         run: runs the child, here or on another machine.
         retries: times that a job is taken up again whose server was lost or stopped; others are interrupted.
+        confirm: raises `Lost` where another server runs the refits of this store by now.
     """
 
     def __init__(
         self, store: Store, bundle: Bundle, live: Live, command: Sequence[str], limits: child.Limits,
-        run: child.Run = child.run, retries: int = 0,
+        run: child.Run = child.run, retries: int = 0, confirm: Callable[[], Awaitable[None]] | None = None,
     ) -> None:  # fmt: skip
         self._store = store
         self._bundle = bundle
@@ -53,13 +55,16 @@ class Refitter:
         self._limits = limits
         self._child = run
         self._retries = retries
+        self._confirm = confirm or _nothing
         self._line: asyncio.Queue[Trail] = asyncio.Queue()
         self._withdrawn = set[str]()
         self._running: tuple[Trail, asyncio.Task[Any]] | None = None
         self._worker: asyncio.Task[None] | None = None
+        self._abandoned = False
 
     def open(self) -> None:
         """Begin to work."""
+        self._abandoned = False
         self._worker = asyncio.create_task(self._work())
 
     async def add(self, trail: Trail) -> None:
@@ -122,6 +127,15 @@ class Refitter:
         with contextlib.suppress(asyncio.CancelledError):
             await worker
 
+    async def abandon(self) -> None:
+        """Stop without a word: another server says what becomes of the jobs."""
+        worker, self._worker, self._abandoned = self._worker, None, True
+        if worker is not None:
+            worker.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await worker
+        self._line = asyncio.Queue()
+
     async def _work(self) -> None:
         while True:
             trail = await self._line.get()
@@ -133,12 +147,16 @@ class Refitter:
         began = time.monotonic()
         try:
             await self._refit(trail)
+        except Lost as error:
+            LOG.warning("refit %s is left to another server: %s", trail.job.id, error)
         except RefitFailed as error:
             await trail.end("failed", error={"type": error.kind, "message": str(error)})
         except BreadcrumbsError as error:
             await trail.end("failed", error={"type": "refit", "message": str(error)})
         except asyncio.CancelledError:
             stopping = self._worker is None
+            if self._abandoned:
+                raise
             if stopping and trail.job.state not in ENDED and self._may_again(trail):
                 await self._again(trail)
             elif trail.job.state not in ENDED:
@@ -163,18 +181,18 @@ class Refitter:
         try:
             made = await making
         except asyncio.CancelledError:
-            with contextlib.suppress(asyncio.CancelledError, BreadcrumbsError):
-                await making  # the child is being stopped
+            await child.to_the_end(_over(making))  # the child is being stopped
             raise
         settling = asyncio.create_task(self._settle(trail, compared.version, made))
         try:
             await asyncio.shield(settling)
         except asyncio.CancelledError:
-            await settling  # a head that was made is not lost to a server that is stopping
+            await child.to_the_end(settling)  # a head that was made is not lost to a server that is stopping
             raise
 
     async def _make(self, trail: Trail, compared: BoundHead) -> Made:
         job = trail.job
+        await self._confirm()
         await trail.say({"event": "state", "state": "running", "compared": compared.version})
         return await refit.make(
             job.id, job.request, self._store, self._bundle, compared.head, self._command, self._limits, _Hearing(trail),
@@ -183,6 +201,7 @@ class Refitter:
 
     async def _settle(self, trail: Trail, compared: int, made: Made) -> None:
         job = trail.job
+        await self._confirm()
         await self._store.create(f"refits/{job.id}/report.json", made.text)
         if made.page is not None:
             await self._store.create(f"refits/{job.id}/report.html", made.page)
@@ -190,6 +209,17 @@ class Refitter:
             job.id, job.request, self._store, self._bundle, self._live, compared, made.head, made.report, trail.actor
         )
         await trail.end("succeeded", verdict=verdict.model_dump(mode="json"))
+
+
+async def _nothing() -> None:
+    return None
+
+
+async def _over(making: "asyncio.Task[Made]") -> None:
+    """Wait for the end of what was cancelled."""
+    making.cancel()
+    with contextlib.suppress(asyncio.CancelledError, BreadcrumbsError):
+        await making
 
 
 class _Hearing:

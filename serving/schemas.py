@@ -92,16 +92,21 @@ class FeaturesResponse(BaseModel):
     batch_size: int
 
 
+NEXT = "`after` of the next page; null: this is the last"
+
+
 class SnapshotList(BaseModel):
-    """All snapshots, the newest epoch first."""
+    """A page of snapshots, those stored last first."""
 
     snapshots: list[SnapshotRecord]
+    next: str | None = Field(default=None, description=NEXT)
 
 
 class JobList(BaseModel):
-    """All refits, the newest first."""
+    """A page of refits, the newest first."""
 
     refits: list[Job]
+    next: str | None = Field(default=None, description=NEXT)
 
 
 class JobDetail(Job):
@@ -113,10 +118,11 @@ class JobDetail(Job):
 
 
 class HeadList(BaseModel):
-    """All heads, the newest first."""
+    """A page of heads, the newest first."""
 
     live: int = Field(description="the version that answers")
     heads: list[HeadRecord]
+    next: int | None = Field(default=None, description=NEXT)
 
 
 class Sample(BaseModel):
@@ -135,9 +141,10 @@ class SampleList(BaseModel):
 
 
 class ActivationList(BaseModel):
-    """What was live when, the newest first."""
+    """A page of what was live when, the newest first."""
 
     activations: list[Activation]
+    next: int | None = Field(default=None, description=NEXT)
     before: int | None = Field(default=None, description="version that a rollback would lead to; null: there is none")
 
 
@@ -148,6 +155,9 @@ class Health(BaseModel):
     head: int | None = Field(default=None, description="version of the live head")
     device: str | None = Field(default=None, description="where the models run")
     proved_seconds_ago: float | None = Field(default=None, description="since an inference last answered")
+    refits: str | None = Field(
+        default=None, description="where refits run: `here`, `elsewhere`, `off`, or the server that this one waits for"
+    )
 
 
 class Problem(BaseModel):

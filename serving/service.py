@@ -1,10 +1,10 @@
 """What the routes work with: one of each, made in `serving.app` and handed to every route by `Serving`."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Annotated, Any, cast
 
-from fastapi import Depends, Request
+from fastapi import Depends, Query, Request
 
 from models.bundle import Bundle
 from models.groups import Group, groups
@@ -16,6 +16,9 @@ from serving.jobs import Jobs
 from serving.limits import BadRequest, Turnstile
 from serving.live import Live
 from serving.metrics import Metrics
+from serving.open_inference.statistics import Statistics
+from serving.owners import Claims
+from serving.pages import MOST
 from serving.schemas import ProblemResponse
 from serving.settings import Settings
 from serving.store import Store
@@ -36,6 +39,12 @@ class Service:
     metrics: Metrics
     converter: Converter
     uploads: Turnstile
+    statistics: Statistics = field(default_factory=Statistics)
+
+    @cached_property
+    def claims(self) -> Claims:
+        """Of what is uploaded."""
+        return Claims(self.store)
 
     @cached_property
     def groups(self) -> tuple[Group, ...]:
@@ -63,6 +72,17 @@ async def choose(service: Service, head: str) -> BoundHead | None:
         raise BadRequest(f"head={head!r:.40}: expected active or a version number")
     return await service.live.named(int(head))
 
+
+Limit = Annotated[int, Query(ge=1, le=MOST, description="entries at most; a page of large ones may have fewer")]
+AfterNumber = Annotated[
+    int | None, Query(ge=1, lt=10**9, description="only entries older than this number: `next` of the page before")
+]
+AfterName = Annotated[
+    str | None,
+    Query(
+        min_length=1, max_length=200, description="only entries after this one: `next` of the page before, or a name"
+    ),
+]
 
 BYTES = {"type": "string", "format": "binary"}
 

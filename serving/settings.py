@@ -4,16 +4,22 @@ The text below a field is its help and its row in `docs/serving.md`; the environ
 field's name in capitals. Nothing else in the package reads the environment, and nothing here knows what a setting does.
 """
 
+import ipaddress
+import re
 from pathlib import Path
 from typing import Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 import models
+from models.decoding import MAX_PIXELS
+from serving.arrival import Pace
 from training.config import RefitDevice
 
 MIB = 2**20
+HOST = re.compile(r"\*|(\*\.)?[A-Za-z0-9_-][A-Za-z0-9._-]*|\[?[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*\]?")
+"""A name, `*.` and a name, any name, or an address, without port."""
 
 
 class Settings(BaseSettings):
@@ -42,6 +48,20 @@ class Settings(BaseSettings):
     address of this machine."""
     insecure: bool = False
     """Listen on addresses other than this machine's without keys, because a proxy in front authenticates."""
+    allowed_hosts: tuple[str, ...] = ()
+    """Names that this server answers to, as `models.example`, or `*.example` for all below; another `Host` is refused
+    with 403. `localhost`, loopback addresses and the address that the client is connected to always count. None: also
+    this machine's host name. `*`: any name, which gives up the protection against DNS rebinding. In the environment, a
+    JSON list."""
+    trusted_proxies: tuple[str, ...] = ()
+    """Addresses or networks of reverse proxies, as `127.0.0.1` or `10.0.0.0/8`, whose `X-Forwarded-For`, `-Host`,
+    `-Proto` and `-Prefix` are believed; name none that passes these headers on from its clients. In the environment, a
+    JSON list."""
+    root_path: str = Field(default="", pattern=r"^(/[A-Za-z0-9._~-]+)*$")
+    """Path below which a reverse proxy serves this server, as `/ml/shoes`, whether the proxy strips it or not."""
+    keep_alive: float = Field(default=75.0, gt=0, le=3600)
+    """Seconds that an idle connection is kept open. Keep it longer than a proxy in front keeps its own (60 in nginx and
+    AWS load balancers, 600 in Google's), or requests are lost."""
     origins: tuple[str, ...] = ()
     """Other sites whose web pages may use this server, as `https://lab.example` (CORS). In the environment, a JSON
     list."""
@@ -57,6 +77,9 @@ class Settings(BaseSettings):
     precision: Literal["full", "half"] = "full"
     """Precision of the backbone: `half` uses the bundle's half-precision backbone, which is faster on a GPU and slower
     on a CPU."""
+    start_timeout: float = Field(default=60.0, gt=0, le=86400)
+    """Seconds that the models may take at start to load and to answer a blank image; after that, the start has failed.
+    TensorRT may take any time."""
     max_batch: int = Field(default=32, ge=1, le=4096)
     """Largest number of images computed together. A larger batch gives more images per second under load and takes more
     memory; idle latency stays the same, since an image never waits for a batch to fill."""
@@ -70,9 +93,14 @@ class Settings(BaseSettings):
     GPU."""
     max_image_bytes: int = Field(default=20 * MIB, ge=1)
     """Largest size of one encoded image, in bytes."""
-    max_pixels: int = Field(default=50_000_000, ge=1)
-    """Largest number of pixels in one image, read from its header before decoding; decoding takes at most about 7 bytes
-    per pixel of a JPEG, 20 of a PNG and 28 of a WebP, in each thread."""
+    max_pixels: int = Field(default=MAX_PIXELS, ge=1)
+    """Largest number of pixels in one image, read from its header before decoding. The default is above the cameras of
+    today's phones (50 and 108 million)."""
+    decode_memory: int = Field(default=0, ge=0)
+    """Memory for decoding images, in bytes, over all threads; 0: a quarter of the memory of the machine or container,
+    divided among the workers. An image takes 8 to 18 bytes per pixel; one that does not fit now waits, one that never
+    fits is refused with 413. A JPEG much larger than the network's input is reduced while it is decoded, and takes
+    less."""
     max_images: int = Field(default=64, ge=1, le=100_000)
     """Largest number of images in one request."""
     max_body_bytes: int = Field(default=64 * MIB, ge=1)
@@ -80,15 +108,22 @@ class Settings(BaseSettings):
     max_snapshot_bytes: int = Field(default=2048 * MIB, ge=1)
     """Largest size of one uploaded snapshot, in bytes; it is written to disk, not held in memory."""
     max_held_bytes: int = Field(default=512 * MIB, ge=1)
-    """Memory for the bodies of all current requests together, in bytes; beyond it, requests are refused with 503."""
+    """Memory for the bodies of all current requests together, in bytes; beyond it, a body that has stalled goes, or
+    else the request is refused with 503. One key, or address where there are none, may have three quarters of it for
+    bodies over 1 MiB."""
     max_uploads: int = Field(default=16, ge=1, le=10_000)
-    """Largest number of simultaneous snapshot uploads; beyond it, they are refused with 503."""
+    """Largest number of simultaneous snapshot uploads; beyond it, one that has stalled goes, or else the upload is
+    refused with 503. One key, or address where there are none, may have three quarters of them."""
     max_store_bytes: int = Field(default=64 * 1024 * MIB, ge=0)
     """Largest size of the store, in bytes; beyond it, uploads are refused with 507; 0: no limit but the disk's.
     `breadcrumbs store gc` makes room."""
     receipt: float = Field(default=30.0, gt=0, le=3600)
-    """Seconds in which a request must arrive, plus one for each 64 KiB of its body; after that, it is answered with
-    408."""
+    """Seconds for a request's line and headers, and most seconds that its body may be behind `receipt_rate`; after
+    that, it is answered with 408."""
+    receipt_idle: float = Field(default=10.0, gt=0, le=3600)
+    """Longest pause between two pieces of a body, in seconds; after that, the request is answered with 408."""
+    receipt_rate: int = Field(default=65_536, ge=1)
+    """Bytes a second at which a body must arrive, as long as it takes."""
     max_snapshots: int = Field(default=32, ge=1, le=10_000)
     """Largest number of snapshots in one refit."""
     refit: Literal["here", "elsewhere", "off"] = "here"
@@ -113,6 +148,32 @@ class Settings(BaseSettings):
     otlp_endpoint: str | None = None
     """Where to send each request as an OpenTelemetry span (OTLP over HTTP), as `http://collector:4318/v1/traces`; needs
     the extra `otel`."""
+
+    @property
+    def pace(self) -> Pace:
+        """How fast requests must arrive."""
+        return Pace(self.receipt, self.receipt_idle, self.receipt_rate)
+
+    @field_validator("allowed_hosts")
+    @classmethod
+    def _check_hosts(cls, hosts: tuple[str, ...]) -> tuple[str, ...]:
+        for host in hosts:
+            if not HOST.fullmatch(host):
+                raise ValueError(
+                    f"allowed_hosts {host!r:.80}: expected a name or an address without port, as models.example"
+                )
+        return hosts
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _check_proxies(cls, proxies: tuple[str, ...]) -> tuple[str, ...]:
+        for proxy in proxies:
+            try:
+                ipaddress.ip_network(proxy, strict=False)
+            except ValueError:
+                told = f"trusted_proxies {proxy!r:.80}: expected an address or a network, as 127.0.0.1 or 10.0.0.0/8"
+                raise ValueError(told) from None
+        return proxies
 
     @model_validator(mode="after")
     def _check_following(self) -> Self:

@@ -1,12 +1,26 @@
 """Snapshots in the store: content-addressed, checked at the door, described once.
 
 Beside `<sha256>.safetensors` lies `<sha256>.json`, written last: what the checks found, so that nobody has to read
-the features again to know. It knows nothing of HTTP, nor of what a refit does with them.
+the features again to know.
+
+An upload, a deletion and `store gc` may meet at one snapshot, on several servers. No lock keeps them apart; each writes
+its own word first and then reads the other's, so that at least one of two sees the other:
+
+- An upload first leaves a `holds/<sha256>/<token>`, then looks whether the snapshot is whole, and writes what is not,
+  the record last; then it looks whether both are still there, and begins again if they are not.
+- A deletion removes the record first, then moves the features to `gone/`, and back if there is a record again.
+  `store gc` also brings back what got a new hold meanwhile.
+
+A hold says when a snapshot was last uploaded; the next upload and `store gc` remove it. This knows nothing of HTTP, nor
+of what a refit does with snapshots.
 """
 
 import asyncio
+import contextlib
+import os
 import re
-from collections.abc import Mapping
+import secrets
+from collections.abc import Container, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -22,7 +36,13 @@ from models.groups import GROUPS, groups
 from models.parts import Given
 from models.snapshot import Snapshot, SnapshotError
 from serving.conversion import Converter
-from serving.store import NotFound, Store, StoreError
+from serving.limits import BadRequest
+from serving.owners import Claim
+from serving.pages import cut
+from serving.store import Conflict, Item, NotFound, Store, StoreError
+
+TRIES = 20
+"""Times that an upload is written when it is deleted again and again while it is."""
 
 
 class SnapshotRecord(BaseModel):
@@ -52,6 +72,8 @@ class SnapshotRecord(BaseModel):
     """As the file says."""
     stored: str
     """When it came, ISO 8601."""
+    owner: str | None = None
+    """Name of the key that uploaded it first; absent: none came with it."""
     converted: tuple[str, ...] = ()
     """What was changed to make a file in another format safetensors, in words; empty for one that came so."""
 
@@ -63,8 +85,9 @@ def _name(sha: str, suffix: str) -> str:
 
 
 async def add(
-    store: Store, path: Path, sha: str, bundle: Bundle, converter: Converter, given: Given = NONE_GIVEN
-) -> tuple[SnapshotRecord, bool]:
+    store: Store, path: Path, sha: str, bundle: Bundle, converter: Converter, given: Given = NONE_GIVEN,
+    claim: Claim | None = None,
+) -> tuple[SnapshotRecord, bool]:  # fmt: skip
     """Check a snapshot's file and keep it, as safetensors.
 
     Args:
@@ -74,6 +97,7 @@ async def add(
         bundle: the deployed one.
         converter: makes other formats safetensors.
         given: what to take where a file in another format says nothing.
+        claim: of the key that uploads it.
 
     Returns:
         What was found, under the sha256 of what is kept; and whether it is new here.
@@ -81,21 +105,73 @@ async def add(
     Raises:
         SnapshotError: it is damaged, or its features have another dimension than the backbone's.
         FileTooLarge, ExtraMissing: as `Converter.convert`.
+        OverQuota: as `Claim.make`.
     """
     changes: tuple[str, ...] = ()
     if await asyncio.to_thread(door.kind, path) != "safetensors":
         made = path.with_name(f"{path.name}.safetensors")
         changes = await converter.convert(path, made, given)
         path, sha = made, await asyncio.to_thread(sha256, made)
-    try:
-        return (await get(store, sha, bundle)).model_copy(update={"converted": changes}), False
-    except NotFound:
-        found = await asyncio.to_thread(_examine, path, sha, bundle)
-    found = found.model_copy(update={"converted": changes})
-    await store.check_room(path.stat().st_size)
-    await store.put_file(_name(sha, "safetensors"), path)
-    await store.replace(_name(sha, "json"), found.model_dump_json(indent=1).encode() + b"\n")
+    if claim is not None:
+        await claim.make(sha, path.stat().st_size)
+    known = await _held(store, sha, bundle)
+    if known is not None:
+        return known.model_copy(update={"converted": changes}), False
+    owner = None if claim is None else claim.name
+    found = await asyncio.to_thread(_examine, path, sha, bundle)
+    found = found.model_copy(update={"converted": changes, "owner": owner})
+    await keep(store, path, found)
     return found, True
+
+
+async def _held(store: Store, sha: str, bundle: Bundle) -> SnapshotRecord | None:
+    """Hold a snapshot that is here and whole, and return its record; None: it is not, or a part of it is damaged."""
+    try:
+        known = await get(store, sha, bundle)
+    except StoreError:  # there is none, or it is damaged
+        return None
+    await _hold(store, sha)
+    return known if known.sha256 == sha and await _is_whole(store, sha) else None
+
+
+async def _hold(store: Store, sha: str) -> None:
+    """Say that a snapshot was uploaded now, in place of what earlier uploads have said."""
+    earlier = await holds(store, sha)
+    await store.create(f"holds/{sha}/{secrets.token_hex(8)}", b"")
+    for name in earlier:
+        await store.delete(name)
+
+
+async def holds(store: Store, sha: str) -> list[str]:
+    """Return the names of what uploads of a snapshot have left to say so."""
+    return await store.names(f"holds/{sha}")
+
+
+async def _is_whole(store: Store, sha: str) -> bool:
+    """Whether record and features are there, and the features are those of that sha256."""
+    try:
+        same = await store.sha256(_name(sha, "safetensors")) == sha
+    except StoreError:
+        return False
+    return same and await store.has(_name(sha, "json"))
+
+
+async def keep(store: Store, path: Path, record: SnapshotRecord) -> None:
+    """Write a snapshot's features, in `path`, and its record, whatever is deleted meanwhile.
+
+    Raises:
+        StoreFull: there is no room; nothing was kept.
+        StoreError: the store cannot be written, or others delete the snapshot as often as it is written.
+    """
+    sha = record.sha256
+    await store.check_room(await asyncio.to_thread(os.path.getsize, path))
+    for _ in range(TRIES):
+        await _hold(store, sha)
+        await store.put_file(_name(sha, "safetensors"), path)
+        await store.replace(_name(sha, "json"), record.model_dump_json(indent=1).encode() + b"\n")
+        if await store.has(_name(sha, "safetensors")) and await store.has(_name(sha, "json")):
+            return
+    raise StoreError(f"snapshot {sha[:12]} was deleted {TRIES} times while it was being written; upload it again")
 
 
 def _examine(path: Path, sha: str, bundle: Bundle) -> SnapshotRecord:
@@ -162,11 +238,52 @@ async def get(store: Store, sha: str, bundle: Bundle) -> SnapshotRecord:
     return found.model_copy(update=_beside(bundle, found.backbone, found.classes))
 
 
-async def records(store: Store, bundle: Bundle) -> list[SnapshotRecord]:
-    """Return what the store says of all snapshots, the newest epoch first."""
-    names = [name for name in await store.names("snapshots") if name.endswith(".json")]
-    found = [await get(store, Path(name).stem, bundle) for name in names]
-    return sorted(found, key=lambda item: (-item.epoch, item.sha256))
+async def page(
+    store: Store, bundle: Bundle, limit: int, after: str | None = None
+) -> tuple[list[SnapshotRecord], str | None]:
+    """Return what the store says of some snapshots, those stored last first; a damaged record is left out.
+
+    Args:
+        store: where they are.
+        bundle: the deployed one.
+        limit: snapshots at most.
+        after: what the page before returned with its records, or the sha256 of its last one.
+
+    Returns:
+        The records, and what the next page is asked for with; None: there is none.
+
+    Raises:
+        BadRequest: `after` is neither, or there is no such snapshot any more.
+    """
+    listed = sorted(
+        (_place(item) for item in await store.items("snapshots") if item.name.endswith(".json")), reverse=True
+    )
+    if after is not None:
+        bound = _bound(listed, after)
+        listed = [place for place in listed if place[:2] < bound]
+    chosen = cut(listed, limit, lambda place: place[2])
+    data = await store.get_all(_name(sha, "json") for _, sha, _ in chosen)
+    found = []
+    for _, sha, _ in chosen:
+        with contextlib.suppress(KeyError, ValidationError):  # it is refused by name where it is asked for
+            one = SnapshotRecord.model_validate_json(data[_name(sha, "json")])
+            found.append(one.model_copy(update=_beside(bundle, one.backbone, one.classes)))
+    return found, f"{chosen[-1][0]}-{chosen[-1][1]}" if len(chosen) < len(listed) else None
+
+
+def _place(item: Item) -> tuple[int, str, int]:
+    """When a record was written, in microseconds; whose it is; its bytes."""
+    return int(item.written.timestamp() * 1_000_000), Path(item.name).stem, item.size
+
+
+def _bound(listed: list[tuple[int, str, int]], after: str) -> tuple[int, str]:
+    when, _, sha = after.rpartition("-")
+    if re.fullmatch(r"[0-9]{1,20}", when) and re.fullmatch(r"[0-9a-f]{64}", sha):
+        return int(when), sha
+    for place in listed:
+        if place[1] == after:
+            return place[:2]
+    raise BadRequest(f"after={after!r:.100}: expected `next` of a page, or the sha256 of a snapshot that is there")
 
 
 async def fetch(store: Store, sha: str, path: Path) -> None:
@@ -181,12 +298,70 @@ async def fetch(store: Store, sha: str, path: Path) -> None:
         raise StoreError(f"snapshot {sha} is damaged: its bytes have sha256 {found}")
 
 
-async def remove(store: Store, sha: str, bundle: Bundle) -> None:
+async def remove(store: Store, sha: str) -> None:
     """Delete a snapshot; the record first, so that what is half gone is not there.
 
     Raises:
         NotFound: there is none of that sha256.
     """
-    await get(store, sha, bundle)
+    if not await store.has(_name(sha, "json")):
+        raise NotFound(f"there is no snapshot {sha:.80}")
+    earlier = await holds(store, sha)
     await store.delete(_name(sha, "json"))
-    await store.delete(_name(sha, "safetensors"))
+    for name in earlier:
+        await store.delete(name)
+    await drop(store, sha)
+
+
+async def drop(store: Store, sha: str, record: str | None = None, known: Container[str] = ()) -> bool:
+    """Delete the features of a snapshot whose record is gone; False: somebody uploaded it meanwhile, so it is kept.
+
+    Args:
+        store: where it is.
+        sha: its sha256.
+        record: where it was moved to, from where it comes back if there is a hold that is not `known`; None: it is
+            deleted, and holds do not count.
+        known: the holds that were there when it was decided that the snapshot goes.
+    """
+    features, aside = _name(sha, "safetensors"), f"gone/{sha}/{secrets.token_hex(8)}"
+    moved = True
+    try:
+        await store.move(features, aside)
+    except NotFound:
+        moved = False
+    fresh = record is not None and any(name not in known for name in await holds(store, sha))
+    wanted = fresh or await store.has(_name(sha, "json"))
+    if wanted and moved and not await store.has(features) and await store.sha256(aside) == sha:
+        await store.move(aside, features)
+    elif moved:
+        await store.delete(aside)
+    if record is not None:
+        if fresh and await store.has(features):
+            await put_back(store, record, _name(sha, "json"))
+        await store.delete(record)
+    return not wanted
+
+
+async def put_back(store: Store, aside: str, name: str) -> None:
+    """Give what was moved aside its name back, unless somebody has written that name anew."""
+    with contextlib.suppress(NotFound, Conflict):
+        await store.create(name, await store.get(aside))
+    await store.delete(aside)
+
+
+async def recover(store: Store, older: datetime) -> None:
+    """End what a deletion has left that was killed: features whose record is there come back, others go.
+
+    Args:
+        store: where they are.
+        older: of what is younger, the deletion may still be at work.
+    """
+    for item in await store.items("gone"):
+        sha = item.name.split("/")[1]
+        if item.written >= older:
+            continue
+        lost = sha != "marks" and await store.has(_name(sha, "json")) and not await store.has(_name(sha, "safetensors"))
+        if lost and await store.sha256(item.name) == sha:
+            await store.move(item.name, _name(sha, "safetensors"))
+        else:
+            await store.delete(item.name)

@@ -4,6 +4,7 @@
     activations/00000012.json                               serving.activations
     snapshots/<sha256>.{safetensors, json}                  serving.snapshots
     refits/<id>/{request.json, events.jsonl, …}             serving.jobs
+    leases/<name>/00000001.json                             serving.lease
 
 Two ways to write: `create`, which succeeds for one writer only, and `replace`. Nothing is ever changed in place, and
 what a folder has taken is on its disk when the call returns. It knows names and bytes, not what they mean.
@@ -16,7 +17,7 @@ import hashlib
 import os
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -26,10 +27,13 @@ from obstore.exceptions import AlreadyExistsError, BaseError
 from obstore.store import LocalStore, ObjectStore, from_url
 
 from models.errors import BreadcrumbsError
+from serving import durable
 
 SCHEMES = ("s3", "gs", "az")
 RECOUNT = 60.0
 """Seconds that the sum of all sizes is believed, with what was added here."""
+AT_ONCE = 16
+"""Objects that are read at the same time, where several are."""
 FULL = {errno.ENOSPC, errno.EDQUOT}
 
 
@@ -73,6 +77,11 @@ class Store:
         self._most = most
         self._sum, self._summed = 0, -RECOUNT
 
+    @property
+    def folder(self) -> Path | None:
+        """Where it is, if it is a folder."""
+        return self._folder
+
     @classmethod
     def open(cls, place: str | Path, most: int = 0) -> "Store":
         """Open a folder, which is made if missing, or `s3://`, `gs://` or `az://` with a bucket and a prefix.
@@ -84,7 +93,10 @@ class Store:
         with _telling(str(place)):
             if not colon:
                 folder = Path(place).absolute()
-                return cls(LocalStore(folder, mkdir=True), folder, most)
+                if folder.exists() and not folder.is_dir():
+                    raise StoreError(f"store {str(place)!r:.200}: expected a folder, got a file")
+                durable.make_folder(folder)
+                return cls(LocalStore(folder), folder, most)
             if scheme not in SCHEMES:
                 raise StoreError(
                     f"store {str(place)!r:.200}: expected a folder or {', '.join(SCHEMES)}://BUCKET/PREFIX"
@@ -108,26 +120,39 @@ class Store:
             Conflict: it exists.
         """
         with _telling(name):
-            await obstore.put_async(self._objects, name, data, mode="create")
-            await self._settle(name, len(data))
+            if self._folder is None:
+                await obstore.put_async(self._objects, name, data, mode="create")
+            else:
+                await asyncio.to_thread(durable.write, self._folder, self._folder / name, data, exclusive=True)
+            self._sum += len(data)
 
     async def replace(self, name: str, data: bytes) -> None:
         """Write an object, whether it exists or not; a reader sees the old one or the new one."""
-        with _telling(name):
-            await obstore.put_async(self._objects, name, data)
-            await self._settle(name, len(data))
+        await self._put(name, data, len(data))
 
     async def put_file(self, name: str, path: Path) -> None:
         """Write a file as an object, in pieces, never whole in memory."""
-        with _telling(name):
-            await obstore.put_async(self._objects, name, path)
-            await self._settle(name, await asyncio.to_thread(os.path.getsize, path))
+        await self._put(name, path, await asyncio.to_thread(os.path.getsize, path))
 
-    async def _settle(self, name: str, size: int) -> None:
-        """See an object onto the disk, where it is a folder's: a rename alone outlives a crash, but no power cut."""
-        self._sum += size
-        if self._folder is not None:
-            await asyncio.to_thread(_sync, self._folder / name)
+    async def _put(self, name: str, source: bytes | Path, size: int) -> None:
+        with _telling(name):
+            if self._folder is None:
+                await obstore.put_async(self._objects, name, source)
+            else:
+                await asyncio.to_thread(durable.write, self._folder, self._folder / name, source)
+            self._sum += size
+
+    async def move(self, name: str, to: str) -> None:
+        """Give an object another name; one that has that name is replaced.
+
+        Raises:
+            NotFound: there is none of the first name.
+        """
+        with _telling(name):
+            await obstore.rename_async(self._objects, name, to)
+            if self._folder is not None:
+                for place in (self._folder / to, self._folder / name):
+                    await asyncio.to_thread(durable.flush_folders, self._folder, place.parent)
 
     async def fetch(self, name: str, path: Path) -> str:
         """Write an object to a file, in pieces, and return its sha256.
@@ -151,6 +176,18 @@ class Store:
             async for chunk in (await obstore.get_async(self._objects, name)).stream():
                 await asyncio.to_thread(state.update, chunk)
         return state.hexdigest()
+
+    async def get_all(self, names: Iterable[str]) -> dict[str, bytes]:
+        """Return the bytes of several objects, a few read at a time; one that is not there is left out."""
+        wanted, found = list(names), dict[str, bytes]()
+
+        async def read(name: str) -> None:
+            with contextlib.suppress(NotFound):
+                found[name] = await self.get(name)
+
+        for start in range(0, len(wanted), AT_ONCE):
+            await asyncio.gather(*map(read, wanted[start : start + AT_ONCE]))
+        return found
 
     async def items(self, prefix: str = "") -> list[Item]:
         """Return all objects under a prefix, by name."""
@@ -197,19 +234,13 @@ class Store:
             raise StoreFull(f"the store has {self._sum} bytes and {size} came; the limit is {self._most}")
 
     def leftovers(self) -> list[Path]:
-        """Return the files that a writer which was killed has left half-written; readers never see them."""
-        if self._folder is None:
-            return []
-        return [path for path in self._folder.rglob("*#*") if re.search(r"#[0-9]+$", path.name)]
+        """Return the files that a writer has not finished, or never will; readers never see them."""
+        return [] if self._folder is None else list(durable.leftovers(self._folder))
 
-
-def _sync(path: Path) -> None:
-    for place in (path, path.parent):
-        number = os.open(place, os.O_RDONLY)
-        try:
-            os.fsync(number)
-        finally:
-            os.close(number)
+    def prune(self) -> None:
+        """Remove the folders of what was deleted; an object store has none."""
+        if self._folder is not None:
+            durable.prune(self._folder)
 
 
 @contextlib.contextmanager
@@ -217,12 +248,12 @@ def _telling(name: str) -> Iterator[None]:
     """Turn what the medium raises into this module's errors; its own words go to the first line only."""
     try:
         yield
-    except AlreadyExistsError as error:
+    except (AlreadyExistsError, FileExistsError) as error:
         raise Conflict(f"{name} exists already") from error
     except FileNotFoundError as error:
         raise NotFound(f"there is no {name} in the store") from error
     except (BaseError, OSError, ValueError) as error:
-        said = str(error)
+        said = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         kind = StoreFull if is_full(error) else StoreError
         raise kind(f"store: {name}: {said.partition(chr(10))[0][:300]}") from error
 

@@ -6,6 +6,9 @@ It knows nothing of engines or HTTP.
 """
 
 import asyncio
+import contextlib
+import secrets
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -14,10 +17,11 @@ from typing import Literal
 from pydantic import ValidationError
 
 from models.report import RefitReport
-from serving import heads, job
+from serving import heads, job, snapshots
 from serving.activations import Activation, Log
 from serving.heads import HeadRecord
 from serving.job import ENDED
+from serving.owners import sweep
 from serving.retention import Retention
 from serving.snapshots import SnapshotRecord
 from serving.store import Item, NotFound, Store, StoreError
@@ -25,6 +29,8 @@ from training.bars import Told, silent
 
 SETTLE = 2.0
 """Seconds between removing marks and looking whether somebody took one up."""
+THINGS = ("heads/", "snapshots/", "holds/", "refits/")
+"""Where that lies of which the policy says whether it stays."""
 UNDER_WAY = timedelta(hours=1)
 """What is younger may be a writer's that is still at work."""
 
@@ -151,29 +157,51 @@ async def collect(
     now = now or datetime.now(UTC)
     gone = await _plan(store, retention, now)
     if dry:
-        return gone
-    marks = {item.name: await store.get(item.name) for item in gone if _is_mark(item.name)}
-    taken = {_owner(name) for name in marks}
+        return _told(gone)
+    known, marks = {item.name for item in gone}, dict[str, str]()
+    taken = {_owner(name) for name in known if _is_mark(name)}
     try:
-        for name in marks:
-            await store.delete(name)
+        for name in filter(_is_mark, known):
+            marks[name] = f"gone/marks/{secrets.token_hex(8)}"
+            with contextlib.suppress(NotFound):  # somebody has deleted it meanwhile
+                await store.move(name, marks[name])
         await asyncio.sleep(settle if marks else 0)
         needed, _ = await _needed(store, retention, await _records(store, marks))
-        written = set(await store.names(""))  # a mark that is there again: somebody uploaded the same meanwhile
-        taken &= needed | {_owner(name) for name in marks if name in written}
+        written = await store.names("")  # a mark that is there again, or a new hold: somebody uploaded the same
+        again = {_owner(name) for name in written if name in marks or (name.startswith("holds/") and name not in known)}
+        taken &= needed | again
     finally:  # whatever happens, what does not go is visible again
-        for name, data in marks.items():
-            if _owner(name) in taken:
-                await store.replace(name, data)
-    removed = [item for item in gone if _owner(item.name) not in taken]
-    for done, item in enumerate(removed, 1):
-        if item.name not in marks:
+        for name in [name for name in marks if _owner(name) in taken]:
+            await snapshots.put_back(store, marks.pop(name), name)
+    return await _remove(store, [item for item in gone if _owner(item.name) not in taken], marks, now, told)
+
+
+async def _remove(store: Store, gone: list[Item], marks: dict[str, str], now: datetime, told: Told) -> list[Item]:
+    """Delete what is invisible already, and what nobody knows of; return what went."""
+    known, kept = {item.name for item in gone}, set[str]()
+    for done, item in enumerate(gone, 1):
+        owner = _owner(item.name)
+        if item.name.startswith("snapshots/") and item.name.endswith(".safetensors"):
+            if not await snapshots.drop(store, owner.rpartition("/")[2], marks.pop(f"{owner}.json", None), known):
+                kept.add(owner)
+        elif not _is_mark(item.name):
             await store.delete(item.name)
-        told(done, len(removed))
+        told(done, len(gone))
+    for aside in marks.values():
+        await store.delete(aside)
+    await snapshots.recover(store, now - UNDER_WAY)
     for path in store.leftovers():
-        if datetime.fromtimestamp(path.stat().st_mtime, UTC) < now - UNDER_WAY:
-            path.unlink(missing_ok=True)
-    return removed
+        with contextlib.suppress(FileNotFoundError):  # it was being written, and has its name by now
+            if datetime.fromtimestamp(path.stat().st_mtime, UTC) < now - UNDER_WAY:
+                path.unlink()
+    await sweep(store)
+    await asyncio.to_thread(store.prune)
+    return _told(item for item in gone if _owner(item.name) not in kept)
+
+
+def _told(items: Iterable[Item]) -> list[Item]:
+    """What an operator hears of: everything but holds, which have no bytes."""
+    return [item for item in items if not item.name.startswith("holds/")]
 
 
 def _is_mark(name: str) -> bool:
@@ -183,13 +211,16 @@ def _is_mark(name: str) -> bool:
 
 def _owner(name: str) -> str:
     """The thing that an object belongs to: `heads/000001`, `snapshots/<sha>`, `refits/<id>`."""
+    if name.startswith("holds/"):
+        return f"snapshots/{name.split('/')[1]}"
     return name.partition(".")[0] if name.startswith("snapshots/") else "/".join(name.split("/")[:2])
 
 
-async def _records(store: Store, marks: dict[str, bytes]) -> dict[int, HeadRecord]:
+async def _records(store: Store, marks: dict[str, str]) -> dict[int, HeadRecord]:
     """All heads' records, those just made invisible too."""
     found = {record.version: record for record in await heads.records(store)}
-    hidden = [HeadRecord.model_validate_json(data) for name, data in marks.items() if name.endswith("/head.json")]
+    asides = await store.get_all(aside for name, aside in marks.items() if name.endswith("/head.json"))
+    hidden = map(HeadRecord.model_validate_json, asides.values())
     return found | {record.version: record for record in hidden}
 
 
@@ -226,7 +257,7 @@ async def _needed(store: Store, retention: Retention, records: dict[int, HeadRec
 
 async def _plan(store: Store, retention: Retention, now: datetime) -> list[Item]:
     """What goes, the oldest first, the marks before the rest."""
-    items = [item for item in await store.items() if item.name.startswith(("heads/", "snapshots/", "refits/"))]
+    items = [item for item in await store.items() if item.name.startswith(THINGS)]
     things: dict[str, list[Item]] = {}
     for item in items:
         things.setdefault(_owner(item.name), []).append(item)

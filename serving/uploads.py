@@ -3,8 +3,6 @@
 It counts and measures them, and knows nothing of what an image is.
 """
 
-import base64
-import binascii
 from dataclasses import dataclass
 
 from fastapi import Request
@@ -13,12 +11,19 @@ from pydantic_core import from_json
 from starlette.datastructures import FormData, UploadFile
 
 from serving import limits
+from serving.base64_text import from_base64
 from serving.limits import BadRequest, TooLarge, Unsupported
 from serving.schemas import FeaturesBody
 from serving.settings import Settings
 
-RAW = ("image/jpeg", "image/png", "image/webp")
-FORMS = (*RAW, "multipart/form-data", "application/json")
+RAW = ("", "application/octet-stream", "binary/octet-stream", "application/x-www-form-urlencoded")
+"""What clients send beside an image when they do not say what it is; the last is curl's word for any data."""
+DOCUMENTED = ("image/jpeg", "image/png", "image/webp", "application/octet-stream")
+FORMS = ("the bytes of one image, with any content type of an image or none", "multipart/form-data", "application/json")
+
+
+WORDS = ("labels", "epoch")
+"""The text fields of a form that are read; others, such as a note of the page that sent it, are left alone."""
 
 
 @dataclass(frozen=True)
@@ -40,19 +45,20 @@ async def read(request: Request, settings: Settings) -> Upload:
     """Read a request's images.
 
     Raises:
-        Unsupported: the content type is none of `FORMS`.
+        Unsupported: the content type says that it is none of `FORMS`. An image's own content type is not looked at: its
+            bytes decide what it is.
         TooLarge: the body, an image, or the number of images is over its limit.
         BadRequest: there is no image, or the body is not what its content type says.
     """
     kind = limits.media_type(request)
-    if kind in RAW:
+    if kind.startswith("image/") or kind in RAW:
         upload = Upload([await limits.read_body(request, settings.max_image_bytes, "image")])
     elif kind == "multipart/form-data":
         upload = await _from_form(request, settings)
     elif kind == "application/json":
         upload = _from_json(await limits.read_json(request, FeaturesBody, settings.max_body_bytes), settings)
     else:
-        raise Unsupported(f"content-type {kind!r:.80}: expected {', '.join(FORMS)}")
+        raise Unsupported(f"content-type {kind!r:.80}: expected {', or '.join(FORMS)}")
     if upload.labels is not None and len(upload.labels) != len(upload.images):
         raise BadRequest(f"{len(upload.labels)} labels for {len(upload.images)} images; expected one each")
     for place, image in enumerate(upload.images):
@@ -74,8 +80,8 @@ def _from_json(body: FeaturesBody, settings: Settings) -> Upload:
     images = []
     for place, text in enumerate(body.images):
         try:
-            images.append(base64.b64decode(text, validate=True))
-        except (binascii.Error, ValueError) as error:
+            images.append(from_base64(text))
+        except ValueError as error:
             raise BadRequest(f"image {place + 1} of {len(body.images)} is not base64: {error}") from error
     return Upload(images, body.labels, body.epoch)
 
@@ -96,10 +102,7 @@ async def _from_form(request: Request, settings: Settings) -> Upload:
 
 def _words(form: FormData, images: int) -> FeaturesBody:
     """The fields of a form that are no files, checked as their JSON form is."""
-    fields = {name: value for name, value in form.multi_items() if isinstance(value, str)}
-    unknown = sorted(set(fields) - {"labels", "epoch"})
-    if unknown:
-        raise BadRequest(f"form field {unknown[0]!r:.80}: expected files, labels or epoch")
+    fields = {name: value for name, value in form.multi_items() if isinstance(value, str) and name in WORDS}
     if not images:
         raise BadRequest("the form has no file; expected at least one image")
     try:

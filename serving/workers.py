@@ -18,9 +18,10 @@ from pathlib import Path
 
 from prometheus_client import multiprocess
 
+from models.decode_budget import Budget
 from models.errors import BreadcrumbsError
+from models.machine import cores
 from serving.folders import scratch
-from serving.machine import cores
 from serving.settings import Settings
 
 LOG = logging.getLogger("breadcrumbs.workers")
@@ -84,14 +85,21 @@ def share(settings: Settings, index: int) -> Settings:
     """Return the settings of one process: its part of the cores, and refits in the first alone."""
     threads = settings.threads or max(1, cores() // settings.workers)
     refit = "elsewhere" if settings.refit == "here" and index else settings.refit
-    return settings.model_copy(update={"threads": threads, "refit": refit})
+    decoding = Budget(settings.decode_memory).size // settings.workers
+    return settings.model_copy(update={"threads": threads, "decode_memory": decoding, "refit": refit})
 
 
 async def _keep_all(settings: Settings, sockets: list[socket.socket], numbers: Path) -> None:
     """Keep all processes until a signal; the first alone until it serves, since it prepares the store."""
     stop = asyncio.Event()
+
+    def end() -> None:
+        stop.set()
+        for one in sockets:  # each process closes its own; a connection that nobody takes must not wait here
+            one.close()
+
     for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+        asyncio.get_running_loop().add_signal_handler(number, end)
     kept = [_Kept(share(settings, index), index, one, numbers, stop) for index, one in enumerate(sockets)]
     tasks = [asyncio.create_task(kept[0].keep())]
     await asyncio.wait([tasks[0], asyncio.ensure_future(kept[0].serves.wait())], return_when=asyncio.FIRST_COMPLETED)
@@ -141,7 +149,7 @@ class _Kept:
         handles = (self._listening.fileno(), theirs.fileno())
         process = await asyncio.create_subprocess_exec(
             # env gives one variable more, which the library of the metrics reads when it is imported
-            *("env", f"PROMETHEUS_MULTIPROC_DIR={self._numbers}", sys.executable, "-m", "serving.workers"),
+            *("env", f"PROMETHEUS_MULTIPROC_DIR={self._numbers}", sys.executable, "-P", "-m", "serving.workers"),
             *(self._settings.model_dump_json(), *map(str, handles)),
             stdin=asyncio.subprocess.DEVNULL,
             pass_fds=handles,
@@ -210,5 +218,5 @@ if __name__ == "__main__":
     try:
         work(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]))
     except BreadcrumbsError as error:
-        print(f"breadcrumbs: {error}", file=sys.stderr)  # noqa: T201
-        sys.exit(2)
+        print(f"breadcrumbs: {error}", file=sys.stderr, flush=True)  # noqa: T201
+        os._exit(2)  # a thread of a model that does not end would keep the process

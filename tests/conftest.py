@@ -1,9 +1,37 @@
-"""What every test may use."""
+"""What every test may use, and how tests are run: in which order, with how many threads, and which are slow."""
+
+import os
+import subprocess
 
 import pytest
+from hypothesis import HealthCheck, settings
 from tiny import write_bundle
 
 from models.bundle import Bundle
+
+# How long an example takes depends on what else the machine does. A failure prints how to reproduce it.
+settings.register_profile("tests", deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True)
+settings.load_profile("tests")
+
+if "PYTEST_XDIST_WORKER" in os.environ:  # before anything loads torch; child processes inherit it
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+LONGEST = ("test_processes", "test_cluster", "test_machines", "test_tour", "test_crashes", "test_epoch", "test_fit")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Function]) -> None:
+    """Mark what is slow, and begin with the files that take longest: at the end no process waits for another's."""
+    for item in items:
+        names = vars(item.module)
+        starts = names.get("subprocess") is subprocess or any(callable(names.get(n)) for n in ("running", "serving"))
+        if starts or {"serve", "client", "run"} & set(item.fixturenames):
+            item.add_marker(pytest.mark.slow)
+    items.sort(key=lambda item: LONGEST.index(item.path.stem) if item.path.stem in LONGEST else len(LONGEST))
+
+
+def pytest_make_parametrize_id(val: object) -> str | None:
+    """Name bytes by their number: they may hold the time, and every process must collect the same names."""
+    return f"{len(val)} bytes" if isinstance(val, bytes) else None
 
 
 @pytest.fixture(scope="session")

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 from cyclopts import App
+from patience import PATIENCE
 from rich.console import Console
 from running import Serve, make_settings, running
 from test_pages import commands
@@ -180,7 +181,7 @@ def test_an_interrupted_command_has_status_130(serve: Serve, tmp_path: Path) -> 
                 if event.get("stage") == "read":
                     break
             process.send_signal(signal.SIGINT)
-            _, errors = process.communicate(timeout=30)
+            _, errors = process.communicate(timeout=PATIENCE)
         (tmp_path / "go").touch()
 
     assert process.returncode == 130
@@ -211,7 +212,7 @@ def test_the_commands_of_the_store_end_in_order(tmp_path: Path) -> None:
     """With status 0, however busy the machine is; the store's threads may outlive what they did."""
     line = [sys.executable, "-m", "breadcrumbs", "store", "gc", "--store", str(tmp_path), "--json"]
     started = [subprocess.Popen(line, cwd=ROOT, stdout=subprocess.PIPE) for _ in range(8)]
-    printed = [process.communicate(timeout=120)[0] for process in started]
+    printed = [process.communicate(timeout=PATIENCE)[0] for process in started]
 
     assert [process.returncode for process in started] == [0] * 8
     assert {json.loads(text)["bytes"] for text in printed} == {0}

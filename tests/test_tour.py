@@ -13,6 +13,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from patience import PATIENCE
 
 ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "docs" / "tour.md").read_text()
@@ -35,7 +36,7 @@ def serving(words: list[str], folder: Path, port: int) -> Iterator[None]:
     line = [sys.executable, "-m", "breadcrumbs", *words, "--port", str(port), "--no-access-log"]
     with subprocess.Popen(line, cwd=folder, env=os.environ | {"PYTHONPATH": str(ROOT)}) as process:
         try:
-            until = time.monotonic() + 60
+            until = time.monotonic() + PATIENCE
             while time.monotonic() < until:
                 with contextlib.suppress(httpx.TransportError):
                     if httpx.get(f"http://127.0.0.1:{port}/readyz").is_success:
@@ -44,7 +45,7 @@ def serving(words: list[str], folder: Path, port: int) -> Iterator[None]:
             yield
         finally:
             process.terminate()
-            process.wait(30)
+            process.wait(PATIENCE)
 
 
 @pytest.mark.slow

@@ -173,7 +173,7 @@ def convert(
         json: Print one JSON object: the snapshot, its contents, and what was changed.
     """
     from models import bundle as bundles
-    from models.convert import convert as converted
+    from models.convert import in_child
     from models.door import LIMIT
     from models.parts import Given
 
@@ -181,8 +181,8 @@ def convert(
     names = classes or (None if opened is None else opened.manifest.classes)
     given = Given(None if opened is None else opened.backbone_digest, epoch, names)
     with step(f"convert {source.name}"):
-        made = converted(source, out, given, LIMIT)
-    rows, count, when = len(made.snapshot.labels), len(made.snapshot.classes), made.snapshot.epoch
+        made = in_child(source, out, given, LIMIT)
+    rows, count, when = made.rows, made.classes, made.epoch
     if json:
         changes = list(made.changes)
         tell_json({"snapshot": str(out), "rows": rows, "classes": count, "epoch": when, "changes": changes})

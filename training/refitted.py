@@ -15,7 +15,7 @@ from models import head as heads
 from models import report as reports
 from models import snapshot as snapshots
 from models.bundle import Bundle, Lineage
-from models.door import open_snapshot
+from models.convert import open_safely
 from models.files import sha256, write_whole
 from models.report import RefitReport
 from models.snapshot import Snapshot
@@ -45,8 +45,8 @@ def run(
     """
     opened = bundles.read(bundle)
     live = opened.head() if head is None else heads.read(head)
-    looks = [open_snapshot(path).snapshot for path in uploads]
-    held = None if holdout is None else open_snapshot(holdout).snapshot
+    looks = [open_safely(path) for path in uploads]
+    held = None if holdout is None else open_safely(holdout)
     made = refit(opened, live, looks, held, spec, tell, device)
     write_whole(out / "head.safetensors", heads.to_bytes(made.head))
     write_whole(out / "head.onnx", heads.to_onnx(made.head))

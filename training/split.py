@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.arrays import Pixels
+from models.decoding import decode
 from models.errors import BreadcrumbsError
 from models.image_errors import ImageError
-from models.preprocess import decode
 from training.objects import Span
 
 Integers = NDArray[np.int64]

@@ -80,7 +80,10 @@ def up(settings: Settings, cluster: ClusterSettings, refit_command: Sequence[str
             "as it was started, not as this command says"
         )
     callback = f"{proxy.__name__}.{proxy.middlewares.__name__}"
-    environment = {CALLBACK: callback, "BREADCRUMBS_RECEIPT": str(settings.receipt)}
+    environment = {CALLBACK: callback} | {
+        f"BREADCRUMBS_{name.upper()}": str(getattr(settings, name))
+        for name in ("receipt", "receipt_idle", "receipt_rate")
+    }
     try:
         serve.start(
             proxy_location=ProxyLocation.EveryNode,

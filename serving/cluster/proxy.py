@@ -11,10 +11,13 @@ from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from uvicorn.config import HTTP_PROTOCOLS
 
 from serving import problems
+from serving.arrival import ARRIVAL, Arrival, Pace
+from serving.leaving import LEAVING
 from serving.limits import Overloaded
-from serving.protocol import RATE
+from serving.protocol import PatientProtocol
 from serving.settings import Settings
 
 LOST = "the replica that had this request was lost, or there is none free; ask again"
@@ -23,8 +26,11 @@ SAID_BY_RAY = (429, 500, 503)
 
 
 def middlewares() -> list[Middleware]:
-    """Return what Ray puts around its proxy."""
-    return [Middleware(Door, receipt=Settings().receipt)]
+    """Return what Ray puts around its proxy, and let the proxy speak HTTP as the server itself does."""
+    pace = Settings().pace
+    spoken = type("Protocol", (PatientProtocol,), {"pace": pace})
+    HTTP_PROTOCOLS["auto"] = spoken  # type: ignore[assignment]  # Ray has no setting for it; uvicorn takes a class too
+    return [Middleware(Door, pace=pace)]
 
 
 class Door:
@@ -32,26 +38,26 @@ class Door:
 
     Args:
         app: the proxy.
-        receipt: seconds that a request's body may take, and one more for each 64 KiB of it.
+        pace: that a request's body must keep.
     """
 
-    def __init__(self, app: ASGIApp, receipt: float) -> None:
+    def __init__(self, app: ASGIApp, pace: Pace) -> None:
         self._app = app
-        self._receipt = receipt
+        self._pace = pace
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass on one request and its answer."""
         if scope["type"] != "http" or scope["path"].startswith("/-/"):
             await self._app(scope, receive, send)
             return
-        arriving, answer = _Arriving(receive, self._receipt), _Answer(send)
+        for own in (LEAVING, ARRIVAL):  # they end here: Ray sends the scope to another process
+            scope.pop(own, None)
+        arriving, answer = _Arriving(receive, self._pace), _Answer(send)
         await self._app(scope, arriving, answer)
         if answer.started:
             return
         if arriving.late:
-            slow = (
-                f"the request did not arrive in {self._receipt:g} s and one more for each {RATE} bytes; send it faster"
-            )
+            slow = f"the request did not arrive {self._pace}; send it faster"
             said: Response = JSONResponse(problems.body("timeout", slow), 408, {"connection": "close"})
         else:
             said = problems.known(Request(scope), Overloaded(LOST))
@@ -61,23 +67,27 @@ class Door:
 class _Arriving:
     """A request's body, against the clock; who is too slow has left."""
 
-    def __init__(self, receive: Receive, receipt: float) -> None:
+    def __init__(self, receive: Receive, pace: Pace) -> None:
         self._receive = receive
-        self._until = asyncio.get_running_loop().time() + receipt
-        self._whole = False
+        self._loop = asyncio.get_running_loop()
+        self._arrival = Arrival(pace, self._loop.time())
+        self._returned = self._loop.time()
         self.late = False
 
     async def __call__(self) -> Message:
-        if self._whole:
+        if self._arrival.whole:
             return await self._receive()
+        self._arrival.shift(self._loop.time() - self._returned)  # it is we who did not ask
         try:
-            async with asyncio.timeout_at(self._until):
+            async with asyncio.timeout_at(self._arrival.due):
                 message = await self._receive()
         except TimeoutError:
             self.late = True
             return {"type": "http.disconnect"}
-        self._until += len(message.get("body", b"")) / RATE
-        self._whole = not message.get("more_body", False)
+        self._returned = self._loop.time()
+        self._arrival.came(len(message.get("body", b"")), self._returned)
+        if not message.get("more_body", False):
+            self._arrival.end()
         return message
 
 

@@ -18,10 +18,10 @@ import numpy as np
 import ray
 from ray.exceptions import RayError, RayTaskError, TaskCancelledError
 
+from models.machine import memory
 from serving import child
 from serving.child import Ending, Hear, Limits
 from serving.folders import scratch, sweep
-from serving.machine import memory
 
 LOG = logging.getLogger("breadcrumbs.refit")
 PATIENCE = 3.0

@@ -30,33 +30,48 @@ def list_keys(*, file: Path = Path("keys.json"), json: Json = False) -> None:
 
     found = read(file).keys
     if json:
-        tell_json({"keys": [{"name": one.name, "scopes": list(one.scopes), "created": one.created} for one in found]})
+        shown = {"name", "scopes", "created", "max_bytes", "max_jobs"}
+        tell_json({"keys": [one.model_dump(mode="json", include=shown, exclude_none=True) for one in found]})
         return
-    table = Table("name", "scopes", "made")
+    table = Table("name", "scopes", "bytes at most", "refits at most", "made")
     for one in found:
-        table.add_row(one.name, ", ".join(one.scopes), one.created)
+        quota = ("–" if most is None else str(most) for most in (one.max_bytes, one.max_jobs))
+        table.add_row(one.name, ", ".join(one.scopes), *quota, one.created)
     show(table)
 
 
 @keys.command(name="add")
-def add_key(name: str, /, *, scope: tuple[Scope, ...], file: Path = Path("keys.json"), json: Json = False) -> None:
+def add_key(
+    name: str,
+    /,
+    *,
+    scope: tuple[Scope, ...],
+    max_bytes: int | None = None,
+    max_jobs: int | None = None,
+    file: Path = Path("keys.json"),
+    json: Json = False,
+) -> None:
     """Create a key and print it once: only its SHA-256 is stored. Running servers accept it at once.
 
     Scopes: `predict` predicts and reads; `refit` also uploads and refits; `promote` makes heads live; `admin` does all.
 
-    Example: `breadcrumbs keys add lab-7 --scope predict --scope refit --file keys.json`
+    Example: `breadcrumbs keys add lab-7 --scope predict --scope refit --max-jobs 2 --file keys.json`
 
     Args:
-        name: Name of the key's owner, as it appears in the activation log.
+        name: Name of the key's owner, as it appears in the activation log; its snapshots and refits belong to it.
         scope: What the key may do; may be repeated.
+        max_bytes: Bytes of the snapshots that it has uploaded, at most; absent: no limit.
+        max_jobs: Refits of its own that wait or run, at most; absent: no limit.
         file: File of keys; created if missing.
         json: Print one JSON object.
     """
     from serving.keys import add
 
-    secret = add(file, name, scope)
+    secret = add(file, name, scope, max_bytes, max_jobs)
     if json:
-        tell_json({"name": name, "scopes": list(scope), "key": secret})
+        quota = {"max_bytes": max_bytes, "max_jobs": max_jobs}
+        given = {limit: most for limit, most in quota.items() if most is not None}
+        tell_json({"name": name, "scopes": list(scope), **given, "key": secret})
         return
     print(secret)  # noqa: T201
 

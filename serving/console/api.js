@@ -40,10 +40,15 @@ function unreachable(error) {
   return error?.name === "AbortError" ? error : new Refused(0, "unreachable", "The server does not answer.");
 }
 
+// A path of the API, also where a proxy serves it below a prefix.
+function address(path) {
+  return new URL(`..${path}`, import.meta.url);
+}
+
 export async function send(path, options = {}) {
   let answer;
   try {
-    answer = await fetch(path, { ...options, headers: headers(options.headers) });
+    answer = await fetch(address(path), { ...options, headers: headers(options.headers) });
   } catch (error) {
     throw unreachable(error);
   }
@@ -53,6 +58,17 @@ export async function send(path, options = {}) {
 
 export async function get(path, signal) {
   return (await send(path, { signal })).json();
+}
+
+// The first pages of a list as one answer; what is after them, if anything, is its `next`.
+export async function getPages(path, list, pages, signal) {
+  const all = await get(path, signal);
+  for (let page = 1; page < pages && all.next; page += 1) {
+    const more = await get(`${path}?after=${encodeURIComponent(all.next)}`, signal);
+    all[list].push(...more[list]);
+    all.next = more.next;
+  }
+  return all;
 }
 
 export async function post(path, body) {
@@ -69,7 +85,7 @@ export async function predict(image, head, topK = 5) {
 export function upload(file, progress, signal) {
   return new Promise((resolve, reject) => {
     const request = new XMLHttpRequest();
-    request.open("PUT", "/v1/snapshots");
+    request.open("PUT", address("/v1/snapshots"));
     for (const [name, value] of Object.entries(headers({ "Content-Type": "application/octet-stream" }))) {
       request.setRequestHeader(name, value);
     }

@@ -1,8 +1,8 @@
 // The line of heads, what is live, and the way there and back.
 
-import { Refused, get, post } from "/console/api.js";
-import { NONE, ago, empty, h, many, percent, short, table } from "/console/draw.js";
-import { attempt } from "/console/trouble.js";
+import { Refused, get, getPages, post } from "./api.js";
+import { NONE, ago, empty, h, many, percent, short, table } from "./draw.js";
+import { attempt } from "./trouble.js";
 
 const MEASURES = ["many", "medium", "few", "all"];
 const COMPARED = [...MEASURES, "balanced"]; // what the gate compares, too
@@ -57,34 +57,39 @@ function origin({ parent, snapshots, holdout, refit }) {
 function verdict(head, jobs) {
   if (!head.lineage.refit) return NONE;
   const job = jobs?.get(head.lineage.refit);
-  if (!job) return h("span", { className: "quiet" }, jobs ? "refit is gone" : "for other keys");
+  if (!job) return jobs?.more ? NONE : h("span", { className: "quiet" }, jobs ? "refit is gone" : "for other keys");
   const gate = job.verdict?.gate;
   if (!gate) return job.state;
   if (gate.passed) return h("span", { className: "good" }, "passed");
   return h("details", {}, h("summary", { className: "bad" }, "refused"), gate.reasons.map((reason) => h("p", {}, reason)));
 }
 
-// The refits by id; null where the key may not see them.
-async function refits(signal) {
+// The refits by id, `more` where there are older ones; null where the key may not see them.
+async function refits(pages, signal) {
   try {
-    const { refits: jobs } = await get("/v1/refit", signal);
-    return new Map(jobs.map((job) => [job.id, job]));
+    const { refits: jobs, next } = await getPages("/v1/refit", "refits", pages, signal);
+    return Object.assign(new Map(jobs.map((job) => [job.id, job])), { more: Boolean(next) });
   } catch (error) {
     if (error instanceof Refused && error.status === 403) return null;
     throw error;
   }
 }
 
-export async function show(content, signal) {
-  const [{ live, heads }, { activations, before }, jobs] = await Promise.all(
-    [get("/v1/heads", signal), get(`/v1/activations?limit=${LOGGED}`, signal), refits(signal)]);
+export async function show(content, signal, pages = 1) {
+  const [{ live, heads, next }, { activations, before }, jobs] = await Promise.all(
+    [getPages("/v1/heads", "heads", pages, signal), get(`/v1/activations?limit=${LOGGED}`, signal), refits(pages, signal)]);
   const numbered = new Map(heads.map((head) => [head.version, head]));
+  for (const version of [live, before]) { // what is compared may be on a page that is not shown
+    if (version === null || numbered.has(version)) continue;
+    const head = await get(`/v1/heads/${version}`, signal).catch(() => null);
+    if (head) numbered.set(version, head);
+  }
 
   async function change(question, target, deed, path) {
     const shown = target && numbered.has(live) ? comparison(numbered.get(live), target) : [];
     const reason = await sure(question, shown, deed);
     if (reason === null) return;
-    await attempt(() => post(path, { reason, expected_live: live }).finally(() => show(content, signal)));
+    await attempt(() => post(path, { reason, expected_live: live }).finally(() => show(content, signal, pages)));
     document.getElementById("content").focus(); // the button that had it is gone
   }
 
@@ -103,7 +108,7 @@ export async function show(content, signal) {
       h("td", { className: "name" }, String(head.version), head.version === live ? h("span", { className: "chip" }, "live") : ""),
       ago(head.created), String(head.classes), ...MEASURES.map((name) => percent(head.metrics[name])),
       origin(head.lineage), verdict(head, jobs),
-      jobs?.get(head.lineage.refit)?.state === "succeeded" ? h("a", { href: `/console/report.html#${head.lineage.refit}` }, "read") : NONE,
+      jobs?.get(head.lineage.refit)?.state === "succeeded" ? h("a", { href: `console/report.html#${head.lineage.refit}` }, "read") : NONE,
       head.version === live ? NONE : activate(head),
     ],
   }));
@@ -112,6 +117,7 @@ export async function show(content, signal) {
     h("div", { className: "titled" }, h("h2", {}, "Heads"), back),
     table("Heads, the newest first", ["head", "made", "#classes", ...MEASURES.map((name) => `#${name}`), "from", "gate", "report", "go live"],
       rows, "stacked"),
+    ...(next ? [h("p", {}, h("button", { onclick: () => attempt(() => show(content, signal, pages + 1)) }, "Show older heads"))] : []),
     h("p", { className: "quiet" }, "Recall on the rows that were held out when the head was made: of the many-, medium- and few-shot classes, and of all rows."),
     h("h2", {}, "What went live"),
     log.length ? table("What went live, the newest first", ["#change", "#head", "how", "when", "by", "reason"], log, "stacked")

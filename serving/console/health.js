@@ -1,9 +1,9 @@
 // The numbers of /metrics, as they move.
 
-import { Refused, get, send } from "/console/api.js";
-import { NONE, count, h, lasting, line, many } from "/console/draw.js";
-import { byLabel, grown, parse, quantile, sum } from "/console/metrics.js";
-import { back, clear, concernsAll, tell } from "/console/trouble.js";
+import { Refused, get, send } from "./api.js";
+import { NONE, count, h, lasting, line, many } from "./draw.js";
+import { byLabel, grown, parse, quantile, sum } from "./metrics.js";
+import { back, clear, concernsAll, tell } from "./trouble.js";
 
 const EVERY = 2000; // ms between two looks
 const FIRST = 500; // and between the first two

@@ -1,8 +1,8 @@
 // A refit while it runs, stage by stage, and what came of it.
 
-import { Refused, events, get, send } from "/console/api.js";
-import { h, line, many, percent, table } from "/console/draw.js";
-import { attempt, back, tell } from "/console/trouble.js";
+import { Refused, events, get, send } from "./api.js";
+import { h, line, many, percent, table } from "./draw.js";
+import { attempt, back, tell } from "./trouble.js";
 
 const STAGES = ["read", "transfer", "solve", "evaluate", "certificate", "report"];
 const MEASURES = ["many", "medium", "few", "balanced", "all"];
@@ -79,7 +79,7 @@ function result(job) {
   return h("div", { className: "card job" }, h("h3", {}, `Refit ${job.state}${head}`),
     outcome(job),
     job.report ? measured(job.report) : null,
-    job.report ? h("p", { className: "links" }, h("a", { href: `/console/report.html#${job.id}` }, "Read the whole report"),
+    job.report ? h("p", { className: "links" }, h("a", { href: `console/report.html#${job.id}` }, "Read the whole report"),
       job.verdict ? h("a", { href: "#heads" }, "See the heads") : null) : null);
 }
 

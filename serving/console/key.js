@@ -1,6 +1,6 @@
 // The key: entered once, kept for this tab only, changed, forgotten. A new one is announced as the event `key`.
 
-import { forgetKey, hasKey, useKey } from "/console/api.js";
+import { forgetKey, hasKey, useKey } from "./api.js";
 
 const button = document.getElementById("key-button");
 const form = document.getElementById("key");

@@ -1,12 +1,12 @@
 // Which part is shown. A part fills its place, and hears by a signal that it was left.
 
-import { Refused } from "/console/api.js";
-import { h, loading } from "/console/draw.js";
-import * as health from "/console/health.js";
-import * as heads from "/console/heads.js";
-import * as refit from "/console/refit.js";
-import { clear, tell } from "/console/trouble.js";
-import * as trial from "/console/try.js";
+import { Refused } from "./api.js";
+import { h, loading } from "./draw.js";
+import * as health from "./health.js";
+import * as heads from "./heads.js";
+import * as refit from "./refit.js";
+import { clear, tell } from "./trouble.js";
+import * as trial from "./try.js";
 
 const PARTS = { "#try": ["Try it", trial], "#heads": ["Heads", heads], "#refit": ["Refit", refit], "#health": ["Health", health] };
 const content = document.getElementById("content");

@@ -1,10 +1,10 @@
 // Snapshots in, what the checks found, a refit followed live, its report.
 
-import { get, post, upload } from "/console/api.js";
-import { NONE, ago, count, dropZone, empty, h, lasting, many, table } from "/console/draw.js";
-import { ended, follow } from "/console/job.js";
-import { entry, listed, nameOf, newClasses, remember } from "/console/snapshots.js";
-import { attempt, concernsAll, tell } from "/console/trouble.js";
+import { get, post, upload } from "./api.js";
+import { NONE, ago, count, dropZone, empty, h, lasting, many, table } from "./draw.js";
+import { ended, follow } from "./job.js";
+import { entry, listed, nameOf, newClasses, remember } from "./snapshots.js";
+import { attempt, concernsAll, tell } from "./trouble.js";
 
 const FORMATS = "safetensors, .npz, Parquet or Arrow";
 const WHEN = [["if_better", "if the gate says yes"], ["never", "never"], ["always", "always"]];
@@ -93,7 +93,7 @@ function refitTable(jobs, look) {
 }
 
 export async function show(content, signal) {
-  const [{ snapshots }, { refits }] = await Promise.all([get("/v1/snapshots", signal), get("/v1/refit", signal)]);
+  const [{ snapshots, next }, { refits }] = await Promise.all([get("/v1/snapshots", signal), get("/v1/refit", signal)]);
   const uploads = h("div", { ariaLive: "polite" });
   const told = h("div", { className: "told" });
   const past = h("div", {}, refitTable(refits, look));
@@ -139,6 +139,20 @@ export async function show(content, signal) {
   }
 
   for (const snapshot of snapshots) add(snapshot, false);
+  older(next);
+
+  // A button for the snapshots that were stored before those that are shown, if there are any.
+  function older(after) {
+    if (!after) return;
+    const button = h("button", { type: "button", onclick: () => attempt(async () => {
+      const page = await get(`/v1/snapshots?after=${encodeURIComponent(after)}`, signal);
+      for (const snapshot of page.snapshots) add(snapshot, false);
+      button.remove();
+      older(page.next);
+    }) }, "Show older snapshots");
+    element.querySelector(".snapshots").after(button);
+  }
+
   content.replaceChildren(
     h("h2", {}, "Refit"), dropZone("Drop snapshot files, or choose them", FORMATS, "", take, signal),
     uploads, element, told, h("h2", {}, "Refits"), past,

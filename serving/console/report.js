@@ -1,7 +1,7 @@
 // A refit's report, fetched with the key that a link cannot carry, in a frame that may do nothing.
 
-import { send } from "/console/api.js";
-import { tell } from "/console/trouble.js";
+import { send } from "./api.js";
+import { tell } from "./trouble.js";
 
 const job = location.hash.slice(1);
 

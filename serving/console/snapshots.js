@@ -1,6 +1,6 @@
 // What the checks found in a snapshot, in words and tables.
 
-import { ago, count, h, many, short, table } from "/console/draw.js";
+import { ago, count, h, many, short, table } from "./draw.js";
 
 const GROUPS = ["many", "medium", "few", "new"];
 const NAMED = 20; // new classes; more are counted

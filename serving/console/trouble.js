@@ -1,7 +1,7 @@
 // What is said when something goes wrong, in one place above everything; and when a server that was gone is back.
 
-import { Refused, get } from "/console/api.js";
-import { openKey } from "/console/key.js";
+import { Refused, get } from "./api.js";
+import { openKey } from "./key.js";
 
 const EVERY = 1000; // ms between two tries
 const trouble = document.getElementById("trouble");

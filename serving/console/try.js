@@ -1,8 +1,8 @@
 // Images in, classes out; two heads side by side on the same image.
 
-import { get, predict, send } from "/console/api.js";
-import { bars, dropZone, empty, h, loading } from "/console/draw.js";
-import { attempt, concernsAll, tell } from "/console/trouble.js";
+import { get, predict, send } from "./api.js";
+import { bars, dropZone, empty, h, loading } from "./draw.js";
+import { attempt, concernsAll, tell } from "./trouble.js";
 
 const KINDS = ["image/jpeg", "image/png", "image/webp"];
 const KEPT = 24; // cards; older ones go
@@ -48,6 +48,7 @@ async function sampleButton(sample, ask, signal) {
 
 export async function show(content, signal) {
   const [list, { samples }] = await Promise.all([get("/v1/heads", signal), get("/v1/samples", signal)]);
+  if (!list.heads.some((head) => head.version === list.live)) list.heads.push({ version: list.live }); // on a later page
   const one = chooser(list, { value: "active", text: "the live one" });
   const other = chooser(list, { value: "", text: "no other" });
   const answers = h("div", { className: "answers", ariaLive: "polite" });

@@ -17,6 +17,9 @@ from serving.open_inference.tensors import Bytes, Declared, Malformed
 
 HEADER = "Inference-Header-Content-Length"
 
+BASE64 = "base64"
+"""An input's `content_type`, as MLServer's codec names it: its elements are base64 behind the JSON too."""
+
 Parameters = dict[str, StrictStr | StrictBool | StrictInt | StrictFloat]
 
 
@@ -135,7 +138,10 @@ def _values(given: _Input, rest: memoryview, declared: Declared, most: int) -> B
     if size != len(rest):
         raise Malformed(f"input '{given.name}': binary_data_size is {size}, but {len(rest)} bytes follow the JSON")
     if declared.datatype == "BYTES":
-        return tensors.elements_from_bytes(given.name, rest, count, most)
+        elements = tensors.elements_from_bytes(given.name, rest, count, most)
+        if given.parameters.get("content_type") == BASE64:
+            return tensors.elements_from_json(given.name, [item.decode("latin-1") for item in elements], count)
+        return elements
     if size != count:
         raise Malformed(
             f"input '{given.name}': expected {count} bytes for shape {given.shape}, got binary_data_size {size}"
@@ -145,7 +151,7 @@ def _values(given: _Input, rest: memoryview, declared: Declared, most: int) -> B
 
 def _wanted(asked: _Body, known: Sequence[str]) -> tuple[Wanted, ...]:
     all_binary = _flag(asked.parameters, "binary_data_output", default=False)
-    if asked.outputs is None:
+    if not asked.outputs:  # many clients always send the list
         return tuple(Wanted(name, all_binary) for name in known)
     names = [one.name for one in asked.outputs]
     for name in names:

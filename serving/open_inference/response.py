@@ -9,7 +9,7 @@ from typing import Any
 
 from serving.open_inference import tensors
 from serving.open_inference.request import HEADER, InferRequest
-from serving.open_inference.tensors import Floats
+from serving.open_inference.tensors import Floats, Malformed
 
 
 def encode(
@@ -22,13 +22,20 @@ def encode(
         model, version: what answered.
         found: (N, …) of each output that was asked for.
         classes: names, for the classification extension.
+
+    Raises:
+        Malformed: more classes of an output are asked for than there are.
     """
     outputs: list[dict[str, Any]] = []
     raw: list[bytes] = []
     for wanted in request.outputs:
         values = found[wanted.name]
+        if wanted.classes > len(classes):
+            raise Malformed(
+                f"output '{wanted.name}': classification asks for {wanted.classes} classes; there are {len(classes)}"
+            )
         chosen = tensors.classified(values, classes, wanted.classes) if wanted.classes else values
-        shape = [len(values), min(wanted.classes, values.shape[1])] if wanted.classes else list(values.shape)
+        shape = [len(values), wanted.classes] if wanted.classes else list(values.shape)
         output: dict[str, Any] = {
             "name": wanted.name, "datatype": "BYTES" if wanted.classes else "FP32", "shape": shape,
         }  # fmt: skip

@@ -4,8 +4,6 @@ Only the types that the models here take are read: UINT8, and BYTES for image fi
 nothing of requests, HTTP or models.
 """
 
-import base64
-import binascii
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,6 +12,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from serving.base64_text import from_base64
 from serving.limits import Refused, TooLarge
 
 DATATYPES = frozenset(
@@ -58,12 +57,16 @@ class Declared:
             raise Malformed(f"input '{self.name}': datatype {datatype!r:.40} is none of {', '.join(sorted(DATATYPES))}")
         if datatype != self.datatype:
             raise Malformed(f"input '{self.name}': expected datatype {self.datatype}, got {datatype}")
-        fits = len(shape) == len(self.shape) and all(
-            came >= 1 if wanted < 0 else came == wanted for came, wanted in zip(shape, self.shape, strict=True)
-        )
-        if not fits:
+        came = list(shape)
+        if self.datatype == "BYTES":  # clients write a column of N elements as [N, 1]
+            came = came[:1] if all(size == 1 for size in came[1:]) else came
+        if len(came) != len(self.shape) or not all(
+            size >= 0 if wanted < 0 else size == wanted for size, wanted in zip(came, self.shape, strict=True)
+        ):
             raise Malformed(f"input '{self.name}': expected shape {list(self.shape)}, got {list(shape)!s:.80}")
-        return math.prod(shape)
+        if 0 in came:
+            raise Malformed(f"input '{self.name}': expected at least one image, got shape {list(shape)!s:.80}")
+        return math.prod(came)
 
 
 def pixels_from_bytes(data: memoryview, shape: Sequence[int]) -> Bytes:
@@ -124,8 +127,8 @@ def elements_from_json(name: str, data: list[Any], count: int) -> list[bytes]:
     if len(flat) != count or not all(isinstance(item, str) for item in flat):
         raise Malformed(f"input '{name}': expected {count} strings, got {len(flat)} values")
     try:
-        return [base64.b64decode(item, validate=True) for item in flat]
-    except (binascii.Error, ValueError) as error:
+        return [from_base64(item) for item in flat]
+    except ValueError as error:
         raise Malformed(f"input '{name}': expected strings in base64, or binary data: {error}") from error
 
 

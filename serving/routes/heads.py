@@ -8,8 +8,9 @@ from serving import activations, heads, limits
 from serving.activations import Activation
 from serving.guard import actor
 from serving.heads import HeadRecord
+from serving.pages import LIMIT
 from serving.schemas import ActivateBody, ActivationList, HeadList
-from serving.service import Serving, content, problems
+from serving.service import AfterNumber, Limit, Serving, content, problems
 
 Version = Annotated[int, Path(ge=1, lt=10**9, description="the head's number")]
 
@@ -17,10 +18,11 @@ router = APIRouter(tags=["heads"])
 BODY = {"requestBody": {"content": {"application/json": {"schema": ActivateBody.model_json_schema()}}}}
 
 
-@router.get("/v1/heads")
-async def listing(service: Serving) -> HeadList:
-    """List all heads, the newest first, and say which is live."""
-    return HeadList(live=service.live.head.version, heads=await heads.records(service.store))
+@router.get("/v1/heads", responses=problems(422))
+async def listing(service: Serving, limit: Limit = LIMIT, after: AfterNumber = None) -> HeadList:
+    """List heads, the newest first, and say which is live."""
+    found, more = await heads.page(service.store, limit, after)
+    return HeadList(live=service.live.head.version, heads=found, next=more)
 
 
 @router.post("/v1/heads/rollback", responses=problems(409, 422, 503), openapi_extra=BODY)
@@ -60,8 +62,12 @@ async def _wanted(request: Request) -> ActivateBody:
 
 @router.get("/v1/activations")
 async def log(
-    service: Serving, limit: Annotated[int, Query(ge=1, le=10_000, description="so many at most")] = 100
+    service: Serving,
+    limit: Annotated[int, Query(ge=1, le=10_000, description="so many at most")] = LIMIT,
+    after: AfterNumber = None,
 ) -> ActivationList:
     """Tell what was live when, the newest first, and what a rollback would lead to."""
     records = await service.live.log()
-    return ActivationList(activations=records[::-1][:limit], before=activations.before(records))
+    older = [record for record in records[::-1] if after is None or record.number < after]
+    more = older[limit - 1].number if len(older) > limit else None
+    return ActivationList(activations=older[:limit], next=more, before=activations.before(records))

@@ -1,9 +1,10 @@
-"""`/v2/…`: the Open Inference Protocol. Two models of one backbone: `NAME` takes pixels, `NAME-files` image files.
+"""`/v2/…`: the Open Inference Protocol. One backbone appears as the models of `serving.open_inference.repository`.
 
 A version is a head's; without one the live head answers. Errors are `{"error": "…"}`, as that protocol says.
 """
 
-from collections.abc import Mapping
+import time
+from collections.abc import Mapping, Sequence
 from importlib import metadata
 from typing import Annotated, Any
 
@@ -12,42 +13,44 @@ from fastapi import APIRouter, Header, Path, Request, Response
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, StrictBool
 
-from models import archive, npy, npz, parts, preprocess, tensors
+from models import archive, decoding, npy, npz, parts, tensors
+from models.errors import BreadcrumbsError
 from models.head import softmax
 from serving import heads, limits, protocol
 from serving.access import note
 from serving.devices import EngineError
+from serving.engine import BoundHead
+from serving.heads import HeadRecord
 from serving.inference import Outcome
 from serving.leaving import while_connected
 from serving.limits import Forbidden, Overloaded, TooLarge
+from serving.open_inference import repository
 from serving.open_inference import request as requests
 from serving.open_inference import response as responses
+from serving.open_inference.repository import Model
 from serving.open_inference.request import InferRequest
-from serving.open_inference.tensors import Declared, Floats
+from serving.open_inference.tensors import Floats
 from serving.service import Service, Serving, body, choose
-from serving.store import NotFound
 
-OUTPUTS = ("feature", "logits", "probabilities")
-FILES = "-files"
-PLATFORM = "onnx_onnxv1"
 LIMITS = (
-    "max_batch", "queue", "deadline", "receipt", "max_image_bytes", "max_pixels", "max_images", "max_body_bytes",
+    "max_batch", "queue", "deadline", "receipt", "receipt_idle", "receipt_rate", "max_image_bytes", "max_pixels",
+    "max_images", "max_body_bytes",
     "max_held_bytes", "max_snapshot_bytes", "max_snapshots", "max_uploads", "max_store_bytes", "refit_queue",
     "refit_timeout", "refit_memory",
 )  # fmt: skip
 """Of the settings, those that bound what clients may ask."""
 FORMAT_LIMITS = {
-    "http_head_bytes": protocol.HEAD, "receipt_bytes_a_second": protocol.RATE,
+    "http_head_bytes": protocol.HEAD, "http_framing_bytes": protocol.FRAMING,
     "json_containers": limits.CONTAINERS, "json_values": limits.VALUES,
     "form_fields": limits.FORM_FIELDS, "small_body_bytes": limits.SMALL_BODY,
-    "jpeg_scans": preprocess.MAX_SCANS, "image_segments": preprocess.MAX_SEGMENTS,
+    "jpeg_scans": decoding.MAX_SCANS, "image_segments": decoding.MAX_SEGMENTS,
     "safetensors_header_bytes": tensors.HEADER_LIMIT, "npz_members": len(npz.KNOWN), "npz_ratio": archive.RATIO,
     "npz_directory_bytes": archive.DIRECTORY_LIMIT, "npy_header_bytes": npy.HEADER_LIMIT, "classes": parts.CLASS_LIMIT,
 }  # fmt: skip
 """That no setting changes."""
-EXTENSIONS = ["binary_tensor_data", "classification"]
+EXTENSIONS = ["binary_tensor_data", "classification", "model_configuration", "statistics"]
 
-ModelName = Annotated[str, Path(description="the bundle's name, or that and `-files`")]
+ModelName = Annotated[str, Path(description="the bundle's name, or that and `-files` or `-probabilities`")]
 
 router = APIRouter(prefix="/v2", tags=["open inference"])
 
@@ -70,6 +73,7 @@ class RefusedAnswer(BaseModel):
 ERRORS: dict[int | str, dict[str, Any]] = {code: {"model": RefusedAnswer} for code in (400, 404, 409, 413, 415, 503)}
 
 
+@router.get("/", include_in_schema=False)
 @router.get("")
 async def server(service: Serving) -> dict[str, Any]:
     """Tell what this server is, what of the protocol it speaks, and its limits."""
@@ -91,29 +95,42 @@ async def ready(service: Serving) -> Response:
     return await _ready(service, {})
 
 
+@router.get("/models/stats", responses=ERRORS)
+async def statistics(service: Serving) -> dict[str, Any]:
+    """Tell what this process has inferred by every model and version since its start."""
+    return {"model_stats": await _statistics(service, repository.names(_name(service)), "active")}
+
+
 @router.get("/models/{model}", responses=ERRORS)
 @router.get("/models/{model}/versions/{version}", responses=ERRORS)
 async def model_metadata(service: Serving, model: ModelName, version: str = "active") -> dict[str, Any]:
     """Tell a model's versions, inputs and outputs."""
-    declared = _input(service, model)
-    bound = await choose(service, version) or service.live.head
-    known = [str(record.version) for record in await heads.records(service.store)]
-    width, count = service.bundle.manifest.feature_dim, len(bound.head.classes)
-    shapes = {"feature": width, "logits": count, "probabilities": count}
-    return {
-        "name": model,
-        "versions": known,
-        "platform": PLATFORM,
-        "inputs": [declared.as_dict()],
-        "outputs": [Declared(name, "FP32", (-1, size)).as_dict() for name, size in shapes.items()],
-    }
+    found = _model(service, model)
+    widths = await _widths(service, version)
+    known = [str(one) for one in await heads.versions(service.store)]
+    return repository.metadata(found, known, widths)
+
+
+@router.get("/models/{model}/config", responses=ERRORS)
+@router.get("/models/{model}/versions/{version}/config", responses=ERRORS)
+async def model_configuration(service: Serving, model: ModelName, version: str = "active") -> dict[str, Any]:
+    """Tell a model's configuration, as Triton's clients read it."""
+    found = _model(service, model)
+    return repository.configuration(found, await _widths(service, version), service.settings.max_images)
+
+
+@router.get("/models/{model}/stats", responses=ERRORS)
+@router.get("/models/{model}/versions/{version}/stats", responses=ERRORS)
+async def model_statistics(service: Serving, model: ModelName, version: str = "active") -> dict[str, Any]:
+    """Tell what this process has inferred by a model since its start; without a version, by all of them."""
+    return {"model_stats": await _statistics(service, [_model(service, model).name], version)}
 
 
 @router.get("/models/{model}/ready", responses=ERRORS)
 @router.get("/models/{model}/versions/{version}/ready", responses=ERRORS)
 async def model_ready(service: Serving, model: ModelName, version: str = "active") -> Response:
     """Tell whether a version of a model can answer now."""
-    _input(service, model)
+    _model(service, model)
     await choose(service, version)
     return await _ready(service, {"name": model})
 
@@ -150,28 +167,47 @@ async def answer(
         version: of the head.
         length: what the header `requests.HEADER` says, if it came.
     """
-    declared = _input(service, model)
+    began = time.perf_counter()
+    known = _model(service, model)
     head = await choose(service, version)
+    try:
+        return await _inferred(request, service, known, head, length, began)
+    except BreadcrumbsError:
+        failed = service.live.head.version if head is None else head.version
+        service.statistics.failed(known.name, failed, time.perf_counter() - began)
+        raise
+
+
+async def _inferred(
+    request: Request, service: Service, model: Model, head: BoundHead | None, length: str | None, began: float
+) -> Response:
     data = await limits.read_body(request, service.settings.max_body_bytes, "request")
-    asked = requests.decode(data, length, declared, OUTPUTS, service.settings.max_images)
+    asked = requests.decode(data, length, model.image, model.outputs, service.settings.max_images)
     _check_size(service, asked)
     work = service.inference.run(asked.values, head, asked.timeout)
     outcome = await while_connected(request, work)
     _note(request, service, outcome)
+    encoding = time.perf_counter()
     found = _found(outcome, asked)
-    text, headers = responses.encode(asked, model, str(outcome.head.version), found, outcome.head.head.classes)
+    text, headers = responses.encode(asked, model.name, str(outcome.head.version), found, outcome.head.head.classes)
+    ended = time.perf_counter()
+    service.statistics.answered(
+        model.name, outcome.head.version, len(outcome.scores), outcome.executions, success=ended - began,
+        queue=outcome.queued, compute_input=outcome.decoded, compute_infer=outcome.computed,
+        compute_output=ended - encoding,
+    )  # fmt: skip
     return Response(text, headers=headers)
 
 
 @router.post("/repository/index", responses=ERRORS, openapi_extra=INDEX)
 async def index(request: Request, service: Serving) -> list[dict[str, str]]:
-    """List both models in all versions; only the live one is loaded, the others are loaded on request."""
+    """List all models in all versions; every version that can answer is ready."""
     data = await limits.read_body(request, limits.SMALL_BODY, "JSON body")
     asked = limits.parse_json(data or b"{}", IndexBody, "JSON body")
     found = [
-        {"name": name, "version": str(record.version), "state": _state(service, record.version), "reason": ""}
+        {"name": name, "version": str(record.version), **_state(service, record)}
         for record in await heads.records(service.store)
-        for name in (_name(service), _name(service) + FILES)
+        for name in repository.names(_name(service))
     ]
     return [one for one in found if one["state"] == "READY"] if asked.ready else found
 
@@ -180,7 +216,7 @@ async def index(request: Request, service: Serving) -> list[dict[str, str]]:
 @router.post("/repository/models/{model}/unload", responses={403: {"model": RefusedAnswer}, **ERRORS})
 async def load(service: Serving, model: ModelName) -> None:
     """Refuse: a head goes live by its activation, and the backbone stays."""
-    _input(service, model)
+    _model(service, model)
     raise Forbidden("models are not loaded here: POST /v1/heads/{version}/activate makes a head live")
 
 
@@ -188,17 +224,27 @@ def _name(service: Service) -> str:
     return service.bundle.manifest.name
 
 
-def _state(service: Service, version: int) -> str:
-    return "READY" if version == service.live.head.version else "UNAVAILABLE"
+def _state(service: Service, record: HeadRecord) -> dict[str, str]:
+    if record.backbone == service.bundle.backbone_digest:
+        return {"state": "READY", "reason": ""}
+    return {"state": "UNAVAILABLE", "reason": f"made for the backbone {record.backbone[:12]}, which does not serve"}
 
 
-def _input(service: Service, model: str) -> Declared:
-    if model == _name(service):
-        height, width = service.engine.size
-        return Declared("image", "UINT8", (-1, height, width, 3))
-    if model == _name(service) + FILES:
-        return Declared("image", "BYTES", (-1,))
-    raise NotFound(f"there is no model {model!r:.80}; there are {_name(service)} and {_name(service)}{FILES}")
+def _model(service: Service, name: str) -> Model:
+    return repository.find(name, _name(service), service.engine.size)
+
+
+async def _widths(service: Service, version: str) -> dict[str, int]:
+    """D or C of each output of a version."""
+    bound = await choose(service, version) or service.live.head
+    count = len(bound.head.classes)
+    return {"feature": service.bundle.manifest.feature_dim, "logits": count, "probabilities": count}
+
+
+async def _statistics(service: Service, names: Sequence[str], version: str) -> list[dict[str, Any]]:
+    head = await choose(service, version)
+    versions = [record.version for record in await heads.records(service.store)] if head is None else [head.version]
+    return [service.statistics.told(name, number) for name in names for number in versions]
 
 
 def _check_size(service: Service, asked: InferRequest) -> None:

@@ -37,7 +37,7 @@ router = APIRouter(tags=["predict"])
 @router.post(
     "/v1/predict",
     responses=problems(404, 409, 413, 415, 422, 503),
-    openapi_extra=body(*uploads.RAW, json=ImagesBody.model_json_schema(), form=FORM),
+    openapi_extra=body(*uploads.DOCUMENTED, json=ImagesBody.model_json_schema(), form=FORM),
     response_model=PredictResponse,
 )
 async def predict(
@@ -94,7 +94,7 @@ BINARY: dict[int | str, dict[str, Any]] = {
 @router.post(
     "/v1/features",
     responses=BINARY | ERRORS,
-    openapi_extra=body(*uploads.RAW, json=FeaturesBody.model_json_schema(), form=FORM | LABELS),
+    openapi_extra=body(*uploads.DOCUMENTED, json=FeaturesBody.model_json_schema(), form=FORM | LABELS),
     response_model=FeaturesResponse,
 )
 async def features(

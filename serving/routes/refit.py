@@ -14,12 +14,13 @@ from starlette.datastructures import FormData, UploadFile
 from models.files import sha256
 from serving import limits, snapshots
 from serving.folders import scratch
-from serving.guard import actor, check_right
+from serving.guard import actor, check_owner, check_right, key_of
 from serving.job import Job, Trail
 from serving.limits import BadRequest, Forbidden, TooLarge
+from serving.pages import LIMIT
 from serving.refit import RefitRequest
 from serving.schemas import JobDetail, JobList
-from serving.service import BYTES, Service, Serving, body, content, problems
+from serving.service import BYTES, AfterName, Limit, Service, Serving, body, content, problems
 from serving.store import NotFound
 from training import page
 from training.config import RefitSpec
@@ -41,7 +42,7 @@ router = APIRouter(tags=["refit"])
 @router.post(
     "/v1/refit",
     status_code=202,
-    responses=problems(403, 404, 413, 415, 422, 503),
+    responses=problems(403, 404, 413, 415, 422, 429, 503),
     openapi_extra=body(json={"$ref": "#/components/schemas/RefitRequest"}, form=FORM),
 )
 async def start(
@@ -56,16 +57,21 @@ async def start(
     """Start a refit from stored snapshots (JSON), or from snapshots that come with it (multipart)."""
     _check_on(service)
     if limits.media_type(request) == "multipart/form-data":
-        with service.uploads:
+        with service.uploads.enter(request.scope):
             wanted = await _from_form(request, service)
     else:
         wanted = await limits.read_json(request, RefitRequest)
     if wanted.spec.activate != "never":
         check_right(request, "promote", f"a refit with activate = {wanted.spec.activate}, which may go live,")
     await _check(wanted, service)
-    job = await service.jobs.start(wanted, idempotency_key, actor(request))
+    job = await service.jobs.start(wanted, idempotency_key, actor(request), _most_jobs(request))
     response.headers["Location"] = f"/v1/refit/{job.id}"
     return job
+
+
+def _most_jobs(request: Request) -> int | None:
+    key = key_of(request)
+    return None if key is None else key.max_jobs
 
 
 def _check_on(service: Service) -> None:
@@ -103,8 +109,8 @@ async def _from_form(request: Request, service: Service) -> RefitRequest:
         if not isinstance(spec, str):
             raise BadRequest("form field 'spec': expected JSON text, got a file")
         parsed = limits.parse_json(spec, RefitSpec, "spec")
-        fitted = [await _keep(item, service) for item in _files(form, "snapshot")]
-        held = [await _keep(item, service) for item in _files(form, "holdout")]
+        fitted = [await _keep(item, request, service) for item in _files(form, "snapshot")]
+        held = [await _keep(item, request, service) for item in _files(form, "holdout")]
     finally:
         await form.close()
     if len(held) > 1:
@@ -120,7 +126,7 @@ def _files(form: FormData, name: str) -> list[UploadFile]:
     return files
 
 
-async def _keep(file: UploadFile, service: Service) -> str:
+async def _keep(file: UploadFile, request: Request, service: Service) -> str:
     """Put a form's file among the snapshots and return its sha256."""
     limit = service.settings.max_snapshot_bytes
     if (file.size or 0) > limit:
@@ -134,14 +140,16 @@ async def _keep(file: UploadFile, service: Service) -> str:
             return sha256(path)
 
         sha = await asyncio.to_thread(copy)
-        found, _ = await snapshots.add(service.store, path, sha, service.bundle, service.converter)
+        async with service.claims.claiming(key_of(request)) as claim:
+            found, _ = await snapshots.add(service.store, path, sha, service.bundle, service.converter, claim=claim)
     return found.sha256
 
 
-@router.get("/v1/refit")
-async def listing(service: Serving) -> JobList:
-    """List all refits, the newest first."""
-    return JobList(refits=await service.jobs.all())
+@router.get("/v1/refit", responses=problems(422))
+async def listing(service: Serving, limit: Limit = LIMIT, after: AfterName = None) -> JobList:
+    """List refits, the newest first."""
+    found, more = await service.jobs.listed(limit, after)
+    return JobList(refits=found, next=more)
 
 
 @router.get("/v1/refit/{job_id}", responses=problems(404))
@@ -152,7 +160,7 @@ async def get(job_id: JobId, service: Serving) -> JobDetail:
     return JobDetail(**dict(job), report=json.loads(report) if report else None)
 
 
-@router.post("/v1/refit/{job_id}/restart", status_code=202, responses=problems(403, 404, 409, 503))
+@router.post("/v1/refit/{job_id}/restart", status_code=202, responses=problems(403, 404, 409, 429, 503))
 async def restart(job_id: JobId, request: Request, response: Response, service: Serving) -> Job:
     """Restart an interrupted, failed or cancelled refit from its stored inputs, as a new job."""
     _check_on(service)
@@ -160,7 +168,7 @@ async def restart(job_id: JobId, request: Request, response: Response, service: 
     if wanted.spec.activate != "never":
         check_right(request, "promote", f"a refit with activate = {wanted.spec.activate}, which may go live,")
     await _check(wanted, service)
-    job = await service.jobs.again(job_id, actor(request))
+    job = await service.jobs.again(job_id, actor(request), _most_jobs(request))
     response.headers["Location"] = f"/v1/refit/{job.id}"
     return job
 
@@ -202,7 +210,9 @@ async def _stream(trail: Trail, after: int) -> AsyncIterator[str]:
             yield f"id: {event['id']}\nevent: {event['event']}\ndata: {json.dumps(event)}\n\n"
 
 
-@router.delete("/v1/refit/{job_id}", responses=problems(404, 409))
+@router.delete("/v1/refit/{job_id}", responses=problems(403, 404, 409))
 async def cancel(job_id: JobId, request: Request, service: Serving) -> Job:
     """Cancel a queued or running refit; its process has stopped when the answer arrives."""
+    owner = (await service.jobs.find(job_id)).job.owner
+    check_owner(request, [] if owner is None else [owner], f"refit {job_id}")
     return await service.jobs.cancel(job_id, actor(request))

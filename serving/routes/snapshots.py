@@ -5,13 +5,15 @@ from typing import Annotated
 from fastapi import APIRouter, Path, Query, Request, Response
 
 from models.parts import Given
-from serving import limits, snapshots
+from serving import limits, owners, snapshots
 from serving.folders import scratch
+from serving.guard import check_owner, key_of
 from serving.limits import Unsupported
+from serving.pages import LIMIT
 from serving.schemas import SnapshotList
-from serving.service import Serving, body, problems
+from serving.service import AfterName, Limit, Serving, body, problems
 from serving.snapshots import SnapshotRecord
-from serving.store import Conflict
+from serving.store import Conflict, NotFound, StoreError
 
 BINARY = "application/octet-stream"
 
@@ -22,7 +24,7 @@ router = APIRouter(tags=["snapshots"])
 
 @router.put(
     "/v1/snapshots", status_code=201, openapi_extra=body(BINARY),
-    responses={200: {"model": SnapshotRecord, "description": "it was here"}, **problems(413, 415, 422, 503, 507)},
+    responses={200: {"model": SnapshotRecord, "description": "it was here"}, **problems(403, 413, 415, 422, 503, 507)},
 )  # fmt: skip
 async def put(
     request: Request,
@@ -43,20 +45,22 @@ async def put(
     kind = limits.media_type(request)
     if kind not in {"", BINARY}:
         raise Unsupported(f"content-type {kind!r:.80}: expected {BINARY}")
-    with service.uploads, scratch("upload") as folder:
+    with service.uploads.enter(request.scope), scratch("upload") as folder:
         path = folder / "snapshot"
         sha = await limits.save_body(request, path, service.settings.max_snapshot_bytes, "snapshot")
         given = Given(backbone, epoch, tuple(classes) if classes else None)
-        found, new = await snapshots.add(service.store, path, sha, service.bundle, service.converter, given)
+        async with service.claims.claiming(key_of(request)) as claim:
+            found, new = await snapshots.add(service.store, path, sha, service.bundle, service.converter, given, claim)
     response.headers["Location"] = f"/v1/snapshots/{found.sha256}"
     response.status_code = 201 if new else 200
     return found
 
 
-@router.get("/v1/snapshots")
-async def listing(service: Serving) -> SnapshotList:
-    """List all snapshots, the newest epoch first."""
-    return SnapshotList(snapshots=await snapshots.records(service.store, service.bundle))
+@router.get("/v1/snapshots", responses=problems(422))
+async def listing(service: Serving, limit: Limit = LIMIT, after: AfterName = None) -> SnapshotList:
+    """List snapshots, those stored last first."""
+    found, more = await snapshots.page(service.store, service.bundle, limit, after)
+    return SnapshotList(snapshots=found, next=more)
 
 
 @router.get("/v1/snapshots/{sha256}", responses=problems(404))
@@ -65,10 +69,26 @@ async def get(sha256: Sha256, service: Serving) -> SnapshotRecord:
     return await snapshots.get(service.store, sha256, service.bundle)
 
 
-@router.delete("/v1/snapshots/{sha256}", status_code=204, responses=problems(404, 409))
-async def delete(sha256: Sha256, service: Serving) -> None:
-    """Delete a snapshot that no waiting or running refit needs."""
+@router.delete("/v1/snapshots/{sha256}", status_code=204, responses=problems(403, 404, 409))
+async def delete(sha256: Sha256, request: Request, service: Serving) -> None:
+    """Delete a snapshot that no waiting or running refit needs.
+
+    What several keys have uploaded stays until each of them, or a key with `admin`, has deleted it.
+    """
+    try:
+        await snapshots.get(service.store, sha256, service.bundle)
+    except NotFound:
+        raise
+    except StoreError:  # a damaged one may go too
+        pass
+    key = key_of(request)
+    check_owner(request, await owners.owners(service.store, sha256), f"snapshot {sha256[:12]}")
     job = await service.jobs.using(sha256)
+    others = await owners.owners(service.store, sha256) - ({key.name} if key else set())
+    if key is not None and others and not key.may("admin"):
+        await owners.disown(service.store, sha256, {key.name})
+        return
     if job:
         raise Conflict(f"snapshot {sha256[:12]} is needed by refit {job}")
-    await snapshots.remove(service.store, sha256, service.bundle)
+    await snapshots.remove(service.store, sha256)
+    await owners.disown(service.store, sha256)

@@ -36,6 +36,7 @@ async def ready(service: Serving) -> Health | Response:
         head=service.live.head.version,
         device=service.engine.device,
         proved_seconds_ago=round(age, 3),
+        refits=f"wait for {waits}" if (waits := service.jobs.waits_for) else service.settings.refit,
     )
 
 

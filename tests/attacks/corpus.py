@@ -224,9 +224,9 @@ def images() -> Iterator[tuple[str, bytes, int, str]]:
     """Files that are sent as images: name, bytes, and with which status and words each must be refused."""
     yield (
         "png-bomb",
-        png(9_000, 9_000, zlib.compress(bytes(9_000 * 27_001), 9)),
+        png(12_000, 12_000, zlib.compress(bytes(12_000 * 36_001), 9)),
         413,
-        "image has 9000 x 9000 = 81000000 pixels; the limit is 50000000",
+        "image has 12000 x 12000 = 144000000 pixels; the limit is 120000000",
     )
     yield "png-claims-the-most", png(2**31 - 1, 2**31 - 1), 413, "= 4611686014132420609 pixels"
     yield "png-no-pixels", png(0, 5), 422, NOT_AN_IMAGE

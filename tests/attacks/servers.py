@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
+from patience import PATIENCE
 
 from models.bundle import Bundle
 
@@ -59,11 +60,11 @@ def serving(bundle: Bundle, folder: Path, *flags: str, port: int = 0, blocked: P
         environment |= {"PYTHONPATH": f"{BLOCKER}{os.pathsep}{ROOT}", "BLOCKER_LOG": str(blocked)}
     with subprocess.Popen(line, cwd=folder, env=environment, stderr=subprocess.PIPE, text=True) as process:
         try:
-            with httpx.Client(base_url=f"http://127.0.0.1:{_port(process)}", timeout=30) as client:
+            with httpx.Client(base_url=f"http://127.0.0.1:{_port(process)}", timeout=PATIENCE) as client:
                 yield Server(process, folder, client)
         finally:
             process.terminate()
-            process.communicate(timeout=30)
+            process.communicate(timeout=PATIENCE)
 
 
 def _port(process: "subprocess.Popen[str]") -> int:

@@ -8,7 +8,8 @@ from typing import Any
 
 import httpx
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from patience import PATIENCE
+from playwright.sync_api import Browser, Page, expect, sync_playwright
 from running import Serve, make_settings, running
 from tabs import Open
 from tiny import picture, png, write_bundle
@@ -16,6 +17,7 @@ from tiny import picture, png, write_bundle
 from models import bundle as bundles
 from models.bundle import Bundle
 
+expect.set_options(timeout=1000 * PATIENCE)
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 FLAGS = [
     "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update", "--disable-sync",
@@ -35,7 +37,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def browser() -> Iterator[Browser]:
     """A Chromium without a window; of one file, since its event loop would be in the way of other tests'."""
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS, timeout=1000 * PATIENCE)
         yield browser
         browser.close()
 
@@ -51,6 +53,7 @@ def opened(browser: Browser) -> Iterator[Open]:
 
         def one(**more: Any) -> Page:
             tab = browser.new_page(**({"viewport": {"width": 1180, "height": 800}} | more))
+            tab.set_default_timeout(1000 * PATIENCE)
             tabs.callback(tab.close)
             tab.on("pageerror", lambda error: wrong.append(str(error)))
             tab.on("console", lambda said: wrong.append(said.text) if "Content Security Policy" in said.text else None)

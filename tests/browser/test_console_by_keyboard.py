@@ -58,7 +58,7 @@ def test_everything_is_done_by_keyboard(page: Page, serve: Serve, bundle: Bundle
         page.keyboard.press("ArrowDown")  # never
         tab_to(page, "Start the refit")
         page.keyboard.press("Enter")
-        expect(page.locator(".job")).to_contain_text("the spec says never", timeout=20_000)
+        expect(page.locator(".job")).to_contain_text("the spec says never")
         assert client.get("/v1/heads/3").json()["lineage"]["snapshots"] != []
 
         tab_to(page, "Health", "Shift+Tab")

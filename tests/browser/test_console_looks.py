@@ -41,7 +41,7 @@ def views(page: Page, base: str, march: Path) -> Iterator[str]:
     yield "heads, a question"
     page.keyboard.press("Escape")
     page.goto(f"{base}/#refit")
-    expect(page.locator(".steps [aria-current=step]")).to_have_text("solve", timeout=20_000)
+    expect(page.locator(".steps [aria-current=step]")).to_have_text("solve")
     page.locator("input[type=file]").set_input_files(march)
     expect(page.locator(".snapshot").first).to_contain_text("New: ")
     yield "refit, with checks and progress"

@@ -35,7 +35,7 @@ def test_upload_refit_activate_and_rollback(page: Page, serve: Serve, bundle: Bu
         expect(page.locator(".snapshot")).to_contain_text("epoch 5, 12 rows of 3 classes")
         page.get_by_label("Go live").select_option("never")
         page.get_by_role("button", name="Start the refit").click()
-        expect(page.locator(".job")).to_contain_text("The gate says yes.", timeout=20_000)
+        expect(page.locator(".job")).to_contain_text("The gate says yes.")
         expect(page.locator(".job").get_by_role("row", name=re.compile("^all "))).to_contain_text("50.0 %90.0 %")
         page.get_by_role("link", name="See the heads").click()
         page.get_by_role("button", name="Activate head 2").click()
@@ -115,7 +115,7 @@ def test_new_classes_are_let_in(page: Page, serve: Serve, march: Path) -> None:
         page.locator("input[type=file]").set_input_files(march)
         page.get_by_label("Let the new classes in").check()
         page.get_by_role("button", name="Start the refit").click()
-        expect(page.locator(".job")).to_contain_text("The gate says yes.", timeout=20_000)
+        expect(page.locator(".job")).to_contain_text("The gate says yes.")
 
         assert client.get("/v1/refit").json()["refits"][0]["request"]["spec"]["allow_new_classes"] is True
 
@@ -126,7 +126,7 @@ def test_a_refit_is_followed_stage_by_stage(page: Page, serve: Serve, tmp_path: 
         page.goto(f"{client.base_url}#refit")
         page.get_by_role("button", name="Start the refit").click()
         for _ in range(2):
-            expect(page.locator(".steps [aria-current=step]")).to_have_text("solve", timeout=20_000)
+            expect(page.locator(".steps [aria-current=step]")).to_have_text("solve")
             expect(page.locator(".steps .done")).to_have_text(["read", "transfer"])
             expect(page.locator(".job")).to_contain_text("Step 3 of 6: solve")
             expect(page.locator(".job")).to_contain_text("λ 0.001, iteration 9, gradient norm 3.8e-6")
@@ -135,7 +135,7 @@ def test_a_refit_is_followed_stage_by_stage(page: Page, serve: Serve, tmp_path: 
                 page.get_by_role("link", name="Heads").click()
             page.get_by_role("link", name="Refit", exact=True).click()
         (tmp_path / "go").touch()
-        expect(page.locator(".job")).to_contain_text("The gate says yes.", timeout=20_000)
+        expect(page.locator(".job")).to_contain_text("The gate says yes.")
         expect(page.get_by_role("button", name=re.compile("Result of refit"))).to_be_visible()
 
 

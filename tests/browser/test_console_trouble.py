@@ -73,7 +73,7 @@ def test_a_server_that_goes_and_comes_back(page: Page, bundle: Bundle, tmp_path:
     page.get_by_role("link", name="Heads").click()
     expect(page.get_by_text("this page goes on as soon as it does")).to_be_visible()
     with serving(bundle, tmp_path, port=port):
-        expect(page.locator("#trouble")).to_be_hidden(timeout=20_000)
+        expect(page.locator("#trouble")).to_be_hidden()
         expect(page.locator("tr.live")).to_be_visible()
         page.get_by_role("link", name="Try it").click()
         page.get_by_role("button", name="sample: oak").click()
@@ -100,7 +100,7 @@ def test_a_server_that_is_away_is_said_once(page: Page, bundle: Bundle, tmp_path
             page.clock.run_for(3000)
     assert len(page.evaluate("window.said")) == 1
     with serving(bundle, tmp_path, port=port):
-        expect(page.locator(".state .chip")).to_have_text("ready", timeout=20_000)
+        expect(page.locator(".state .chip")).to_have_text("ready")
         expect(page.locator("#trouble")).to_be_hidden()
 
 
@@ -110,13 +110,13 @@ def test_a_refit_whose_server_was_away_is_followed_on(page: Page, serve: Serve, 
         upload(client)
         page.goto(f"{client.base_url}#refit")
         page.get_by_role("button", name="Start the refit").click()
-        expect(page.locator(".steps [aria-current=step]")).to_have_text("solve", timeout=20_000)
+        expect(page.locator(".steps [aria-current=step]")).to_have_text("solve")
         until(client, client.get("/v1/refit").json()["refits"][0]["id"], "solve")
         page.route("**/v1/refit/*", lambda route: route.abort())  # as a network does
         (tmp_path / "go").touch()
-        expect(page.locator("#trouble")).to_contain_text("The server does not answer.", timeout=20_000)
+        expect(page.locator("#trouble")).to_contain_text("The server does not answer.")
         page.unroute("**/v1/refit/*")
-        expect(page.locator(".job")).to_contain_text("The gate says yes.", timeout=20_000)
+        expect(page.locator(".job")).to_contain_text("The gate says yes.")
         expect(page.locator("#trouble")).to_be_hidden()
 
 

@@ -91,7 +91,7 @@ def test_half_precision_stays(dtype: Any, tmp_path: Path) -> None:
     assert np.array_equal(found.features.astype(np.float32), half.astype(np.float32))
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(rows=st.integers(1, 40), dim=st.integers(1, 9), code=st.sampled_from(["<f2", ">f4", "<f8", ">f8"]),
        order=st.sampled_from("CF"), compressed=st.booleans())  # fmt: skip
 def test_any_float_array_is_equal_to_its_copy(

@@ -31,7 +31,7 @@ def any_head(draw: st.DrawFn) -> LinearHead:
     return LinearHead(weight, draw(arrays.arrays(np.float32, shape[:1], elements=FLOATS)), tuple(names))
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(head=any_head())
 def test_both_files_give_the_head_back(head: LinearHead, tmp_path_factory: pytest.TempPathFactory) -> None:
     """A head read from safetensors or ONNX has the same numbers, names and digest."""

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
-from models import preprocess
+from models import decoding
 from models.image_errors import ImageError
 from models.jpeg import EXTRANEOUS
 from models.segments import SCAN, has_end, places
@@ -47,7 +47,7 @@ def with_orientation(data: bytes, orientation: int) -> bytes:
 def verdict(data: bytes) -> bool:
     """Whether a file is taken."""
     try:
-        preprocess.decode(data)
+        decoding.decode(data)
     except ImageError:
         return False
     return True
@@ -61,7 +61,7 @@ def test_what_viewers_open_is_decoded_as_pillow_does(name: str, orientation: int
     if orientation is not None and "orient" not in name:
         data = with_orientation(data, orientation)
 
-    assert np.array_equal(preprocess.decode(data), by_pillow(data))
+    assert np.array_equal(decoding.decode(data), by_pillow(data))
 
 
 @pytest.mark.parametrize("padding", [b"\0" * 1000, b"\xaa" * 300, bytes(range(EXTRANEOUS - 1))])
@@ -71,7 +71,7 @@ def test_bytes_before_the_end_pass(padding: bytes) -> None:
 
     padded = data[:-2] + padding + data[-2:]
 
-    assert np.array_equal(preprocess.decode(padded), by_pillow(data))
+    assert np.array_equal(decoding.decode(padded), by_pillow(data))
 
 
 def test_two_harmless_defects_pass_together() -> None:
@@ -79,7 +79,7 @@ def test_two_harmless_defects_pass_together() -> None:
     data = bytearray((CASES / "sos-samsung.jpg").read_bytes())
     data[data.index(b"JFIF\0") + 5] = 2
 
-    assert np.array_equal(preprocess.decode(bytes(data)), by_pillow(bytes(data)))
+    assert np.array_equal(decoding.decode(bytes(data)), by_pillow(bytes(data)))
 
 
 def test_damage_behind_a_harmless_defect_is_found() -> None:
@@ -135,7 +135,7 @@ def test_a_cut_picture_is_refused_in_every_mode(mode: str, orientation: int) -> 
     Image.fromarray(noise).convert(mode).save(out, "JPEG", exif=exif)
     data = out.getvalue()
 
-    assert np.array_equal(preprocess.decode(data), by_pillow(data))
+    assert np.array_equal(decoding.decode(data), by_pillow(data))
     assert not verdict(data[: len(data) // 2] + b"\xff\xd9")
     assert not verdict(data[: len(data) // 2])
 

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from models.decoding import MAX_SCANS, MAX_SEGMENTS, decode
 from models.image_errors import ImageError, ImageTooLarge
-from models.preprocess import MAX_SCANS, MAX_SEGMENTS, decode
 from models.segments import PROFILE, SCAN, STRAY, segments
 
 PIXELS = np.random.default_rng(3).integers(0, 256, (24, 40, 3), dtype=np.uint8)

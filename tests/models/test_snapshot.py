@@ -8,7 +8,7 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import load_file, save
 from tiny import CLASSES, tiny_snapshot
@@ -72,7 +72,7 @@ def test_golden_bytes_are_written() -> None:
     assert snapshots.to_bytes(small()) == golden(WRITTEN, LABELS, FEATURES)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(
     dtype=st.sampled_from(DTYPES), rows=st.integers(1, 9), dim=st.integers(1, 5), ids=st.booleans(),
     head=st.booleans(), epoch=st.integers(0, 999_999_999),
@@ -129,7 +129,7 @@ HEADERS = st.fixed_dictionaries(
 )  # fmt: skip
 
 
-@settings(deadline=None, max_examples=1_000, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=1_000)
 @given(header=HEADERS, rest=st.sampled_from([bytes(size) for size in (0, 8, 16, 24, 32, 40)]))
 def test_any_header_is_refused_or_read(
     tmp_path_factory: pytest.TempPathFactory, header: dict[str, Any], rest: bytes

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+from patience import PATIENCE
 
 from models.bundle import Bundle
 from serving import app as apps
@@ -42,18 +43,19 @@ def running(settings: Settings, *mode: str, command: Sequence[str] = FAKE) -> It
     thread = threading.Thread(target=server.run)
     thread.start()
     try:
-        assert started.wait(30)
+        assert started.wait(PATIENCE)
         assert server.started, "the server did not start"
         port = server.servers[0].sockets[0].getsockname()[1]
-        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=20) as client:
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=PATIENCE) as client:
             yield client
     finally:
         server.should_exit = True
-        thread.join(30)
+        thread.join(PATIENCE)
 
 
 def make_settings(bundle: Bundle, store: Path, **more: Any) -> Settings:
-    """Settings for tests: a free port, the CPU, one thread."""
+    """Settings for tests: a free port, the CPU, one thread, and time for everything."""
     given: dict[str, Any] = {"port": 0, "device": "cpu", "threads": 1, "max_batch": 8, "access_log": False}
+    given |= {"deadline": PATIENCE, "receipt": PATIENCE}
     given |= {"bundle": bundle.folder, "store": str(store)}
     return Settings(**(given | more))

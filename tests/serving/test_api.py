@@ -132,9 +132,14 @@ def test_the_python_examples_run(
     """Both clients, and Triton's on the demo bundle."""
     monkeypatch.chdir(tmp_path)
     lay_out(tmp_path, bundle)
-    sync, later, triton = re.findall(r"^```python\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
+    sync, later, images, triton = re.findall(r"^```python\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
     printed = []
-    for one, text in ((bundle, sync), (bundle, later), (bundles.read(ROOT / "models" / "demo"), triton)):
+    for one, text in (
+        (bundle, sync),
+        (bundle, later),
+        (bundle, images),
+        (bundles.read(ROOT / "models" / "demo"), triton),
+    ):
         with running(make_settings(one, tmp_path / f"store-{len(printed)}")) as client:
             code = text.replace("localhost:8000", f"{client.base_url.host}:{client.base_url.port}")
             exec(compile(code, "docs/api.md", "exec"), {"__name__": "__main__"})
@@ -145,7 +150,8 @@ def test_the_python_examples_run(
     assert "404 not_found there is no head 99" in printed[0][0]
     assert printed[0][1] == 2
     assert printed[1][0].splitlines()[-1] == "succeeded"
-    assert printed[2][0].startswith("[[")
+    assert printed[2][0].splitlines()[1:] == ["1", "(100, 4)"]
+    assert printed[3][0].startswith("[[")
 
 
 @pytest.mark.slow

@@ -23,7 +23,7 @@ from training.config import RefitSpec
 
 T = TypeVar("T")
 ARGUMENTS: dict[str, Any] = {
-    "images": [b""], "labels": ["oak"], "epoch": 1, "sha256": "a", "job": "j", "version": 3, "name": "0-0.png",
+    "files": [("a", b"")], "labels": ["oak"], "epoch": 1, "sha256": "a", "job": "j", "version": 3, "name": "0-0.png",
 }  # fmt: skip
 
 

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
+from patience import PATIENCE
 
 from serving.batcher import Answer, Batcher
 from serving.limits import Overloaded
@@ -62,7 +63,7 @@ async def plug(batcher: Batcher[int, int], machine: Machine) -> asyncio.Task[lis
 
 
 async def waiting(
-    batcher: Batcher[int, int], items: list[int], deadline: float = 10
+    batcher: Batcher[int, int], items: list[int], deadline: float = PATIENCE
 ) -> asyncio.Task[list[Answer[int]]]:
     """Submit and return once the items are in the queue."""
     task = asyncio.create_task(batcher.submit(items, deadline))
@@ -260,7 +261,7 @@ Plan = st.lists(
 )
 
 
-@hypothesis_settings(max_examples=60, deadline=None)
+@hypothesis_settings(max_examples=60)
 @given(plan=Plan, max_batch=st.integers(1, 6), queue=st.integers(1, 40))
 def test_any_mix_of_arrivals_departures_and_failures(
     plan: list[tuple[list[int], str]], max_batch: int, queue: int

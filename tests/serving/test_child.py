@@ -1,19 +1,24 @@
 """The process that a refit runs in: it obeys or breaks its contract, and is stopped, limited and put last."""
 
 import asyncio
+import contextlib
 import json
 import os
+import signal
+import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
 import pytest
-from refits import alive, finish, until
+from patience import soon
+from refits import alive, finish, until, upload
 from running import Serve, make_settings, running
 
 from models.bundle import Bundle
 from serving import child, launch
+from serving.app import REFIT
+from serving.conversion import COMMAND
 from serving.launch import Cpu
 
 
@@ -56,8 +61,7 @@ def test_cancelling_stops_the_child(serve: Serve, tmp_path: Path, mode: str) -> 
     with serve(mode, str(place)) as client:
         job = client.post("/v1/refit", json={}).json()["id"]
         until(client, job)
-        while not (place.exists() and place.read_text()):
-            time.sleep(0.01)
+        soon(lambda: place.exists() and place.read_text(), "the child's process id")
         cancelled = client.delete(f"/v1/refit/{job}")
         pid = int(place.read_text())
 
@@ -114,8 +118,7 @@ def test_a_child_comes_last_for_the_cpu_and_first_for_the_memory(serve: Serve, t
     place = tmp_path / "pid"
     with serve("hangs", str(place), refit_cpu=cpu) as client:
         client.post("/v1/refit", json={})
-        while not (place.exists() and place.read_text()):
-            time.sleep(0.01)
+        soon(lambda: place.exists() and place.read_text(), "the child's process id")
         pid = int(place.read_text())
         own = Path(f"/proc/{pid}")
 
@@ -145,3 +148,97 @@ def test_a_child_without_its_group_yet_is_stopped_too(tmp_path: Path, monkeypatc
     ending = asyncio.run(child.run([sys.executable], hear, child.Limits(0.1, 2**30)))
 
     assert ending.broken == "it took longer than 0.1 s"
+
+
+GRANDCHILD = """
+import os, signal, sys, time
+for number in (signal.SIGTERM, signal.SIGHUP):
+    signal.signal(number, signal.SIG_IGN)
+pid = os.fork()
+if pid == 0:
+    os.setsid()
+    if {twice} and os.fork():
+        os._exit(0)
+    open({place!r} + ".new", "w").write(str(os.getpid()))
+    os.rename({place!r} + ".new", {place!r})
+    time.sleep(600)
+while not os.path.exists({place!r}):
+    time.sleep(0.01)
+print('{{"event": "done"}}', flush=True)
+if {stays}:
+    time.sleep(600)
+"""
+
+
+@pytest.mark.parametrize("twice", [False, True])
+@pytest.mark.parametrize("stays", [True, False])
+@pytest.mark.parametrize("how", ["limit", "one cancel", "two cancels", "five cancels"])
+def test_a_grandchild_that_keeps_the_pipes_holds_nobody(tmp_path: Path, how: str, stays: bool, twice: bool) -> None:
+    """A session of its own, deaf to signals, or an orphan: time limit and cancels hold.
+
+    It is gone after them, unless its parent ended at once, before anybody could see whose child it is.
+    """
+    place = tmp_path / "pid"
+    program = GRANDCHILD.format(place=str(place), stays=stays, twice=twice)
+
+    async def main() -> str:
+        told = asyncio.Event()
+
+        async def hear(_event: dict[str, Any]) -> None:
+            told.set()
+
+        limits = child.Limits(2.0 if how == "limit" else 600.0, 2**30)
+        running = asyncio.create_task(child.run([sys.executable, "-c", program], hear, limits))
+        await told.wait()
+        await asyncio.sleep(2 * child.LOOK)  # the orphan was seen while its parent was there
+        for _ in range({"limit": 0, "one cancel": 1, "two cancels": 2, "five cancels": 5}[how]):
+            running.cancel()
+            await asyncio.sleep(0.01)
+        try:
+            return (await running).broken
+        except asyncio.CancelledError:
+            return "cancelled"
+
+    ended = asyncio.run(main())
+
+    assert ended == ("it took longer than 2 s" if how == "limit" else "cancelled")
+    pid = int(place.read_text())
+    if stays:
+        assert child.began(pid) == ""
+    else:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+
+
+@pytest.mark.parametrize("name", ["models", "training", "serving", "json", "numpy"])
+@pytest.mark.parametrize("kind", ["package", "module"])
+def test_children_import_nothing_from_the_working_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, kind: str
+) -> None:
+    """A project with a folder or a file of that name: refits, conversions and workers start all the same."""
+    place = tmp_path / name / "__init__.py" if kind == "package" else tmp_path / f"{name}.py"
+    place.parent.mkdir(exist_ok=True)
+    place.write_text("raise SystemExit('imported from the working folder')")
+    monkeypatch.chdir(tmp_path)
+    for line in ([*REFIT, "--help"], [*COMMAND, "x"], [sys.executable, "-P", "-m", "serving.workers"]):
+        done = subprocess.run(line, capture_output=True, text=True, check=False)
+
+        assert "imported from the working folder" not in done.stderr
+        assert done.returncode == 0 if "--help" in line else "argument" in done.stderr or "index" in done.stderr
+
+
+def test_a_refit_runs_in_a_project_with_a_models_folder(
+    tiny_bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From a relative store and bundle, by the program that a server really runs."""
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models" / "__init__.py").write_text("raise SystemExit('imported from the working folder')")
+    (tmp_path / "bundle").symlink_to(tiny_bundle.folder)
+    monkeypatch.chdir(tmp_path)
+    settings = make_settings(tiny_bundle, Path("store")).model_copy(update={"bundle": Path("bundle")})
+    with running(settings, command=REFIT) as client:
+        job = finish(client, {"snapshots": [upload(client, 3)]})
+
+    assert "imported" not in str(job["error"])
+    assert "process failed" not in str(job["error"])
+    assert "cannot read manifest" not in str(job["error"])

@@ -18,6 +18,7 @@ from typing import Any
 
 import httpx
 import pytest
+from patience import PATIENCE
 from tiny import picture, png, tiny_head, tiny_snapshot, write_bundle
 
 from models import snapshot as snapshots
@@ -43,8 +44,6 @@ with warnings.catch_warnings():
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]  # Ray's own
 FAKE = (sys.executable, str(Path(__file__).parent / "fake_refit.py"))
 IMAGE = {"content-type": "image/png"}
-PATIENCE = 120.0
-"""Seconds until something that must happen counts as not happening."""
 ACTOR = "ray::Refits"
 REPLICA = "ray::ServeReplica:breadcrumbs:replicas"
 WORKER = "ray::Attempt"
@@ -128,7 +127,7 @@ def machines(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machines]:
 @pytest.fixture
 def http(machines: Machines) -> Iterator[httpx.Client]:
     """A client that asks whichever proxy takes the connection."""
-    with httpx.Client(base_url=f"http://127.0.0.1:{machines.port}", timeout=60) as client:
+    with httpx.Client(base_url=f"http://127.0.0.1:{machines.port}", timeout=PATIENCE) as client:
         yield client
 
 
@@ -150,7 +149,7 @@ def versions(client: httpx.Client) -> dict[str, int]:
     """The head of each replica by its newest answer, asked over many connections: a proxy prefers its own node's."""
     found: dict[str, int] = {}
     for _ in range(30):
-        with httpx.Client(base_url=client.base_url, timeout=60) as fresh:
+        with httpx.Client(base_url=client.base_url, timeout=PATIENCE) as fresh:
             for _ in range(3):
                 answer, _ = ask(fresh, 8)
                 assert answer is not None
@@ -204,7 +203,7 @@ def test_no_request_fails_when_a_replica_and_then_a_node_is_lost(machines: Machi
 
     def user() -> None:
         while not over.is_set():
-            with httpx.Client(base_url=http.base_url, timeout=60) as client:
+            with httpx.Client(base_url=http.base_url, timeout=PATIENCE) as client:
                 for _ in range(20):
                     answer, again = ask(client, 12)
                     counts["failed" if answer is None or answer.status_code != 200 else "answered"] += 1

@@ -12,6 +12,7 @@ import pytest
 from pydantic import ValidationError
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from serving.arrival import Pace
 from serving.cluster.proxy import Door, middlewares
 from serving.cluster.settings import ClusterSettings
 from serving.settings import Settings
@@ -104,7 +105,7 @@ def asked(app: ASGIApp, body: list[bytes], pause: float = 0.0, path: str = "/v1/
         got.append(message)
 
     scope = {"type": "http", "method": "POST", "path": path, "headers": [], "query_string": b""}
-    asyncio.run(Door(app, 0.2)(scope, receive, send))
+    asyncio.run(Door(app, Pace(0.2))(scope, receive, send))
     return got
 
 

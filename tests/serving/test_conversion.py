@@ -10,6 +10,7 @@ import httpx
 import numpy as np
 import pyarrow as pa
 import pytest
+from patience import PATIENCE
 from pyarrow import parquet
 from running import Serve
 from tiny import CLASSES, tiny_snapshot
@@ -155,7 +156,7 @@ def convert(program: str, seconds: float = 20.0) -> tuple[str, ...]:
 def test_a_child_that_breaks_is_a_refusal(program: str, error: type[Exception], words: str) -> None:
     """Killed, silent, slow or babbling: a typed error, and never a converted snapshot."""
     with pytest.raises(error, match=words):
-        convert(program, 0.5 if "sleep" in program else 20.0)
+        convert(program, 0.5 if "sleep" in program else PATIENCE)
 
 
 def test_the_child_has_a_memory_limit() -> None:

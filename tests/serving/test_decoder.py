@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from tiny import SIDE, expected_features, picture, png, tiny_backbone, tiny_head
 
+from models.decode_budget import Budget
 from models.image_errors import ImageError
 from models.preprocess import Preprocess
 from serving.decoder import Decoder, File
@@ -24,7 +25,7 @@ def engine() -> Engine:
 def test_a_file_gives_what_its_pixels_give(engine: Engine) -> None:
     """Files and rows may be mixed in a batch; each result is at its item's place, each decoding is told."""
     told: list[float] = []
-    decoder = Decoder(TRANSFORM, 100, engine.compute, told.append)
+    decoder = Decoder(TRANSFORM, 100, Budget(), engine.compute, told.append)
     other = engine.bind(5, tiny_head(5))
 
     scores = decoder.compute([Row(picture(0)), File(png(picture(1))), File(png(picture(2)), other)])
@@ -45,7 +46,7 @@ def test_a_file_that_cannot_be_decoded_fails_alone(engine: Engine) -> None:
         seen.append(len(rows))
         return engine.compute(rows)
 
-    decoder = Decoder(TRANSFORM, SIDE * SIDE, compute)
+    decoder = Decoder(TRANSFORM, SIDE * SIDE, Budget(), compute)
     large = png(np.zeros((SIDE + 1, SIDE, 3), np.uint8))
 
     one, bad, huge = decoder.compute([File(png(picture())), File(b"no image", name="image 2 of 3"), File(large)])

@@ -12,6 +12,7 @@ from serving.doctor import Finding, examine
 from serving.local import predict
 from serving.settings import Settings
 
+pytestmark = pytest.mark.slow  # each look starts a program that loads torch
 NO_GPU = pytest.mark.skipif(devices.has_driver(), reason="there is a GPU here")
 
 

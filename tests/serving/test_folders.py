@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
+from patience import PATIENCE
 from refits import finish, until, upload
 from running import make_settings, running
 
@@ -51,7 +52,7 @@ def test_only_what_a_dead_process_left_is_swept(place: Path) -> None:
             assert held.exists()
             assert mine.exists()
         holder.send_signal(signal.SIGKILL)
-        holder.wait(10)
+        holder.wait(PATIENCE)
     assert held.exists()
     sweep()
 

@@ -9,6 +9,7 @@ import httpx
 import numpy as np
 import onnx
 import pytest
+from patience import PATIENCE
 from running import Serve
 from tiny import expected_features, picture, png, tiny_head
 
@@ -62,7 +63,7 @@ def test_two_hundred_swaps_under_load_lose_and_mix_nothing(serve: Serve, tiny_bu
 
     def load(url: str, several: bool) -> list[int]:
         seen = []
-        with httpx.Client(base_url=url, timeout=20) as mine:
+        with httpx.Client(base_url=url, timeout=PATIENCE) as mine:
             while not over.is_set():
                 if several:  # 6 images, batches of 4: one request in two batches, still one head
                     answer = mine.post("/v1/predict", files=[("image", image) for image in images])
@@ -96,7 +97,7 @@ def test_a_head_is_activated_and_taken_back(serve: Serve, tiny_bundle: Bundle, t
         back = client.post("/v1/heads/rollback", json={"reason": "it is not", "expected_live": 2})
         assert check(client.post("/v1/predict", content=png(picture()), headers=PNG), known, [0]) == 1
         listing = client.get("/v1/heads").json()
-        log, before = client.get("/v1/activations").json().values()
+        log, _, before = client.get("/v1/activations").json().values()
 
     assert before is None
     assert (ahead.status_code, back.status_code, listing["live"]) == (200, 200, 1)

@@ -8,6 +8,7 @@ import threading
 import pytest
 import uvicorn
 from fastapi import Request
+from patience import PATIENCE
 from starlette.types import Message, Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
@@ -110,13 +111,13 @@ def test_a_client_that_hangs_up_ends_its_work(protocol: type[asyncio.Protocol]) 
     try:
         while not server.started:
             os.sched_yield()
-        with socket.create_connection(server.servers[0].sockets[0].getsockname()[:2], timeout=10) as one:
+        with socket.create_connection(server.servers[0].sockets[0].getsockname()[:2], timeout=PATIENCE) as one:
             one.sendall(b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 3\r\n\r\nabc")
-            assert begun.wait(10)
-        assert ended.wait(10)
+            assert begun.wait(PATIENCE)
+        assert ended.wait(PATIENCE)
     finally:
         server.should_exit = True
-        thread.join(10)
+        thread.join(PATIENCE)
 
 
 def test_work_that_ends_first_gives_its_result_or_its_error() -> None:

@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 
 import pytest
+from patience import PATIENCE
 from running import make_settings, running
 from tiny import SIDE, picture, png, tiny_backbone, tiny_head, write_bundle
 
@@ -274,7 +275,7 @@ def test_servers_on_one_store_follow_each_other(tiny_bundle: Bundle, tmp_path: P
             return int(other.get("/v1/heads").json()["live"])
 
         def soon(expected: int) -> bool:
-            until = time.monotonic() + 30
+            until = time.monotonic() + PATIENCE
             while version() != expected and time.monotonic() < until:
                 time.sleep(0.01)
             return version() == expected

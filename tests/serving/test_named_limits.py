@@ -5,6 +5,7 @@ import socket
 from collections.abc import Iterator
 
 import httpx
+from patience import PATIENCE
 from running import Serve
 from tiny import picture, png, tiny_snapshot
 
@@ -24,7 +25,7 @@ def told(answer: httpx.Response) -> tuple[int, str]:
 def half_sent(client: httpx.Client, method: str, path: str, kind: str, sent: bytes) -> Iterator[socket.socket]:
     """A request that is under way: its head and some of its body have been read by the server, and no end."""
     head = f"{method} {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: {kind}\r\nTransfer-Encoding: chunked\r\n\r\n"
-    with socket.create_connection((client.base_url.host, client.base_url.port or 0), timeout=10) as one:
+    with socket.create_connection((client.base_url.host, client.base_url.port or 0), timeout=PATIENCE) as one:
         one.sendall(head.encode() + b"%x\r\n%s\r\n" % (len(sent), sent))
         yield one
 

@@ -9,6 +9,7 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
+from patience import PATIENCE
 from running import Serve
 from test_open_inference_wire import elements, read
 from tiny import CLASSES, SIDE, expected_features, picture, png, tiny_head
@@ -41,12 +42,15 @@ def test_the_server_says_what_it_is(client: httpx.Client) -> None:
     about, index = client.get("/v2").json(), client.post("/v2/repository/index", json={"ready": True}).json()
     model, files = client.get(MODEL).json(), client.get(f"{FILES}/versions/1").json()
 
-    assert (about["name"], about["extensions"]) == ("breadcrumbs", ["binary_tensor_data", "classification"])
+    assert (about["name"], about["extensions"]) == (
+        "breadcrumbs",
+        ["binary_tensor_data", "classification", "model_configuration", "statistics"],
+    )
     assert about["limits"]["max_images"] == 4
     assert client.get("/v2/health/live").json() == {"live": True}
     assert client.get("/v2/health/ready").json() == {"ready": True}
     assert client.get(f"{MODEL}/ready").json() == {"name": "tiny", "ready": True}
-    assert [one["name"] for one in index] == ["tiny", "tiny-files"]
+    assert [one["name"] for one in index] == ["tiny", "tiny-files", "tiny-probabilities"]
     assert model["inputs"] == [{"name": "image", "datatype": "UINT8", "shape": [-1, SIDE, SIDE, 3]}]
     assert files["inputs"] == [{"name": "image", "datatype": "BYTES", "shape": [-1]}]
     assert [one["shape"] for one in model["outputs"]] == [[-1, 4], [-1, 3], [-1, 3]]
@@ -102,15 +106,100 @@ def test_classes_come_by_name(client: httpx.Client) -> None:
     assert set(names) < set(CLASSES)
 
 
+def test_a_models_configuration_fits_its_metadata(client: httpx.Client) -> None:
+    """For each model and version: names, types and dimensions, along the batch or not."""
+    types = {"UINT8": "TYPE_UINT8", "BYTES": "TYPE_STRING", "FP32": "TYPE_FP32"}
+    for name in ("tiny", "tiny-files", "tiny-probabilities"):
+        for version in ("", "/versions/1"):
+            config = client.get(f"/v2/models/{name}{version}/config").json()
+            about = client.get(f"/v2/models/{name}{version}").json()
+
+            assert (config["name"], config["platform"]) == (name, about["platform"])
+            first = 1 if config["max_batch_size"] else 0
+            for ours, theirs in (("inputs", "input"), ("outputs", "output")):
+                assert [(one["name"], types[one["datatype"]], one["shape"][first:]) for one in about[ours]] == [
+                    (one["name"], one["data_type"], one["dims"]) for one in config[theirs]
+                ]
+
+
+def test_statistics_count_what_was_asked(serve: Serve) -> None:
+    """Images, batches and requests of each model and version, those that failed too; nothing of /v1."""
+    with serve(max_batch=8) as client:
+
+        def told(path: str) -> list[tuple[Any, ...]]:
+            found = client.get(f"/v2/models/{path}stats").json()["model_stats"]
+            return [
+                (
+                    one["name"], one["inference_count"], one["execution_count"],
+                    one["inference_stats"]["success"]["count"], one["inference_stats"]["fail"]["count"],
+                )
+                for one in found
+            ]  # fmt: skip
+
+        assert told("") == [("tiny", 0, 0, 0, 0), ("tiny-files", 0, 0, 0, 0), ("tiny-probabilities", 0, 0, 0, 0)]
+        body, headers = binary(pixels(1, 2, 3))
+        client.post(f"{MODEL}/infer", content=body, headers=headers)
+        client.post(f"{MODEL}/versions/1/infer", content=body, headers=headers)
+        client.post(f"{MODEL}/infer", content=b"{}")
+        client.post(f"{FILES}/infer", content=png(picture(3)), headers=RAW)
+        client.post(f"{FILES}/infer", content=b"none", headers=RAW)
+        client.post("/v1/predict", content=png(picture(4)), headers={"content-type": "image/png"})
+        client.post("/v2/models/none/infer", content=b"{}")
+        (name, images, batches, good, bad), files, nothing = told("")
+
+        assert (name, images, good, bad) == ("tiny", 6, 2, 1)
+        assert 2 <= batches <= 6
+        assert files == ("tiny-files", 1, 1, 1, 1)
+        assert nothing == ("tiny-probabilities", 0, 0, 0, 0)
+        assert told("tiny-files/versions/1/") == told("tiny-files/") == [files]
+        whole = client.get(f"{MODEL}/stats").json()["model_stats"][0]
+        spans = whole["inference_stats"]
+        assert whole["version"] == "1"
+        assert whole["last_inference"] > 10**12
+        assert spans["success"]["ns"] >= spans["compute_infer"]["ns"] > 0
+        assert client.get("/v2/models/none/stats").status_code == 404
+        assert client.get(f"{MODEL}/versions/9/stats").status_code == 404
+
+
+def test_every_head_that_answers_is_ready_in_the_index(serve: Serve) -> None:
+    """As its own route says; and one for another backbone is not, with the reason."""
+    with serve() as client:
+        job = client.post("/v1/refit", json={"spec": {"activate": "never"}}).json()["id"]
+        client.get(f"/v1/refit/{job}/events")
+        index = client.post("/v2/repository/index").json()
+        ready = client.post("/v2/repository/index", json={"ready": True}).json()
+        states = {client.get(f"/v2/models/{one['name']}/versions/{one['version']}/ready").status_code for one in index}
+
+    assert {(one["version"], one["state"]) for one in index} == {("1", "READY"), ("2", "READY")}
+    assert ready == index
+    assert states == {200}
+
+
+def test_the_base_path_may_end_in_a_slash(client: httpx.Client) -> None:
+    """As the protocol's own description writes it; without going round by a redirect."""
+    assert client.get("/v2/").json() == client.get("/v2").json()
+
+
+@pytest.mark.parametrize("shape", [[0, SIDE, SIDE, 3]])
+def test_no_images_are_told(client: httpx.Client, shape: list[int]) -> None:
+    """At least one is needed."""
+    given = {"name": "image", "shape": shape, "datatype": "UINT8", "data": []}
+    empty = client.post(f"{MODEL}/infer", json={"inputs": [given]})
+    files = client.post(f"{FILES}/infer", json={"inputs": [given | {"shape": [0], "datatype": "BYTES"}]})
+
+    for answer in (empty, files):
+        assert (answer.status_code, "at least one image" in answer.json()["error"]) == (400, True)
+
+
 REFUSED = [
     ("GET", "/v2/models/oak", {}, 404, "there is no model 'oak'"),
-    ("POST", "/v2/models/oak/infer", {"content": b"{}"}, 404, "there are tiny and tiny-files"),
+    ("POST", "/v2/models/oak/infer", {"content": b"{}"}, 404, "there are tiny, tiny-files and tiny-probabilities"),
     ("GET", f"{MODEL}/versions/9", {}, 404, "there is no head 9"),
     ("POST", f"{MODEL}/versions/x/infer", {"content": b"{}"}, 400, "expected active or a version number"),
     ("POST", f"{MODEL}/infer", {"content": b"{"}, 400, "Invalid JSON"),
     ("GET", f"{MODEL}/infer", {}, 405, "GET is not offered"),
     ("GET", "/v2/nothing", {}, 404, "nothing at"),
-    ("POST", f"{MODEL}/infer", {"content": b"x", "headers": {"content-encoding": "gzip"}}, 415, "not compressed"),
+    ("POST", f"{MODEL}/infer", {"content": b"x", "headers": {"content-encoding": "br"}}, 415, "not compressed"),
     ("POST", f"{MODEL}/infer", {"content": b"x" * 70_000}, 413, "the limit is 60000"),
     ("POST", f"{FILES}/infer", {"content": b"no image", "headers": RAW}, 400, "not a JPEG"),
     ("POST", "/v2/repository/models/tiny/unload", {}, 403, "POST /v1/heads/{version}/activate"),
@@ -163,7 +252,7 @@ def test_tritons_own_client_works_unchanged(serve: Serve) -> None:
             capture_output=True,
             text=True,
             check=False,
-            timeout=120,
+            timeout=PATIENCE,
         )
 
     assert ended.returncode == 0, ended.stderr

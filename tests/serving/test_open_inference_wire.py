@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given
+from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
@@ -76,6 +76,51 @@ def test_image_files_come_as_elements_or_in_base64() -> None:
     assert [decode(*one, FILES, OUTPUTS, MOST).values for one in (behind, within)] == [[b"one", b""]] * 2
 
 
+@pytest.mark.parametrize("count", [1, 2, 64])
+@pytest.mark.parametrize("rest", [[], [1], [1, 1]])
+def test_elements_may_come_as_a_column(count: int, rest: list[int]) -> None:
+    """MLServer's codecs and models that batch write [N, 1]; nested or flat, in JSON or behind it, base64 in either."""
+    given = {"name": "image", "shape": [count, *rest], "datatype": "BYTES"}
+    items = [bytes([number]) for number in range(count)]
+    words = [base64.b64encode(item) for item in items]
+    texts = [word.decode() for word in words]
+    named = {"content_type": "base64"}
+    raw, coded = elements(*items), elements(*words)
+    requests = [
+        body(given | {"data": texts, "parameters": named}),
+        body(given | {"data": [[text] for text in texts]}),
+        body(given | {"parameters": {"binary_data_size": len(raw)}}, raw=raw),
+        body(given | {"parameters": {"binary_data_size": len(coded), **named}}, raw=coded),
+    ]
+
+    for one in requests:
+        assert decode(*one, FILES, OUTPUTS, MOST).values == items
+
+
+@pytest.mark.parametrize("shape", [[], [1, 2], [2, 2], [1, 1, 2], [-1], [0], [0, 1]])
+def test_elements_in_another_shape_are_refused(shape: list[int]) -> None:
+    """With the shape that came."""
+    given = {"name": "image", "shape": shape, "datatype": "BYTES", "data": ["AA==", "AA=="]}
+
+    with pytest.raises(Malformed, match=r"expected shape|at least one image"):
+        decode(*body(given), FILES, OUTPUTS, MOST)
+
+
+@pytest.mark.parametrize("more", [{}, {"outputs": []}, {"outputs": None}])
+def test_no_outputs_means_all(more: dict[str, Any]) -> None:
+    """Clients that always send the list get what those get that leave it out."""
+    asked = decode(*body(parameters={"binary_data_output": True}, **more), PIXELS, OUTPUTS, MOST)
+
+    assert asked.outputs == tuple(Wanted(name, binary=True) for name in OUTPUTS)
+
+
+def test_more_classes_than_there_are_are_refused() -> None:
+    """Rather than fewer being sent than were asked for."""
+    wanted = (Wanted("logits", binary=False, classes=4),)
+    with pytest.raises(Malformed, match="output 'logits': classification asks for 4 classes; there are 3"):
+        encode(InferRequest([], wanted), "m", "1", {"logits": np.zeros((1, 3), np.float32)}, ("a", "b", "c"))
+
+
 def test_a_raw_request_is_one_image() -> None:
     """With a header of 0 there is no JSON; all outputs come back as bytes."""
     pixels = decode(IMAGE[:1].tobytes(), "0", PIXELS, OUTPUTS, MOST)
@@ -120,7 +165,7 @@ REFUSED: dict[str, tuple[tuple[bytes, str | None], Declared, str]] = {
     "unknown datatype": (body(tensor(datatype="UINT9")), PIXELS, "'UINT9' is none of"),
     "datatype of another model": (body(tensor(datatype="FP16")), PIXELS, "expected datatype UINT8, got FP16"),
     "negative dimension": (body(tensor(shape=[-2, 2, 2, 3])), PIXELS, r"expected shape \[-1, 2, 2, 3\], got \[-2"),
-    "no rows": (body(tensor(shape=[0, 2, 2, 3], data=[])), PIXELS, "expected shape"),
+    "no rows": (body(tensor(shape=[0, 2, 2, 3], data=[])), PIXELS, "expected at least one image"),
     "another shape": (body(tensor(shape=[2, 3, 2, 2])), PIXELS, "expected shape"),
     "shape of floats": (body(tensor(shape=[2.0, 2, 2, 3])), PIXELS, "shape"),
     "shape that overflows": (binary(24, shape=[2**62, 2, 2, 3]), PIXELS, f"expected {2**62 * 12} bytes"),
@@ -181,7 +226,7 @@ def test_what_is_malformed_is_refused_by_name(case: str) -> None:
         decode(data, header, declared, OUTPUTS, MOST)
 
 
-@hypothesis_settings(max_examples=300, deadline=None)
+@hypothesis_settings(max_examples=300)
 @given(
     data=st.one_of(st.binary(max_size=200), st.sampled_from([body()[0], binary()[0]])),
     cut=st.integers(0, 400),
@@ -236,7 +281,7 @@ def around(given: dict[str, Any]) -> st.SearchStrategy[dict[str, Any]]:
     return st.fixed_dictionaries({"inputs": inputs}, optional=more)
 
 
-@hypothesis_settings(max_examples=1_000, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@hypothesis_settings(max_examples=1_000)
 @given(data=st.data(), whole=st.sampled_from(WHOLE), exact=mostly(True, False))
 def test_whatever_is_asked_in_json_is_read_or_refused(
     data: st.DataObject, whole: tuple[Declared, dict[str, Any], bytes], exact: object
@@ -271,7 +316,7 @@ def read(data: bytes, headers: dict[str, str]) -> dict[str, Any]:
     return said | {"found": found}
 
 
-@hypothesis_settings(max_examples=50, deadline=None)
+@hypothesis_settings(max_examples=50)
 @given(
     values=st.lists(st.floats(-(2.0**99), 2.0**99, width=32), min_size=6, max_size=6),
     flags=st.tuples(st.booleans(), st.booleans()),
@@ -293,9 +338,9 @@ def test_an_answer_reads_back(values: list[float], flags: tuple[bool, bool]) -> 
 
 
 def test_classes_are_named() -> None:
-    """The largest first, as value:index:name, in JSON and as bytes; never more than there are."""
+    """The largest first, as value:index:name, in JSON and as bytes; more than there are are refused."""
     numbers = np.array([[0.25, 0.5, 0.125]], np.float32)
-    wanted = (Wanted("logits", binary=False, classes=2), Wanted("probabilities", binary=True, classes=9))
+    wanted = (Wanted("logits", binary=False, classes=2), Wanted("probabilities", binary=True, classes=3))
 
     data, headers = encode(
         InferRequest([], wanted), "model", "1", {"logits": numbers, "probabilities": numbers}, ("a", "b", "ü")

@@ -2,11 +2,11 @@
 
 import json
 import shutil
-import time
 from pathlib import Path
 from typing import Any
 
 import pytest
+from patience import soon
 from refits import ALWAYS, NEVER, alive, events, finish, until, upload
 from running import Serve
 from tiny import CLASSES, picture, png, tiny_snapshot
@@ -197,8 +197,7 @@ def test_a_server_that_stops_interrupts_its_refits_and_says_so(serve: Serve, tmp
     with serve("hangs", str(place)) as client:
         jobs = [client.post("/v1/refit", json={}).json()["id"] for _ in range(2)]
         until(client, jobs[0])
-        while not place.exists():
-            time.sleep(0.01)
+        soon(lambda: place.exists() and place.read_text(), "the child's process id")
     assert not alive(int(place.read_text()))
     with serve() as client:
         found = [client.get(f"/v1/refit/{job}").json() for job in jobs]
@@ -216,6 +215,7 @@ def test_a_server_that_died_finds_its_refits_interrupted(serve: Serve, tmp_path:
     folder = tmp_path / "store" / "refits"
     lines = (folder / job / "events.jsonl").read_text().splitlines(keepends=True)
     (folder / job / "events.jsonl").write_text("".join(lines[:-1]))
+    (folder / job / "end.json").unlink()
     for name, text in (("no-events", (folder / job / "request.json").read_text()), ("damaged", "{")):
         (folder / name).mkdir()
         (folder / name / "request.json").write_text(text)

@@ -16,10 +16,12 @@ from pathlib import Path
 import httpx
 import numpy as np
 import pytest
+from patience import PATIENCE
 from running import Serve, make_settings, running
 from tiny import SIDE, picture, png, tiny_backbone, tiny_head
 
 from models.bundle import Bundle, BundleError
+from models.decode_budget import Budget
 from models.preprocess import Preprocess
 from serving.app import run
 from serving.batcher import Batcher
@@ -135,7 +137,7 @@ def test_health_readiness_and_the_way_to_the_documentation(client: httpx.Client)
     assert client.get("/healthz").json()["status"] == "alive"
     assert (ready["status"], ready["head"], ready["device"]) == ("ready", 1, "cpu")
     assert ready["proved_seconds_ago"] < FRESH + 1
-    assert 'href="/docs"' in client.get("/").text
+    assert 'href="docs"' in client.get("/").text
     assert "swagger" in client.get("/docs").text
 
 
@@ -149,7 +151,7 @@ def test_an_engine_that_no_longer_answers_is_not_ready() -> None:
             raise EngineError(f"CUDA error 700 on a batch of {len(rows)}")
 
         batcher: Batcher[Item, Scores] = Batcher(broken, 4, 4)
-        inference = Inference(Decoder(TRANSFORM, 100, engine.compute), engine, batcher, 0, 4, 1.0)
+        inference = Inference(Decoder(TRANSFORM, 100, Budget(), engine.compute), engine, batcher, 0, 4, 1.0)
         try:
             with pytest.raises(EngineError, match="CUDA error 700"):
                 await inference.prove()
@@ -196,7 +198,7 @@ def test_a_client_that_leaves_takes_its_images_with_it(threads: int) -> None:
             assert free.wait(10)
             return engine.compute(rows)
 
-        decoder = Decoder(TRANSFORM, 100, compute)
+        decoder = Decoder(TRANSFORM, 100, Budget(), compute)
         batcher: Batcher[Item, Scores] = Batcher(decoder.compute, 4, 10)
         inference = Inference(decoder, engine, batcher, threads, 10, 10.0)
         stays = asyncio.create_task(inference.run([png(picture())]))
@@ -287,7 +289,7 @@ def test_many_clients_at_once_are_all_answered(tiny_bundle: Bundle, tmp_path: Pa
     with running(make_settings(tiny_bundle, tmp_path, queue=1000)) as client:
 
         async def ask() -> list[int]:
-            async with httpx.AsyncClient(base_url=client.base_url, timeout=30) as one:
+            async with httpx.AsyncClient(base_url=client.base_url, timeout=PATIENCE) as one:
                 answers = await asyncio.gather(
                     *(one.post("/v1/predict", content=png(picture(n % 7)), headers=PNG) for n in range(200))
                 )
@@ -301,7 +303,7 @@ def test_the_decoder_refuses_more_than_it_may_hold() -> None:
 
     async def main() -> None:
         engine = Engine(tiny_backbone, tiny_head(), 1, (SIDE, SIDE), "cpu", 1)
-        decoder = Decoder(TRANSFORM, 100, engine.compute)
+        decoder = Decoder(TRANSFORM, 100, Budget(), engine.compute)
         batcher: Batcher[Item, Scores] = Batcher(decoder.compute, 4, 10)
         inference = Inference(decoder, engine, batcher, 1, 2, 10.0)
         try:

@@ -173,7 +173,7 @@ def test_what_went_live_in_the_very_moment_comes_back(filled: tuple[Path, list[s
     async def race() -> set[str]:
         opened = Store.open(store)
         record = await heads.record(opened, 2)
-        removing = asyncio.create_task(collect(opened, Retention(keep_heads=1, parents=0), settle=0.5, now=LATER))
+        removing = asyncio.create_task(collect(opened, Retention(keep_heads=1, parents=0), settle=3, now=LATER))
         while (store / "heads/000002/head.json").exists():  # noqa: ASYNC110 - nobody tells when it goes
             await asyncio.sleep(0.01)
         await Log(opened).append(record, "other", "took it up before")
@@ -192,7 +192,7 @@ def test_an_upload_that_comes_while_it_is_collected_is_kept(filled: tuple[Path, 
     path = store / "snapshots" / f"{shas[3]}.json"
 
     async def race(client: httpx.Client) -> set[str]:
-        removing = asyncio.create_task(collect(Store.open(store), Retention(keep_heads=10), settle=0.5, now=LATER))
+        removing = asyncio.create_task(collect(Store.open(store), Retention(keep_heads=10), settle=3, now=LATER))
         while path.exists():  # noqa: ASYNC110 - nobody tells when it goes
             await asyncio.sleep(0.01)
         assert await asyncio.to_thread(upload, client, 4) == shas[3]

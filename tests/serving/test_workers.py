@@ -15,6 +15,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from patience import PATIENCE
 from refits import events, finish, upload
 from running import make_settings, running
 from tiny import picture, png
@@ -52,7 +53,7 @@ class Several:
 
     def wait(self, pattern: str, count: int = 1) -> re.Match[str]:
         """Return the `count`th line of the log that matches, once it is there."""
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + PATIENCE
         while time.monotonic() < deadline:
             found = [match for line in list(self.said) if (match := re.search(pattern, line))]
             if len(found) >= count:
@@ -70,7 +71,7 @@ class Several:
 
     def client(self) -> httpx.Client:
         """A client that makes a connection of its own for each request, so that the kernel chooses a process."""
-        return httpx.Client(base_url=self.url, timeout=60, headers={"connection": "close"})
+        return httpx.Client(base_url=self.url, timeout=PATIENCE, headers={"connection": "close"})
 
 
 @contextlib.contextmanager
@@ -90,7 +91,7 @@ def several(bundle: Bundle, store: Path, patience: float = 60, **more: object) -
             yield Several(process)
         finally:
             process.send_signal(signal.SIGTERM)
-            process.wait(90)
+            process.wait(PATIENCE)
 
 
 def heads_of(client: httpx.Client, tries: int = 40) -> set[int]:
@@ -118,7 +119,7 @@ def test_several_processes_are_one_server(tiny_bundle: Bundle, tmp_path: Path) -
         assert made.status_code == 202
 
         assert client.post("/v1/heads/2/activate", json={}).status_code == 200
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + PATIENCE
         while heads_of(client) != {2}:
             assert time.monotonic() < deadline, "head 2 did not reach every process"
         assert "breadcrumbs_head_info{digest=" in client.get("/metrics").text
@@ -146,6 +147,35 @@ def test_a_process_that_no_longer_answers_is_replaced(tiny_bundle: Bundle, tmp_p
         assert stopped not in server.workers()
 
 
+def test_new_connections_are_refused_as_soon_as_it_is_told_to_end(tiny_bundle: Bundle, tmp_path: Path) -> None:
+    """While requests in flight are still answered, and long before the processes have ended."""
+    body = png(picture())
+    head = "POST /v1/predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: image/png\r\n"
+    head += f"Content-Length: {len(body)}\r\n\r\n"
+    with several(tiny_bundle, tmp_path / "store") as server:
+        host, port = server.url.removeprefix("http://").split(":")
+        flying = [socket.create_connection((host, int(port)), timeout=60) for _ in range(8)]
+        for one in flying:
+            one.sendall(head.encode() + body[:-1])
+        with server.client() as client:
+            assert client.get("/healthz").is_success
+        server.process.send_signal(signal.SIGTERM)
+        with pytest.raises(ConnectionRefusedError):  # noqa: PT012 - those before the signal came are accepted
+            for _ in range(1_000):
+                socket.create_connection((host, int(port)), timeout=60).close()
+                time.sleep(0.02)
+        running_still = [pid for pid in server.workers() if Path(f"/proc/{pid}").exists()]
+        answers = []
+        for one in flying:
+            one.sendall(body[-1:])
+            answers.append(one.recv(65_536)[:12])
+            one.close()
+
+    assert len(running_still) == 2
+    assert answers == [b"HTTP/1.1 200"] * 8
+    assert server.process.returncode == 0
+
+
 def test_a_process_that_serves_is_set_up(tiny_bundle: Bundle, tmp_path: Path) -> None:
     """A group of its own, which Ctrl-C does not reach; the keeper's session; image decoders loaded before any image."""
     with several(tiny_bundle, tmp_path / "store") as server:
@@ -160,7 +190,7 @@ def test_nobody_is_left_when_the_keeper_is_killed(tiny_bundle: Bundle, tmp_path:
     with several(tiny_bundle, tmp_path / "store") as server:
         left = server.workers()
         server.process.kill()
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + PATIENCE
         while any(Path(f"/proc/{pid}").exists() and "(" in Path(f"/proc/{pid}/stat").read_text() for pid in left):
             assert time.monotonic() < deadline, "processes were left"
             time.sleep(0.1)

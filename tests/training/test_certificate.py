@@ -58,7 +58,7 @@ def test_both_sides_are_the_lemmas() -> None:
     assert 0 < len(in_fit) < 90
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(st.integers(0, 10_000))
 def test_the_floor_is_never_above_the_augmented_loss(seed: int) -> None:
     """Jensen: the loss at the class mean bounds the loss of the augmented class from below, for any head."""

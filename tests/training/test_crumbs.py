@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import numpy as np
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from models import snapshot as snapshots
@@ -82,7 +82,6 @@ def test_other_files_are_left_alone(tmp_path: Path) -> None:
     assert [snapshots.read(path).epoch for path in stored(tmp_path)] == [10_001, 10_000, 9_999, 9_998]
 
 
-@settings(deadline=None)
 @given(back=st.lists(st.integers(0, 6), min_size=3, max_size=3), age=st.integers(0, 7))
 def test_the_tail_is_the_rows_that_still_balance(back: list[int], age: int) -> None:
     """Of a snapshot so old, the rows of classes with q_y above the age are left; none of them is no snapshot."""

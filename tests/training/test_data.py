@@ -227,14 +227,14 @@ def test_an_unreadable_file_is_named(tmp_path: Path) -> None:
     fill(tmp_path / "test", a=1, b=1)
     (tmp_path / "train" / "a" / "text.png").write_text("no image")
     file = io.BytesIO()
-    Image.fromarray(picture()).save(file, "GIF")
+    Image.fromarray(picture()).save(file, "ICO")
     (tmp_path / "test" / "b" / "gif.jpg").write_bytes(file.getvalue())
 
     message = problems(tmp_path)
 
     assert message.startswith("2 problems in the data:")
     assert f"{tmp_path / 'train/a/text.png'}: not a JPEG, PNG or WebP image" in message
-    assert f"{tmp_path / 'test/b/gif.jpg'}: not a JPEG, PNG or WebP image" in message
+    assert f"{tmp_path / 'test/b/gif.jpg'}: this is an icon (ICO)" in message
 
 
 def test_a_missing_file_of_a_list_is_named(listed: Path) -> None:
@@ -264,7 +264,7 @@ def test_an_image_too_large_is_named(tmp_path: Path) -> None:
     """An image of more pixels than training would decode is found from its header, in whatever size."""
     fill(tmp_path / "train", a=2, b=2)
     fill(tmp_path / "test", a=1, b=1)
-    for side in (8_000, 10_000, 60_000):
+    for side in (11_000, 12_000, 60_000):
         head = bytearray(png(picture()))
         head[16:24] = struct.pack(">II", side, side)
         (tmp_path / "train" / "a" / f"huge-{side}.png").write_bytes(fixed(head))
@@ -272,8 +272,8 @@ def test_an_image_too_large_is_named(tmp_path: Path) -> None:
     message = problems(tmp_path)
 
     assert message.startswith("3 problems")
-    for side in (8_000, 10_000, 60_000):
-        assert f"huge-{side}.png: image has {side} x {side} = {side**2} pixels; the limit is 50000000" in message
+    for side in (11_000, 12_000, 60_000):
+        assert f"huge-{side}.png: image has {side} x {side} = {side**2} pixels; the limit is 120000000" in message
 
 
 def fixed(data: bytearray) -> bytes:

@@ -142,7 +142,7 @@ def test_a_run_keeps_the_notes_on_its_data(tmp_path: Path) -> None:
     """In `data.json` and on the report's page, without the folders above."""
     put(tmp_path / "set", *classes("a", "b", images=6))
     shutil.copy(tmp_path / "set/a/0.png", tmp_path / "set/b/copy.png")
-    (tmp_path / "set/a/x.heic").write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0")
+    (tmp_path / "set/a/x.txt").write_text("words")
 
     out = tmp_path / "run"
     fit(small_config(tmp_path / "set", 1), out)

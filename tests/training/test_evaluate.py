@@ -26,7 +26,7 @@ def logits_for(predicted: list[int], classes: int, strength: float = 5) -> np.nd
     return strength * np.eye(classes)[predicted]
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(seed=st.integers(0, 10_000), rows=st.integers(1, 40))
 def test_metrics_are_those_of_loops(seed: int, rows: int) -> None:
     """Every metric equals its definition, written as a loop over rows and classes."""

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from patience import PATIENCE
 from small_run import CLASSES, COUNTS, small_config
 
 from models import bundle as bundles
@@ -133,12 +134,12 @@ def test_ctrl_c_leaves_a_run_that_goes_on_exactly(images: Path, tmp_path: Path) 
         [*command, "--out", str(tmp_path / "cut")], cwd=ROOT, stderr=subprocess.PIPE, text=True,
         preexec_fn=heed_interrupts,  # noqa: PLW1509  # there are no threads here that it could meet
     )  # fmt: skip
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + PATIENCE
     while time.monotonic() < deadline and len(lines(tmp_path / "cut")) < 3:
         assert child.poll() is None
         time.sleep(0.05)  # a look at a file now and then, until the child has got somewhere
     child.send_signal(signal.SIGINT)
-    _, said = child.communicate(timeout=60)
+    _, said = child.communicate(timeout=PATIENCE)
     stopped_at = len(lines(tmp_path / "cut"))
     resume = [sys.executable, "-m", "breadcrumbs", "train", "--resume", "--out", str(tmp_path / "cut")]
     resumed = subprocess.run(resume, check=False, **quiet)

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from patience import PATIENCE
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -33,7 +34,7 @@ def start(images: Path, out: Path, *launch: str) -> subprocess.Popen[str]:
 def ends(parts: list[subprocess.Popen[str]]) -> list[tuple[int, str]]:
     """Exit status and messages of every machine's part."""
     try:
-        return [(part.wait(300), part.communicate()[1]) for part in parts]
+        return [(part.wait(PATIENCE), part.communicate()[1]) for part in parts]
     finally:
         for part in parts:
             part.kill()

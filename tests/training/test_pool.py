@@ -237,7 +237,7 @@ def near(row: Tensor, rows: list[Tensor]) -> bool:
     return any(torch.allclose(row, other, atol=1e-4) for other in rows)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(
     labels=st.lists(st.lists(st.integers(0, 3), min_size=1, max_size=25), min_size=1, max_size=4),
     target=st.integers(1, 20), move=st.booleans(), seed=st.integers(0, 99),

@@ -149,7 +149,7 @@ def independent_optimum(data: tuple[Tensor, Tensor, Tensor], classes: int, l2: f
     return float(found.fun)
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(
     seed=st.integers(0, 10_000),
     rows=st.integers(5, 60),

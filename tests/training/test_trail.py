@@ -69,7 +69,7 @@ def check_even(labels: Tensor, classes: int, steps: int) -> None:
     assert min(sizes) >= 1
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(st.integers(1, 3000), st.integers(1, 300), st.integers(1, 3000))
 def test_every_step_has_its_even_share(rows: int, classes: int, steps: int) -> None:
     """Whatever N, C and S, no step is empty and none is larger than another by more than one row."""
@@ -105,7 +105,7 @@ def test_the_shape_of_every_recipe_is_cut_evenly(rows: int, classes: int, batch:
     check_even(long_tail(rows, classes), classes, len(Order(rows, batch, 0)))
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.lists(st.integers(1, 30), min_size=1, max_size=6), st.integers(0, 2**31))
 def test_the_balanced_set_is_the_papers(counts: list[int], seed: int) -> None:
     """Once complete: for each class its last q_y epochs, newest first, cut to n, moved to the newest mean."""
@@ -125,7 +125,7 @@ def test_the_balanced_set_is_the_papers(counts: list[int], seed: int) -> None:
         assert torch.allclose(sorted_rows(features[drawn == y]), sorted_rows(expected), atol=1e-4)
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(st.lists(st.integers(1, 30), min_size=2, max_size=5), st.integers(1, 4), st.integers(0, 2**31))
 def test_uniform_draws_keep_whole_newer_epochs(counts: list[int], number: int, seed: int) -> None:
     """With uniform draws, too, every newer epoch is there whole and only the oldest is cut."""

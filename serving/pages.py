@@ -1,0 +1,28 @@
+"""Lists a page at a time, the newest first: how many entries, from which on, and how many bytes at most.
+
+What is listed, and where it comes from, is the lists' own matter; this knows nothing of either.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+T = TypeVar("T")
+
+LIMIT = 100
+"""Entries of a page where nobody says otherwise."""
+MOST = 1_000
+"""Entries of a page at most."""
+BYTES = 8 * 2**20
+"""Of the records of a page, about; entries that do not fit are on the next page."""
+
+
+def cut(entries: Sequence[T], limit: int, size: Callable[[T], int]) -> list[T]:
+    """Return the first entries: `limit` at most, of `BYTES` together at most, and at least one if there is one."""
+    found: list[T] = []
+    left = BYTES
+    for entry in entries[:limit]:
+        left -= size(entry)
+        if left < 0 and found:
+            break
+        found.append(entry)
+    return found
