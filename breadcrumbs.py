@@ -41,7 +41,8 @@ See everything once with `breadcrumbs demo`, or begin with your own images, a fo
 
 `--json` prints results and errors as JSON. `--debug` adds the traceback of an error.
 
-Exit status: 0 success; 1 a bug in Breadcrumbs; 2 an error that you can fix, told in one sentence; 130 interrupted."""
+Exit status: 0 success; 1 a bug in Breadcrumbs; 2 an error that you can fix, told in one sentence; 130 interrupted;
+143 ended by SIGTERM."""
 EXTRAS = {"torch": "refit", "matplotlib": "refit", "pyarrow": "parquet", "ray": "cluster"}
 """Which extra brings a module, where it is not `train`."""
 
@@ -150,7 +151,7 @@ def main() -> None:
 
 def _run() -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", stream=sys.stderr)
-    for noisy in ("httpx", "onnxscript", "onnx_ir"):
+    for noisy in ("httpx", "timm", "onnxscript", "onnx_ir"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
     debug = "--debug" in sys.argv
     if debug:

@@ -5,12 +5,12 @@ Three families, by name:
     resnet8 resnet14 resnet20 resnet26 resnet32   He et al. 2016, section 4.2, for images of about 32 pixels; D = 64;
                                                   resnet8x2, resnet8x4 …: twice, four times as wide
     resnet10                                      one basic block a stage, as the paper's ImageNet-LT setting; D = 512
-    any name timm knows                           `timm/NAME` where one of the above hides it; D as timm says
+    any name timm knows                           `timm/NAME` where one of the above hides it; `models.timm_backbones`
 """
 
-import difflib
 import hashlib
 from dataclasses import dataclass
+from pathlib import Path
 from typing import cast
 
 import torch
@@ -18,22 +18,44 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from models.errors import BreadcrumbsError
+from models.preprocess import Interpolation
 
-HUB_SECONDS = 5  # to wait for an answer of the hub that has the pretrained weights
 SMALL = {f"resnet{6 * n + 2}": n for n in range(1, 6)}
 WIDTHS = {"": 1, "x2": 2, "x4": 4}
 
 
 class BackboneError(BreadcrumbsError):
-    """No backbone of that name, or no pretrained weights for it here."""
+    """No backbone of that name, none for images of that size, or no weights for it."""
+
+
+@dataclass(frozen=True)
+class Pixels:
+    """The images that a network's weights were trained on.
+
+    Attributes:
+        mean, std: of each channel, on the scale 0 … 1.
+        interpolation: of the resizing.
+        crop: side of the centre crop as a share of the resized shorter side; None: resized to a square, not cropped.
+        source: whose values these are, in words.
+    """
+
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    interpolation: Interpolation
+    crop: float | None
+    source: str
+
+
+IMAGENET = Pixels((0.485, 0.456, 0.406), (0.229, 0.224, 0.225), "bilinear", 7 / 8, "ImageNet's usual values")
 
 
 @dataclass(frozen=True, eq=False)
 class Backbone:
-    """A network (N, 3, H, W) -> (N, D), and its D."""
+    """A network (N, 3, H, W) -> (N, D), its D, and the pixels that it takes."""
 
     network: nn.Module
     feature_dim: int
+    pixels: Pixels = IMAGENET
 
 
 class _Block(nn.Module):
@@ -79,15 +101,24 @@ class SmallResNet(nn.Module):
         return cast(Tensor, self.blocks(x)).mean((2, 3))
 
 
-def create(name: str, pretrained: bool = False) -> Backbone:
+def create(name: str, pretrained: bool = False, *, size: int | None = None, weights: Path | None = None) -> Backbone:
     """Make a backbone by name.
 
+    Args:
+        name: as above.
+        pretrained: with timm's pretrained weights, which are downloaded once.
+        size: side of the square images, in pixels; absent: whatever the network was made for.
+        weights: a file with weights of this network, in place of those; it is read without executing code.
+
     Raises:
-        BackboneError: the name is unknown, or `pretrained` weights are asked for and cannot be had.
+        BackboneError: the name is unknown, the network does not take images of that size or does not pool its
+            features, or the weights cannot be had or do not fit.
     """
     depth, times, width = name.partition("x")
     small = depth in SMALL and times + width in WIDTHS
     if small or name == "resnet10":
+        if weights is not None:
+            raise BackboneError(f"--weights {weights} is for timm's networks; --architecture is {name}")
         if pretrained:
             raise BackboneError(f"there are no pretrained weights of {name}; take a timm name, for example resnet50")
         return (
@@ -95,7 +126,9 @@ def create(name: str, pretrained: bool = False) -> Backbone:
             if small
             else _resnet10()
         )
-    return _timm(name.removeprefix("timm/"), pretrained)
+    from models import timm_backbones  # only where it is used: timm takes seconds to import
+
+    return timm_backbones.create(name.removeprefix("timm/"), pretrained=pretrained, size=size, weights=weights)
 
 
 def _resnet10() -> Backbone:
@@ -104,39 +137,6 @@ def _resnet10() -> Backbone:
     network = ResNet(BasicBlock, [1, 1, 1, 1])
     network.fc = nn.Identity()
     return Backbone(network, 512)
-
-
-def _timm(name: str, pretrained: bool) -> Backbone:
-    import timm
-
-    if not timm.is_model(name):
-        near = ", ".join(difflib.get_close_matches(name, timm.list_models(), 5, 0.5)) or "nothing"
-        own = f"{', '.join(SMALL)}, resnet10, and wider ones such as resnet8x2"
-        raise BackboneError(f"no backbone '{name}'; own: {own}; timm has near it: {near}")
-    if pretrained:
-        _look_for_the_hub()
-    try:
-        network = timm.create_model(name, pretrained=pretrained, num_classes=0)
-    except Exception as error:  # timm and the hub client raise whatever their transport raises
-        if not pretrained:
-            raise BackboneError(f"timm cannot make '{name}': {error}") from error
-        raise BackboneError(
-            f"the pretrained weights of '{name}' could not be had ({type(error).__name__}: {str(error)[:200]}); "
-            "train with pretrained = false, or put the weights into the hub's cache (HF_HOME) on a machine with network"
-        ) from error
-    return Backbone(network, cast(int, network.num_features))
-
-
-def _look_for_the_hub() -> None:
-    """Where the hub cannot be reached, have its client look into its cache at once, not after a minute of retries."""
-    import httpx
-    from huggingface_hub import constants
-
-    if not constants.HF_HUB_OFFLINE:
-        try:
-            httpx.head(constants.ENDPOINT, timeout=HUB_SECONDS)
-        except httpx.HTTPError:
-            constants.HF_HUB_OFFLINE = True
 
 
 def count_parameters(network: nn.Module) -> int:

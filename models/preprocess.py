@@ -15,7 +15,15 @@ from models.arrays import Pixels
 from models.decode_budget import Budget
 from models.decoding import BUDGET, MAX_PIXELS, open_bytes
 
-_RESAMPLING = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
+Interpolation = Literal["nearest", "box", "bilinear", "hamming", "bicubic", "lanczos"]
+_RESAMPLING: dict[Interpolation, Image.Resampling] = {
+    "nearest": Image.Resampling.NEAREST,
+    "box": Image.Resampling.BOX,
+    "bilinear": Image.Resampling.BILINEAR,
+    "hamming": Image.Resampling.HAMMING,
+    "bicubic": Image.Resampling.BICUBIC,
+    "lanczos": Image.Resampling.LANCZOS,
+}
 
 
 class Preprocess(BaseModel):
@@ -28,9 +36,12 @@ class Preprocess(BaseModel):
     resize: int | None = Field(
         default=None, gt=0, le=8192, description="shorter side before the centre crop; absent: resize straight to size"
     )
-    interpolation: Literal["bilinear", "bicubic"] = "bilinear"
+    interpolation: Interpolation = "bilinear"
     mean: tuple[float, float, float] = Field(description="of each channel, on the scale 0 … 1")
     std: tuple[float, float, float] = Field(description="of each channel, on the scale 0 … 1")
+    source: str | None = Field(
+        default=None, max_length=200, description="where these values come from; for people, nothing depends on it"
+    )
 
     @property
     def shorter(self) -> int:
@@ -79,4 +90,8 @@ def fit(pixels: Pixels, preprocess: Preprocess, factor: int = 1, shape: tuple[in
         box = (beside * across, above * down, (beside + width) * across, (above + height) * down)
     image = Image.fromarray(pixels)
     left, top, right, bottom = (side / factor for side in box)
-    return np.asarray(image.resize((width, height), _RESAMPLING[preprocess.interpolation], (left, top, right, bottom)))
+    how = _RESAMPLING[preprocess.interpolation]
+    if preprocess.resize is None and image.height > height and image.width < width:
+        # Pillow widens first, which of a long narrow picture makes a large one
+        image, bottom = image.resize((image.width, height), how), float(height)
+    return np.asarray(image.resize((width, height), how, (left, top, right, bottom)))

@@ -7,7 +7,8 @@ from functools import partial
 from pathlib import Path
 
 from models import bundle as bundles
-from models.decoding import BUDGET, MAX_PIXELS
+from models.decode_budget import Budget
+from models.decoding import MAX_PIXELS
 from models.files import read_regular
 from models.head import ranked
 from serving.decoder import Decoder, File
@@ -18,7 +19,9 @@ BATCH = 16
 """Images that are read and computed together."""
 
 
-def predict(bundle: Path, images: Sequence[Path], top_k: int) -> tuple[str, Iterator[Prediction]]:
+def predict(
+    bundle: Path, images: Sequence[Path], top_k: int, max_pixels: int = MAX_PIXELS
+) -> tuple[str, Iterator[Prediction]]:
     """Return the head's digest, and the predictions of the images in their order, as they are computed.
 
     Raises:
@@ -27,7 +30,7 @@ def predict(bundle: Path, images: Sequence[Path], top_k: int) -> tuple[str, Iter
     opened = bundles.read(bundle)
     transform, head = opened.manifest.preprocess, opened.head()
     engine = Engine(partial(opened.backbone_path, "full"), head, 0, (transform.height, transform.width))
-    decoder = Decoder(transform, MAX_PIXELS, BUDGET, engine.compute)
+    decoder = Decoder(transform, max_pixels, Budget(), engine.compute)
 
     def compute(paths: Sequence[Path]) -> list[Prediction]:
         files: dict[int, File] = {}

@@ -3,6 +3,8 @@
 `breadcrumbs.py` hangs them under its own. It knows nothing of servers.
 """
 
+import os
+import shlex
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -13,11 +15,12 @@ from training.bars import step
 from training.config import Check, TrainConfig, read_settings
 from training.progress import Json, tell_json
 from training.screen import show
+from training.stopping import STATUS, Terminated, stoppable
 
 
 def train(
     *,
-    recipe: str = "demo",
+    recipe: str | None = None,
     out: Path = Path("runs/latest"),
     resume: bool = False,
     json: Json = False,
@@ -25,31 +28,50 @@ def train(
 ) -> None:
     """Train a backbone and its heads, and write a bundle.
 
-    Example: `breadcrumbs train --data photos/ --architecture resnet50 --pretrained --size 224 --out runs/photos`
+    Example: `breadcrumbs train --data photos/ --out runs/photos`
 
     Args:
-        recipe: Named configuration to start from; the other flags override its fields.
+        recipe: Named configuration to start from; the other flags override its fields. Default: `finetune` for images
+            of your own, `demo` for the sets known by name.
         out: Folder of the run; the bundle goes into its `bundle/`.
         resume: Continue from the checkpoint in `--out`, with the configuration saved there.
         json: Print one JSON object: the bundle's folder and its metrics.
         config: Fields of the configuration.
     """
-    from training import processes
     from training.config import recipe as find
-    from training.fit import fit
+    from training.config import recipe_for
 
-    base = TrainConfig.model_validate(read_settings(out / "config.json")) if resume else find(recipe)
     given = {} if config is None else config.model_dump(include=config.model_fields_set)
+    if resume:
+        base = TrainConfig.model_validate(read_settings(out / "config.json"))
+    else:
+        base = find(recipe or recipe_for(given.get("data")))
     chosen = TrainConfig.model_validate({**base.model_dump(), **given})
     try:
-        bundle = fit(chosen, out, resume=resume)
-    except KeyboardInterrupt:
-        print(f"stopped; continue with: breadcrumbs train --resume --out {out}", file=sys.stderr)  # noqa: T201
+        with stoppable():
+            from training import processes
+            from training.fit import fit
+
+            bundle = fit(chosen, out, resume=resume)
+    except KeyboardInterrupt as stop:
+        tell_stopped(out)
+        if isinstance(stop, Terminated):
+            sys.exit(STATUS)
         raise
     if processes.is_main():
         metrics = bundle.manifest.metrics
         print_heads(f"{bundle.folder} on {metrics['test_images']} test images", bundle.folder, metrics, as_json=json)
     processes.leave()
+
+
+def tell_stopped(out: Path) -> None:
+    """How to go on, said by one of several processes; without a checkpoint there is nothing to go on from."""
+    if int(os.environ.get("RANK", "0")):
+        return
+    if (out / "checkpoint.pt").exists():
+        print(f"stopped; continue with: breadcrumbs train --resume --out {shlex.quote(str(out))}", file=sys.stderr)  # noqa: T201
+    else:
+        print("stopped before the first checkpoint; start again with the same command", file=sys.stderr)  # noqa: T201
 
 
 def evaluate(

@@ -5,17 +5,22 @@ a field is its help.
 """
 
 import json
+import re
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, field_validator, model_validator
 
 from models.errors import BreadcrumbsError
+from models.preprocess import Interpolation
 
 EMBEDDED = "fashion-mnist-lt"
 STANDARD = ("fashion-mnist", "cifar100")
 
 Check = Literal["headers", "full"]
+NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
+"""Names of models, as a bundle's manifest has them."""
+
 Method = Literal["plain", "crt", "breadcrumb", "breadcrumb-paper"]
 RefitDevice = Literal["auto", "cpu", "cuda"]
 """Where a refit is solved; `auto`: see `training.device`."""
@@ -30,6 +35,8 @@ class TrainConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
+    name: str | None = Field(default=None, pattern=NAME)
+    """Name of the model in the bundle, the reports and the server; absent: that of `data`."""
     data: str = EMBEDDED
     """`fashion-mnist-lt` (embedded), `fashion-mnist` or `cifar100` (files in `images`), a folder with a folder per
     class, a list (`path label` lines, CSV, JSON lines or COCO), or shards (`train-{000..011}.tar`), local or at
@@ -53,10 +60,22 @@ class TrainConfig(BaseModel):
     """resnet8 … resnet32 for small images, also wider (resnet8x2, resnet8x4), resnet10, or any timm name."""
     pretrained: bool = False
     """Start from timm's pretrained weights (needs the network once)."""
+    weights: Path | None = None
+    """Start from a file with weights of this timm network instead, `.safetensors` or a state dict by torch.save."""
     frozen: bool = False
-    """Keep the backbone fixed and train only the heads."""
+    """Keep the backbone fixed and train only the heads, on features that are computed once, without augmentation."""
     size: int = Field(default=28, ge=8, le=1024)
     """Side of the square input, in pixels."""
+    mean: tuple[float, float, float] | None = None
+    """Mean of each channel, on the scale 0 … 1; absent: as the network's weights were trained."""
+    std: tuple[PositiveFloat, PositiveFloat, PositiveFloat] | None = None
+    """Standard deviation of each channel, on the scale 0 … 1; absent: as the network's weights were trained."""
+    interpolation: Interpolation | None = None
+    """How images are resized; absent: as for the network's weights. Training knows nearest, bilinear and bicubic, and
+    takes the nearest of these."""
+    crop: Annotated[float, Field(ge=0.1, le=1)] | Literal["squash"] | None = None
+    """Side of the centre crop in evaluation, as a share of the resized shorter side; `squash`: resize to a square
+    without a crop; absent: as for the network's weights."""
     augmentation: Literal["crop-flip", "crop", "flip", "resized-crop", "none"] = "crop-flip"
     """crop: shift by up to 1/8; flip: mirror; crop-flip: both; resized-crop: random area and aspect, mirror, colour."""
     method: Method = "breadcrumb"
@@ -98,11 +117,22 @@ class TrainConfig(BaseModel):
     seed: int = Field(default=0, ge=0, lt=2**31)
     """Seed of weights, order and augmentation."""
 
-    @field_validator("test_data", "images", "imbalance", "largest", "clip", "ema", mode="before")
+    @field_validator(
+        *("name", "test_data", "images", "imbalance", "largest", "weights", "mean", "std", "interpolation", "crop"),
+        *("clip", "ema"),
+        mode="before",
+    )
     @classmethod
     def _absent(cls, value: object) -> object:
         """A flag takes back what a recipe sets: `--imbalance none`."""
         return None if value == "none" else value
+
+    @property
+    def model_name(self) -> str:
+        """What the model is called: `name`, or what a name may have of the data's."""
+        stem = re.sub(r"\.(txt|csv|jsonl?|tar)$", "", self.data.rstrip("/\\").replace("\\", "/").rsplit("/", 1)[-1])
+        plain = re.sub(r"[^A-Za-z0-9._-]+", "-", stem).strip("-._")[:64]
+        return self.name or plain or "breadcrumbs"
 
 
 RECIPES: dict[str, TrainConfig] = {
@@ -155,6 +185,8 @@ RECIPES: dict[str, TrainConfig] = {
         architecture="resnet50",
         size=224,
         augmentation="resized-crop",
+        interpolation="bilinear",  # of random weights nothing follows for the pixels: the usual ones
+        crop=0.875,
         epochs=200,
         batch_size=512,
         learning_rate=0.2,
@@ -179,6 +211,11 @@ RECIPES: dict[str, TrainConfig] = {
 }
 """Named configurations; `docs/training.md` holds each one's claim: command, machine, time, accuracy. Where the data
 cannot be known, `data` is the name under which the field, or its example, has it."""
+
+
+def recipe_for(data: str | None) -> str:
+    """Return the recipe for data by default: `finetune` for images of one's own, `demo` for the sets known by name."""
+    return "demo" if data in (None, EMBEDDED, *STANDARD) else "finetune"
 
 
 def recipe(name: str) -> TrainConfig:

@@ -15,8 +15,8 @@ from torch.nn.functional import cross_entropy
 
 from training import processes
 from training.bars import track
-from training.loader import Batch, TrainingBatches
-from training.run import Run, TrainingError
+from training.loader import Batch
+from training.run import Looks, Run, TrainingError
 from training.trail import BalancedBatch
 
 LOOK = 100  # steps between two looks at the losses: each look waits for the GPU
@@ -63,8 +63,16 @@ def _size(run: Run, step: int) -> int:
 
 def _joint_step(run: Run, batch: Batch, size: int) -> Tensor:
     images, labels, rows = (part.to(run.accelerator.device, non_blocking=True) for part in batch)
-    with run.autocast():
-        logits, features = run.step(images)
+    try:
+        with run.autocast():
+            logits, features = run.step(images)
+    except ValueError as error:
+        if "more than 1 value per channel" not in str(error):
+            raise
+        raise TrainingError(
+            f"a step of {size} images over {processes.world()} processes leaves one image to a process, and batch norm "
+            f"cannot learn from one at --size {run.config.size}: use another --batch-size"
+        ) from error
     share = len(labels) / size  # of the step's images; the processes' gradients are averaged
     loss = cross_entropy(logits.float(), labels) * share
     run.accelerator.backward(loss * processes.world())
@@ -80,7 +88,8 @@ def _joint_step(run: Run, batch: Batch, size: int) -> Tensor:
 
 def _balanced_step(run: Run, batch: BalancedBatch) -> Tensor:
     """Every process takes the same step on the same features, so nothing has to be exchanged."""
-    loss = cross_entropy(run.network.balanced(batch.features), batch.labels)
+    loss = cross_entropy(run.network.balanced(batch.features), batch.labels, reduction="sum")
+    loss = loss / max(1, len(batch.labels))  # of no features 0, not NaN
     loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
     _advance(run, 1)
     return loss.detach()
@@ -103,7 +112,7 @@ def _balanced_batches(run: Run, steps: int) -> Iterator[BalancedBatch] | None:
     return None if run.again is None else _forwarded_again(run, run.again)
 
 
-def _forwarded_again(run: Run, again: TrainingBatches) -> Iterator[BalancedBatch]:
+def _forwarded_again(run: Run, again: Looks) -> Iterator[BalancedBatch]:
     """Class-balanced images, forwarded a second time.
 
     `crt` forwards them as in evaluation: batch norm normalising a balanced batch by itself would give features that no
@@ -112,15 +121,20 @@ def _forwarded_again(run: Run, again: TrainingBatches) -> Iterator[BalancedBatch
     """
     device = run.accelerator.device
     for step, (images, labels, _) in enumerate(again.epoch(run.epoch)):
-        run.network.features.train(run.config.method != "crt" and not run.config.frozen)
-        with torch.no_grad(), torch.random.fork_rng(), run.autocast():
-            features = run.network.features(images.to(device, non_blocking=True)).float()
-        run.network.features.train(not run.config.frozen)
+        features = images.to(device, non_blocking=True) if run.kept else _forwarded(run, images)
         size = _size(run, step)
         place = processes.mine(torch.arange(size, device=device))
         yield BalancedBatch(
             processes.whole(features, place, size), processes.whole(labels.to(device, non_blocking=True), place, size)
         )
+
+
+def _forwarded(run: Run, images: Tensor) -> Tensor:
+    run.network.features.train(run.config.method != "crt" and not run.config.frozen)
+    with torch.no_grad(), torch.random.fork_rng(), run.autocast():
+        features: Tensor = run.network.features(images.to(run.accelerator.device, non_blocking=True)).float()
+    run.network.features.train(not run.config.frozen)
+    return features
 
 
 def _check_finite(run: Run, losses: Tensor) -> None:

@@ -13,7 +13,6 @@ from pathlib import Path
 
 import torch
 from accelerate import PartialState
-from torch import Tensor
 
 from models import backbones
 from models import bundle as bundles
@@ -21,17 +20,16 @@ from models.bundle import Bundle
 from models.files import write_whole
 from models.groups import groups
 from models.snapshot import Snapshot
-from training import checkpoint, crumbs, processes
-from training.bars import track
+from training import checkpoint, crumbs, features, processes
 from training.config import TrainConfig
-from training.data import Data, Split, load
+from training.data import Data, load
 from training.epoch import train_epoch
 from training.evaluate import Metrics, evaluate
+from training.features import features_of
 from training.journal import Journal
-from training.loader import evaluation_batches
-from training.network import TwoHeads
 from training.package import heads_of, package
-from training.run import Run, TrainingError, prepare, restore, state_of
+from training.run import Run, TrainingError, backbone_of, prepare, restore, state_of
+from training.sizes import reduced
 from training.trail import Trail
 
 log = logging.getLogger("breadcrumbs.training")
@@ -61,8 +59,9 @@ def fit(config: TrainConfig, out: Path, *, resume: bool = False, data: Data | No
             f"{out} already contains a run; continue it with --resume, or choose another folder with --out"
         )
     with PartialState().main_process_first():  # it may download
+        backbone = backbone_of(config, bare=resume)  # what cannot work is refused before an image is read
         data = load(config, show=processes.is_main()) if data is None else data
-    run = prepare(config, data)
+    run = prepare(config, data, backbone)
     if resume:
         restore(run, checkpoint.load(out / "checkpoint.pt", run.accelerator.device))
     elif processes.is_main():
@@ -70,6 +69,8 @@ def fit(config: TrainConfig, out: Path, *, resume: bool = False, data: Data | No
         write_whole(out / "data.json", json.dumps(data.as_dict(), indent=1).encode() + b"\n")
         checkpoint.save(out / "checkpoint.pt", state_of(run))  # so that Ctrl-C leaves one at any time
     _announce(run)
+    if config.frozen and run.epoch < config.epochs:
+        features.keep(run)
     with Journal(out, config.epochs, run.epoch + 1, write=processes.is_main()) as journal:
         while run.epoch < config.epochs:
             _epoch(run, journal, out)
@@ -87,6 +88,13 @@ def _announce(run: Run) -> None:
             run.config.architecture, run.accelerator.device, processes.world(), len(run.data.train), len(run.data.test),
             len(run.data.classes), backbones.count_parameters(run.network), run.epoch + 1, run.config.epochs,
         )  # fmt: skip
+        log.info(
+            "pixels: mean %s, standard deviation %s, %s, resized to %s (%s)", run.preprocess.mean, run.preprocess.std,
+            run.preprocess.interpolation, run.preprocess.resize or "the input's size", run.preprocess.source,
+        )  # fmt: skip
+        warning = reduced(run.data.train, run.config.size)
+        if warning is not None:
+            log.warning("%s", warning)
 
 
 def _epoch(run: Run, journal: Journal, out: Path) -> None:
@@ -117,39 +125,29 @@ def export_checkpoint(out: Path, *, half: bool = False) -> Bundle:
     path = out / "checkpoint.pt"
     state = checkpoint.load(path, torch.device("cpu"))
     config = TrainConfig.model_validate_json(state["config"])
-    run = prepare(config, load(config))
+    backbone = backbone_of(config, bare=True)
+    run = prepare(config, load(config), backbone)
     restore(run, state)
     return package(run.measured.cpu(), run.data, run.preprocess, config, out, half=half)
 
 
 def evaluate_heads(run: Run) -> dict[str, Metrics]:
     """Measure every head on the test images."""
-    features = features_of(run, run.measured, run.data.test)
+    kept = run.test_features
+    found = features_of(run, run.measured, run.data.test) if kept is None else kept
     own = groups(run.data.train_counts.tolist(), run.config.groups)
     with torch.no_grad():
-        logits = {name: head(features).cpu().numpy() for name, head in heads_of(run.measured, run.config).items()}
+        logits = {name: head(found).cpu().numpy() for name, head in heads_of(run.measured, run.config).items()}
     return {name: evaluate(values, run.data.test.labels, own) for name, values in logits.items()}
-
-
-def features_of(run: Run, network: TwoHeads, split: Split) -> Tensor:
-    """Return the features (N, D) of a split in evaluation mode, on the run's device; each process does its share."""
-    network.eval()
-    device = run.accelerator.device
-    rows = processes.mine(torch.arange(len(split)))
-    with torch.no_grad(), run.autocast():
-        batches = evaluation_batches(split, run.preprocess, run.config, rows)
-        tracked = track(batches, len(batches), "test images", show=processes.is_main())
-        own = [network.features(images.to(device, non_blocking=True)).float() for images, _, _ in tracked]
-    return processes.whole(torch.cat(own), rows.to(device), len(split))
 
 
 def _snapshot(run: Run, trail: Trail) -> Snapshot:
     """The epoch's features as a file's content: Z^e, with the joint head that saw them."""
-    rows, features = trail.snapshot()
+    rows, fresh = trail.snapshot()
     index = rows.cpu().numpy()
-    half = features.half()  # the file may be half as large, where nothing overflows
+    half = fresh.half()  # the file may be half as large, where nothing overflows
     return Snapshot(
-        features=(half if bool(half.isfinite().all()) else features.float()).cpu().numpy(),
+        features=(half if bool(half.isfinite().all()) else fresh.float()).cpu().numpy(),
         labels=run.data.train.labels[index],
         classes=run.data.classes,
         backbone=backbones.weights_digest(run.network.features),

@@ -70,9 +70,9 @@ class Journal:
                 value = getattr(metrics, name)
                 if value is not None:
                     self._board.add_scalar(f"{head}/{name}", value, epoch)
-        text = "  ".join(f"{head} {groups_line(metrics)}" for head, metrics in heads.items())
-        numbers = "  ".join(f"{name} {value:.3g}" for name, value in scalars.items())
-        log.info("epoch %d/%d  %s  %s", epoch, self._epochs, numbers, text)
+        numbers = ", ".join(f"{name} {value:.3g}" for name, value in scalars.items())
+        measured = "".join(f"; {head} head, recall in %: {groups_line(metrics)}" for head, metrics in heads.items())
+        log.info("epoch %d/%d: %s%s", epoch, self._epochs, numbers, measured)
 
 
 def read_log(folder: Path) -> list[dict[str, Any]]:
@@ -82,6 +82,6 @@ def read_log(folder: Path) -> list[dict[str, Any]]:
 
 
 def groups_line(metrics: Metrics) -> str:
-    """`many / medium / few / all` in percent."""
-    values = (metrics.many, metrics.medium, metrics.few, metrics.balanced)
-    return " / ".join("–" if v is None else f"{100 * v:.1f}" for v in values)
+    """Each group's recall, their mean over the classes (`balanced`) and the share of images (`all`), in percent."""
+    values = {name: getattr(metrics, name) for name in (*GROUPS, "balanced", "all")}
+    return ", ".join(f"{name} {'–' if v is None else f'{100 * v:.1f}'}" for name, v in values.items())

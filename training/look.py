@@ -92,7 +92,7 @@ def look(
         batches = (
             evaluation_batches(split, bundle.manifest.preprocess, config)
             if clean
-            else augmented_batches(split, config, epoch)
+            else augmented_batches(split, config, epoch, bundle.manifest.preprocess.interpolation)
         )
         made = [
             session.run(None, {"image": pixels.numpy()})[0]

@@ -65,9 +65,9 @@ def package(
         name: evaluate(values, data.test.labels, class_groups).as_dict() for name, values in logits.items()
     }
     story = Story(
-        title=f"{config.method} on {config.data}", classes=data.classes, counts=data.train_counts, groups=class_groups,
-        convention=config.groups, config=config.model_dump(mode="json"), history=read_log(out), labels=data.test.labels,
-        logits=logits, metrics=dict(metrics), exported=next(iter(own)), notes=data.notes,
+        title=f"{config.model_name}: {config.method}", classes=data.classes, counts=data.train_counts,
+        groups=class_groups, convention=config.groups, config=config.model_dump(mode="json"), history=read_log(out),
+        labels=data.test.labels, logits=logits, metrics=dict(metrics), exported=next(iter(own)), notes=data.notes,
         intervals={name: intervals(values, data.test.labels, class_groups) for name, values in logits.items()},
     )  # fmt: skip
     pages = report.write(out / "report", story)
@@ -84,7 +84,7 @@ def package(
             backbone, test, data, preprocess, config, next(iter(own.values()))
         )
     manifest = Manifest(
-        name=config.data if config.data == "fashion-mnist-lt" else "breadcrumbs",
+        name=config.model_name,
         architecture=config.architecture, preprocess=preprocess, feature_dim=own["joint"].feature_dim,
         classes=data.classes, train_counts=tuple(data.train_counts.tolist()), groups=config.groups,
         metrics=metrics, recipe=config.model_dump(mode="json"),

@@ -6,9 +6,9 @@ Letters: N images, D feature dimensions, C classes.
 """
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 import torch
 from accelerate import Accelerator
@@ -18,12 +18,13 @@ from torch.optim.lr_scheduler import CosineAnnealingLR
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from models import backbones
+from models.backbones import Backbone
 from models.errors import BreadcrumbsError
 from models.preprocess import Preprocess
 from training import processes
 from training.config import TrainConfig
 from training.data import Data
-from training.loader import TrainingBatches, preprocess_for
+from training.loader import Batch, TrainingBatches, preprocess_for
 from training.network import Features, TwoHeads
 from training.order import BalancedOrder, Order
 from training.trail import Trail
@@ -31,6 +32,18 @@ from training.trail import Trail
 
 class TrainingError(BreadcrumbsError):
     """A run that cannot go on."""
+
+
+class Looks(Protocol):
+    """The training images as an order says, or what a frozen network makes of them."""
+
+    order: Order
+
+    def __len__(self) -> int:
+        """Steps an epoch."""
+
+    def epoch(self, number: int) -> Iterator[Batch]:
+        """This process's part of every batch of an epoch."""
 
 
 @dataclass(eq=False)
@@ -46,6 +59,8 @@ class Run:
         again: class-balanced images for a second forward pass, where the method has one.
         optimizers, schedules: of the trunk, and of the balanced head.
         epoch: the last one finished.
+        kept: whether `images` and `again` give features, which a frozen network computes once (`training.features`).
+        test_features: f32 (M, D) of the test images, where they are kept, too.
     """
 
     config: TrainConfig
@@ -56,11 +71,13 @@ class Run:
     step: nn.Module
     average: AveragedModel | None
     trail: Trail | None
-    images: TrainingBatches
-    again: TrainingBatches | None
+    images: Looks
+    again: Looks | None
     optimizers: tuple[Optimizer, Optimizer]
     schedules: tuple[CosineAnnealingLR, CosineAnnealingLR]
     epoch: int = 0
+    kept: bool = False
+    test_features: torch.Tensor | None = None
 
     @property
     def measured(self) -> TwoHeads:
@@ -72,17 +89,36 @@ class Run:
         return torch.autocast(self.accelerator.device.type, torch.bfloat16, enabled=_half(self.config))
 
 
-def prepare(config: TrainConfig, data: Data) -> Run:
+def backbone_of(config: TrainConfig, *, bare: bool = False) -> Backbone:
+    """Make a run's backbone, which needs no images, so that what cannot work is refused before any is read.
+
+    Args:
+        config: what to do.
+        bare: leave it with random weights, for a checkpoint to replace.
+
+    Raises:
+        BackboneError: there is no such backbone for images of that size, or no such weights for it here.
+    """
+    torch.manual_seed(config.seed)
+    pretrained, weights = (False, None) if bare else (config.pretrained, config.weights)
+    return backbones.create(config.architecture, pretrained, size=config.size, weights=weights)
+
+
+def prepare(config: TrainConfig, data: Data, backbone: Backbone | None = None) -> Run:
     """Make the network, the trail and the optimizers of a run, on the GPU if there is one.
+
+    Args:
+        config: what to do.
+        data: the images.
+        backbone: what `backbone_of` made of the configuration just before; absent: made here.
 
     Raises:
         TrainingError: there are more processes than images in a step.
-        BackboneError: there is no such backbone, or no pretrained weights for it here.
+        BackboneError: as `backbone_of`.
     """
     accelerator = Accelerator(mixed_precision="no")  # which half a step is in, `Run.autocast` says
-    torch.manual_seed(config.seed)
-    backbone = backbones.create(config.architecture, config.pretrained)
-    preprocess = preprocess_for(data.train, config)
+    backbone = backbone or backbone_of(config)
+    preprocess = preprocess_for(data.train, config, backbone.pixels)
     network = TwoHeads(Features(backbone, preprocess), backbone.feature_dim, len(data.classes)).to(accelerator.device)
     network.to(memory_format=torch.channels_last)  # as the pixels lie: a fifth faster
     network.features.requires_grad_(not config.frozen)
@@ -99,10 +135,10 @@ def prepare(config: TrainConfig, data: Data) -> Run:
     )
     steps = config.epochs * len(order)
     return Run(
-        config, data, preprocess, accelerator, network, _step_of(network, accelerator, config), average,
+        config, data, preprocess, accelerator, network, step_of(network.trunk, accelerator, config), average,
         _trail(labels, len(data.classes), backbone.feature_dim, accelerator, config),
-        TrainingBatches(data.train, config, order),
-        None if again is None else TrainingBatches(data.train, config, again),
+        TrainingBatches(data.train, config, order, preprocess.interpolation),
+        None if again is None else TrainingBatches(data.train, config, again, preprocess.interpolation),
         optimizers, (CosineAnnealingLR(optimizers[0], steps), CosineAnnealingLR(optimizers[1], steps)),
     )  # fmt: skip
 
@@ -118,8 +154,8 @@ def _half(config: TrainConfig) -> bool:
     return config.precision == "bf16" or (config.precision == "auto" and torch.cuda.is_available())
 
 
-def _step_of(network: TwoHeads, accelerator: Accelerator, config: TrainConfig) -> nn.Module:
-    trunk: nn.Module = network.trunk
+def step_of(trunk: nn.Module, accelerator: Accelerator, config: TrainConfig) -> nn.Module:
+    """A module as a training step calls it: compiled, and averaging gradients over the processes, where asked."""
     if processes.world() > 1 and accelerator.device.type == "cuda":
         nn.SyncBatchNorm.convert_sync_batchnorm(trunk)  # type: ignore[no-untyped-call]  # torch leaves it untyped
     if config.compile:

@@ -24,13 +24,13 @@ def shown(found: Found) -> Iterator[RenderableType]:
 
 
 def in_short(title: str, metrics: dict[str, Any]) -> Table:
-    """The heads among `metrics`, and nothing else of it: percent of many, medium, few and all."""
+    """The heads among `metrics`, and nothing else of it: percent of many, medium, few, balanced and all."""
     table = Table(title=title)
-    for name in ("head", "many", "medium", "few", "all"):
+    for name in ("head", "many", "medium", "few", "balanced", "all"):
         table.add_column(name, justify="left" if name == "head" else "right")
     for name, measured in metrics.items():
         if isinstance(measured, dict) and "balanced" in measured and "recall" in measured:
-            values = (measured[key] for key in ("many", "medium", "few", "balanced"))
+            values = (measured[key] for key in ("many", "medium", "few", "balanced", "all"))
             table.add_row(name, *("–" if v is None else f"{100 * v:.1f}" for v in values))
     return table
 

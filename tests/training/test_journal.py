@@ -62,7 +62,9 @@ def test_every_epoch_is_a_log_line(tmp_path: Path, caplog: pytest.LogCaptureFixt
 
     write(tmp_path, 3, 3)
 
-    assert caplog.messages == ["epoch 3/9  joint_loss 0.3  balanced 90.0 / 60.0 / – / 70.0"]
+    assert caplog.messages == [
+        "epoch 3/9: joint_loss 0.3; balanced head, recall in %: many 90.0, medium 60.0, few –, balanced 70.0, all 3.0"
+    ]
 
 
 def test_tensorboard_has_the_scalars(tmp_path: Path) -> None:
@@ -99,8 +101,10 @@ def test_a_line_cut_short_is_forgotten(tmp_path: Path) -> None:
 
 
 def test_groups_are_told_in_percent() -> None:
-    """Many, medium, few and all, a dash where there are no rows."""
-    assert groups_line(METRICS) == "90.0 / 60.0 / – / 70.0"
+    """Each number has its name: `balanced` is the mean of recalls, `all` the share of images; a dash without rows."""
+    told = f"many 90.0, medium 60.0, few –, balanced 70.0, all {100 * METRICS.all:.1f}"
+
+    assert groups_line(METRICS) == told
 
 
 def test_a_bar_changes_nothing(capsys: pytest.CaptureFixture[str]) -> None:

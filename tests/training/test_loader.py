@@ -1,8 +1,11 @@
 """Batches: what evaluation sees is what the server sees; what training sees has the right form and a seeded order."""
 
 import io
+import math
+import subprocess
+import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -10,14 +13,15 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from models.preprocess import Preprocess
+from models.backbones import IMAGENET, Pixels
+from models.preprocess import Interpolation, Preprocess, fit
 from models.preprocess import load as load_image
 from training.config import TrainConfig
-from training.data import Split
+from training.data import DataError, Split
 from training.loader import (
-    IMAGENET_MEAN,
-    IMAGENET_STD,
     Batch,
+    Batches,
+    Images,
     TrainingBatches,
     augmentation,
     evaluation_batches,
@@ -214,9 +218,135 @@ def test_images_in_memory_are_measured(shape: tuple[int, ...]) -> None:
     assert (found.height, found.width, found.resize) == (12, 12, None)
 
 
-def test_files_get_the_usual_numbers(files: Split) -> None:
+def test_files_without_weights_get_the_usual_numbers(files: Split) -> None:
     """Files are not measured: ImageNet's mean and deviation, and 8/7 of the size before the crop."""
     found = preprocess_for(files, config(size=28))
 
-    assert (found.mean, found.std) == (IMAGENET_MEAN, IMAGENET_STD)
+    assert (found.mean, found.std) == (IMAGENET.mean, IMAGENET.std)
     assert (found.height, found.width, found.resize) == (28, 28, 32)
+
+
+CLIP = Pixels((0.48, 0.46, 0.41), (0.27, 0.26, 0.28), "bicubic", 0.9, "timm's some_network.some_weights")
+
+
+@pytest.mark.parametrize("size", [28, 96, 224, 518])
+@pytest.mark.parametrize("crop", [1.0, 0.95, 0.9, 0.875, None])
+def test_files_get_what_the_weights_expect(files: Split, size: int, crop: float | None) -> None:
+    """Mean, deviation, interpolation and crop are the weights' own, the crop rounded down as timm does."""
+    pixels = Pixels(CLIP.mean, CLIP.std, CLIP.interpolation, crop, CLIP.source)
+
+    found = preprocess_for(files, config(size=size, pretrained=True), pixels)
+
+    assert (found.mean, found.std, found.interpolation) == (CLIP.mean, CLIP.std, "bicubic")
+    assert found.resize == (None if crop is None else math.floor(size / crop))
+    assert found.source == CLIP.source
+
+
+@pytest.mark.parametrize(
+    ("flag", "value", "field", "expected"),
+    [
+        ("mean", (0.1, 0.2, 0.3), "mean", (0.1, 0.2, 0.3)),
+        ("std", (0.4, 0.5, 0.6), "std", (0.4, 0.5, 0.6)),
+        ("interpolation", "lanczos", "interpolation", "lanczos"),
+        ("crop", 0.5, "resize", 24),
+        ("crop", "squash", "resize", None),
+    ],
+)
+@pytest.mark.parametrize("memory", [False, True])
+def test_a_flag_overrules_one_value_only(
+    files: Split, flag: str, value: object, field: str, expected: object, memory: bool
+) -> None:
+    """Each of the four flags changes its own value, whatever the others come from, and the source says so."""
+    split = in_memory(4, 7, 5) if memory else files
+    without = preprocess_for(split, config(), CLIP)
+
+    found = preprocess_for(split, config(**{flag: value}), CLIP)
+
+    assert getattr(found, field) == expected
+    assert found.source == f"{without.source}, --{flag}"
+    assert found.model_copy(update={field: getattr(without, field), "source": without.source}) == without
+
+
+def test_images_in_memory_with_weights_are_normalised_as_these(files: Split) -> None:
+    """Pretrained weights decide how small images are normalised, too; they are not cropped."""
+    found = preprocess_for(in_memory(4, 7, 5), config(pretrained=True), CLIP)
+
+    assert (found.mean, found.std, found.interpolation, found.resize) == (CLIP.mean, CLIP.std, "bicubic", None)
+
+
+@pytest.mark.parametrize("interpolation", get_args(Interpolation))
+@pytest.mark.parametrize("mode", ["crop-flip", "resized-crop", "none"])
+def test_every_interpolation_trains_and_evaluates(mode: Any, interpolation: Interpolation) -> None:
+    """Whatever weights ask for is known to training and evaluation alike."""
+    pixels = some_pixels(30, 40, 3)
+    transform = Preprocess(height=12, width=12, resize=14, interpolation=interpolation, mean=(0, 0, 0), std=(1, 1, 1))
+
+    assert augmentation(config(augmentation=mode), interpolation)(torch.from_numpy(pixels)).shape == (12, 12, 3)
+    assert fit(pixels, transform).shape == (12, 12, 3)
+
+
+def test_training_resizes_as_the_weights_expect() -> None:
+    """Bicubic and bilinear give different training images."""
+    pixels = torch.from_numpy(some_pixels(30, 40, 3))
+    bilinear, bicubic = (augmentation(config(augmentation="none"), how)(pixels) for how in ("bilinear", "bicubic"))
+
+    assert not torch.equal(bilinear, bicubic)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("training", [False, True])
+def test_a_damaged_image_is_one_sentence_with_its_file(tmp_path: Path, workers: int, training: bool) -> None:
+    """With and without worker processes the error has its own type and text, names the file and has no traceback."""
+    paths = tuple(tmp_path / f"{n}.png" for n in range(6))
+    for path in paths:
+        Image.fromarray(some_pixels(20, 20, 3)).save(path)
+    whole = paths[3].read_bytes()
+    paths[3].write_bytes(whole[: len(whole) // 2])
+    split = Split(np.zeros(6, np.int64), np.arange(6), paths=paths)
+    chosen = config(workers=workers, batch_size=2)
+    batches = (
+        TrainingBatches(split, chosen, Order(6, 2, 0)).epoch(0)
+        if training
+        else evaluation_batches(split, preprocess_for(split, chosen), chosen)
+    )
+
+    with pytest.raises(DataError) as caught:
+        list(batches)
+
+    assert str(caught.value).startswith(f"{paths[3]}: ")
+    assert "\n" not in str(caught.value)
+    assert "Traceback" not in str(caught.value)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_what_is_no_fault_of_the_image_says_at_which_image(files: Split, workers: int) -> None:
+    """A bug while an image is prepared stays an error of another kind, with the file's name."""
+
+    def broken(_: torch.Tensor) -> torch.Tensor:
+        raise ZeroDivisionError("oh")
+
+    with pytest.raises(RuntimeError, match="ZeroDivisionError: oh") as caught:
+        list(Batches(Images(files, broken), files, config(workers=workers), batch_size=2))
+
+    assert str(caught.value).startswith(f"{files.name(0)}: ")
+
+
+@pytest.mark.parametrize("mode", get_args(TrainConfig.model_fields["augmentation"].annotation))
+@pytest.mark.parametrize("shape", [(1, 1_000_000), (1_000_000, 1), (3, 400_000)])
+def test_extreme_shapes_are_augmented_in_little_memory(mode: str, shape: tuple[int, int]) -> None:
+    """Memory follows the pixels and the output, 64 MiB at most."""
+    program = f"""
+import resource, torch
+from training.config import TrainConfig
+from training.loader import augmentation
+torch.set_num_threads(1)
+augment = augmentation(TrainConfig(size=224, augmentation={mode!r}))
+augment(torch.zeros(30, 40, 3, dtype=torch.uint8))
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+assert augment(torch.zeros(*{shape!r}, 3, dtype=torch.uint8)).shape == (224, 224, 3)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+"""
+    ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+
+    assert ran.returncode == 0, ran.stderr
+    assert int(ran.stdout) < 64 * 1024  # KiB

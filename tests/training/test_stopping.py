@@ -1,0 +1,104 @@
+"""SIGTERM to `breadcrumbs train`, at any time, with worker processes and without: as Ctrl-C, and 143."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from small_run import small_config
+
+from training.commands import tell_stopped
+from training.stopping import STATUS, Terminated, stoppable
+
+pytestmark = pytest.mark.slow
+
+LIMIT = 120  # seconds, for a loaded machine
+
+
+def started(images: Path, out: Path, *more: str) -> subprocess.Popen[str]:
+    config = small_config(images)
+    command = [
+        *(sys.executable, "-m", "breadcrumbs", "train", "--recipe", "demo", "--data", str(images), "--out", str(out)),
+        *("--size", str(config.size), "--batch-size", "8", "--epochs", "100000", *more),
+    ]
+    return subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True)
+
+
+def read_until(process: subprocess.Popen[str], words: str) -> str:
+    """Standard error up to the line with some words."""
+    assert process.stderr is not None
+    told = ""
+    while words not in told:
+        line = process.stderr.readline()
+        assert line, told
+        told += line
+    return told
+
+
+@pytest.mark.parametrize("workers", ["0", "2"])
+@pytest.mark.parametrize("group", [False, True])
+@pytest.mark.parametrize("when", ["from epoch 1 of", "epoch 2/100000"])
+def test_sigterm_leaves_a_checkpoint_and_says_how_to_go_on(
+    images: Path, tmp_path: Path, workers: str, group: bool, when: str
+) -> None:
+    """Sent to the process or to its whole group, before the first epoch or later: two words of advice and 143."""
+    process = started(images, tmp_path / "out", "--workers", workers)
+    try:
+        read_until(process, when)
+        (os.killpg if group else os.kill)(process.pid, signal.SIGTERM)
+        _, told = process.communicate(timeout=LIMIT)
+    finally:
+        process.kill()
+
+    assert process.returncode == 143
+    assert told.endswith(f"stopped; continue with: breadcrumbs train --resume --out {tmp_path / 'out'}\n")
+    assert "Traceback" not in told
+    assert (tmp_path / "out" / "checkpoint.pt").exists()
+
+
+def test_a_run_stopped_before_its_first_checkpoint_has_nothing_to_resume(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Without a checkpoint the command says to start again; with one it names the command, quoted for a shell."""
+    folder = tmp_path / "my runs"
+    folder.mkdir()
+
+    tell_stopped(folder)
+    (folder / "checkpoint.pt").touch()
+    tell_stopped(folder)
+
+    first, second = capsys.readouterr().err.splitlines()
+    assert first == "stopped before the first checkpoint; start again with the same command"
+    assert second == f"stopped; continue with: breadcrumbs train --resume --out '{folder}'"
+
+
+def test_the_handler_goes_when_it_is_done() -> None:
+    """Within, SIGTERM raises `Terminated`; afterwards whatever was there is there again."""
+    before = signal.getsignal(signal.SIGTERM)
+
+    with pytest.raises(Terminated), stoppable():
+        signal.raise_signal(signal.SIGTERM)
+
+    assert signal.getsignal(signal.SIGTERM) is before
+    assert STATUS == 143
+
+
+def test_an_error_that_sigterm_caused_is_sigterm() -> None:
+    """What fails because of it, such as a worker that was ended too, is not told as an error of its own."""
+
+    def callback() -> None:
+        try:
+            signal.raise_signal(signal.SIGTERM)
+        except Terminated:
+            raise RuntimeError("it made another error of it") from None
+
+    with pytest.raises(Terminated), stoppable():
+        callback()
+
+
+def test_other_errors_stay_what_they_are() -> None:
+    """Without SIGTERM nothing is changed."""
+    with pytest.raises(ZeroDivisionError), stoppable():
+        raise ZeroDivisionError
