@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from models.decoding import MAX_PIXELS
 from models.errors import BreadcrumbsError
 from serving.asked import Asked
 from serving.client import Client
@@ -23,11 +24,12 @@ SHOWN = 20  # errors told; `--json` and `--out` have all
 
 @dataclass(frozen=True)
 class Source:
-    """Who classifies: a bundle, here; or a server, with a key."""
+    """Who classifies: a bundle, here, images of at most so many pixels; or a server, with a key."""
 
     bundle: Path | None
     server: str
     key: str | None
+    max_pixels: int = MAX_PIXELS
 
 
 @dataclass(frozen=True)
@@ -69,7 +71,7 @@ def classify(images: Sequence[Path], source: Source, top_k: int, out: Path | Non
         if source.bundle is not None:
             from serving.local import predict
 
-            digest, coming = predict(source.bundle, files, top_k)
+            digest, coming = predict(source.bundle, files, top_k, source.max_pixels)
             kept, failed = _collect(coming, len(files), write)
             head, words = {"version": None, "digest": digest}, str(source.bundle)
         else:

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, field_validator, model_validator
 
+from models.decoding import MAX_PIXELS
 from models.errors import BreadcrumbsError
 from models.preprocess import Interpolation
 
@@ -56,6 +57,8 @@ class TrainConfig(BaseModel):
     """Share of each class held out for evaluation, if the data has no split of its own."""
     check: Check = "headers"
     """How images are checked before training. `headers`: header and end of each file; `full`: each is decoded."""
+    max_pixels: int = Field(default=MAX_PIXELS, ge=1)
+    """Largest number of pixels in one image, read from its header before it is decoded, as on the server."""
     architecture: str = "resnet8"
     """resnet8 … resnet32 for small images, also wider (resnet8x2, resnet8x4), resnet10, or any timm name."""
     pretrained: bool = False

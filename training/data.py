@@ -60,6 +60,7 @@ def load(config: TrainConfig, *, show: bool = True) -> Data:
     else:
         found = sources.find(config, show=show)
         data = _hold_out(found, config) if found.test is None else Data(found.train, found.test, found.classes)
+    data = replace(data, train=_limited(data.train, config), test=_limited(data.test, config))
     faults = Faults("the data")
     seen = check({"train": data.train, "test": data.test}, data.classes, config, faults, show=show)
     tested = None if found.test is None else config.test_data or config.data
@@ -86,7 +87,11 @@ def images(config: TrainConfig) -> Images:
     if len(found.train) == 0:
         faults.add(f"there is no image in {config.data}")
     faults.tell()
-    return Images(found.train, found.classes, _noted((*found.notes, *seen), show=True))
+    return Images(_limited(found.train, config), found.classes, _noted((*found.notes, *seen), show=True))
+
+
+def _limited(split: Split, config: TrainConfig) -> Split:
+    return replace(split, max_pixels=config.max_pixels)
 
 
 def _noted(notes: tuple[str, ...], *, show: bool) -> tuple[str, ...]:

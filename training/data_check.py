@@ -37,7 +37,9 @@ def check(
     faults.extend(_listed_twice(splits.values()))
     paths = [path for split in splits.values() for path in split.paths or ()]
     marks = []
-    for path, seen in zip(paths, image_check.look(paths, full=config.check == "full", show=show), strict=True):
+    for path, seen in zip(
+        paths, image_check.look(paths, config.max_pixels, full=config.check == "full", show=show), strict=True
+    ):
         marks.append(seen.mark)
         if seen.defect is not None:
             faults.add(f"{path}: {seen.defect}", remedy=_remedy(seen.defect, config))

@@ -8,6 +8,7 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import IO, NamedTuple, TypeVar
 
@@ -36,17 +37,23 @@ class Look(NamedTuple):
     mark: Mark = None
 
 
-def look(paths: Sequence[Path | Span], *, full: bool, show: bool) -> Iterator[Look]:
+def look(paths: Sequence[Path | Span], max_pixels: int, *, full: bool, show: bool) -> Iterator[Look]:
     """Yield what is seen of each image, in order.
 
     Args:
         paths: the images.
+        max_pixels: of one image.
         full: decode them all.
         show: show how far it is.
     """
     title = "images decoded" if full else "images checked"
     with ThreadPoolExecutor(os.cpu_count() if full else None) as pool:
-        yield from track(_ahead(pool, _decoded if full else _looked, paths), len(paths), title, show=show)
+        yield from track(
+            _ahead(pool, partial(_decoded if full else _looked, max_pixels=max_pixels), paths),
+            len(paths),
+            title,
+            show=show,
+        )
 
 
 def _ahead(pool: ThreadPoolExecutor, work: Callable[[T], R], items: Sequence[T]) -> Iterator[R]:
@@ -60,12 +67,12 @@ def _ahead(pool: ThreadPoolExecutor, work: Callable[[T], R], items: Sequence[T])
         yield running.popleft().result()
 
 
-def _decoded(path: Path | Span) -> Look:
-    found = _looked(path)
+def _decoded(path: Path | Span, max_pixels: int) -> Look:
+    found = _looked(path, max_pixels)
     if found.defect is not None:
         return found
     try:
-        decode(path.read_bytes())
+        decode(path.read_bytes(), max_pixels)
     except ImageError as error:
         return Look(str(error), found.mark)
     except OSError as error:
@@ -73,7 +80,7 @@ def _decoded(path: Path | Span) -> Look:
     return found
 
 
-def _looked(path: Path | Span) -> Look:
+def _looked(path: Path | Span, max_pixels: int) -> Look:
     """What a file's header and end say. Of an object in a bucket it is looked up that it is there; of a shard's member
     there, the index says so already.
     """
@@ -81,20 +88,20 @@ def _looked(path: Path | Span) -> Look:
         if isinstance(path, Span) and path.remote:
             return Look(None if path.member or objects.size(path.place) else "it has no bytes")
         with open_regular(path) if isinstance(path, Path) else path.open("rb") as file:
-            return _of(file)
+            return _of(file, max_pixels)
     except ImageError as error:
         return Look(str(error))
     except OSError as error:
         return Look(str(error.strerror or error))
 
 
-def _of(file: IO[bytes]) -> Look:
+def _of(file: IO[bytes], max_pixels: int) -> Look:
     head = file.read(ENDS)
     size = file.seek(0, io.SEEK_END)
     file.seek(max(0, size - ENDS))
     tail = file.read()
     file.seek(0)
-    with open_image(file) as image:
+    with open_image(file, max_pixels) as image:
         kind = image.format
         cut = {"JPEG": _jpeg_is_cut, "PNG": _png_is_cut, "WEBP": _webp_is_cut}.get(kind or "")
         return Look(cut(file, size, tail) if cut else None, mark(size, head, tail))

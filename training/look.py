@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from models import snapshot as snapshots
 from models.bundle import Bundle
+from models.decoding import MAX_PIXELS
 from models.snapshot import Snapshot
 from training.bars import track
 from training.class_names import plain
@@ -53,6 +54,7 @@ def look(
     epochs: int = 1,
     clean: bool = False,
     check: Check = "headers",
+    max_pixels: int = MAX_PIXELS,
     workers: int = 0,
 ) -> Looks:
     """Look at images with a bundle's backbone and write a snapshot of each look.
@@ -70,6 +72,7 @@ def look(
         epochs: looks.
         clean: look once, with the transform of evaluation.
         check: how the images are checked first.
+        max_pixels: of one image.
         workers: processes that decode and augment.
 
     Raises:
@@ -78,7 +81,7 @@ def look(
     """
     if epochs < 1 or (clean and epochs > 1):
         raise DataError(f"--epochs {epochs}: expected at least 1, and 1 with --clean, since clean looks are all alike")
-    config = _config(bundle, data, folder, workers, check, clean=clean)
+    config = _config(bundle, data, folder, workers, check, clean=clean).model_copy(update={"max_pixels": max_pixels})
     found = images(config)
     split, names = found.split, found.classes
     classes, labels = _labels(bundle.manifest.classes, names, split.labels)

@@ -32,7 +32,7 @@ from training.selection import Chosen, Holdout, with_offset, with_tau
 
 CONVENTIONS: tuple[Convention, ...] = ("A", "B")
 SOURCE = ("data", "test_data", "images", "holdout", "seed")  # what decides which images are test images
-LOADING = ("batch_size", "workers", "prefetch")
+LOADING = ("batch_size", "workers", "prefetch", "max_pixels")
 
 Floats = NDArray[np.float32]
 Integers = NDArray[np.int64]
@@ -48,7 +48,7 @@ class _Rows:
     half: NDArray[np.bool_]
 
 
-def config_of(bundle: Bundle, **changed: str | Path | None) -> TrainConfig:
+def config_of(bundle: Bundle, **changed: str | int | Path | None) -> TrainConfig:
     """The configuration that finds a bundle's test images: of its recipe what says where they are, and changes of that.
 
     Args:

@@ -3,6 +3,7 @@
 import sys
 from pathlib import Path
 
+from models.decoding import MAX_PIXELS
 from models.errors import BreadcrumbsError
 from serving.commands.server import LOCAL, Key, Server
 from training.progress import Json
@@ -13,6 +14,7 @@ def predict(
     server: Server = LOCAL,
     bundle: Path | None = None,
     top_k: int = 3,
+    max_pixels: int = MAX_PIXELS,
     out: Path | None = None,
     json: Json = False,
     key: Key = None,
@@ -26,6 +28,7 @@ def predict(
     Args:
         images: JPEG, PNG or WebP files, and folders with such files at any depth.
         bundle: Folder of a bundle, to compute here instead of asking a server.
+        max_pixels: Largest number of pixels in one image, where they are computed here.
         top_k: Number of classes to show for each image.
         out: File for the result instead of printing it: `.csv`, `.jsonl` or `.parquet` (extra `parquet`).
         json: Print one JSON object: the head that answered, each image's classes as in the API, and errors.
@@ -36,7 +39,7 @@ def predict(
         raise BreadcrumbsError(f"--top-k {top_k}: expected at least 1")
     from serving.classified import Source, classify, show, told
 
-    found = classify(images, Source(bundle, server, key), top_k, out)
+    found = classify(images, Source(bundle, server, key, max_pixels), top_k, out)
     show(found, as_json=json)
     if found.failed:
         print(f"breadcrumbs: {told(found.failed, found.count)}", file=sys.stderr)  # noqa: T201

@@ -74,7 +74,7 @@ def test_images_are_looked_at_in_order(tmp_path: Path, count: int, full: bool) -
     put(tmp_path, "good.png")
     paths = [tmp_path / ("good.png" if number % 7 else "gone.png") for number in range(count)]
 
-    seen = list(image_check.look(paths, full=full, show=False))
+    seen = list(image_check.look(paths, 10_000, full=full, show=False))
 
     assert [look.defect is None for look in seen] == [number % 7 > 0 for number in range(count)]
 
