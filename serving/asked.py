@@ -9,6 +9,7 @@ from pathlib import Path
 
 from pydantic import BaseModel
 
+from models.files import read_regular
 from models.head import RankedClass
 from serving.call import Call
 from serving.client import Client, ServerError
@@ -113,7 +114,7 @@ def _read(path: Path, most: int) -> _File:
         size = path.stat().st_size
         if size > most:
             return _File(path, error=f"the file has {size} bytes; the server's limit is {most}")
-        return _File(path, path.read_bytes())
+        return _File(path, read_regular(path))
     except OSError as error:
         return _File(path, error=error.strerror or str(error))
 

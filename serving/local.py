@@ -9,6 +9,7 @@ from pathlib import Path
 from models import bundle as bundles
 from models.decode_budget import Budget
 from models.decoding import MAX_PIXELS
+from models.files import read_regular
 from models.head import ranked
 from serving.decoder import Decoder, File
 from serving.engine import Engine
@@ -36,7 +37,7 @@ def predict(
         found: dict[int, Prediction] = {}
         for place, path in enumerate(paths):
             try:
-                files[place] = File(path.read_bytes())
+                files[place] = File(read_regular(path))
             except OSError as error:
                 found[place] = Prediction(path, error=error.strerror or str(error))
         for place, scores in zip(files, decoder.compute(list(files.values())), strict=True):

@@ -5,7 +5,6 @@ It knows nothing of classes.
 
 import io
 import os
-import stat
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import IO, NamedTuple, TypeVar
 
 from models.decoding import decode, open_image
+from models.files import open_regular
 from models.image_errors import ImageError
 from models.segments import has_end
 from training import objects
@@ -87,9 +87,7 @@ def _looked(path: Path | Span, max_pixels: int) -> Look:
     try:
         if isinstance(path, Span) and path.remote:
             return Look(None if path.member or objects.size(path.place) else "it has no bytes")
-        if isinstance(path, Path) and stat.S_IFMT(path.stat().st_mode) not in {stat.S_IFREG, stat.S_IFDIR}:
-            return Look("it is neither file nor folder")  # opening a pipe would wait for ever
-        with path.open("rb") as file:
+        with open_regular(path) if isinstance(path, Path) else path.open("rb") as file:
             return _of(file, max_pixels)
     except ImageError as error:
         return Look(str(error))

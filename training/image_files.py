@@ -10,11 +10,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 
+from models.decoding import more_formats
+from models.files import open_regular
+from models.image_kinds import HEAD, Kind, kind_of
 from training.split import DataError
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp"})
 """A file of this name claims to be an image: if it is none, that is a fault, not a file of another kind."""
-READ = frozenset({"JPEG", "PNG", "WebP"})
 SYSTEM = frozenset(
     (
         *("@eadir", "@__thumb", "__macosx", "#recycle", "@recycle", "$recycle.bin", "lost+found", "__pycache__"),
@@ -28,36 +30,6 @@ SHOWN = 20  # folders and suffixes named in one sentence
 NO_SUFFIX = "without a suffix"
 BACK = "a link to a folder that is used, or back"
 
-_BRANDS = {
-    **dict.fromkeys((b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"), "HEIC"),
-    **dict.fromkeys((b"avif", b"avis"), "AVIF"),
-}
-_BEGINNINGS = (
-    (b"\xff\xd8\xff", "JPEG"),
-    (b"\x89PNG\r\n\x1a\n", "PNG"),
-    (b"GIF87a", "GIF"),
-    (b"GIF89a", "GIF"),
-    (b"II*\0", "TIFF"),
-    (b"MM\0*", "TIFF"),
-    (b"II+\0", "TIFF"),
-    (b"\0\0\0\x0cjP  ", "JPEG 2000"),
-    (b"\xff\x4f\xff\x51", "JPEG 2000"),
-    (b"\0\0\0\x0cJXL ", "JPEG XL"),
-    (b"\xff\x0a", "JPEG XL"),
-    (b"8BPS", "Photoshop"),
-)
-
-
-def kind_of(head: bytes) -> str | None:
-    """Return what kind of image a file is by its first 16 bytes, or None."""
-    if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
-        return "WebP"
-    if head[4:8] == b"ftyp":
-        return _BRANDS.get(head[8:12])
-    if head[:2] == b"BM" and head[6:10] == bytes(4):
-        return "BMP"
-    return next((kind for start, kind in _BEGINNINGS if head.startswith(start)), None)
-
 
 @dataclass
 class Unused:
@@ -66,19 +38,21 @@ class Unused:
     Attributes:
         files: how many, by suffix in lower case and, where they are images, their kind.
         folders: how many files are in each.
-        kinds: which kinds of images are among the files.
+        kinds: which kinds of files are among them that could be made images of.
     """
 
     files: Counter[str] = field(default_factory=Counter)
     folders: Counter[str] = field(default_factory=Counter)
-    kinds: set[str] = field(default_factory=set)
+    kinds: set[Kind] = field(default_factory=set)
 
-    def add(self, name: str, kind: str | None = None) -> None:
+    def add(self, name: str, kind: Kind) -> None:
         """Count a file."""
         suffix = suffix_of(name) or NO_SUFFIX
-        if kind is not None:
-            self.kinds.add(kind)
-        self.files[suffix if kind is None or kind.lower() == suffix[1:] else f"{suffix} ({kind})"] += 1
+        if not kind.remedy.startswith(("convert", "export")):
+            self.files[suffix] += 1
+            return
+        self.kinds.add(kind)
+        self.files[suffix if kind.name.lower() == suffix[1:] else f"{suffix} ({kind.name})"] += 1
 
     def add_folder(self, folder: str, name: str) -> None:
         """Count a folder and the files in it under a name."""
@@ -94,12 +68,19 @@ class Unused:
     def sentences(self) -> Iterator[str]:
         """Yield what is not used, in words."""
         if self.files:
-            remedy = f"; to use {' and '.join(sorted(self.kinds))}, convert to JPEG, PNG or WebP" if self.kinds else ""
-            yield f"{_files(self.files.total())} not used: {self.words()}{remedy}"
+            yield f"{_files(self.files.total())} not used: {self.words()}{self._remedy()}"
         if self.folders:
             shown = [f"{name} ({_files(count)})" if count else name for name, count in self.folders.most_common(SHOWN)]
             more = len(self.folders) - len(shown)
             yield "folders not used: " + ", ".join(shown) + (f" and {more} more" if more else "")
+
+    def _remedy(self) -> str:
+        if not self.kinds:
+            return ""
+        extra = any(kind.extra for kind in self.kinds)
+        install = ", or install the extra: pip install 'breadcrumbs-longtail[formats]'" if extra else ""
+        names = ", ".join(sorted(kind.name for kind in self.kinds))
+        return f"; to use {names}: convert them to JPEG or PNG{install}"
 
     def words(self) -> str:
         """How many files of which suffix, the most first."""
@@ -152,12 +133,12 @@ def is_image(entry: os.DirEntry[str], unused: Unused) -> bool:
             return False
         if suffix in SUFFIXES:
             return True
-        with Path(entry.path).open("rb") as file:
-            kind = kind_of(file.read(16))
+        with open_regular(Path(entry.path)) as file:
+            kind = kind_of(file.read(HEAD))
     except OSError as error:
         unused.files[f"{suffix or NO_SUFFIX} ({error.strerror or error})"] += 1
         return False
-    if kind in READ:
+    if kind.pillow is not None and (not kind.extra or kind.pillow in more_formats()):
         return True
     unused.add(entry.name, kind)
     return False

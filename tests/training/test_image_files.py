@@ -7,14 +7,21 @@ import pytest
 from folders import classes, image, put
 
 from training import data as datasets
+from training import image_files
 from training.config import TrainConfig
 from training.data import DataError
-from training.image_files import Unused, kind_of, walk
+from training.image_files import Unused, walk
 
 
 def found(folder: Path) -> tuple[list[str], Unused]:
     unused = Unused()
     return sorted(str(path.relative_to(folder)) for path in walk(folder, unused)), unused
+
+
+@pytest.fixture
+def without_formats(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where the extra is not installed."""
+    monkeypatch.setattr(image_files, "more_formats", frozenset)
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WebP"])
@@ -32,8 +39,10 @@ def test_first_bytes_decide(tmp_path: Path, kind: str, name: str) -> None:
 @pytest.mark.parametrize(
     ("kind", "suffix"), [("GIF", ".gif"), ("BMP", ".bmp"), ("TIFF", ".tif"), ("AVIF", ".avif"), ("JPEG2000", ".jp2")]
 )
-def test_other_images_are_counted_with_their_kind(tmp_path: Path, kind: str, suffix: str) -> None:
-    """And what to do about them is said; so for HEIC, which is written here by hand."""
+def test_other_images_are_counted_with_their_kind(
+    tmp_path: Path, kind: str, suffix: str, without_formats: None
+) -> None:
+    """And what to do about them is said; so for HEIC, of which there is only the beginning here."""
     put(tmp_path, f"a{suffix}", f"b{suffix}", kind=kind)
     (tmp_path / "c.heic").write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0")
     (tmp_path / "d.txt").write_text("words")
@@ -45,8 +54,22 @@ def test_other_images_are_counted_with_their_kind(tmp_path: Path, kind: str, suf
     assert unused.files.total() == 4
     assert words.startswith(f"4 files not used: 2 {suffix}")
     assert "1 .heic, 1 .txt; to use " in words
-    assert "HEIC" in words
-    assert kind_of(image(kind)) == {"JPEG2000": "JPEG 2000"}.get(kind, kind)
+    for name in ("HEIC", {"JPEG2000": "JPEG 2000"}.get(kind, kind)):
+        assert name in words.partition("; to use ")[2]
+    assert "pip install 'breadcrumbs-longtail[formats]'" in words
+
+
+@pytest.mark.parametrize("kind", ["GIF", "BMP", "TIFF", "AVIF"])
+def test_with_the_extra_other_images_are_used(tmp_path: Path, kind: str) -> None:
+    """Those that it reads, whatever their suffix; also in training."""
+    pytest.importorskip("pillow_heif")
+    put(tmp_path, *classes("a", "b"))
+    put(tmp_path, "a/x", "b/x.jpeg", "b/x.txt", kind=kind)
+
+    data = datasets.load(TrainConfig(data=str(tmp_path), check="full"))
+
+    assert len(data.train) + len(data.test) == 9
+    assert data.notes == ()
 
 
 def test_a_name_that_claims_to_be_an_image_is_checked_not_skipped(tmp_path: Path) -> None:
@@ -125,7 +148,7 @@ def test_names_that_are_no_unicode_are_used(tmp_path: Path) -> None:
     assert len(datasets.images(TrainConfig(data=str(tmp_path))).split) == 7
 
 
-def test_all_that_is_not_used_is_noted(tmp_path: Path) -> None:
+def test_all_that_is_not_used_is_noted(tmp_path: Path, without_formats: None) -> None:
     """In the class folders and beside them; used and not used together are all files there are."""
     put(tmp_path, *classes("a", "b"), "stray.jpg", "a/@eaDir/1.png", ".git/x.png")
     (tmp_path / "README").write_text("words")
@@ -137,7 +160,7 @@ def test_all_that_is_not_used_is_noted(tmp_path: Path) -> None:
     files, folders = data.notes
     assert files == (
         "3 files not used: 1 without a suffix beside the folders, 1 .jpg beside the folders, 1 .heic; "
-        "to use HEIC, convert to JPEG, PNG or WebP"
+        "to use HEIC: convert them to JPEG or PNG, or install the extra: pip install 'breadcrumbs-longtail[formats]'"
     )
     assert folders == "folders not used: .git (1 file), @eaDir (1 file)"
     assert len(data.train) + len(data.test) + 3 + 2 == sum(path.is_file() for path in tmp_path.rglob("*"))
