@@ -17,10 +17,10 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, SequentialSampler, default_collate
 from torchvision.transforms import v2
 
+from models.arrays import Pixels as Array
 from models.backbones import IMAGENET, Pixels
 from models.errors import BreadcrumbsError
 from models.preprocess import Interpolation, Preprocess, fit
-from models.preprocess import Pixels as Array
 from training.config import TrainConfig
 from training.data import DataError, Split
 from training.order import Look, Order
