@@ -9,7 +9,6 @@ Three families, by name:
 """
 
 import hashlib
-from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
@@ -17,45 +16,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from models.errors import BreadcrumbsError
-from models.preprocess import Interpolation
+from models.networks import SMALL, Backbone, BackboneError
 
-SMALL = {f"resnet{6 * n + 2}": n for n in range(1, 6)}
+__all__ = ["SMALL", "Backbone", "BackboneError", "count_parameters", "create", "weights_digest"]
+
 WIDTHS = {"": 1, "x2": 2, "x4": 4}
-
-
-class BackboneError(BreadcrumbsError):
-    """No backbone of that name, none for images of that size, or no weights for it."""
-
-
-@dataclass(frozen=True)
-class Pixels:
-    """The images that a network's weights were trained on.
-
-    Attributes:
-        mean, std: of each channel, on the scale 0 … 1.
-        interpolation: of the resizing.
-        crop: side of the centre crop as a share of the resized shorter side; None: resized to a square, not cropped.
-        source: whose values these are, in words.
-    """
-
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
-    interpolation: Interpolation
-    crop: float | None
-    source: str
-
-
-IMAGENET = Pixels((0.485, 0.456, 0.406), (0.229, 0.224, 0.225), "bilinear", 7 / 8, "ImageNet's usual values")
-
-
-@dataclass(frozen=True, eq=False)
-class Backbone:
-    """A network (N, 3, H, W) -> (N, D), its D, and the pixels that it takes."""
-
-    network: nn.Module
-    feature_dim: int
-    pixels: Pixels = IMAGENET
 
 
 class _Block(nn.Module):
