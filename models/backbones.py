@@ -16,7 +16,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from models.backbone import SMALL, WIDTHS, Backbone, BackboneError
+from models.networks import SMALL, Backbone, BackboneError
+
+__all__ = ["SMALL", "Backbone", "BackboneError", "count_parameters", "create", "weights_digest"]
+
+WIDTHS = {"": 1, "x2": 2, "x4": 4}
 
 
 class _Block(nn.Module):

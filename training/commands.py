@@ -3,7 +3,6 @@
 `breadcrumbs.py` hangs them under its own. It knows nothing of servers.
 """
 
-import os
 import shlex
 import sys
 from pathlib import Path
@@ -67,7 +66,8 @@ def train(
 
 def tell_stopped(out: Path) -> None:
     """How to go on, said by one of several processes; without a checkpoint there is nothing to go on from."""
-    if int(os.environ.get("RANK", "0")):
+    processes = sys.modules.get("training.processes")  # not imported here: a signal may have come during its import
+    if processes is not None and not processes.is_main():
         return
     if (out / "checkpoint.pt").exists():
         print(f"stopped; continue with: breadcrumbs train --resume --out {shlex.quote(str(out))}", file=sys.stderr)  # noqa: T201

@@ -107,7 +107,7 @@ class TrainConfig(BaseModel):
     compile: bool = False
     """Compile the training step with torch.compile: a slower start, then faster, on a GPU."""
     workers: int = Field(default=0, ge=0)
-    """Processes that decode and augment, per training process; 0: the training process itself."""
+    """Processes that decode and augment, per training process, at most one a core; 0: the training process itself."""
     prefetch: int = Field(default=4, ge=1)
     """Batches that each worker prepares ahead."""
     evaluate_every: int = Field(default=1, ge=1)

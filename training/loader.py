@@ -5,7 +5,6 @@ the server uses. Normalisation is `training.network`'s. It knows nothing of netw
 """
 
 import math
-import os
 import zlib
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -17,9 +16,10 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, SequentialSampler, default_collate
 from torchvision.transforms import v2
 
+from models import machine
 from models.arrays import Pixels as Array
-from models.backbone import IMAGENET, Pixels
 from models.errors import BreadcrumbsError
+from models.networks import IMAGENET, Pixels
 from models.preprocess import Interpolation, Preprocess, fit
 from training.config import TrainConfig
 from training.data import DataError, Split
@@ -105,10 +105,8 @@ class Batches(DataLoader[Batch]):
 
 
 def workers_of(config: TrainConfig) -> int:
-    """How many worker processes there are: no more than processors; the number changes no pixel."""
-    return min(
-        config.workers, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    )
+    """How many worker processes there are: no more than cores; the number changes no pixel."""
+    return min(config.workers, machine.cores())
 
 
 def _collate(samples: list[Sample]) -> Batch | Exception:

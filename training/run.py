@@ -18,8 +18,8 @@ from torch.optim.lr_scheduler import CosineAnnealingLR
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from models import backbones
-from models.backbone import Backbone
 from models.errors import BreadcrumbsError
+from models.networks import Backbone
 from models.preprocess import Preprocess
 from training import processes
 from training.config import TrainConfig

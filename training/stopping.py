@@ -27,6 +27,7 @@ def stoppable() -> Iterator[None]:
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)
         came = True
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # workers that end now, too, are no news: torch would raise
         raise Terminated
 
     before = signal.signal(signal.SIGTERM, stop)

@@ -59,7 +59,7 @@ def test_mean_and_deviation_change_no_pixel() -> None:
 
 
 @pytest.mark.parametrize(
-    "change", [{"height": 0}, {"width": 5_000}, {"resize": 0}, {"interpolation": "nearest"}, {"mean": (0, 0)}]
+    "change", [{"height": 0}, {"width": 5_000}, {"resize": 0}, {"interpolation": "random"}, {"mean": (0, 0)}]
 )
 def test_a_transform_that_cannot_be_is_refused(change: dict[str, Any]) -> None:
     """Sizes and names are checked when a transform is made."""

@@ -1,11 +1,16 @@
 """The recipes: each is a whole configuration that a file can hold, and says what is missing."""
 
+import re
 from pathlib import Path
+from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from training import data as datasets
-from training.config import EMBEDDED, RECIPES, STANDARD, ConfigError, TrainConfig, recipe
+from training.config import EMBEDDED, NAME, RECIPES, STANDARD, ConfigError, TrainConfig, recipe, recipe_for
 from training.data import DataError
 
 
@@ -56,3 +61,61 @@ def test_a_flag_takes_back_what_a_recipe_sets() -> None:
     assert TrainConfig.model_validate(base | {"imbalance": "none"}).imbalance is None
     with pytest.raises(ValueError, match="epochs"):
         TrainConfig.model_validate(base | {"epochs": "none"})
+
+
+@pytest.mark.parametrize("data", ["photos", "photos/", "list.txt", "s3://bucket/train-{0..3}.tar", "models"])
+def test_images_of_ones_own_are_finetuned(data: str) -> None:
+    """A folder, a list or shards mean pretrained weights at their size; the sets known by name keep `demo`."""
+    assert recipe_for(data) == "finetune"
+    assert {recipe_for(name) for name in (None, EMBEDDED, *STANDARD)} == {"demo"}
+
+
+@given(st.text(max_size=200))
+@settings(deadline=None)
+def test_every_model_has_a_name_that_a_bundle_may_have(data: str) -> None:
+    """Whatever the data is called, in any alphabet and at any length, the model's name is a valid one."""
+    assert re.fullmatch(NAME, TrainConfig(data=data).model_name)
+
+
+@pytest.mark.parametrize(
+    ("data", "name"),
+    [
+        ("photos/", "photos"),
+        ("/data/my birds", "my-birds"),
+        ("train.txt", "train"),
+        ("C:\\data\\birds", "birds"),
+        ("models", "models"),
+        ("图片", "breadcrumbs"),
+        ("fashion-mnist-lt", "fashion-mnist-lt"),
+        ("x" * 100, "x" * 64),
+    ],
+)
+def test_a_model_is_called_as_its_data_or_as_it_is_told(data: str, name: str) -> None:
+    """Without `--name` it is the data's last part, as far as a name may have it."""
+    assert TrainConfig(data=data).model_name == name
+    assert TrainConfig(data=data, name="my-model").model_name == "my-model"
+
+
+@pytest.mark.parametrize("name", ["", "a b", "../x", "-x", "x" * 65, "ä", "a\n"])
+def test_a_name_that_cannot_be_is_refused_before_training(name: str) -> None:
+    """A name has up to 64 letters, digits, dots, dashes and underscores."""
+    with pytest.raises(ValidationError, match="name"):
+        TrainConfig(name=name)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"std": (0, 1, 1)},
+        {"mean": (0.5, 0.5)},
+        {"crop": 0},
+        {"crop": 1.5},
+        {"crop": "pad"},
+        {"interpolation": "random"},
+    ],
+)
+def test_pixels_that_cannot_be_are_refused(change: dict[str, Any]) -> None:
+    """The four flags of pixels are checked before training; `none` takes a value back."""
+    with pytest.raises(ValidationError):
+        TrainConfig(**change)
+    assert getattr(TrainConfig(**dict.fromkeys(change, "none")), next(iter(change))) is None

@@ -5,8 +5,8 @@ import pytest
 import torch
 from tiny_weights import FAMILIES
 
-from models.backbone import BackboneError
 from models.backbones import create
+from models.networks import BackboneError
 from training import export
 from training.config import TrainConfig
 from training.data import Split

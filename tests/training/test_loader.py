@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from models.backbone import IMAGENET, Pixels
+from models.networks import IMAGENET, Pixels
 from models.preprocess import Interpolation, Preprocess, fit
 from models.preprocess import load as load_image
 from training.config import TrainConfig

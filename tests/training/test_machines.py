@@ -25,7 +25,20 @@ def free_port() -> int:
 def start(images: Path, out: Path, *launch: str) -> subprocess.Popen[str]:
     """One machine's part of a run, with a network that has no batch norm, whose statistics gloo cannot share."""
     command = [sys.executable, "-m", "torch.distributed.run", *launch, "-m", "breadcrumbs", "train"]
-    command += ["--data", str(images), "--out", str(out), "--size", "32", "--batch-size", "9", "--epochs", "2"]
+    command += [
+        "--recipe",
+        "demo",
+        "--data",
+        str(images),
+        "--out",
+        str(out),
+        "--size",
+        "32",
+        "--batch-size",
+        "9",
+        "--epochs",
+        "2",
+    ]
     command += ["--architecture", "test_convnext", "--learning-rate", "0.01", "--seed", "3"]
     words = os.environ | {"OMP_NUM_THREADS": "1"}  # torchrun says so only where a machine has several processes
     return subprocess.Popen(command, cwd=ROOT, env=words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)

@@ -54,7 +54,7 @@ def train(images: Path, out: Path, count: int, *more: str) -> subprocess.Complet
     start = ["torch.distributed.run", "--standalone", f"--nproc-per-node={count}", "-m"] if count > 1 else []
     command = [sys.executable, "-m", *start, "breadcrumbs", "train", "--out", str(out)]
     if "--resume" not in more:
-        command += ["--data", str(images), "--size", "32", "--batch-size", "9", "--augmentation", "crop-flip"]
+        command += ["--recipe", "demo", "--data", str(images), "--size", "32", "--batch-size", "9"]
         command += ["--architecture", "test_convnext", "--learning-rate", "0.01", "--seed", "3"]
     return subprocess.run([*command, *more], cwd=ROOT, check=False, capture_output=True, text=True, timeout=PATIENCE)
 

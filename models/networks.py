@@ -1,7 +1,4 @@
-"""What a backbone is: a network from images to features, and the images that its weights were trained on.
-
-It knows nothing of which backbones there are.
-"""
+"""What a backbone is, whoever made it: a network, its width, and the pixels that it takes. It makes none itself."""
 
 from dataclasses import dataclass
 
@@ -11,7 +8,7 @@ from models.errors import BreadcrumbsError
 from models.preprocess import Interpolation
 
 SMALL = {f"resnet{6 * n + 2}": n for n in range(1, 6)}
-WIDTHS = {"": 1, "x2": 2, "x4": 4}
+"""Our own networks for small images, and their blocks a stage."""
 
 
 class BackboneError(BreadcrumbsError):
