@@ -98,7 +98,7 @@ class Jobs:
                 await self._go_on_leading()
                 continue
             await self._try_to_lead()
-            if not self._leads and not self._seconds:
+            if not self._leads and not self._seconds:  # type: ignore[redundant-expr]  # awaiting may have changed it
                 with contextlib.suppress(BreadcrumbsError):
                     await self.look()
 

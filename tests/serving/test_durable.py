@@ -33,7 +33,7 @@ def steps(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
 
         monkeypatch.setattr(os, name, call)
 
-    listening("fsync", lambda number: os.readlink(f"/proc/self/fd/{number}"))
+    listening("fsync", lambda number: str(Path(f"/proc/self/fd/{number}").readlink()))
     listening("link", lambda _, to: str(to))
     listening("replace", lambda _, to: str(to))
     return found
@@ -125,7 +125,7 @@ def test_an_activation_whose_flush_fails_is_not_live(
     real = os.fsync
 
     def fail(number: int) -> None:
-        place = os.readlink(f"/proc/self/fd/{number}")
+        place = str(Path(f"/proc/self/fd/{number}").readlink())
         if place.rpartition("/")[2] == "activations" if failing == "folder" else "/activations/" in place:
             raise OSError(errno.EIO, "Input/output error")
         real(number)

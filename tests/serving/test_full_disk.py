@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-import obstore
 import pytest
 from refits import finish, upload
 from running import make_settings, running
@@ -17,6 +16,7 @@ from tiny import picture, png, tiny_snapshot
 
 from models import snapshot as snapshots
 from models.bundle import Bundle
+from serving import durable
 from serving.store import Store
 from serving.upkeep import verify
 
@@ -88,11 +88,11 @@ def test_a_disk_that_errs_refuses_writes_and_goes_on_serving(
     with running(make_settings(tiny_bundle, tmp_path / "store")) as client:
         finish(client, {"spec": {"activate": "always"}})
 
-        async def err(*_: object, **__: object) -> None:
+        def err(*_: object, **__: object) -> None:
             raise OSError(errno.EIO, "Input/output error")
 
         with monkeypatch.context() as broken:
-            broken.setattr(obstore, "put_async", err)
+            broken.setattr(durable, "write", err)
             assert statuses(client) == {"upload": 503, "refit": 503, "activate": 503, "predict": 200}
         assert statuses(client) == {"upload": 201, "refit": 202, "activate": 200, "predict": 200}
     assert asyncio.run(verify(Store.open(tmp_path / "store"))).findings == ()
@@ -105,16 +105,16 @@ def test_a_refit_that_finds_the_disk_full_leaves_nothing_half_written(
     tiny_bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, part: str
 ) -> None:
     """Whatever it was about to write: it has failed and says so, the live head serves, and the next refit goes live."""
-    real = obstore.put_async
+    real = durable.write
 
-    async def err(objects: Any, name: str, *rest: Any, **how: Any) -> Any:
-        if name.endswith(part):
+    def err(root: Path, path: Path, *rest: Any, **how: Any) -> None:
+        if str(path).endswith(part):
             raise OSError(errno.ENOSPC, "No space left on device")
-        return await real(objects, name, *rest, **how)
+        real(root, path, *rest, **how)
 
     with running(make_settings(tiny_bundle, tmp_path / "store")) as client:
         with monkeypatch.context() as broken:
-            broken.setattr(obstore, "put_async", err)
+            broken.setattr(durable, "write", err)
             job = finish(client, {"spec": {"activate": "always"}})
         assert (job["state"], client.get("/v1/heads").json()["live"]) == ("failed", 1)
         assert "No space left on device" in job["error"]["message"]

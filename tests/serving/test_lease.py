@@ -10,7 +10,6 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import httpx
 import pytest
@@ -28,7 +27,7 @@ from serving.store import Store
 
 FAKE_SERVER = """
 import sys
-sys.path[:0] = [{tests!r}, {root!r}]
+sys.path[:0] = [{tests!r}, {helpers!r}, {root!r}]
 from running import FAKE, make_settings
 from serving import app as apps
 apps.REFIT = (*FAKE, "waits", {gate!r})
@@ -43,7 +42,7 @@ def process(bundle: Bundle, store: Path, gate: Path, port: int) -> Iterator["sub
     """A server in a process of its own, whose refits end when there is a gate."""
     tests = Path(__file__).parent
     program = FAKE_SERVER.format(
-        tests=str(tests), root=str(tests.parents[1]), gate=str(gate), bundle=str(bundle.folder), store=str(store),
+        tests=str(tests), helpers=str(tests.parent), root=str(tests.parents[1]), gate=str(gate), bundle=str(bundle.folder), store=str(store),
         port=port,
     )  # fmt: skip
     with subprocess.Popen([sys.executable, "-c", program], stderr=subprocess.DEVNULL) as one:
@@ -57,11 +56,13 @@ def process(bundle: Bundle, store: Path, gate: Path, port: int) -> Iterator["sub
 def ready(port: int) -> Iterator[httpx.Client]:
     """A client of a server, once it answers."""
     with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30) as client:
-        while True:
+        for _ in range(6000):
             with contextlib.suppress(httpx.TransportError):
                 if client.get("/readyz").is_success:
                     break
             time.sleep(0.05)
+        else:
+            raise TimeoutError(f"no server on port {port}")
         yield client
 
 
@@ -79,7 +80,9 @@ def test_one_of_many_gets_it_and_the_next_when_it_is_given_back(tmp_path: Path, 
         store = Store.open(tmp_path) if medium == "folder" else Store(MemoryStore())
         many = [Lease(store, "refits") for _ in range(8)]
         for _ in range(3):
-            won = [one for one, got in zip(many, await asyncio.gather(*(m.acquire() for m in many)), strict=True) if got]
+            won = [
+                one for one, got in zip(many, await asyncio.gather(*(m.acquire() for m in many)), strict=True) if got
+            ]
             assert len(won) == 1
             await asyncio.gather(*(one.acquire() for one in many if one is not won[0]))
             assert {one.holder.process for one in many if one.holder and one is not won[0]} == {os.getpid()}
@@ -176,8 +179,8 @@ def test_a_second_server_on_the_same_port_touches_nothing(tiny_bundle: Bundle, t
         jobs = [one.post("/v1/refit", json=NEVER).json()["id"] for _ in range(2)]
         until(one, jobs[0])
         before = sorted(str(path) for path in store.rglob("*"))
-        line = [sys.executable, "-m", "breadcrumbs", "serve", "--bundle", str(tiny_bundle.folder), "--store", str(store)]
-        line += ["--port", str(port), "--workers", str(workers)]
+        line = [sys.executable, "-m", "breadcrumbs", "serve", "--bundle", str(tiny_bundle.folder)]
+        line += ["--store", str(store), "--port", str(port), "--workers", str(workers)]
         done = subprocess.run(line, capture_output=True, text=True, check=False)
         after = sorted(str(path) for path in store.rglob("*"))
         gate.touch()
@@ -219,5 +222,3 @@ def test_what_gc_removes_is_forgotten_and_not_looked_for(
         tries = sum("refits/empty" in name for name in read)
 
     assert 1 <= tries <= 6
-
-

@@ -1,4 +1,4 @@
-"""Lists come in pages: every entry once, the newest first, whatever the limit; a page reads no more than its records."""
+"""Lists come in pages: every entry once, the newest first, whatever the limit; a page reads only its own records."""
 
 import asyncio
 import json
