@@ -42,8 +42,8 @@ def process(bundle: Bundle, store: Path, gate: Path, port: int) -> Iterator["sub
     """A server in a process of its own, whose refits end when there is a gate."""
     tests = Path(__file__).parent
     program = FAKE_SERVER.format(
-        tests=str(tests), helpers=str(tests.parent), root=str(tests.parents[1]), gate=str(gate), bundle=str(bundle.folder), store=str(store),
-        port=port,
+        tests=str(tests), helpers=str(tests.parent), root=str(tests.parents[1]), gate=str(gate),
+        bundle=str(bundle.folder), store=str(store), port=port,
     )  # fmt: skip
     with subprocess.Popen([sys.executable, "-c", program], stderr=subprocess.DEVNULL) as one:
         try:
