@@ -125,20 +125,8 @@ def heed_interrupts() -> None:
 
 def test_ctrl_c_leaves_a_run_that_goes_on_exactly(images: Path, tmp_path: Path) -> None:
     """Interrupted and resumed, a run logs the same numbers and ends with the same backbone as one left alone."""
-    command = [
-        sys.executable,
-        "-m",
-        "breadcrumbs",
-        "train",
-        "--recipe",
-        "demo",
-        "--data",
-        str(images),
-        "--size",
-        "16",
-        "--epochs",
-        "30",
-    ]
+    command = [sys.executable, "-m", "breadcrumbs", "train", "--recipe", "demo", "--data", str(images)]
+    command += ["--size", "16", "--epochs", "30"]
     command += ["--batch-size", "8", "--learning-rate", "0.05", "--keep-snapshots", "2"]
 
     quiet = {"cwd": ROOT, "capture_output": True, "text": True}

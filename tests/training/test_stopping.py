@@ -7,14 +7,13 @@ import sys
 from pathlib import Path
 
 import pytest
+from patience import PATIENCE
 from small_run import small_config
 
 from training.commands import tell_stopped
 from training.stopping import STATUS, Terminated, stoppable
 
 pytestmark = pytest.mark.slow
-
-LIMIT = 120  # seconds, for a loaded machine
 
 
 def started(images: Path, out: Path, *more: str) -> subprocess.Popen[str]:
@@ -44,13 +43,13 @@ def test_sigterm_leaves_a_checkpoint_and_says_how_to_go_on(
     images: Path, tmp_path: Path, workers: str, group: bool, when: str
 ) -> None:
     """Sent to the process or to its whole group, before the first epoch or later: two words of advice and 143."""
-    process = started(images, tmp_path / "out", "--workers", workers)
-    try:
-        read_until(process, when)
-        (os.killpg if group else os.kill)(process.pid, signal.SIGTERM)
-        _, told = process.communicate(timeout=LIMIT)
-    finally:
-        process.kill()
+    with started(images, tmp_path / "out", "--workers", workers) as process:
+        try:
+            read_until(process, when)
+            (os.killpg if group else os.kill)(process.pid, signal.SIGTERM)
+            _, told = process.communicate(timeout=PATIENCE)
+        finally:
+            process.kill()
 
     assert process.returncode == 143
     assert told.endswith(f"stopped; continue with: breadcrumbs train --resume --out {tmp_path / 'out'}\n")
