@@ -26,11 +26,13 @@ mapping to status codes is `serving.problems`, and a test proves that no leaf is
     ├── ServerError            a server that refused, or is not there         serving.retries
     ├── RefitFailed            a refit's process that left no head            serving.refit
     ├── WorkersError           processes that cannot be started               serving.workers
+    ├── AddressError           an address that cannot be listened on          serving.listening
     ├── ClusterError           a Ray cluster that cannot be used              serving.cluster.connection
     ├── DemoFailed             a step of the demo that did not do its work    serving.demo
     ├── StoreError             the store cannot be read or written            serving.store
     │   ├── StoreFull          … has no room left                             serving.store
     │   ├── NotFound           no such head, snapshot or refit                serving.store
+    │   ├── Lost               the lease of refits, to another server         serving.lease
     │   └── Conflict           someone else was first                         serving.store
     │       └── KeyReused      … under the same Idempotency-Key               serving.jobs
     └── Refused                a request that the server will not take        serving.limits
