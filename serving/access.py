@@ -43,6 +43,7 @@ class Access:
         self._app = app
         self._metrics = metrics
         self._requests = cache(metrics.requests.labels)
+        self._durations = cache(metrics.duration.labels)
         self._log = log
         self._traces = traces
 
@@ -75,7 +76,7 @@ class Access:
     def _count(self, scope: Scope, status: int, seconds: float, request_id: str) -> None:
         route = getattr(scope.get("route"), "path", "unmatched")
         self._requests(route, str(status)).inc()
-        self._metrics.duration.observe(seconds)
+        self._durations(route).observe(seconds)
         if "problem" in scope:
             self._metrics.rejected.labels(scope["problem"]).inc()
         if not self._log and self._traces is None:

@@ -5,9 +5,24 @@ tells the sum of all. Seconds and bytes, `_total` on counters, no label without 
 never by name. It knows nothing of who counts.
 """
 
+from collections.abc import Iterator
+from functools import partial
+from importlib.metadata import version
+from pathlib import Path
+from platform import python_version
 from typing import Literal
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest, multiprocess, values
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    ProcessCollector,
+    generate_latest,
+    multiprocess,
+    values,
+)
+from prometheus_client.core import Metric
 
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
@@ -20,7 +35,9 @@ class Metrics:
         self.registry = CollectorRegistry()
         self._live: tuple[str, str] | None = None
         self.requests = self._counter("requests", "Requests answered.", "route", "code")
-        self.duration = self._seconds("request_duration_seconds", "From a request's first byte to its answer's last.")
+        self.duration = self._seconds(
+            "request_duration_seconds", "From a request's first byte to its answer's last.", "route"
+        )
         self.queue = self._seconds("queue_duration_seconds", "From an image's submission to the start of its batch.")
         self.decode = self._seconds("decode_duration_seconds", "To decode an image.")
         self.backbone = self._seconds("backbone_duration_seconds", "Of a batch in the backbone.")
@@ -29,6 +46,7 @@ class Metrics:
             "breadcrumbs_batch_size", "Images computed together.", buckets=SIZES, registry=self.registry
         )
         self.pending = self._gauge("pending_requests", "Images waiting to be computed.", several="livesum")
+        self.capacity = self._gauge("queue_capacity", "Images that may wait to be computed.", several="livesum")
         self.rejected = self._counter("rejected", "Requests answered with an error, by its type.", "reason")
         self.predictions = self._counter("predictions", "Top classes, by head and group.", "head", "group")
         self.head_info = self._gauge("head_info", "1 for the live head.", "version", "digest")
@@ -36,6 +54,9 @@ class Metrics:
         self.swaps = self._counter("head_swaps", "Times that a head went live.", "actor")
         self.device = self._gauge("execution_provider_info", "1 for where the models run.", "provider")
         self.refits = self._gauge("refit_jobs", "Refits, by state.", "state")
+        self.build = self._gauge("build_info", "1 for the program that runs.", "version", "python")
+        self.build.labels(version("breadcrumbs-longtail"), python_version()).set(1)
+        ProcessCollector(registry=self.registry)
 
     def _counter(self, name: str, text: str, *labels: str) -> Counter:
         return Counter(f"breadcrumbs_{name}_total", text, labels, registry=self.registry)
@@ -43,8 +64,8 @@ class Metrics:
     def _gauge(self, name: str, text: str, *labels: str, several: Literal["livemax", "livesum"] = "livemax") -> Gauge:
         return Gauge(f"breadcrumbs_{name}", text, labels, registry=self.registry, multiprocess_mode=several)
 
-    def _seconds(self, name: str, text: str) -> Histogram:
-        return Histogram(f"breadcrumbs_{name}", text, buckets=SECONDS, registry=self.registry)
+    def _seconds(self, name: str, text: str, *labels: str) -> Histogram:
+        return Histogram(f"breadcrumbs_{name}", text, labels, buckets=SECONDS, registry=self.registry)
 
     def computed(self, backbone: float, head: float) -> None:
         """Count one batch's seconds."""
@@ -69,5 +90,21 @@ class Metrics:
         if values.ValueClass is values.MutexValue:
             return generate_latest(self.registry)
         together = CollectorRegistry()
-        multiprocess.MultiProcessCollector(together)  # type: ignore[no-untyped-call]
+        _Together(together)  # type: ignore[no-untyped-call]
         return generate_latest(together)
+
+
+class _Together(multiprocess.MultiProcessCollector):
+    """What several processes counted, and the memory, open files and CPU of each by `pid`."""
+
+    def collect(self) -> Iterator[Metric]:
+        """Return the sums; then what the library says of a process, of all whose file of live gauges is there."""
+        yield from super().collect()  # type: ignore[no-untyped-call]
+        processes: dict[str, Metric] = {}
+        for path in sorted(Path(self._path).glob("gauge_livesum_*.db")):
+            pid = path.stem.rpartition("_")[2]
+            for metric in ProcessCollector(pid=partial(str, pid), registry=None).collect():
+                whole = processes.setdefault(metric.name, Metric(metric.name, metric.documentation, metric.type))
+                for sample in metric.samples:
+                    whole.add_sample(sample.name, {**sample.labels, "pid": pid}, sample.value)
+        yield from processes.values()

@@ -10,8 +10,9 @@ const FIRST = 500; // and between the first two
 const KEPT = 60; // looks
 
 const DURATION = "breadcrumbs_request_duration_seconds";
+const PREDICTS = /^\/v1\/(predict|features)$|\/infer$/; // routes: event streams, uploads and probes take their own time
 const milliseconds = (share) => (now, before) => {
-  const found = quantile(now, before, DURATION, share);
+  const found = quantile(now, before, DURATION, share, ({ route }) => PREDICTS.test(route));
   return found === null ? null : 1000 * found;
 };
 
@@ -19,8 +20,8 @@ const milliseconds = (share) => (now, before) => {
 const TILES = [
   { name: "Requests", unit: "a second", value: (now, before, seconds) => grown(now, before, "breadcrumbs_requests_total") / seconds,
     more: (now) => `${count(sum(now, "breadcrumbs_requests_total"))} since the start` },
-  { name: "Latency, median", unit: "ms", value: milliseconds(0.5), more: () => "first byte in to last byte out" },
-  { name: "Latency, p99", unit: "ms", value: milliseconds(0.99), more: () => "of 100 requests one takes longer" },
+  { name: "Latency, median", unit: "ms", value: milliseconds(0.5), more: () => "of predictions, features and infer" },
+  { name: "Latency, p99", unit: "ms", value: milliseconds(0.99), more: () => "of 100 of these one takes longer" },
   { name: "Batch size", unit: "images, mean", value: (now, before) => {
     const batches = grown(now, before, "breadcrumbs_batch_size_count");
     return batches ? grown(now, before, "breadcrumbs_batch_size_sum") / batches : null;

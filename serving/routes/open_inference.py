@@ -17,7 +17,6 @@ from models import archive, decoding, npy, npz, parts, tensors
 from models.errors import BreadcrumbsError
 from models.head import softmax
 from serving import heads, limits, protocol
-from serving.access import note
 from serving.devices import EngineError
 from serving.engine import BoundHead
 from serving.heads import HeadRecord
@@ -30,6 +29,7 @@ from serving.open_inference import response as responses
 from serving.open_inference.repository import Model
 from serving.open_inference.request import InferRequest
 from serving.open_inference.tensors import Floats
+from serving.outcomes import record
 from serving.service import Service, Serving, body, choose
 
 LIMITS = (
@@ -186,9 +186,9 @@ async def _inferred(
     _check_size(service, asked)
     work = service.inference.run(asked.values, head, asked.timeout)
     outcome = await while_connected(request, work)
-    _note(request, service, outcome)
     encoding = time.perf_counter()
     found = _found(outcome, asked)
+    record(request, service, outcome, predicts=bool(found.keys() - {"feature"}))
     text, headers = responses.encode(asked, model.name, str(outcome.head.version), found, outcome.head.head.classes)
     ended = time.perf_counter()
     service.statistics.answered(
@@ -264,15 +264,6 @@ async def _ready(service: Service, named: Mapping[str, Any]) -> Response:
     except (EngineError, Overloaded) as error:
         return JSONResponse({**named, "ready": False, "error": f"not ready: {error}"}, 503)
     return JSONResponse({**named, "ready": True})
-
-
-def _note(request: Request, service: Service, outcome: Outcome) -> None:
-    service.metrics.queue.observe(outcome.queued)
-    queue, compute = (round(1000 * seconds, 3) for seconds in (outcome.queued, outcome.computed))
-    note(
-        request, images=len(outcome.scores), head=outcome.head.version, batch_size=outcome.batch_size,
-        queue_ms=queue, compute_ms=compute,
-    )  # fmt: skip
 
 
 def _found(outcome: Outcome, asked: InferRequest) -> dict[str, Floats]:

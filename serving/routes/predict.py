@@ -10,13 +10,12 @@ from pydantic_core import to_json
 
 from models import snapshot as snapshots
 from models import tensors
-from models.head import RankedClass, ranked
+from models.head import ranked
 from models.snapshot import Snapshot
 from serving import uploads
-from serving.access import note
-from serving.inference import Outcome
 from serving.leaving import while_connected
 from serving.limits import BadRequest
+from serving.outcomes import record
 from serving.schemas import FeaturesBody, FeaturesResponse, ImagesBody, PredictResponse, Timing
 from serving.service import BYTES, Service, Serving, body, choose, problems
 from serving.uploads import Upload
@@ -57,33 +56,12 @@ async def answer(request: Request, service: Service, top_k: int = 5, head: str =
         raise BadRequest("labels and epoch make a snapshot: POST them to /v1/features")
     chosen = await choose(service, head)
     outcome = await while_connected(request, service.inference.run(upload.images, chosen))
-    timing = _timing(request, service, outcome)
+    timing = record(request, service, outcome, predicts=True)
     classes = outcome.head.head.classes
     predictions = [{"classes": ranked(scores.logits, classes, top_k)} for scores in outcome.scores]
-    _count(service, outcome.head.version, predictions)
     name = {"version": outcome.head.version, "digest": outcome.head.head.digest}
     made = {"head": name, "predictions": predictions, "timing": timing, "batch_size": outcome.batch_size}
     return Response(to_json(made), media_type="application/json")
-
-
-def _count(service: Service, version: int, predictions: list[dict[str, list[RankedClass]]]) -> None:
-    for prediction in predictions:
-        index = prediction["classes"][0]["index"]
-        group = service.groups[index] if index < len(service.groups) else "new"
-        service.metrics.predictions.labels(str(version), group).inc()
-
-
-def _timing(request: Request, service: Service, outcome: Outcome) -> dict[str, float]:
-    """The milliseconds of `Timing`; told to metrics and log line too."""
-    queue, decode, compute = (
-        round(1000 * seconds, 3) for seconds in (outcome.queued, outcome.decoded, outcome.computed)
-    )
-    service.metrics.queue.observe(outcome.queued)
-    note(
-        request, images=len(outcome.scores), head=outcome.head.version, batch_size=outcome.batch_size,
-        queue_ms=queue, decode_ms=decode, compute_ms=compute,
-    )  # fmt: skip
-    return {"queue_ms": queue, "decode_ms": decode, "compute_ms": compute}
 
 
 BINARY: dict[int | str, dict[str, Any]] = {
@@ -113,7 +91,7 @@ async def features(
     binary = format == "safetensors" or (format is None and SAFETENSORS in request.headers.get("accept", ""))
     _check_form(upload, binary)
     outcome = await while_connected(request, service.inference.run(upload.images))
-    timing = _timing(request, service, outcome)
+    timing = record(request, service, outcome, predicts=False)
     values = np.stack([scores.feature for scores in outcome.scores])
     if not binary:
         return FeaturesResponse(

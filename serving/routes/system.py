@@ -3,11 +3,13 @@
 import asyncio
 import time
 from datetime import datetime
+from typing import get_args
 
 from fastapi import APIRouter, Response
 from fastapi.responses import JSONResponse
 
 from serving.devices import EngineError
+from serving.job import State
 from serving.limits import Overloaded
 from serving.schemas import Health
 from serving.service import Service, Serving, content, problems
@@ -57,7 +59,9 @@ async def keep_counting(service: Service) -> None:
 def _count(service: Service) -> None:
     numbers = service.metrics
     numbers.pending.set(service.batcher.pending)
+    numbers.capacity.set(service.settings.queue)
     numbers.live(service.live.head.version, service.live.head.head.digest)
     numbers.head_age.set(time.time() - datetime.fromisoformat(service.live.activation.at).timestamp())
-    for state, count in service.jobs.counts().items():
-        numbers.refits.labels(state).set(count)
+    counts = service.jobs.counts()
+    for state in get_args(State):
+        numbers.refits.labels(state).set(counts[state])

@@ -263,7 +263,8 @@ def test_metrics_count_what_happened(serve: Serve) -> None:
     assert lines['breadcrumbs_execution_provider_info{provider="cpu"}'] == "1.0"
     assert sum(float(n) for name, n in lines.items() if name.startswith("breadcrumbs_predictions_total{")) == 3
     assert float(lines["breadcrumbs_batch_size_sum"]) >= 3
-    for name in ("request", "queue", "decode", "backbone", "head"):
+    assert float(lines['breadcrumbs_request_duration_seconds_count{route="/v1/predict"}']) == 2
+    for name in ("queue", "decode", "backbone", "head"):
         assert float(lines[f"breadcrumbs_{name}_duration_seconds_count"]) >= 1
     assert any(name.startswith('breadcrumbs_head_info{digest="') for name in lines)
 

@@ -111,6 +111,9 @@ def test_several_processes_are_one_server(tiny_bundle: Bundle, tmp_path: Path) -
         counts = re.findall(r'breadcrumbs_requests_total\{code="200",route="/v1/predict"\} (\S+)', numbers)
         assert [float(count) for count in counts] == [40]
         assert len(server.workers()) == 2
+        for name in ("resident_memory_bytes", "open_fds", "cpu_seconds_total", "start_time_seconds"):
+            told = re.findall(rf'^process_{name}\{{pid="(\d+)"\}} \S+$', numbers, re.MULTILINE)
+            assert sorted(map(int, told)) == sorted(server.workers())
 
         made = client.post("/v1/refit", json={"snapshots": [upload(client)]})
         *_, last = events(client, made.json()["id"])
@@ -133,6 +136,8 @@ def test_several_processes_are_one_server(tiny_bundle: Bundle, tmp_path: Path) -
             r'breadcrumbs_requests_total\{code="200",route="/v1/predict"\} (\S+)', client.get("/metrics").text
         )
         assert float(after[0]) >= 120, "what the dead one counted is not lost"
+        told = re.findall(r'^process_open_fds\{pid="(\d+)"\}', client.get("/metrics").text, re.MULTILINE)
+        assert sorted(map(int, told)) == sorted(server.workers())
     assert server.process.returncode == 0, "".join(server.said)
 
 
