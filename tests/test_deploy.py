@@ -23,7 +23,7 @@ def test_compose_mounts_files_that_are_there() -> None:
     mounts = [m for service in compose["services"].values() for m in service["volumes"] if m.startswith("./")]
     prometheus = yaml.safe_load((ROOT / "deploy/prometheus.yml").read_text())
 
-    assert len(mounts) == 4
+    assert len(mounts) == 5
     assert all((ROOT / mount.split(":")[0]).is_file() for mount in mounts)
     assert prometheus["scrape_configs"][0]["static_configs"][0]["targets"] == ["breadcrumbs:8000"]
     assert "breadcrumbs" in compose["services"]
