@@ -195,9 +195,11 @@ def open_image(file: IO[bytes], max_pixels: int = MAX_PIXELS) -> Image.Image:
         _check_size(*canvas, max_pixels)
     try:
         image = Image.open(file, formats=[str(kind.pillow)])
-    except (UnidentifiedImageError, *_DAMAGED) as error:
+    except UnidentifiedImageError as error:
         what = _process(kind, file)
         raise ImageError(what or f"damaged image: the header of this {kind.name} cannot be read") from error
+    except _DAMAGED as error:
+        raise ImageError(_process(kind, file) or f"damaged image: {error}") from error
     _check_size(*image.size, max_pixels)
     return image
 

@@ -298,7 +298,7 @@ def test_the_server_opens_no_connection_because_of_a_request(tiny_bundle: Bundle
 
 def test_the_socket_blocker_sees_who_connects(tmp_path: Path) -> None:
     """It refuses and writes down a connection and the search for a host; else the test before would prove nothing."""
-    code = "import socket\nfor call in (lambda: socket.create_connection(('127.0.0.1', 9)), "
+    code = "import socket\nfor call in (lambda: socket.create_connection(('example.invalid', 9)), "
     code += "lambda: socket.socket().connect(('127.0.0.1', 9))):\n  try: call()\n  except PermissionError: print('no')"
     environment = os.environ | {"PYTHONPATH": str(BLOCKER), "BLOCKER_LOG": str(tmp_path / "log")}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)

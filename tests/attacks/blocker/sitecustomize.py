@@ -16,6 +16,8 @@ def refuse(event: str, arguments: tuple[Any, ...]) -> None:
     """Write down and refuse what leads outward; sockets of this machine's files do not."""
     if event not in OUTWARD or isinstance(arguments[-1], (str, bytes)):
         return
+    if event == "socket.getaddrinfo" and arguments[0] == "127.0.0.1":  # the address to listen on: nobody is asked
+        return
     os.write(LOG, f"{event} {arguments[1:]!r}\n".encode())
     raise PermissionError(f"{event}: the socket blocker is on")
 
