@@ -13,7 +13,7 @@ mapping to status codes is `serving.problems`, and a test proves that no leaf is
     ├── ImageError             an image that cannot be decoded                models.image_errors
     │   ├── ImageTooLarge      … or is larger than the limit                  models.image_errors
     │   └── OtherSubsampling   … or needs another JPEG decoder                models.jpeg
-    ├── BackboneError          no such backbone, or no weights for it         models.backbones
+    ├── BackboneError          no such backbone, or no weights for it         models.networks
     ├── ConfigError            a setting that cannot be                       training.config
     ├── DataError              images or labels that cannot be trained on     training.split
     ├── TrainingError          a run that cannot go on                        training.run

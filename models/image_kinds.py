@@ -98,7 +98,7 @@ def kind_of(head: bytes) -> Kind:
     if head.startswith(b"RIFF") and head[8:12] == b"WEBP":
         return WEBP
     fitting = [known for known in _BEGINNINGS if head.startswith(known[1], known[0])]
-    if fitting:
+    if fitting and not (fitting[0][2] is BMP and any(head[6:10])):  # text may begin with the letters BM
         return max(fitting, key=lambda known: len(known[1]))[2]
     return _media(head) if head[4:8] == b"ftyp" else _markup(head)
 

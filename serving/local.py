@@ -1,32 +1,65 @@
 """Predictions without a server: a bundle's backbone and head, in this process, exactly as the server computes them."""
 
-from collections.abc import Iterable
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
 from models import bundle as bundles
-from models import preprocess
-from models.head import RankedClass, ranked
-from models.image_errors import ImageError
-from serving.engine import Engine, Row
+from models.decode_budget import Budget
+from models.decoding import MAX_PIXELS
+from models.files import read_regular
+from models.head import ranked
+from serving.decoder import Decoder, File
+from serving.engine import Engine
+from serving.predictions import Prediction
+
+BATCH = 16
+"""Images that are read and computed together."""
 
 
-def predict(bundle: Path, images: Iterable[Path], top_k: int) -> tuple[str, list[list[RankedClass]]]:
-    """Return the head's digest and the top classes of each image, the most probable first.
+def predict(
+    bundle: Path, images: Sequence[Path], top_k: int, max_pixels: int = MAX_PIXELS
+) -> tuple[str, Iterator[Prediction]]:
+    """Return the head's digest, and the predictions of the images in their order, as they are computed.
 
     Raises:
         BundleError, EngineError: the bundle cannot be read or run.
-        ImageError: an image cannot be decoded.
     """
     opened = bundles.read(bundle)
     transform, head = opened.manifest.preprocess, opened.head()
     engine = Engine(partial(opened.backbone_path, "full"), head, 0, (transform.height, transform.width))
-    found = []
-    for path in images:
-        try:
-            image = preprocess.load(path.read_bytes(), transform)
-        except ImageError as error:
-            raise type(error)(f"{path}: {error}") from error
-        (scores,) = engine.compute([Row(image)])
-        found.append(ranked(scores.logits, head.classes, top_k))
-    return head.digest, found
+    decoder = Decoder(transform, max_pixels, Budget(), engine.compute)
+
+    def compute(paths: Sequence[Path]) -> list[Prediction]:
+        files: dict[int, File] = {}
+        found: dict[int, Prediction] = {}
+        for place, path in enumerate(paths):
+            try:
+                files[place] = File(read_regular(path))
+            except OSError as error:
+                found[place] = Prediction(path, error=error.strerror or str(error))
+        for place, scores in zip(files, decoder.compute(list(files.values())), strict=True):
+            found[place] = (
+                Prediction(paths[place], error=str(scores))
+                if isinstance(scores, Exception)
+                else Prediction(paths[place], ranked(scores.logits, head.classes, top_k))
+            )
+        return [found[place] for place in range(len(paths))]
+
+    return head.digest, _side_by_side(compute, images, engine.workers)
+
+
+def _side_by_side(
+    compute: Callable[[Sequence[Path]], list[Prediction]], images: Sequence[Path], workers: int
+) -> Iterator[Prediction]:
+    """Compute batches in as many threads as are fastest, a few of them ahead of what is taken."""
+    with ThreadPoolExecutor(workers) as pool:
+        running: deque[Future[list[Prediction]]] = deque()
+        for start in range(0, len(images), BATCH):
+            running.append(pool.submit(compute, images[start : start + BATCH]))
+            if len(running) > 2 * workers:
+                yield from running.popleft().result()
+        while running:
+            yield from running.popleft().result()

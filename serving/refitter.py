@@ -107,6 +107,8 @@ class Refitter:
         Raises:
             Conflict: its head is being stored.
         """
+        if trail.job.state in ENDED:
+            return
         if self._running and self._running[0] is trail:
             if not self._running[1].cancel():
                 raise Conflict(f"refit {trail.job.id} has made its head; it cannot be cancelled any more")

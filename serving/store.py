@@ -95,7 +95,10 @@ class Store:
                 folder = Path(place).absolute()
                 if folder.exists() and not folder.is_dir():
                     raise StoreError(f"store {str(place)!r:.200}: expected a folder, got a file")
-                durable.make_folder(folder)
+                try:
+                    durable.make_folder(folder)
+                except FileNotFoundError as error:  # as below /proc, where nothing can be made
+                    raise StoreError(f"store: {folder}: {error.strerror}") from error
                 return cls(LocalStore(folder), folder, most)
             if scheme not in SCHEMES:
                 raise StoreError(

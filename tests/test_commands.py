@@ -202,6 +202,9 @@ def test_predict_takes_more_images_than_a_request_may_have(tiny_bundle: Bundle, 
     assert [one["image"] for one in json.loads(all_good.stdout)["predictions"]] == good
     assert json.loads(all_good.stdout)["head"]["version"] == 1
     assert one_bad.returncode == 2
+    assert one_bad.stdout.startswith(good[0])
+    assert one_bad.stderr.count("breadcrumbs: ") == 1
+    assert "breadcrumbs: 1 of 2 images cannot be classified:\n" in one_bad.stderr
     assert f"{tmp_path / 'notes.txt'}: not a JPEG, PNG or WebP image (8 bytes)" in one_bad.stderr
 
 

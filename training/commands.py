@@ -10,8 +10,9 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
+from models.decoding import MAX_PIXELS
 from training.bars import step
-from training.config import TrainConfig, read_settings
+from training.config import Check, TrainConfig, read_settings
 from training.progress import Json, tell_json
 from training.screen import show
 from training.stopping import STATUS, Terminated, stoppable
@@ -82,6 +83,8 @@ def evaluate(
     data: str | None = None,
     test_data: str | None = None,
     images: Path | None = None,
+    check: Check = "headers",
+    max_pixels: int | None = None,
     json: Json = False,
 ) -> None:
     """Measure a bundle's heads on test images, as the server would answer them, with 95 % intervals.
@@ -94,6 +97,8 @@ def evaluate(
         data: The data set, as for `train`; default: the one that the bundle was trained on.
         test_data: The test set, as for `train`.
         images: Root of the paths in list files, as for `train`.
+        check: How images are checked first, as for `train`.
+        max_pixels: Largest number of pixels in one image, as for `train`.
         json: Print one JSON object with everything.
     """
     from models import bundle as bundles
@@ -101,7 +106,8 @@ def evaluate(
     from training.tables import shown
 
     opened, *other = (bundles.read(folder) for folder in (bundle, against) if folder is not None)
-    config, *others = (config_of(one, data=data, test_data=test_data, images=images) for one in (opened, *other))
+    given = {"data": data, "test_data": test_data, "images": images, "check": check, "max_pixels": max_pixels}
+    config, *others = (config_of(one, **given) for one in (opened, *other))
     found = measure(opened, config, (other[0], others[0]) if other else None)
     if json:
         tell_json(found)
@@ -134,6 +140,8 @@ def snapshot(
     images: Path | None = None,
     epochs: int = 1,
     clean: bool = False,
+    check: Check = "headers",
+    max_pixels: int = MAX_PIXELS,
     workers: int = 0,
     json: Json = False,
 ) -> None:
@@ -148,6 +156,8 @@ def snapshot(
         images: Root of the paths in list files, as for `train`.
         epochs: Passes over the images, one snapshot each, with fresh augmentation from the bundle's recipe.
         clean: One pass without augmentation, with the server's preprocessing.
+        check: How images are checked first, as for `train`.
+        max_pixels: Largest number of pixels in one image, as for `train`.
         workers: Processes that decode and augment.
         json: Print one JSON object: the files, and the number of images in each class.
     """
@@ -155,9 +165,13 @@ def snapshot(
     from training.look import look
 
     opened = bundles.read(bundle)
-    made = look(opened, out, data=data, folder=images, epochs=epochs, clean=clean, workers=workers)
+    made = look(
+        opened, out, data=data, folder=images, epochs=epochs, clean=clean, check=check, max_pixels=max_pixels,
+        workers=workers,
+    )  # fmt: skip
     if json:
-        tell_json({"snapshots": [str(path) for path in made.paths], "classes": made.rows, "new": list(made.new)})
+        written = [str(path) for path in made.paths]
+        tell_json({"snapshots": written, "classes": made.rows, "new": list(made.new), "notes": list(made.notes)})
         return
     for path in made.paths:
         print(path)  # noqa: T201

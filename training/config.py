@@ -11,12 +11,14 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, field_validator, model_validator
 
+from models.decoding import MAX_PIXELS
 from models.errors import BreadcrumbsError
 from models.preprocess import Interpolation
 
 EMBEDDED = "fashion-mnist-lt"
 STANDARD = ("fashion-mnist", "cifar100")
 
+Check = Literal["headers", "full"]
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 """Names of models, as a bundle's manifest has them."""
 
@@ -38,9 +40,11 @@ class TrainConfig(BaseModel):
     """Name of the model in the bundle, the reports and the server; absent: that of `data`."""
     data: str = EMBEDDED
     """`fashion-mnist-lt` (embedded), `fashion-mnist` or `cifar100` (files in `images`), a folder with a folder per
-    class, a list file (`path label`, one per line), or shards (`train-{000..011}.tar`), local or at `s3://`."""
+    class, a list (`path label` lines, CSV, JSON lines or COCO), or shards (`train-{000..011}.tar`), local or at
+    `s3://`."""
     test_data: str | None = None
-    """The same for evaluation; absent: `test/` or `val/` beside `train/`, else a share of the images is held out."""
+    """The same for evaluation; absent: `test/` or `val/` beside `train/`, or the list's rows with these splits, else a
+    share of the images is held out."""
     images: Path | None = None
     """Root of the paths in list files (absent: the list's folder), or folder of the files of a standard set."""
     download: bool = False
@@ -51,6 +55,10 @@ class TrainConfig(BaseModel):
     """For a standard set: training images of the largest class; absent: all of them."""
     holdout: float = Field(default=0.2, gt=0, lt=1)
     """Share of each class held out for evaluation, if the data has no split of its own."""
+    check: Check = "headers"
+    """How images are checked before training. `headers`: header and end of each file; `full`: each is decoded."""
+    max_pixels: int = Field(default=MAX_PIXELS, ge=1)
+    """Largest number of pixels in one image, read from its header before it is decoded, as on the server."""
     architecture: str = "resnet8"
     """resnet8 … resnet32 for small images, also wider (resnet8x2, resnet8x4), resnet10, or any timm name."""
     pretrained: bool = False

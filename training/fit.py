@@ -6,6 +6,7 @@ how files are laid out (`models`).
 Letters: N images, D feature dimensions, C classes.
 """
 
+import json
 import logging
 import time
 from pathlib import Path
@@ -30,6 +31,7 @@ from training.package import heads_of, package
 from training.run import Run, TrainingError, backbone_of, prepare, restore, state_of
 from training.shards import are_shards
 from training.sizes import reduced
+from training.sources import check_place
 from training.trail import Trail
 
 log = logging.getLogger("breadcrumbs.training")
@@ -58,6 +60,8 @@ def fit(config: TrainConfig, out: Path, *, resume: bool = False, data: Data | No
         raise TrainingError(
             f"{out} already contains a run; continue it with --resume, or choose another folder with --out"
         )
+    if data is None:
+        check_place(config)
     with PartialState().main_process_first():  # it may download
         if data is None and not _there(config):
             load(config)  # which says what was expected, before weights are downloaded
@@ -68,6 +72,7 @@ def fit(config: TrainConfig, out: Path, *, resume: bool = False, data: Data | No
         restore(run, checkpoint.load(out / "checkpoint.pt", run.accelerator.device))
     elif processes.is_main():
         write_whole(out / "config.json", config.model_dump_json(indent=1).encode() + b"\n")
+        write_whole(out / "data.json", json.dumps(data.as_dict(), indent=1).encode() + b"\n")
         checkpoint.save(out / "checkpoint.pt", state_of(run))  # so that Ctrl-C leaves one at any time
     _announce(run)
     if config.frozen and run.epoch < config.epochs:

@@ -46,16 +46,15 @@ class Images(Dataset[Any]):
     What goes wrong with an image is its sample: raised in a worker process, it would come back as a traceback.
     """
 
-    def __init__(self, split: Split, prepare: Callable[[Tensor], Tensor]) -> None:
-        self._split, self._prepare = split, prepare
+    def __init__(self, split: Split, read: Callable[[int], Array]) -> None:
+        self._split, self._read = split, read
 
     def __len__(self) -> int:
         return len(self._split)
 
     def __getitem__(self, row: int) -> Sample:
         try:
-            image = torch.from_numpy(np.array(self._split.image(row)))
-            return self._prepare(image), int(self._split.labels[row]), row
+            return torch.from_numpy(np.array(self._read(row))), int(self._split.labels[row]), row
         except BreadcrumbsError as error:
             return error
         except MemoryError:
@@ -179,6 +178,16 @@ def _augment(chain: v2.Compose, squash: Preprocess | None, image: Tensor) -> Ten
     return augmented.permute(1, 2, 0).contiguous()
 
 
+def augmented(split: Split, config: TrainConfig, interpolation: Interpolation) -> Callable[[int], Array]:
+    """Return what reads an image of a split and augments it."""
+    change = augmentation(config, interpolation)
+
+    def read(row: int) -> Array:
+        return change(torch.from_numpy(np.array(split.image(row)))).numpy()
+
+    return read
+
+
 class TrainingBatches:
     """The images as an order says, augmented. Workers stay from epoch to epoch."""
 
@@ -186,7 +195,7 @@ class TrainingBatches:
         self, split: Split, config: TrainConfig, order: Order, interpolation: Interpolation = "bilinear"
     ) -> None:
         self.order = order
-        images = Augmented(split, augmentation(config, interpolation))
+        images = Augmented(split, augmented(split, config, interpolation))
         self._loader = Batches(images, split, config, batch_sampler=order, persistent_workers=workers_of(config) > 0)
 
     def __len__(self) -> int:
@@ -203,7 +212,7 @@ def augmented_batches(
 ) -> Batches:
     """Every image once, in order, augmented as in training: each look by chances of its own, the same every time."""
     looks: list[Look] = [("snapshot", config.seed, epoch, row, row) for row in range(len(split))]
-    images = Augmented(split, augmentation(config, interpolation))
+    images = Augmented(split, augmented(split, config, interpolation))
     return Batches(images, split, config, batch_size=4 * config.batch_size, sampler=looks)
 
 
@@ -211,7 +220,7 @@ def evaluation_batches(
     split: Split, preprocess: Preprocess, config: TrainConfig, rows: Tensor | None = None
 ) -> Batches:
     """Every image once, in order, or some `rows` int64 (M,) of them, as the server would see it."""
-    images = Images(split, partial(_prepare, preprocess))
+    images = Images(split, partial(split.fitted, preprocess=preprocess))
     sampler = SequentialSampler(images) if rows is None else rows.tolist()
     return Batches(images, split, config, batch_size=4 * config.batch_size, sampler=sampler)
 

@@ -17,9 +17,11 @@ from numpy.typing import NDArray
 
 from models import snapshot as snapshots
 from models.bundle import Bundle
+from models.decoding import MAX_PIXELS
 from models.snapshot import Snapshot
 from training.bars import track
-from training.config import TrainConfig
+from training.class_names import plain
+from training.config import Check, TrainConfig
 from training.crumbs import path_of
 from training.data import DataError, images
 from training.loader import augmented_batches, evaluation_batches
@@ -34,11 +36,13 @@ class Looks:
         paths: of the files, the oldest epoch first.
         rows: images of each class that has some, by name.
         new: those of them that the bundle does not know.
+        notes: what was seen in the data and is no fault, a sentence each.
     """
 
     paths: tuple[Path, ...]
     rows: dict[str, int]
     new: tuple[str, ...]
+    notes: tuple[str, ...] = ()
 
 
 def look(
@@ -49,6 +53,8 @@ def look(
     folder: Path | None = None,
     epochs: int = 1,
     clean: bool = False,
+    check: Check = "headers",
+    max_pixels: int = MAX_PIXELS,
     workers: int = 0,
 ) -> Looks:
     """Look at images with a bundle's backbone and write a snapshot of each look.
@@ -65,6 +71,8 @@ def look(
         folder: root of the paths in list files.
         epochs: looks.
         clean: look once, with the transform of evaluation.
+        check: how the images are checked first.
+        max_pixels: of one image.
         workers: processes that decode and augment.
 
     Raises:
@@ -73,8 +81,9 @@ def look(
     """
     if epochs < 1 or (clean and epochs > 1):
         raise DataError(f"--epochs {epochs}: expected at least 1, and 1 with --clean, since clean looks are all alike")
-    config = _config(bundle, data, folder, workers, clean=clean)
-    split, names = images(config)
+    config = _config(bundle, data, folder, workers, check, clean=clean).model_copy(update={"max_pixels": max_pixels})
+    found = images(config)
+    split, names = found.split, found.classes
     classes, labels = _labels(bundle.manifest.classes, names, split.labels)
     first = 1 + max((snapshot.epoch for snapshot in bundle.snapshots()), default=0)
     paths = [path_of(out, epoch) for epoch in range(first, first + epochs)]
@@ -96,10 +105,12 @@ def look(
             path, Snapshot(np.concatenate(made), labels, classes, bundle.backbone_digest, epoch, ids=split.ids)
         )
     rows = {classes[c]: int(n) for c, n in enumerate(np.bincount(labels)) if n}
-    return Looks(tuple(paths), rows, classes[len(bundle.manifest.classes) :])
+    return Looks(tuple(paths), rows, classes[len(bundle.manifest.classes) :], found.notes)
 
 
-def _config(bundle: Bundle, data: str | None, folder: Path | None, workers: int, *, clean: bool) -> TrainConfig:
+def _config(
+    bundle: Bundle, data: str | None, folder: Path | None, workers: int, check: Check, *, clean: bool
+) -> TrainConfig:
     """The bundle's recipe as far as it says where images are and how they are augmented."""
     preprocess = bundle.manifest.preprocess
     if not clean and preprocess.height != preprocess.width:
@@ -109,7 +120,7 @@ def _config(bundle: Bundle, data: str | None, folder: Path | None, workers: int,
     recipe = bundle.manifest.recipe
     augmentation = recipe.get("augmentation", TrainConfig.model_fields["augmentation"].default)
     known = config_of(bundle, data=data, images=folder).model_dump()
-    changed = {"augmentation": augmentation, "size": preprocess.height, "workers": workers}
+    changed = {"augmentation": augmentation, "size": preprocess.height, "workers": workers, "check": check}
     if data is not None:  # what the recipe says of its own data is not said of another's
         changed |= {"test_data": None, "imbalance": None, "largest": None, "download": False}
     return TrainConfig.model_validate({**known, **changed})
@@ -120,8 +131,9 @@ def _labels(
 ) -> tuple[tuple[str, ...], NDArray[np.int64]]:
     """The bundle's classes and, after them, new ones that have images; and the labels (N,) among all of these."""
     present = [names[c] for c in np.unique(labels)]
-    classes = (*known, *(name for name in present if name not in set(known)))
-    place = {name: index for index, name in enumerate(classes)}
+    already = {plain(name) for name in known}
+    classes = (*known, *(name for name in present if name not in already))
+    place = {plain(name): index for index, name in enumerate(classes)}
     index = np.array([place.get(name, -1) for name in names], np.int64)
     return classes, index[labels]
 

@@ -21,6 +21,7 @@ from models.groups import GROUPS, Convention, Group, groups
 from models.head import LinearHead
 from training import export
 from training.bars import step, track
+from training.class_names import plain
 from training.config import TrainConfig
 from training.data import Data, DataError, Split, load
 from training.evaluate import Interval, compare, evaluate, resample
@@ -31,7 +32,7 @@ from training.selection import Chosen, Holdout, with_offset, with_tau
 
 CONVENTIONS: tuple[Convention, ...] = ("A", "B")
 SOURCE = ("data", "test_data", "images", "holdout", "seed")  # what decides which images are test images
-LOADING = ("batch_size", "workers", "prefetch")
+LOADING = ("batch_size", "workers", "prefetch", "max_pixels")
 
 Floats = NDArray[np.float32]
 Integers = NDArray[np.int64]
@@ -47,7 +48,7 @@ class _Rows:
     half: NDArray[np.bool_]
 
 
-def config_of(bundle: Bundle, **changed: str | Path | None) -> TrainConfig:
+def config_of(bundle: Bundle, **changed: str | int | Path | None) -> TrainConfig:
     """The configuration that finds a bundle's test images: of its recipe what says where they are, and changes of that.
 
     Args:
@@ -71,7 +72,8 @@ def measure(
 
     Returns:
         JSON's own types: `heads`, the exported one first, each with `metrics` and `groups` as intervals, `recall` and
-        what was chosen; `classes` with their training and test images and groups; `against`, where asked for.
+        what was chosen; `classes` with their training and test images and groups; `notes` of the data; `against`,
+        where asked for.
 
     Raises:
         DataError: the images are not as they should be, or are of other classes; or the two bundles have other classes
@@ -100,6 +102,7 @@ def measure(
             "test_images": np.bincount(labels, minlength=len(data.classes)).tolist(),
             "groups": {name: list(members) for name, members in by_class.items()},
         },
+        "notes": list(data.notes),
         "heads": own,
     }
     if against is not None:
@@ -111,7 +114,7 @@ def measure(
 
 
 def _check_classes(own: Sequence[str], other: Sequence[str], whose: str) -> None:
-    if tuple(own) != tuple(other):
+    if [plain(name) for name in own] != [plain(name) for name in other]:
         differ = [f"{a!r} and {b!r}" for a, b in zip(own, other, strict=False) if a != b]
         first = f"; the first that differ are {differ[0]:.120}" if differ else ""
         raise DataError(f"{whose} has other classes: expected {len(own)}, in the same order, got {len(other)}{first}")

@@ -7,7 +7,7 @@ nothing of data or optimizers.
 import torch
 from torch import Tensor, nn
 
-from models.backbones import Backbone
+from models.networks import Backbone
 from models.preprocess import Preprocess
 
 

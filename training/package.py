@@ -67,8 +67,7 @@ def package(
     story = Story(
         title=f"{config.model_name}: {config.method}", classes=data.classes, counts=data.train_counts,
         groups=class_groups, convention=config.groups, config=config.model_dump(mode="json"), history=read_log(out),
-        labels=data.test.labels,
-        logits=logits, metrics=dict(metrics), exported=next(iter(own)),
+        labels=data.test.labels, logits=logits, metrics=dict(metrics), exported=next(iter(own)), notes=data.notes,
         intervals={name: intervals(values, data.test.labels, class_groups) for name, values in logits.items()},
     )  # fmt: skip
     pages = report.write(out / "report", story)

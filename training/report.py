@@ -47,6 +47,7 @@ class Story:
         metrics: of each head, as `Metrics.as_dict()` gives them.
         intervals: 95 % intervals of each head's metrics, by the metric's name.
         exported: the head that is served; absent: `balanced` if there is one, else the first.
+        notes: what was seen in the data and is no fault, a sentence each.
     """
 
     title: str
@@ -61,6 +62,7 @@ class Story:
     metrics: Mapping[str, Mapping[str, Any]]
     intervals: Mapping[str, Mapping[str, Interval]] = field(default_factory=dict)
     exported: str | None = None
+    notes: Sequence[str] = ()
 
     @property
     def head(self) -> str:
@@ -169,7 +171,7 @@ def _page(story: Story, files: Mapping[str, bytes]) -> bytes:
             _summary(story),
             page.section("All metrics", _metrics_table(story)),
             *(page.figure(picture, files.get(f"{picture.name}.svg")) for picture in PICTURES),
-            page.section("Classes", _classes_table(story)),
+            page.section("Classes", _classes_table(story), *(page.note(words) for words in story.notes)),
             page.section("Configuration", page.settings(story.config)),
         ],
     )

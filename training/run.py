@@ -18,8 +18,8 @@ from torch.optim.lr_scheduler import CosineAnnealingLR
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from models import backbones
-from models.backbones import Backbone
 from models.errors import BreadcrumbsError
+from models.networks import Backbone
 from models.preprocess import Preprocess
 from training import processes
 from training.config import TrainConfig
@@ -211,7 +211,8 @@ def restore(run: Run, state: dict[str, Any]) -> None:
         TrainingError: it was made with another configuration.
     """
     was, now = json.loads(state["config"]), json.loads(run.config.model_dump_json())
-    changed = [f"{name} was {was.get(name)!r}, is {now[name]!r}" for name in now if was.get(name) != now[name]]
+    decides = [name for name in now if name != "check"]  # how images are checked changes nothing in a run
+    changed = [f"{name} was {was.get(name)!r}, is {now[name]!r}" for name in decides if was.get(name) != now[name]]
     if changed:
         raise TrainingError("a resumed run keeps its configuration, but " + "; ".join(changed))
     run.network.load_state_dict(state["network"])

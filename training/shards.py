@@ -15,10 +15,11 @@ from pathlib import PurePosixPath
 
 from training import objects
 from training.bars import track
+from training.faults import Faults
 from training.objects import Span
 from training.split import DataError
 
-IMAGES = {"jpg", "jpeg", "png", "webp"}
+IMAGES = {"jpg", "jpeg", "jpe", "jfif", "png", "webp"}
 MAX_SHARDS = 1_000_000
 MAX_LABEL = 1 << 16
 """Bytes of a `.cls` or `.json` member."""
@@ -27,7 +28,6 @@ MAX_HEADER = 1 << 20
 BLOCK = 1 << 16
 """Bytes read at a time while headers are walked: what is between two headers is passed over."""
 THREADS = 16
-SHOWN = 20  # problems named in one error
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,10 +210,9 @@ def labelled(samples: Sequence[Sample], classes: Sequence[str] | None) -> tuple[
 
 
 def _tell(problems: Iterable[str]) -> None:
-    told = list(problems)
-    if told:
-        more = f"\n… and {len(told) - SHOWN} more" if len(told) > SHOWN else ""
-        raise DataError(f"{len(told)} problems in the shards:\n" + "\n".join(told[:SHOWN]) + more)
+    faults = Faults("the shards")
+    faults.extend(problems)
+    faults.tell()
 
 
 class _Blocks:

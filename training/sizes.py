@@ -44,7 +44,7 @@ def _median(split: Split) -> tuple[int, int] | None:
 
 def _size(path: Path | Span) -> tuple[int, int] | None:
     try:
-        with path.open("rb") as file, open_image(file) as image:
+        with path.open("rb") as file, open_image(file, 2**62) as image:
             return image.size
     except (OSError, ImageError):  # `training.data` says so, or decoding will
         return None

@@ -177,11 +177,12 @@ def test_silent_bodies_do_not_stop_predictions(tiny_bundle: Bundle, tmp_path: Pa
 def test_dribbling_uploads_do_not_block_the_next(tiny_bundle: Bundle, tmp_path: Path) -> None:
     """All places are taken by uploads with a fast start and a byte now and then: another has one soon."""
     head = b"PUT /v1/snapshots HTTP/1.1\r\nHost: localhost\r\nContent-Length: 50000000\r\n\r\n"
-    with serving(tiny_bundle, tmp_path, "--max-uploads", "4") as server, contextlib.ExitStack() as stack:
+    flags = ("--max-uploads", "4", "--receipt", "600")
+    with serving(tiny_bundle, tmp_path, *flags) as server, contextlib.ExitStack() as stack:
         slow = [stack.enter_context(socket.create_connection(server.address)) for _ in range(4)]
         for one in slow:
             one.sendall(head + b"x" * MIB)
-        while True:
+        for _ in range(100):  # their own time would end after 600 s
             for one in slow:
                 with contextlib.suppress(OSError):
                     one.sendall(b"x")

@@ -7,7 +7,6 @@ from running import make_settings
 from tiny import picture, png, tiny_head
 
 from models.bundle import Bundle
-from models.image_errors import ImageError
 from serving import devices, keys
 from serving.doctor import Finding, examine
 from serving.local import predict
@@ -68,7 +67,8 @@ def test_a_bundle_predicts_without_a_server(tiny_bundle: Bundle, tmp_path: Path)
     """The classes in order of their probabilities, which sum to one over all classes."""
     image = tmp_path / "tree.png"
     image.write_bytes(png(picture()))
-    digest, (ranked,) = predict(tiny_bundle.folder, [image], 99)
+    digest, (found,) = predict(tiny_bundle.folder, [image], 99)
+    ranked = found.classes
     values = [one["probability"] for one in ranked]
 
     assert digest == tiny_bundle.head().digest
@@ -83,5 +83,8 @@ def test_an_image_that_cannot_be_read_is_named(tiny_bundle: Bundle, tmp_path: Pa
     tree.write_bytes(png(picture()))
     text.write_bytes(b"no image")
 
-    with pytest.raises(ImageError, match=r"notes\.txt: not a JPEG, PNG or WebP image"):
-        predict(tiny_bundle.folder, [tree, text], 1)
+    _, (good, bad) = predict(tiny_bundle.folder, [tree, text], 1)
+
+    assert good.error is None
+    assert bad.image == text
+    assert "not a JPEG, PNG or WebP image" in str(bad.error)

@@ -27,7 +27,7 @@ from serving.store import Store
 
 FAKE_SERVER = """
 import sys
-sys.path[:0] = [{tests!r}, {root!r}]
+sys.path[:0] = [{tests!r}, {helpers!r}, {root!r}]
 from running import FAKE, make_settings
 from serving import app as apps
 apps.REFIT = (*FAKE, "waits", {gate!r})
@@ -42,8 +42,8 @@ def process(bundle: Bundle, store: Path, gate: Path, port: int) -> Iterator["sub
     """A server in a process of its own, whose refits end when there is a gate."""
     tests = Path(__file__).parent
     program = FAKE_SERVER.format(
-        tests=str(tests), root=str(tests.parents[1]), gate=str(gate), bundle=str(bundle.folder), store=str(store),
-        port=port,
+        tests=str(tests), helpers=str(tests.parent), root=str(tests.parents[1]), gate=str(gate),
+        bundle=str(bundle.folder), store=str(store), port=port,
     )  # fmt: skip
     with subprocess.Popen([sys.executable, "-c", program], stderr=subprocess.DEVNULL) as one:
         try:
@@ -56,11 +56,13 @@ def process(bundle: Bundle, store: Path, gate: Path, port: int) -> Iterator["sub
 def ready(port: int) -> Iterator[httpx.Client]:
     """A client of a server, once it answers."""
     with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30) as client:
-        while True:
+        for _ in range(6000):
             with contextlib.suppress(httpx.TransportError):
                 if client.get("/readyz").is_success:
                     break
             time.sleep(0.05)
+        else:
+            raise TimeoutError(f"no server on port {port}")
         yield client
 
 
@@ -177,17 +179,8 @@ def test_a_second_server_on_the_same_port_touches_nothing(tiny_bundle: Bundle, t
         jobs = [one.post("/v1/refit", json=NEVER).json()["id"] for _ in range(2)]
         until(one, jobs[0])
         before = sorted(str(path) for path in store.rglob("*"))
-        line = [
-            sys.executable,
-            "-m",
-            "breadcrumbs",
-            "serve",
-            "--bundle",
-            str(tiny_bundle.folder),
-            "--store",
-            str(store),
-        ]
-        line += ["--port", str(port), "--workers", str(workers)]
+        line = [sys.executable, "-m", "breadcrumbs", "serve", "--bundle", str(tiny_bundle.folder)]
+        line += ["--store", str(store), "--port", str(port), "--workers", str(workers)]
         done = subprocess.run(line, capture_output=True, text=True, check=False)
         after = sorted(str(path) for path in store.rglob("*"))
         gate.touch()

@@ -37,8 +37,14 @@ def test_pixels(serve: Serve) -> None:
         refused = short.post("/v1/predict", content=IMAGE, headers=PNG)
         raw = short.post("/v2/models/tiny-files/infer", content=IMAGE, headers={"Inference-Header-Content-Length": "0"})
 
-    assert told(refused) == (413, "image has 8 x 8 = 64 pixels; the limit is 63")
-    assert (raw.status_code, raw.json()) == (413, {"error": "image has 8 x 8 = 64 pixels; the limit is 63"})
+    assert told(refused) == (
+        413,
+        "image has 8 x 8 = 64 pixels; the limit is 63; make it smaller, or raise `max_pixels`",
+    )
+    assert (raw.status_code, raw.json()) == (
+        413,
+        {"error": "image has 8 x 8 = 64 pixels; the limit is 63; make it smaller, or raise `max_pixels`"},
+    )
 
 
 def test_uploads_under_way(serve: Serve) -> None:

@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from models import backbones
-from models.backbones import BackboneError, count_parameters, create, weights_digest
+from models.backbones import count_parameters, create, weights_digest
+from models.networks import BackboneError
 
 ROOT = Path(__file__).parents[2]
 SMALL = ["resnet8", "resnet14", "resnet20", "resnet26", "resnet32"]

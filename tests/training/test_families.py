@@ -5,7 +5,8 @@ import pytest
 import torch
 from tiny_weights import FAMILIES
 
-from models.backbones import BackboneError, create
+from models.backbones import create
+from models.networks import BackboneError
 from training import export
 from training.config import TrainConfig
 from training.data import Split

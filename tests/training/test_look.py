@@ -146,7 +146,8 @@ def test_the_images_of_training_are_looked_at_whole(bundle: Bundle) -> None:
     from training.data import images as find
 
     config = config_of(bundle)
-    split, names = find(config)
+    found = find(config)
+    split, names = found.split, found.classes
 
     data = load(config)
     assert names == data.classes

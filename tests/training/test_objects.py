@@ -131,7 +131,7 @@ def test_a_list_of_urls_is_the_list_of_files(bucket: str, images: Path, tmp_path
 def test_a_shard_that_is_not_in_the_bucket_is_told(bucket: str) -> None:
     """By its URL, and only that one."""
     with pytest.raises(
-        DataError, match=r"1 problems in the shards:\ns3://pictures/shards/train/train-003\.tar: not there"
+        DataError, match=r"1 problem in the shards:\ns3://pictures/shards/train/train-003\.tar: not there"
     ):
         datasets.load(config(bucket, data=f"{bucket}/shards/train/train-{{000..003}}.tar"))
 

@@ -139,8 +139,8 @@ def test_without_names_the_labels_are_the_names(tmp_path: Path) -> None:
         tmp_path / "two.tar", [("a.png", PNG), ("a.cls", b"oak\n"), ("b.PNG", PNG), ("b.json", b'{"label": "elm"}')]
     )
 
-    assert [datasets.images(config(str(path)))[1] for path in (one, two)] == [("0", "1"), ("elm", "oak")]
-    assert datasets.images(config(str(two)))[0].labels.tolist() == [0, 1]
+    assert [datasets.images(config(str(path))).classes for path in (one, two)] == [("0", "1"), ("elm", "oak")]
+    assert datasets.images(config(str(two))).split.labels.tolist() == [0, 1]
 
 
 def test_what_is_no_sample_is_passed_over(tmp_path: Path) -> None:
@@ -211,7 +211,7 @@ def test_a_damaged_shard_is_told_by_name(tmp_path: Path, change: str, message: s
     ("members", "message"),
     [
         ([("a.png", PNG)], "key 'a': no label; expected a member .cls or .json"),
-        ([("a.cls", b"0")], "key 'a': no image beside cls; expected one of jpeg, jpg, png, webp"),
+        ([("a.cls", b"0")], "key 'a': no image beside cls; expected one of jfif, jpe, jpeg, jpg, png, webp"),
         ([("a.png", PNG), ("a.jpg", PNG), ("a.cls", b"0")], "key 'a' has two members of kind image"),
         ([("a.png", PNG), ("a.cls", b"")], "key 'a': .cls: expected a number or a name, got ''"),
         ([("a.png", PNG), ("a.json", b'{"x": 1}')], "key 'a': .json holds no label"),
@@ -281,7 +281,7 @@ def test_shards_that_are_not_there_are_told(tmp_path: Path, train: str, test: st
 def test_an_image_that_changed_meanwhile_is_told(tmp_path: Path) -> None:
     """A shard that was replaced by a shorter one ends the run with shard and member."""
     path = pack(tmp_path / "a.tar", GOOD)
-    split, _ = datasets.images(config(str(path)))
+    split = datasets.images(config(str(path))).split
     path.write_bytes(path.read_bytes()[:600])
 
     with pytest.raises(DataError, match=r"a\.tar:a\.png: cut short"):

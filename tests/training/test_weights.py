@@ -10,7 +10,8 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from models.backbones import BackboneError, create
+from models.backbones import create
+from models.networks import BackboneError
 
 NAMES = ("test_resnet", "test_vit", "test_efficientnet", "mobilenetv3_small_050")
 
