@@ -21,3 +21,9 @@ FAMILIES = (
         "eva02_tiny_patch14_224",
     ),
 )
+
+EXPORTED = (  # an export takes ten seconds; all of the above were exported once by hand
+    *("vgg11", "mobilenetv3_small_050", "mobilenetv4_conv_small", "lcnet_050", "ghostnet_100", "hardcorenas_a"),
+    *("hgnetv2_b0", "efficientvit_b0", "convnext_atto", "vit_small_patch14_dinov2", "swin_tiny_patch4_window7_224"),
+    "mixer_s32_224",
+)
