@@ -11,11 +11,12 @@ import json
 import os
 import shutil
 import signal
+import subprocess
 import sys
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from serving import launch
 
@@ -63,6 +64,7 @@ class Ending:
     broken: str = ""
 
 
+Process = subprocess.Popen[bytes]
 Hear = Callable[[dict[str, Any]], Awaitable[None]]
 Run = Callable[[Sequence[str], Hear, Limits], Awaitable[Ending]]
 """As `run` does: here, or on another machine."""
@@ -79,15 +81,7 @@ async def run(command: Sequence[str], hear: Hear, limits: Limits) -> Ending:
     if shutil.which(command[0]) is None:
         return Ending(None, {}, "", f"it could not be started: there is no program {command[0]}")
     try:
-        process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-I", launch.__file__, str(os.getpid()), limits.cpu),
-            *command,
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-            limit=LINE,
-            cwd="/",  # and not that of whoever has started the server, which may have modules of any name in it
-        )
+        process = _start(command, limits)
     except OSError as error:
         return Ending(None, {}, "", f"it could not be started: {error}")
     said: dict[str, Any] = {}
@@ -97,16 +91,22 @@ async def run(command: Sequence[str], hear: Hear, limits: Limits) -> Ending:
         said.update(event)
         await hear(event)
 
-    assert process.stdout is not None  # noqa: S101 - both are pipes, as asked above; this tells the type checker
-    assert process.stderr is not None  # noqa: S101 - likewise
+    pipes = contextlib.ExitStack()
+    try:
+        output, errors = await _reader(process.stdout, pipes), await _reader(process.stderr, pipes)
+    except BaseException:  # cancelled before anything was heard
+        process.kill()
+        process.wait()
+        pipes.close()
+        raise
     tail = bytearray()
-    reading = asyncio.ensure_future(_tail(process.stderr, tail))
+    reading = asyncio.ensure_future(_tail(errors, tail))
     seen: dict[int, str] = {}
     watch = asyncio.ensure_future(_watch(process, limits.memory, seen))
     broken = ""
     try:
         async with asyncio.timeout(limits.seconds):
-            await _lines(process.stdout, listen)
+            await _lines(output, listen)
             await _ended(process)
     except TimeoutError:
         broken = f"it took longer than {limits.seconds:g} s"
@@ -116,8 +116,26 @@ async def run(command: Sequence[str], hear: Hear, limits: Limits) -> Ending:
         if watch.done():
             broken = f"it took more than {limits.memory} bytes of memory, which is the limit"
         watch.cancel()
-        await to_the_end(_stop(process, reading, seen))
+        try:
+            await to_the_end(_stop(process, reading, seen))
+        finally:
+            pipes.close()
     return Ending(None if broken else process.returncode, said, tail.decode(errors="replace"), broken)
+
+
+def _start(command: Sequence[str], limits: Limits) -> Process:
+    """Start a child with pipes for what it prints.
+
+    Not by asyncio: uvloop runs Python's own code between fork and exec, where a lock that another thread had at the
+    fork, as those of the store do, is never let go: child and server would wait for ever.
+    """
+    return subprocess.Popen(
+        [sys.executable, "-I", launch.__file__, str(os.getpid()), limits.cpu, *command],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        cwd="/",  # and not that of whoever has started the server, which may have modules of any name in it
+    )
 
 
 async def to_the_end(work: Awaitable[None]) -> None:
@@ -133,10 +151,19 @@ async def to_the_end(work: Awaitable[None]) -> None:
     task.result()
 
 
-async def _ended(process: asyncio.subprocess.Process) -> None:
-    """Wait until a process has ended; its own `wait` waits for whoever has its pipes, too."""
-    while process.returncode is None:  # noqa: ASYNC110 - nobody else tells
+async def _ended(process: Process) -> None:
+    """Wait until a process has ended, whoever may have its pipes."""
+    while process.poll() is None:  # noqa: ASYNC110 - nobody else tells
         await asyncio.sleep(ENDED)
+
+
+async def _reader(pipe: IO[bytes] | None, pipes: contextlib.ExitStack) -> asyncio.StreamReader:
+    """Read a child's pipe; `pipes` closes it, also where others still have its other end."""
+    loop = asyncio.get_running_loop()
+    reader = asyncio.StreamReader(limit=LINE)
+    transport, _ = await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), pipe)
+    pipes.callback(transport.close)
+    return reader
 
 
 async def _lines(stream: asyncio.StreamReader, listen: Callable[[dict[str, Any]], Awaitable[None]]) -> None:
@@ -166,7 +193,7 @@ async def _tail(stream: asyncio.StreamReader, kept: bytearray) -> None:
         del kept[:-TAIL]
 
 
-async def _watch(process: asyncio.subprocess.Process, memory: int, seen: dict[int, str]) -> None:
+async def _watch(process: Process, memory: int, seen: dict[int, str]) -> None:
     """Kill the child when it has more memory than it may; `seen` keeps the processes that it has started."""
     while True:
         own = family(process.pid)
@@ -204,14 +231,14 @@ def _memory(pid: int) -> int:
     return 0
 
 
-async def _stop(process: asyncio.subprocess.Process, reading: "asyncio.Future[None]", seen: dict[int, str]) -> None:
+async def _stop(process: Process, reading: "asyncio.Future[None]", seen: dict[int, str]) -> None:
     """End the child and whatever it has started, also what has left its group and keeps its pipes."""
-    if process.returncode is None:
+    if process.poll() is None:
         seen.update({pid: began(pid) for pid in family(process.pid)[1:]})
         _signal(process, signal.SIGTERM)
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(_ended(process), PATIENCE)
-    if process.returncode is None:
+    if process.poll() is None:
         seen.update({pid: began(pid) for pid in family(process.pid)[1:]})
     _signal(process, signal.SIGKILL)
     for pid, start in seen.items():
@@ -221,14 +248,12 @@ async def _stop(process: asyncio.subprocess.Process, reading: "asyncio.Future[No
     await _ended(process)
     await asyncio.wait([reading], timeout=PATIENCE)
     reading.cancel()
-    # There is no public way to close the pipes of a process; one that was missed would keep them for ever.
-    process._transport.close()  # type: ignore[attr-defined]  # noqa: SLF001
 
 
-def _signal(process: asyncio.subprocess.Process, number: signal.Signals) -> None:
+def _signal(process: Process, number: signal.Signals) -> None:
     with contextlib.suppress(ProcessLookupError, PermissionError):
         try:
             os.killpg(process.pid, number)
         except ProcessLookupError:
-            if process.returncode is None:  # it has not made its group yet
+            if process.poll() is None:  # it has not made its group yet
                 process.send_signal(number)

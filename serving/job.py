@@ -9,6 +9,7 @@ import hashlib
 import json
 import logging
 import secrets
+import time
 from collections.abc import AsyncIterator, Iterable
 from datetime import UTC, datetime
 from functools import reduce
@@ -24,6 +25,10 @@ LOG = logging.getLogger("breadcrumbs.job")
 
 State = Literal["queued", "running", "succeeded", "failed", "cancelled", "interrupted"]
 ENDED: frozenset[State] = frozenset({"succeeded", "failed", "cancelled", "interrupted"})
+
+
+QUIET = 2.0
+"""Seconds without an event after which a job's end is looked for beside its events."""
 
 
 class Failure(BaseModel):
@@ -90,6 +95,7 @@ class Trail:
         self.actor = kept.actor
         self.elsewhere = kept.elsewhere
         self.changed = asyncio.Condition()
+        self._heard = time.monotonic()
         self._saying = asyncio.Lock()
 
     async def say(self, event: dict[str, Any]) -> None:
@@ -104,7 +110,7 @@ class Trail:
             at = datetime.now(UTC).isoformat(timespec="milliseconds")
             whole = {"id": len(self.events) + 1, "at": at, **event}
             lines = [json.dumps(item).encode() + b"\n" for item in self.events]
-            name = f"refits/{self.job.id}/events.jsonl"
+            name = _log(self.job.id)
             if event.get("state") not in ENDED:
                 await self._store.replace(name, b"".join(lines) + json.dumps(whole).encode() + b"\n")
                 await self._take([whole])
@@ -116,10 +122,20 @@ class Trail:
             except StoreError as error:  # whoever reads them finds the end beside them
                 LOG.warning("refit %s: its events lack the last one: %s", self.job.id, error)
 
-    async def read(self) -> None:
-        """Take up the events that the server that runs the job has written since."""
+    async def read(self, quiet: float = QUIET) -> None:
+        """Take up the events that the server that runs the job has written since.
+
+        Args:
+            quiet: seconds without one after which the job's end is looked for where that server has it first; so others
+                hear of it from the events, which come when that server knows of it, too.
+        """
         async with self._saying:
-            stored, known = await _stored(self._store, self.job.id), len(self.events)
+            stored, known = _events(self.job.id, await _get(self._store, _log(self.job.id))), len(self.events)
+            now = time.monotonic()
+            if stored != self.events:
+                self._heard = now
+            elif now - self._heard >= quiet:
+                stored = await _with_end(self._store, self.job.id, stored)
             if stored[:known] == self.events:
                 await self._take(stored[known:])
                 return
@@ -213,10 +229,18 @@ async def read(store: Store, job: str) -> Trail:
 
 async def _stored(store: Store, job: str) -> list[dict[str, Any]]:
     """Read a job's events; its end, where a server was lost between saying it and writing it among them."""
-    events = _events(job, await _get(store, f"refits/{job}/events.jsonl"))
+    return await _with_end(store, job, _events(job, await _get(store, _log(job))))
+
+
+def _log(job: str) -> str:
+    return f"refits/{job}/events.jsonl"
+
+
+async def _with_end(store: Store, job: str, events: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return a job's events with its end, where that was created and is not among them."""
     if not (events and events[-1].get("state") in ENDED):
         for end in _events(job, await _get(store, f"refits/{job}/end.json")):
-            events.append({**end, "id": len(events) + 1})
+            events = [*events, {**end, "id": len(events) + 1}]
     return events
 
 

@@ -126,7 +126,7 @@ class Jobs:
             await self._take_in()
             for trail in self._unfinished():
                 with contextlib.suppress(NotFound):
-                    await trail.read()
+                    await trail.read(quiet=0)
                 if trail.job.state == "queued" and trail.elsewhere:
                     await self._own.add(trail)
                 elif trail.job.state not in ENDED:

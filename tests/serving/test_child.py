@@ -7,10 +7,12 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
+import uvloop
 from patience import soon
 from refits import alive, finish, until, upload
 from running import Serve, make_settings, running
@@ -242,3 +244,38 @@ def test_a_refit_runs_in_a_project_with_a_models_folder(
     assert "imported" not in str(job["error"])
     assert "process failed" not in str(job["error"])
     assert "cannot read manifest" not in str(job["error"])
+
+
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+def test_children_start_while_threads_come_and_go(tmp_path: Path, loop: str) -> None:
+    """Nothing of Python runs between fork and exec: a lock that a thread has just then would never be let go."""
+    factory = asyncio.new_event_loop if loop == "asyncio" else uvloop.new_event_loop
+    stop, forked = threading.Event(), tmp_path / "forked"
+    os.register_at_fork(after_in_child=lambda: None if stop.is_set() else forked.touch())
+
+    def churn() -> None:
+        while not stop.is_set():
+            one = threading.Thread(target=lambda: None)
+            one.start()
+            one.join()
+
+    async def hear(_event: dict[str, Any]) -> None:
+        pytest.fail("it says nothing")
+
+    async def start() -> list[int | None]:
+        limits = child.Limits(60, 2**30)
+        return [(await child.run([sys.executable, "-I", "-S", "-c", ""], hear, limits)).code for _ in range(5)]
+
+    threads = [threading.Thread(target=churn) for _ in range(4)]
+    for one in threads:
+        one.start()
+    try:
+        with asyncio.Runner(loop_factory=factory) as runner:
+            codes = runner.run(start())
+    finally:
+        stop.set()
+        for one in threads:
+            one.join()
+
+    assert codes == [0] * 5
+    assert not forked.exists()

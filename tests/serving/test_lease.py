@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import json
 import os
 import signal
 import subprocess
@@ -20,7 +19,7 @@ from test_crashes import free_port
 
 from models.bundle import Bundle
 from serving import lease as leases
-from serving.job import create
+from serving.job import create, read
 from serving.lease import Lease, Lost
 from serving.refit import RefitRequest
 from serving.store import Store
@@ -68,8 +67,8 @@ def ready(port: int) -> Iterator[httpx.Client]:
 
 def states(store: Path, job: str) -> list[str]:
     """The states that the store has of a job."""
-    lines = (store / "refits" / job / "events.jsonl").read_text().splitlines()
-    return [event["state"] for event in map(json.loads, lines) if event["event"] == "state"]
+    found = asyncio.run(read(Store.open(store), job)).events
+    return [event["state"] for event in found if event["event"] == "state"]
 
 
 @pytest.mark.parametrize("medium", ["folder", "memory"])
@@ -122,23 +121,22 @@ def test_an_end_is_written_once(tmp_path: Path) -> None:
     """Of two servers that both say what became of a job, the first is right, for both and for ever."""
 
     async def main() -> None:
-        from serving import job as jobs
-
         store = Store.open(tmp_path)
         one = await create(store, RefitRequest(), None, "api", elsewhere=False)
         assert one is not None
         await one.say({"event": "state", "state": "running"})
-        other = await jobs.read(store, one.job.id)
+        other = await read(store, one.job.id)
         await other.end("interrupted")
         await one.say({"event": "progress", "iteration": 1})
         await one.end("succeeded")
         await other.end("failed")
-        for trail in (one, other, await jobs.read(store, one.job.id)):
+        for trail in (one, other, await read(store, one.job.id)):
             await trail.read()
             assert trail.job.state == "interrupted"
-        assert states(tmp_path, one.job.id)[-1] == "interrupted"
 
     asyncio.run(main())
+    (job,) = [path.name for path in (tmp_path / "refits").iterdir()]
+    assert states(tmp_path, job) == ["running", "interrupted"]
 
 
 def test_a_second_server_waits_and_takes_over(tiny_bundle: Bundle, tmp_path: Path) -> None:
