@@ -97,7 +97,7 @@ async def run(command: Sequence[str], hear: Hear, limits: Limits) -> Ending:
     except BaseException:  # cancelled before anything was heard
         process.kill()
         process.wait()
-        pipes.close()
+        await _close(pipes)
         raise
     tail = bytearray()
     reading = asyncio.ensure_future(_tail(errors, tail))
@@ -119,7 +119,7 @@ async def run(command: Sequence[str], hear: Hear, limits: Limits) -> Ending:
         try:
             await to_the_end(_stop(process, reading, seen))
         finally:
-            pipes.close()
+            await _close(pipes)
     return Ending(None if broken else process.returncode, said, tail.decode(errors="replace"), broken)
 
 
@@ -164,6 +164,13 @@ async def _reader(pipe: IO[bytes] | None, pipes: contextlib.ExitStack) -> asynci
     transport, _ = await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), pipe)
     pipes.callback(transport.close)
     return reader
+
+
+async def _close(pipes: contextlib.ExitStack) -> None:
+    """Close the pipes; a transport closes its file in the loop's next turn, which there may not be later."""
+    pipes.close()
+    for _ in range(2):
+        await asyncio.sleep(0)
 
 
 async def _lines(stream: asyncio.StreamReader, listen: Callable[[dict[str, Any]], Awaitable[None]]) -> None:

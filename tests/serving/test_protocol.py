@@ -85,7 +85,7 @@ def test_a_head_is_told_when_it_is_too_long(serve: Serve) -> None:
             )
             both = rest(one)
 
-    assert fits.status_code == 415
+    assert fits.status_code == 422
     assert [both[:13], both.count(b"HTTP/1.1 200 ")] == [b"HTTP/1.1 422 ", 1]
 
 
