@@ -9,6 +9,7 @@ import threading
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import cached_property
 
 from models.image_errors import ImageTooLarge
 from models.machine import memory
@@ -32,9 +33,9 @@ class Budget:
         self._changed = threading.Condition()
         self._line: deque[object] = deque()
 
-    @property
+    @cached_property
     def size(self) -> int:
-        """Bytes in all."""
+        """Bytes in all; what the machine grants is looked up once."""
         return self._given or memory() // SHARE
 
     @contextmanager

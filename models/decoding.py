@@ -169,15 +169,22 @@ def open_bytes(data: bytes, max_pixels: int = MAX_PIXELS, shorter: int | None = 
         factor = _reduction(*size, shorter)
         least = _least(size, factor)
         return Opened(*size, _jpeg_cost(*size, kinds, factor), factor, lambda: _libjpeg(data, least))
-    with open_image(io.BytesIO(data), max_pixels) as image:
-        size, name, mode = image.size, image.format or "", image.mode
-    kind = kind_of(data[:HEAD])
-    if kind is not JPEG:
-        cost = size[0] * size[1] * _BYTES.get(name, _OTHER_BYTES)
-        return Opened(*size, cost, 1, lambda: _by_pillow(data, max_pixels))
-    factor = _reduction(*size, shorter) if mode in {"RGB", "L"} else 1
-    cost = _jpeg_cost(*size, kinds, factor) if mode in {"RGB", "L"} else size[0] * size[1] * (_INKS + _COEFFICIENTS)
-    return Opened(*size, cost, factor, lambda: _jpeg(data, mode, _least(size, factor), max_pixels))
+    canvas = _webp_canvas(data[:HEAD])
+    if canvas is not None:  # Pillow would allocate it, before there is memory for it
+        _check_size(*canvas, max_pixels)
+        cost = canvas[0] * canvas[1] * _BYTES["WEBP"]
+        return Opened(*canvas, cost, 1, lambda: _by_pillow(open_image(io.BytesIO(data), max_pixels), data))
+    image = open_image(io.BytesIO(data), max_pixels)
+    pixels = image.width * image.height
+    if kind_of(data[:HEAD]) is not JPEG:
+        cost = pixels * _BYTES.get(image.format or "", _OTHER_BYTES)
+        return Opened(*image.size, cost, 1, lambda: _by_pillow(image, data))
+    if image.mode in {"RGB", "L"}:
+        factor = _reduction(*image.size, shorter)
+        cost = _jpeg_cost(*image.size, kinds, factor)
+    else:
+        factor, cost = 1, pixels * (_INKS + _COEFFICIENTS)
+    return Opened(*image.size, cost, factor, lambda: _jpeg(image, data, _least(image.size, factor)))
 
 
 def open_image(file: IO[bytes], max_pixels: int = MAX_PIXELS) -> Image.Image:
@@ -277,16 +284,16 @@ def _webp_canvas(header: bytes) -> tuple[int, int] | None:
     return int.from_bytes(header[26:28], "little") & 0x3FFF, int.from_bytes(header[28:30], "little") & 0x3FFF
 
 
-def _jpeg(data: bytes, mode: str, least: tuple[int, int], max_pixels: int) -> Pixels:
+def _jpeg(image: Image.Image, data: bytes, least: tuple[int, int]) -> Pixels:
     """Pixels by libjpeg-turbo, which is twice as fast and tells lost data; Pillow where it cannot do it."""
     try:
-        if mode in {"RGB", "L"}:
-            return _upright(_libjpeg(data, least), data)
-        if mode == "CMYK":  # Pillow knows how to turn its inks, and does not tell lost data
+        if image.mode in {"RGB", "L"}:
+            return _upright(_libjpeg(data, least), image)
+        if image.mode == "CMYK":  # Pillow knows how to turn its inks, and does not tell lost data
             decode_jpeg(data, "CMYK")
     except OtherSubsampling:
         pass
-    return _by_pillow(data, max_pixels)
+    return _by_pillow(image, data)
 
 
 def _libjpeg(data: bytes, least: tuple[int, int]) -> Pixels:
@@ -298,31 +305,25 @@ def _libjpeg(data: bytes, least: tuple[int, int]) -> Pixels:
         raise ImageError(_process(JPEG, io.BytesIO(data)) or str(error)) from error
 
 
-def _by_pillow(data: bytes, max_pixels: int) -> Pixels:
-    with open_image(io.BytesIO(data), max_pixels) as image:
+def _by_pillow(image: Image.Image, data: bytes) -> Pixels:
+    with image:
         image.load()
         out = np.empty((image.height, image.width, 3), np.uint8)
         step = max(1, BAND // image.width)
         for top in range(0, image.height, step):
             bottom = min(image.height, top + step)
-            out[top:bottom] = np.asarray(_rgb(image.crop((0, top, image.width, bottom)), image, data))
-    return _upright(out, data)
+            out[top:bottom] = np.asarray(_rgb(image.crop((0, top, image.width, bottom)), data))
+        return _upright(out, image)
 
 
-def _upright(pixels: Pixels, data: bytes) -> Pixels:
-    turn = _TURNS.get(_orientation(data))
+def _upright(pixels: Pixels, image: Image.Image) -> Pixels:
+    turn = _TURNS.get(image.getexif().get(ORIENTATION, 1))
     return pixels if turn is None else np.ascontiguousarray(turn(pixels))
 
 
-def _orientation(data: bytes) -> int:
-    with open_image(io.BytesIO(data), 2**62) as image:
-        found: int = image.getexif().get(ORIENTATION, 1)
-        return found
-
-
-def _rgb(band: Image.Image, image: Image.Image, data: bytes) -> Image.Image:
+def _rgb(band: Image.Image, data: bytes) -> Image.Image:
     """Some rows of an image as RGB, laid over white."""
-    key = image.info.get("transparency")
+    key = band.info.get("transparency")
     if band.mode.startswith("I"):  # 16-bit grey: Pillow's own conversion would clip instead of scale
         values = np.asarray(band).astype(np.int64)
         high = (values >> 8).clip(0, 255).astype(np.uint8)

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from models import preprocess
+from models import decode_budget, preprocess
 from models.decode_budget import Budget
 from models.decoding import GAP, decode, open_bytes
 from models.image_errors import ImageTooLarge
@@ -62,6 +62,41 @@ def test_the_budget_follows_the_memory() -> None:
     """A quarter of what the machine or container grants, where nobody says otherwise."""
     assert Budget().size == memory() // 4
     assert Budget(5).size == 5
+
+
+def test_what_the_machine_grants_is_looked_up_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not for every image: it takes several files of the system."""
+    asked = []
+    monkeypatch.setattr(decode_budget, "memory", lambda: asked.append(1) or 400)
+    budget = Budget()
+
+    for _ in range(5):
+        with budget.take(100, "an image"):
+            pass
+
+    assert len(asked) == 1
+
+
+HEADER = """
+import sys
+from models import decoding
+decoding.load_codecs()
+def of(name):
+    return next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith(name))
+data = open(sys.argv[1], "rb").read()
+before = of("VmRSS")
+open("/proc/self/clear_refs", "w").write("5")  # forget the peak
+opened = [decoding.open_bytes(data) for _ in range(4)]
+print((of("VmHWM") - before) // 1024)
+"""
+
+
+def test_nothing_of_an_image_is_allocated_before_there_is_memory_for_it() -> None:
+    """Reading the header of the small WebP of 50 million pixels takes no memory for its pixels."""
+    line = [sys.executable, "-c", HEADER, str(ROOT / "tests/cases/50mp.webp")]
+    done = subprocess.run(line, cwd=ROOT, capture_output=True, text=True, check=True)
+
+    assert int(done.stdout) < 20
 
 
 def test_the_small_file_of_50_million_pixels() -> None:
