@@ -22,10 +22,11 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from models import head as heads
+from models import printable
 from models import snapshot as snapshots
 from models.errors import FormatError
 from models.files import read_regular, sha256, write_whole
-from models.head import LinearHead
+from models.head import HeadError, LinearHead, check_classes
 from models.preprocess import Preprocess
 from models.snapshot import Snapshot
 
@@ -77,6 +78,12 @@ class Manifest(BaseModel):
     def _fit(self) -> "Manifest":
         if len(self.train_counts) != len(self.classes):
             raise ValueError(f"{len(self.classes)} classes but {len(self.train_counts)} train_counts")
+        try:
+            check_classes(self.classes)
+        except HeadError as error:
+            raise ValueError(str(error)) from error
+        if why := printable.defect(self.architecture):
+            raise ValueError(f"architecture {self.architecture!r:.80} {why}")
         return self
 
 
@@ -155,8 +162,8 @@ def read(folder: Path) -> Bundle:
         manifest = Manifest.model_validate_json(text)
     except ValidationError as error:
         first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"])
-        raise BundleError(f"{folder}/manifest.json: {place}: {first['msg']}") from error
+        place = "".join(f"{part}: " for part in (".".join(str(part) for part in first["loc"]),) if part)
+        raise BundleError(f"{folder}/manifest.json: {place}{first['msg'].removeprefix('Value error, ')}") from error
     for name in REQUIRED:
         if name not in manifest.files:
             raise BundleError(f"{folder}: manifest.json lists no {name}")

@@ -19,7 +19,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from models import tensors
+from models import printable, tensors
 from models.errors import FormatError
 
 FORMAT = "breadcrumbs.head/1"
@@ -98,7 +98,7 @@ def ranked(logits: NDArray[np.floating], classes: Sequence[str], top_k: int) -> 
 
 
 def check_classes(classes: Sequence[str]) -> None:
-    """Refuse class names that are empty, occur twice or cannot be written as UTF-8.
+    """Refuse class names that are empty, occur twice, or that a terminal cannot show safely.
 
     Raises:
         HeadError: naming the class.
@@ -106,9 +106,9 @@ def check_classes(classes: Sequence[str]) -> None:
     seen = set[str]()
     for name in classes:
         if not name or name in seen:
-            raise HeadError(f"class {name!r} is empty or occurs twice")
-        if any("\ud800" <= letter <= "\udfff" for letter in name):
-            raise HeadError(f"class {name!r:.80} is no Unicode text: it has half a surrogate pair")
+            raise HeadError(f"class {name!r:.80} is empty or occurs twice")
+        if why := printable.defect(name):
+            raise HeadError(f"class {name!r:.80} {why}")
         seen.add(name)
 
 

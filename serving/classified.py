@@ -12,6 +12,7 @@ from typing import Any
 
 from models.decoding import MAX_PIXELS
 from models.errors import BreadcrumbsError
+from models.printable import escaped
 from serving.asked import Asked
 from serving.client import Client
 from serving.predictions import Prediction, Write, writing
@@ -132,12 +133,12 @@ def show(found: Classified, *, as_json: bool) -> None:
         print(f"{found.out}: {done} image{'s' if done > 1 else ''} classified ({found.source})")  # noqa: T201
     for one in found.kept:
         words = "  ".join(f"{ranked['class']} {ranked['probability']:.3f}" for ranked in one.classes)
-        print(f"{one.name}  {words}  ({found.source})")  # noqa: T201
+        print(escaped(f"{one.name}  {words}  ({found.source})"))  # noqa: T201
 
 
 def told(failed: Sequence[Prediction], count: int) -> str:
     """Which images have no classes, and why."""
-    lines = [f"{one.name}: {one.error}" for one in failed[:SHOWN]]
+    lines = [escaped(f"{one.name}: {one.error}") for one in failed[:SHOWN]]
     if count == 1:
         return lines[0]
     more = [f"… and {len(failed) - SHOWN} more"] if len(failed) > SHOWN else []

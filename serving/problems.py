@@ -178,4 +178,5 @@ async def _validation(request: Request, error: Exception) -> Response:
         raise error
     first = error.errors()[0]
     place = " ".join(str(part) for part in first["loc"])
-    return _answer(request, "bad_request", f"{place}: {first['msg']}, got {first.get('input')!r:.80}", 422)
+    what = first["msg"].removeprefix("Value error, ")
+    return _answer(request, "bad_request", f"{place}: {what}, got {first.get('input')!r:.80}", 422)

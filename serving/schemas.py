@@ -3,14 +3,21 @@
 What the store keeps is shown as it is kept: `HeadRecord`, `Activation`, `SnapshotRecord`, `Job`.
 """
 
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
+from models import printable
 from serving.activations import Activation
 from serving.heads import HeadRecord
 from serving.job import Job
 from serving.snapshots import SnapshotRecord
+
+
+def _printable(text: str) -> str:
+    if why := printable.defect(text):
+        raise ValueError(why)
+    return text
 
 
 class _Strict(BaseModel):
@@ -36,8 +43,8 @@ class FeaturesBody(ImagesBody):
 class ActivateBody(_Strict):
     """Optional body of an activation or a rollback."""
 
-    reason: str = Field(default="", max_length=1000)
-    """Reason, recorded in the activation log."""
+    reason: Annotated[str, AfterValidator(_printable)] = Field(default="", max_length=1000)
+    """Reason, recorded in the activation log; one line of printable text."""
     expected_live: int | None = None
     """Refuse with 409 unless this version is live."""
 

@@ -7,6 +7,8 @@ import unicodedata
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 
+from models import printable
+
 LONGEST = 255
 """Characters of a name."""
 
@@ -22,8 +24,8 @@ def fault(name: str) -> str | None:
         return "is not Unicode text; rename it in UTF-8"
     if not name.strip():
         return "is empty; name it"
-    if any(unicodedata.category(letter) in {"Cc", "Zl", "Zp"} for letter in name):
-        return "has a control character in it; rename it"
+    if why := printable.defect(name):
+        return f"{why}; rename it"
     if name != name.strip():
         return "begins or ends with a space; rename it"
     if len(name) > LONGEST:

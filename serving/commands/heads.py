@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import App, Parameter
 from rich.table import Table
 
+from models.printable import escaped
 from serving.commands.server import LOCAL, Key, Server
 from training.progress import Json, tell_json
 from training.screen import show
@@ -104,7 +105,7 @@ def _print_change(done: "Activation", as_json: bool) -> None:
         tell_json(done.model_dump(mode="json"))
         return
     why = f": {done.reason}" if done.reason else ""
-    print(f"head {done.head} is live ({done.kind} {done.number}, by {done.actor}{why})")  # noqa: T201
+    print(escaped(f"head {done.head} is live ({done.kind} {done.number}, by {done.actor}{why})"))  # noqa: T201
 
 
 @heads.command

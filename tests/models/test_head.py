@@ -15,11 +15,13 @@ from scipy import special
 from tiny import CLASSES, tiny_backbone, tiny_head
 
 from models import head as heads
+from models import printable
 from models.errors import FormatError
 from models.head import FORMAT, HeadError, LinearHead, ranked, softmax
 
 FLOATS = st.floats(allow_nan=False, allow_infinity=False, width=32)
-NAMES = st.lists(st.text(st.characters(exclude_categories=["Cs"]), min_size=1), min_size=1, max_size=5, unique=True)
+LETTERS = st.characters(exclude_categories=["Cc", "Cs", "Zl", "Zp"]).filter(lambda one: not printable.defect(one))
+NAMES = st.lists(st.text(LETTERS, min_size=1), min_size=1, max_size=5, unique=True)
 
 
 @st.composite

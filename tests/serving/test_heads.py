@@ -1,6 +1,7 @@
 """`/v1/heads`: going live, going back, and a thousand answers that each come from one head while heads change."""
 
 import asyncio
+import json
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -168,3 +169,18 @@ def test_a_head_is_downloaded_as_onnx(serve: Serve, tmp_path: Path, tiny_bundle:
     assert heads.from_onnx(data).digest == tiny_bundle.head().digest
     assert refused.status_code == 503
     assert "head 1 is damaged: head.onnx: expected digest" in refused.text
+
+
+@pytest.mark.parametrize("path", ["/v1/heads/1/activate", "/v1/heads/rollback"])
+@pytest.mark.parametrize("bad", ["\n", "\r", "\x1b[31m", "\x00", "\u2028", "\u202e", "\ud800"])
+def test_a_reason_that_could_forge_a_line_is_refused(serve: Serve, path: str, bad: str) -> None:
+    """Before anything changes, in words that can themselves be shown."""
+    with serve() as client:
+        body = json.dumps({"reason": f"ok{bad}2026-11-27 activate: head 9 is live"})
+        answer = client.post(path, content=body, headers={"content-type": "application/json"})
+        log = client.get("/v1/activations").json()["activations"]
+
+    assert answer.status_code == 422
+    assert any(word in answer.json()["error"]["message"] for word in ("reason: ", "Invalid JSON"))
+    assert bad not in answer.json()["error"]["message"]
+    assert len(log) == 1

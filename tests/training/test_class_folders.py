@@ -160,8 +160,10 @@ def test_names_equal_to_unicode_are_told(tmp_path: Path) -> None:
     ("name", "message"),
     [
         (b"bad\xff", "class 'bad\\udcff' is not Unicode text; rename it in UTF-8"),
-        (b"a\tb", "class 'a\\tb' has a control character in it"),
-        (b"a\nb", "class 'a\\nb' has a control character in it"),
+        (b"a\tb", "class 'a\\tb' has a control character, U+0009"),
+        (b"a\x1b[31mb", "class 'a\\x1b[31mb' has a control character, U+001B"),
+        ("a\u202eb".encode(), "class 'a\\u202eb' has a bidi control, U+202E"),
+        (b"a\nb", "class 'a\\nb' has a control character, U+000A"),
         (b" oak", "class ' oak' begins or ends with a space"),
         (b"oak ", "class 'oak ' begins or ends with a space"),
     ],

@@ -1,0 +1,32 @@
+"""Characters that a terminal or a log must not get: they move the cursor, start a line, or show text in another order.
+
+It knows nothing of where text comes from.
+"""
+
+import re
+
+_UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+"""Control characters, line separators, bidi embeddings, overrides and isolates, and halves of surrogate pairs."""
+_SHORT = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
+
+
+def defect(text: str) -> str | None:
+    """Return what makes a text unfit to be printed, in words that follow its name; None: nothing does."""
+    found = _UNPRINTABLE.search(text)
+    if found is None:
+        return None
+    code = ord(found[0])
+    if 0xD800 <= code <= 0xDFFF:
+        return "is no Unicode text: it has half a surrogate pair"
+    kind = "a control character" if code < 0x2028 else "a line separator" if code < 0x202A else "a bidi control"
+    return f"has {kind}, U+{code:04X}; expected printable text"
+
+
+def escaped(text: str) -> str:
+    r"""Return a text in one line that any terminal shows as it is; what is unfit becomes `\n`, `\x1b`, `\u202e`."""
+    return _UNPRINTABLE.sub(_escape, text)
+
+
+def _escape(found: re.Match[str]) -> str:
+    code = ord(found[0])
+    return _SHORT.get(found[0]) or (f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}")
