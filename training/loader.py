@@ -179,13 +179,12 @@ def _augment(chain: v2.Compose, squash: Preprocess | None, image: Tensor) -> Ten
 
 
 def augmented(split: Split, config: TrainConfig, interpolation: Interpolation) -> Callable[[int], Array]:
-    """Return what reads an image of a split and augments it."""
-    change = augmentation(config, interpolation)
+    """Return what reads an image of a split and augments it; it can be sent to another process."""
+    return partial(_read_augmented, split, augmentation(config, interpolation))
 
-    def read(row: int) -> Array:
-        return change(torch.from_numpy(np.array(split.image(row)))).numpy()
 
-    return read
+def _read_augmented(split: Split, change: Callable[[Tensor], Tensor], row: int) -> Array:
+    return change(torch.from_numpy(np.array(split.image(row)))).numpy()
 
 
 class TrainingBatches:

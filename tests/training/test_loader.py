@@ -2,6 +2,7 @@
 
 import io
 import math
+import pickle
 import subprocess
 import sys
 from pathlib import Path
@@ -24,6 +25,7 @@ from training.loader import (
     Images,
     TrainingBatches,
     augmentation,
+    augmented,
     evaluation_batches,
     preprocess_for,
 )
@@ -350,3 +352,19 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
 
     assert ran.returncode == 0, ran.stderr
     assert int(ran.stdout) < 64 * 1024  # KiB
+
+
+@pytest.mark.parametrize("augment", ["crop-flip", "crop", "flip", "resized-crop", "none"])
+def test_what_reads_images_can_be_sent_to_another_process(augment: str) -> None:
+    """Workers that start afresh, as those of a bucket do, get it pickled."""
+    pixels = np.random.default_rng(0).integers(0, 256, (3, 9, 11, 3), np.uint8)
+    split = Split(np.zeros(3, np.int64), np.arange(3), pixels=pixels)
+    read = augmented(split, config(augmentation=augment, size=8), "bilinear")
+
+    torch.manual_seed(0)
+    own = read(1)
+    torch.manual_seed(0)
+    sent = pickle.loads(pickle.dumps(read))(1)
+
+    assert np.array_equal(own, sent)
+    assert own.shape == (8, 8, 3)
