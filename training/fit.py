@@ -21,7 +21,7 @@ from models.files import write_whole
 from models.groups import groups
 from models.snapshot import Snapshot
 from training import checkpoint, crumbs, features, processes
-from training.config import EMBEDDED, STANDARD, TrainConfig
+from training.config import TrainConfig
 from training.data import Data, load
 from training.epoch import train_epoch
 from training.evaluate import Metrics, evaluate
@@ -29,7 +29,6 @@ from training.features import features_of
 from training.journal import Journal
 from training.package import heads_of, package
 from training.run import Run, TrainingError, backbone_of, prepare, restore, state_of
-from training.shards import are_shards
 from training.sizes import reduced
 from training.sources import check_place
 from training.trail import Trail
@@ -60,11 +59,9 @@ def fit(config: TrainConfig, out: Path, *, resume: bool = False, data: Data | No
         raise TrainingError(
             f"{out} already contains a run; continue it with --resume, or choose another folder with --out"
         )
-    if data is None:
-        check_place(config)
     with PartialState().main_process_first():  # it may download
-        if data is None and not _there(config):
-            load(config)  # which says what was expected, before weights are downloaded
+        if data is None:
+            check_place(config)  # before weights are downloaded, and once all processes have met
         backbone = backbone_of(config, bare=resume)  # what cannot work is refused before an image is read
         data = load(config, show=processes.is_main()) if data is None else data
     run = prepare(config, data, backbone)
@@ -84,11 +81,6 @@ def fit(config: TrainConfig, out: Path, *, resume: bool = False, data: Data | No
         package(run.measured.cpu(), run.data, run.preprocess, config, out)
     processes.wait()
     return bundles.read(out / "bundle")
-
-
-def _there(config: TrainConfig) -> bool:
-    known = config.data in (EMBEDDED, *STANDARD) or are_shards(config.data)
-    return known or Path(config.data).exists()
 
 
 def _announce(run: Run) -> None:
