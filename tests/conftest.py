@@ -1,6 +1,7 @@
 """What every test may use, and how tests are run: in which order, with how many threads, and which are slow."""
 
 import os
+import signal
 import subprocess
 
 import pytest
@@ -15,6 +16,9 @@ settings.load_profile("tests")
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # before anything loads torch; child processes inherit it
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# A shell starts what runs in its background deaf to Ctrl-C, and child processes inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 LONGEST = ("test_processes", "test_cluster", "test_machines", "test_tour", "test_crashes", "test_epoch", "test_fit")
 

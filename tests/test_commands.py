@@ -181,7 +181,10 @@ def test_an_interrupted_command_has_status_130(serve: Serve, tmp_path: Path) -> 
                 if event.get("stage") == "read":
                     break
             process.send_signal(signal.SIGINT)
-            _, errors = process.communicate(timeout=PATIENCE)
+            try:
+                _, errors = process.communicate(timeout=PATIENCE)
+            finally:
+                process.kill()
         (tmp_path / "go").touch()
 
     assert process.returncode == 130

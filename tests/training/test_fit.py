@@ -118,11 +118,6 @@ def test_a_run_stopped_in_its_first_epoch_goes_on(images: Path, tmp_path: Path) 
     assert train_epoch(other) == expected
 
 
-def heed_interrupts() -> None:
-    """A shell starts what runs in its background deaf to Ctrl-C, and children inherit that."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-
-
 def test_ctrl_c_leaves_a_run_that_goes_on_exactly(images: Path, tmp_path: Path) -> None:
     """Interrupted and resumed, a run logs the same numbers and ends with the same backbone as one left alone."""
     command = [sys.executable, "-m", "breadcrumbs", "train", "--recipe", "demo", "--data", str(images)]
@@ -131,10 +126,8 @@ def test_ctrl_c_leaves_a_run_that_goes_on_exactly(images: Path, tmp_path: Path) 
 
     quiet = {"cwd": ROOT, "capture_output": True, "text": True}
     alone = subprocess.run([*command, "--out", str(tmp_path / "alone")], check=False, **quiet)
-    child = subprocess.Popen(
-        [*command, "--out", str(tmp_path / "cut")], cwd=ROOT, stderr=subprocess.PIPE, text=True,
-        preexec_fn=heed_interrupts,  # noqa: PLW1509  # there are no threads here that it could meet
-    )  # fmt: skip
+    cut = [*command, "--out", str(tmp_path / "cut")]
+    child = subprocess.Popen(cut, cwd=ROOT, stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + PATIENCE
     while time.monotonic() < deadline and len(lines(tmp_path / "cut")) < 3:
         assert child.poll() is None
