@@ -49,7 +49,7 @@ def test_every_field_is_a_flag(name: str, model: type) -> None:
         (("train", "--resume", "--out", "OUT"), "config.json"),
         (("train", "--epochs", "0"), "--epochs: Input should be greater than"),
         (("train", "--batch-size", "x"), "--batch-size: Input should be a valid integer"),
-        (("serve", "--bundle", "nowhere"), "no bundle at nowhere"),
+        (("serve", "--bundle", "nowhere", "--port", "0"), "no bundle at nowhere"),
         (("serve", "--port", "70000"), "--port: Input should be less than"),
         (("evaluate", "nowhere"), "no bundle at nowhere"),
         (("evaluate", "models/demo", "--against", "nowhere"), "no bundle at nowhere"),
