@@ -11,9 +11,8 @@ import httpx
 import numpy as np
 import pytest
 from examples import DOCS, differences, examples, sections
+from listed_commands import PRINTS_NOTHING, commands
 from running import make_settings, running
-from test_commands import PRINTS_NOTHING
-from test_pages import commands
 from tiny import picture, png, tiny_snapshot
 
 from models import snapshot as snapshots

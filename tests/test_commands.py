@@ -14,10 +14,10 @@ from pathlib import Path
 
 import pytest
 from cyclopts import App
+from listed_commands import PRINTS_NOTHING, commands
 from patience import PATIENCE
 from rich.console import Console
 from running import Serve, make_settings, running
-from test_pages import commands
 from tiny import picture, png
 
 import breadcrumbs
@@ -25,7 +25,6 @@ from models.bundle import Bundle
 
 ROOT = Path(__file__).parents[1]
 COMMANDS = sorted(commands() - {"store", "cluster"})
-PRINTS_NOTHING = {"serve"}
 """It logs, until it is told to stop."""
 
 

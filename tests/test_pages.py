@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from listed_commands import commands
 from pydantic import BaseModel
 
-import breadcrumbs
 from models import bundle as bundles
 from models import head as heads
 from models import report as reports
@@ -66,13 +66,6 @@ def make_targets(text: str) -> set[str]:
 def source_files(text: str) -> set[str]:
     """The Python files that a page names in code spans."""
     return {name for name in SPAN.findall(prose(text)) if re.fullmatch(r"(models|training|serving)/[\w/]+\.py", name)}
-
-
-def commands() -> set[str]:
-    """Every command of the command line, as it is typed."""
-    own = {name for name in breadcrumbs.app if not name.startswith("-")}
-    groups = {name: getattr(breadcrumbs, name) for name in ("heads", "store", "keys", "cluster")}
-    return own | {f"{word} {name}" for word, group in groups.items() for name in group if not name.startswith("-")}
 
 
 def rows(page: str) -> dict[str, list[str]]:

@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from asked_routes import ASKED
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry, Counter, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 from running import Serve
-from test_metrics import ASKED
 
 from serving.app import create_app
 from serving.metrics import Metrics

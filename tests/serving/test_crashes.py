@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import re
-import socket
 import subprocess
 import sys
 import time
@@ -14,6 +13,7 @@ from typing import Any
 import httpx
 import pytest
 from patience import PATIENCE, soon
+from ports import free_port
 from refits import events, finish, upload
 from running import Serve, make_settings, running
 from tiny import picture, png
@@ -41,13 +41,6 @@ STEPS = [
 CHILD = (sys.executable, str(Path(__file__).parent / "crashing_refit.py"))
 CHILDS = (*STAGES, "head.safetensors", "head.onnx", "report.json", "report.html", "done")
 """Every step of a refit's own process: the stages that it tells, the files that it leaves, its last word."""
-
-
-def free_port() -> int:
-    """A port that nobody listens on."""
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return int(one.getsockname()[1])
 
 
 def until_dead(bundle: Bundle, store: Path, when: str, name: str, count: int) -> tuple[str | None, str | None]:

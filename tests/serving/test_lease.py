@@ -13,9 +13,9 @@ from pathlib import Path
 import httpx
 import pytest
 from obstore.store import MemoryStore
+from ports import free_port
 from refits import NEVER, events, finish, until
 from running import make_settings, running
-from test_crashes import free_port
 
 from models.bundle import Bundle
 from serving import lease as leases

@@ -1,15 +1,15 @@
 """`/metrics` on a real server: every route counts alike, by its own name, and the process tells of itself."""
 
-import base64
 import json
 import platform
 from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
-from typing import Any, get_args
+from typing import get_args
 
 import httpx
 import pytest
+from asked_routes import ASKED, PNG
 from prometheus_client.parser import text_string_to_metric_families
 from refits import NEVER, events, finish, until, upload
 from running import Serve
@@ -17,9 +17,6 @@ from tiny import picture, png
 
 from serving.job import State
 
-PNG = {"content-type": "image/png"}
-FILE = base64.b64encode(png(picture())).decode()
-INFER, VERSIONED = "/v2/models/{model}/infer", "/v2/models/{model}/versions/{version}/infer"
 EVENTS = "/v1/refit/{job_id}/events"
 WAY = "breadcrumbs_request_duration_seconds_count"
 
@@ -33,32 +30,6 @@ def samples(client: httpx.Client) -> Iterator[tuple[str, dict[str, str], float]]
 def total(client: httpx.Client, name: str, **labels: str) -> float:
     """The sum of all samples of a name that have these labels."""
     return sum(value for own, had, value in samples(client) if own == name and labels.items() <= had.items())
-
-
-def tensor(outputs: list[str], files: bool = False) -> bytes:
-    """The body of an infer request for one image."""
-    data = (
-        {"shape": [1], "datatype": "BYTES", "data": [FILE]}
-        if files
-        else {"shape": [1, 8, 8, 3], "datatype": "UINT8", "data": picture().ravel().tolist()}
-    )
-    asked = [{"name": name} for name in outputs]
-    return json.dumps({"inputs": [{"name": "image", **data}], "outputs": asked}).encode()
-
-
-ASKED: dict[str, tuple[str, str, dict[str, Any], bool, bool]] = {
-    "raw": ("/v1/predict", "/v1/predict", {"content": png(picture()), "headers": PNG}, True, True),
-    "raw, long way": ("/v1/predict?top_k=2", "/v1/predict", {"content": png(picture()), "headers": PNG}, True, True),
-    "form": ("/v1/predict", "/v1/predict", {"files": [("image", png(picture()))]}, True, True),
-    "features": ("/v1/features", "/v1/features", {"content": png(picture()), "headers": PNG}, True, False),
-    "infer": ("/v2/models/tiny/infer", INFER, {"content": tensor(["logits"])}, False, True),
-    "infer, all": ("/v2/models/tiny/infer", INFER, {"content": tensor([])}, False, True),
-    "infer, long way": ("/v2/models/tiny/infer?x=1", INFER, {"content": tensor(["probabilities"])}, False, True),
-    "infer features": ("/v2/models/tiny/infer", INFER, {"content": tensor(["feature"])}, False, False),
-    "infer files": ("/v2/models/tiny-files/infer", INFER, {"content": tensor(["logits"], files=True)}, True, True),
-    "infer a version": ("/v2/models/tiny/versions/1/infer", VERSIONED, {"content": tensor(["logits"])}, False, True),
-}
-"""Path, route, body, whether there is something to decode, and whether the answer is a prediction."""
 
 
 @pytest.mark.parametrize("name", ASKED)

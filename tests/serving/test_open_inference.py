@@ -9,9 +9,9 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
+from infer_bytes import elements, read
 from patience import PATIENCE
 from running import Serve
-from test_open_inference_wire import elements, read
 from tiny import CLASSES, SIDE, expected_features, picture, png, tiny_head
 
 MODEL, FILES = "/v2/models/tiny", "/v2/models/tiny-files"

@@ -2,7 +2,6 @@
 
 import base64
 import json
-import struct
 from typing import Any
 
 import numpy as np
@@ -10,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
+from infer_bytes import elements, read
 
 from serving.limits import TooLarge
 from serving.open_inference.request import HEADER, InferRequest, Wanted, decode
@@ -38,11 +38,6 @@ def body(*inputs: dict[str, Any], raw: bytes = b"", **more: Any) -> tuple[bytes,
 def binary(size: int = 24, raw: bytes = IMAGE.tobytes(), **change: Any) -> tuple[bytes, str | None]:
     """A request with the pixels behind the JSON."""
     return body(tensor(data=None, parameters={"binary_data_size": size}, **change), raw=raw)
-
-
-def elements(*items: bytes) -> bytes:
-    """BYTES elements as they are sent."""
-    return b"".join(struct.pack("<I", len(item)) + item for item in items)
 
 
 @pytest.mark.parametrize("data", [IMAGE.tolist(), IMAGE.ravel().tolist(), IMAGE.reshape(4, 6).tolist()])
@@ -297,23 +292,6 @@ def test_whatever_is_asked_in_json_is_read_or_refused(
     assert 1 <= len(found.values) <= MOST
     assert isinstance(found.values, list) == (declared is FILES)
     assert {wanted.name for wanted in found.outputs} <= set(OUTPUTS)
-
-
-def read(data: bytes, headers: dict[str, str]) -> dict[str, Any]:
-    """An answer as a client reads it: each output's values, by its name."""
-    size = int(headers.get(HEADER.lower(), len(data)))
-    said, place, found = json.loads(data[:size]), size, {}
-    for output in said["outputs"]:
-        count = output.get("parameters", {}).get("binary_data_size")
-        raw = data[place : place + (count or 0)]
-        place += count or 0
-        if output["datatype"] == "FP32":
-            values = np.array(output["data"], np.float32) if count is None else np.frombuffer(raw, "<f4")
-            found[output["name"]] = values.reshape(output["shape"])
-        else:
-            found[output["name"]] = output["data"] if count is None else raw
-    assert place == len(data)
-    return said | {"found": found}
 
 
 @hypothesis_settings(max_examples=50)

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 from pretended import GPU, PretendedGpu, on_gpu
-from test_solver import problem
+from problems import problem
 
 from models import bundle as bundles
 from training import device as devices

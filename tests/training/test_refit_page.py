@@ -3,7 +3,7 @@
 import re
 
 import pytest
-from test_report import Page
+from pages import Page
 from told import NAMES, told
 
 from training.refit_page import PICTURES, build

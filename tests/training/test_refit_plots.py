@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from test_plots import drawn, lines, ticks
+from pictures import drawn, lines, ticks
 from told import told
 
 from models.report import Certificate, Step

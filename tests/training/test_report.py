@@ -4,12 +4,12 @@ import base64
 import io
 import re
 from dataclasses import replace
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from pages import Page
 from PIL import Image
 
 from models.groups import groups
@@ -17,31 +17,6 @@ from training.evaluate import evaluate, intervals
 from training.report import PICTURES, Story, report, write
 
 NAMES = ("<script>alert(1)</script>", "$x_{1}$", "a & b", 'say "hi"', "plain")
-VOID = {"meta", "img", "br", "hr", "link", "input"}
-
-
-class Page(HTMLParser):
-    """What a browser would see: tags, their attributes, the text, and that every tag is closed in turn."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.tags: list[tuple[str, dict[str, str | None]]] = []
-        self.words: list[str] = []
-        self._open: list[str] = []
-        self.feed(text)
-        self.close()
-        assert self._open == []
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, dict(attrs)))
-        if tag not in VOID:
-            self._open.append(tag)
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self._open.pop() == tag
-
-    def handle_data(self, data: str) -> None:
-        self.words.append(data)
 
 
 def story(classes: int = 5, per_class: int = 4, heads: tuple[str, ...] = ("joint", "balanced")) -> Story:

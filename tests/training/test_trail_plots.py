@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from test_plots import CLASSES, COUNTS, GROUPS, drawn, lines
+from pictures import CLASSES, COUNTS, GROUPS, drawn, lines
 
 from models.groups import Group
 from training import trail_plots

@@ -1,0 +1,13 @@
+"""Every command of the command line."""
+
+import breadcrumbs
+
+
+def commands() -> set[str]:
+    """Every command of the command line, as it is typed."""
+    own = {name for name in breadcrumbs.app if not name.startswith("-")}
+    groups = {name: getattr(breadcrumbs, name) for name in ("heads", "store", "keys", "cluster")}
+    return own | {f"{word} {name}" for word, group in groups.items() for name in group if not name.startswith("-")}
+
+
+PRINTS_NOTHING = {"serve"}
