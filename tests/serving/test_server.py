@@ -87,6 +87,7 @@ def test_sigterm_ends_the_server_in_order(tiny_bundle: Bundle, tmp_path: Path) -
     assert "Finished server process" in rest
 
 
+@pytest.mark.usefixtures("logging_as_before")
 def test_a_bundle_that_is_not_there_is_told_in_one_sentence(tiny_bundle: Bundle, tmp_path: Path) -> None:
     """The error comes out of `run` as it is, for the command line to print."""
     settings = make_settings(tiny_bundle, tmp_path).model_copy(update={"bundle": tmp_path / "none"})
