@@ -53,12 +53,14 @@ def end(sentence: str, error: BaseException | None = None) -> None:
         sentence: it.
         error: whose traceback is wanted, too.
     """
-    if any(isinstance(handler.formatter, Json) for handler in logging.root.handlers):
+    forms = {type(handler.formatter) for handler in logging.root.handlers}
+    if Json in forms:
         LOG.error("%s", sentence, exc_info=error)
         return
-    if error is not None:
-        traceback.print_exception(error)
-    print(f"breadcrumbs: {escaped(sentence)}", file=sys.stderr, flush=True)  # noqa: T201
+    lines = [] if error is None else "".join(traceback.format_exception(error)).splitlines()
+    if Text in forms:
+        lines, sentence = [_continued(one) for one in lines], escaped(sentence)
+    print(*lines, f"breadcrumbs: {sentence}", sep="\n", file=sys.stderr, flush=True)  # noqa: T201
 
 
 class Text(logging.Formatter):
@@ -70,7 +72,7 @@ class Text(logging.Formatter):
         message = _pairs(fields) if fields else escaped(_message(record))
         line = f"{_time(record.created)} {record.levelname} {record.name} {message}"
         if record.exc_info:
-            line += "".join(f"\n    {escaped(one)}" for one in self.formatException(record.exc_info).splitlines())
+            line = "\n".join((line, *map(_continued, self.formatException(record.exc_info).splitlines())))
         return line
 
 
@@ -91,7 +93,7 @@ class Json(logging.Formatter):
         }
         if record.exc_info:
             line["traceback"] = self.formatException(record.exc_info)
-        return _encode(line).replace("\x7f", "\\u007f")  # a control character that JSON does not mind
+        return _json(line)
 
 
 def _message(record: logging.LogRecord) -> str:
@@ -107,7 +109,15 @@ def _pairs(fields: Mapping[str, Any]) -> str:
 
 
 def _value(text: str) -> str:
-    return text if _BARE.fullmatch(text) else _encode(text).replace("\x7f", "\\u007f")
+    return text if _BARE.fullmatch(text) else _json(text)
+
+
+def _json(value: object) -> str:
+    return _encode(value).replace("\x7f", "\\u007f")  # a control character that JSON does not mind
+
+
+def _continued(line: str) -> str:
+    return f"    {escaped(line)}"
 
 
 def _time(seconds: float) -> str:

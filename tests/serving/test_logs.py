@@ -330,9 +330,26 @@ def test_the_environment_asks_for_json_too(tmp_path: Path) -> None:
     environment = {"BREADCRUMBS_LOG_FORMAT": "json"}
     done = subprocess.run(line, cwd=ROOT, capture_output=True, text=True, check=False, env=environment)
     (one,) = parsed("json", done.stderr)
+    plain = subprocess.run(line, cwd=ROOT, capture_output=True, text=True, check=False, env={})
+    *trace, last = plain.stderr.splitlines()
 
+    assert last.startswith("breadcrumbs: --queue: ")
+    assert trace[0] == "    Traceback (most recent call last):"
+    assert all(LINE.fullmatch(line) for line in trace)
     assert one["message"].startswith("--queue: ")
     assert one["traceback"].startswith("Traceback")
+
+
+@pytest.mark.parametrize(
+    ("form", "told"),
+    [("none", "breadcrumbs: two faults:\n  one\n  two\n"), ("text", "breadcrumbs: two faults:\\n  one\\n  two\n")],
+)
+def test_only_a_servers_last_sentence_is_one_line(form: str, told: str) -> None:
+    """Those of other commands may list what is wrong in lines of their own."""
+    code = "import sys; from serving import logs; a, b = sys.argv[1:]; a == 'none' or logs.configure(a); logs.end(b)"
+    line = [sys.executable, "-c", code, form, "two faults:\n  one\n  two"]
+
+    assert subprocess.run(line, cwd=ROOT, capture_output=True, text=True, check=True).stderr == told
 
 
 def test_what_a_refit_wrote_is_one_line(serve: Serve, caplog: pytest.LogCaptureFixture) -> None:
