@@ -9,7 +9,6 @@ import contextlib
 import logging
 import os
 import sys
-import traceback
 from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
@@ -19,13 +18,14 @@ from cyclopts import App, CycloptsError, Group, Parameter
 from pydantic import ValidationError
 
 from models.errors import BreadcrumbsError
+from serving import logs
 from serving.commands.cluster import cluster
 from serving.commands.heads import heads
 from serving.commands.keys import keys
 from serving.commands.predict import predict
 from serving.commands.refit import refit
 from serving.commands.store import store
-from serving.settings import Settings
+from serving.settings import Settings, wants_json
 from training.commands import convert, evaluate, export, snapshot, train
 from training.progress import Json, tell_json
 
@@ -150,12 +150,15 @@ def main() -> None:
 
 
 def _run() -> None:
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", stream=sys.stderr)
-    for noisy in ("httpx", "timm", "onnxscript", "onnx_ir"):
-        logging.getLogger(noisy).setLevel(logging.WARNING)
     debug = "--debug" in sys.argv
     if debug:
         sys.argv.remove("--debug")
+    if sys.argv[1:2] == ["serve"]:
+        logs.configure("json" if wants_json(sys.argv) else "text")
+    else:
+        logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", stream=sys.stderr)
+    for noisy in ("httpx", "timm", "onnxscript", "onnx_ir"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
     try:
         app(exit_on_error=False, print_error=False)
     except BrokenPipeError:  # whoever read our output has enough
@@ -164,13 +167,11 @@ def _run() -> None:
     except KeyboardInterrupt:
         sys.exit(130)
     except Exception as error:  # noqa: BLE001 - whatever it is, it gets a sentence and a status
-        if debug:
-            traceback.print_exc()
         mistake = sentence(error)
         told = mistake or _bug(error, debug=debug)
         if "--json" in sys.argv:
             tell_json({"event": "error", "error": {"type": type(error).__name__, "message": told}})
-        print(f"breadcrumbs: {told}", file=sys.stderr)  # noqa: T201
+        logs.end(told, error if debug else None)
         sys.exit(2 if mistake else 1)
 
 

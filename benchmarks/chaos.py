@@ -92,7 +92,7 @@ class Chaos:
 
     def _start(self) -> "subprocess.Popen[bytes]":
         line = [sys.executable, "-m", "breadcrumbs", "serve", "--store", str(self.store), "--port", str(PORT)]
-        line += ["--no-access-log", "--device", "cpu"]
+        line += ["--access-log", "none", "--device", "cpu"]
         with (self._folder / ".." / "log").open("ab") as log:
             server = subprocess.Popen(line, cwd=ROOT, stderr=log, stdout=log)
         while server.poll() is None:

@@ -171,7 +171,7 @@ def main() -> None:
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (28, 28, 3), np.uint8)).save(file, "PNG")
     image, rows, over = file.getvalue(), list[Row](), threading.Event()
     with tempfile.TemporaryDirectory(prefix="breadcrumbs-failover-") as store, connected(ray.address):
-        settings = Settings(store=store, port=port, device="cpu", access_log=False, refit="off")
+        settings = Settings(store=store, port=port, device="cpu", access_log="none", refit="off")
         wanted = ClusterSettings(address=ray.address, min_replicas=given.replicas, max_replicas=given.replicas, cpus=1)
         clusters.up(settings, wanted)
         bundle = bundles.read(settings.bundle)

@@ -33,7 +33,7 @@ WAIT = 0.02
 def serving(count: int, store: str, follow: float) -> Iterator[list[Client]]:
     """Start servers on a store, one after the other, and give a client of each."""
     line = [sys.executable, "-m", "breadcrumbs", "serve", "--store", store, "--follow", str(follow)]
-    line += ["--no-access-log", "--threads", "1"]
+    line += ["--access-log", "none", "--threads", "1"]
     processes, clients = [], []
     try:
         for index in range(count):

@@ -101,7 +101,7 @@ def main() -> None:
         port = free_port()
         line = [sys.executable, "-m", "breadcrumbs", "serve", "--bundle", str(bundle.folder), "--port", str(port)]
         line += ["--store", str(folder / "store"), "--device", given.device, "--refit-device", given.device]
-        process = subprocess.Popen([*line, "--no-access-log"])
+        process = subprocess.Popen([*line, "--access-log", "none"])
         try:
             with Client(f"http://127.0.0.1:{port}", timeout=600) as client:
                 wait(client, process)

@@ -62,7 +62,18 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3)
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as store:
-        line = [sys.executable, "-m", "breadcrumbs", "serve", "--store", store, "--port", str(PORT), "--no-access-log"]
+        line = [
+            sys.executable,
+            "-m",
+            "breadcrumbs",
+            "serve",
+            "--store",
+            store,
+            "--port",
+            str(PORT),
+            "--access-log",
+            "none",
+        ]
         server = subprocess.Popen(line, stderr=subprocess.DEVNULL)
         while not _ready():
             time.sleep(0.1)

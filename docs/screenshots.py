@@ -50,7 +50,7 @@ FLAGS = [
 def serving(folder: Path) -> Iterator[tuple[str, Client]]:
     """The server of the demo bundle, on a free port: its address, and a client."""
     line = [sys.executable, "-m", "breadcrumbs", "serve", "--bundle", str(BUNDLE), "--store", str(folder / "store")]
-    line += ["--port", "0", "--device", "cpu", "--no-access-log"]
+    line += ["--port", "0", "--device", "cpu", "--access-log", "none"]
     with subprocess.Popen(line, cwd=ROOT, stderr=subprocess.PIPE, text=True) as process:
         log = process.stderr
         try:

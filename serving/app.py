@@ -15,13 +15,14 @@ import uvicorn
 from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
 from starlette.middleware.cors import CORSMiddleware
+from starlette.routing import Mount, Route
 from starlette.types import ASGIApp
 
 from models import bundle as bundles
 from models import decoding
 from models.decode_budget import Budget
 from models.machine import cores, memory
-from serving import child, heads, live, problems
+from serving import child, heads, live, logs, problems
 from serving.access import Access
 from serving.activations import Log
 from serving.batcher import Batcher
@@ -51,11 +52,13 @@ from serving.routes import heads as heads_routes
 from serving.service import Service
 from serving.settings import Settings
 from serving.store import Store
+from serving.templates import templates
 from serving.traces import Traces
 
 LOG = logging.getLogger("breadcrumbs.server")
 REFIT = (sys.executable, "-P", "-m", "breadcrumbs", "refit", "--debug")
 """The program that a refit runs; with the traceback of a bug, for this server's log."""
+ROUTES = (predict, snapshots, refit, heads_routes, open_inference, system, console)
 GRACE = 30
 """Seconds that requests in flight get to end after SIGTERM."""
 LONGEST = 0.05
@@ -97,13 +100,15 @@ def create_app(
         redoc_url=None,
     )
     problems.install(app)
-    for routes in (predict, snapshots, refit, heads_routes, open_inference, system, console):
+    for routes in ROUTES:
         app.include_router(routes.router)
     app.mount("/console", console.Pages(directory=console.FILES))
     hosts = Hosts(settings.allowed_hosts, settings.host)
     answering = Compressed(Unframed(Front(app, app.build_middleware_stack())))
     guarded = Guard(answering, keys, hosts, settings.origins, Held(settings.max_held_bytes))
-    counted = Access(_open_to(settings.origins, guarded), metrics, settings.access_log, traces)
+    own = [one for one in app.routes if isinstance(one, Route | Mount)]  # and what includes the routers
+    template = templates([*own, *(route for routes in ROUTES for route in routes.router.routes)])
+    counted = Access(_open_to(settings.origins, guarded), metrics, template, settings.access_log, traces)
     app.middleware_stack = Forwarded(counted, settings.root_path, settings.trusted_proxies)
     return app
 
@@ -265,10 +270,7 @@ def run(
     Raises:
         BreadcrumbsError: bundle, store or device cannot be used, or the address cannot be listened on.
     """
-    # Not in the format, so not asked for: see "Optimization" in Python's Logging HOWTO.
-    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
-    logging._srcfile = None  # noqa: SLF001 - that page names it
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    logs.configure(settings.log_format, settings.log_level)
     # Uvicorn raises the signal again once it has shut down in order; that must not turn success into failure.
     signal.signal(signal.SIGTERM, lambda _number, _frame: None)
     app = create_app(settings)

@@ -73,7 +73,17 @@ def _run(out: Path, port: int, mark: int, *, stay: bool, as_json: bool) -> None:
     _command("train", "--recipe", "demo", "--out", str(out))
     _say(f"   {time.monotonic() - started:.0f} s")
     _say(f"2  serve {out}/bundle")
-    serve = ["serve", "--bundle", f"{out}/bundle", "--store", f"{out}/store", "--port", str(port), "--no-access-log"]
+    serve = [
+        "serve",
+        "--bundle",
+        f"{out}/bundle",
+        "--store",
+        f"{out}/store",
+        "--port",
+        str(port),
+        "--access-log",
+        "none",
+    ]
     server = subprocess.Popen([sys.executable, "-P", "-m", "breadcrumbs", *serve], pass_fds=(mark,))
     try:
         with Client(f"http://127.0.0.1:{port}", timeout=120) as client:

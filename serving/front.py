@@ -9,7 +9,6 @@ nothing of images, tensors or heads.
 import re
 from collections.abc import Awaitable, Callable
 from functools import partial
-from types import SimpleNamespace
 
 from fastapi import FastAPI
 from starlette.requests import Request
@@ -22,10 +21,7 @@ from serving.open_inference.request import HEADER
 from serving.routes import open_inference, predict
 from serving.service import Service
 
-PREDICT = SimpleNamespace(path="/v1/predict")
-INFER = SimpleNamespace(path="/v2/models/{model}/infer")
-"""What log lines and metrics call them."""
-
+PREDICT = "/v1/predict"
 _INFER = re.compile(r"/v2/models/([A-Za-z0-9._-]+)/infer")
 
 Answer = Callable[[Request, Service], Awaitable[Response]]
@@ -48,13 +44,12 @@ class Front:
         scope["app"] = self._app
         if scope["type"] == "http" and scope["method"] == "HEAD":
             send = _headers_only(scope, send)
-        short = _short_way(scope) if scope["type"] == "http" else None
-        if short is None:
+        answer = _short_way(scope) if scope["type"] == "http" else None
+        if answer is None:
             if root := scope.get("root_path"):  # which Starlette expects in both
                 scope["path"] = root + scope["path"]
             await self._long_way(scope, receive, send)
             return
-        scope["route"], answer = short
         request = Request(scope, receive)
         try:
             response = await answer(request, self._app.state.service)
@@ -79,17 +74,17 @@ def _headers_only(scope: Scope, send: Send) -> Send:
     return answer
 
 
-def _short_way(scope: Scope) -> tuple[SimpleNamespace, Answer] | None:
-    """Return the route of a POST without parameters and not by a web page, and what answers it; none: the long way."""
+def _short_way(scope: Scope) -> Answer | None:
+    """Return what answers a POST without parameters and not by a web page; none: the long way."""
     if scope["method"] != "POST" or scope["query_string"]:
         return None
     named = dict(scope["headers"])
     if b"origin" in named:
         return None
-    if scope["path"] == PREDICT.path and named.get(b"content-type", b"").startswith(b"image/"):
-        return PREDICT, predict.answer
+    if scope["path"] == PREDICT and named.get(b"content-type", b"").startswith(b"image/"):
+        return predict.answer
     model = _INFER.fullmatch(scope["path"])
-    return None if model is None else (INFER, partial(_infer, model[1]))
+    return None if model is None else partial(_infer, model[1])
 
 
 async def _infer(model: str, request: Request, service: Service) -> Response:

@@ -103,9 +103,9 @@ class Guard:
         key = self._keys.find(secret.strip())
         if key is None:
             raise Unauthorized("the key is not known here; it may have been revoked")
+        scope["breadcrumbs.actor"], scope["breadcrumbs.key"] = key.actor, key
         if not key.may(right):
             raise Forbidden(f"the key {key.name!r} may {', '.join(key.scopes)}; this takes {right}")
-        scope["breadcrumbs.actor"], scope["breadcrumbs.key"] = key.actor, key
 
 
 def actor(request: Request) -> str:

@@ -38,6 +38,8 @@ from serving.open_inference.tensors import Malformed
 from serving.store import Conflict, NotFound, StoreError, StoreFull, is_full
 
 LOG = logging.getLogger("breadcrumbs.server")
+TOLD = "breadcrumbs.told"
+"""Where a scope has the status and the type of an answer that the connection gave in the app's place."""
 
 STATUS: dict[type[BreadcrumbsError], tuple[int, str]] = {
     FormatError: (422, "format"),

@@ -249,6 +249,8 @@ class PatientProtocol(HttpToolsProtocol):
             ours = cycle is None or self._in_head or not self._in_message
         if ours and not self._deaf and not self.transport.is_closing():
             self.transport.write(_answer(status, kind, message))
+            if self._in_message and not self._in_head:
+                self.scope[problems.TOLD] = (int(status[:3]), kind)  # type: ignore[literal-required]
 
 
 class _Flow(FlowControl):

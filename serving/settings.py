@@ -5,7 +5,10 @@ field's name in capitals. Nothing else in the package reads the environment, and
 """
 
 import ipaddress
+import os
 import re
+from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Literal, Self
 
@@ -14,12 +17,23 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 import models
 from models.decoding import MAX_PIXELS
+from serving import logs
 from serving.arrival import Pace
 from training.config import RefitDevice
 
 MIB = 2**20
 HOST = re.compile(r"\*|(\*\.)?[A-Za-z0-9_-][A-Za-z0-9._-]*|\[?[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*\]?")
 """A name, `*.` and a name, any name, or an address, without port."""
+
+SWITCHES = {"true": "all", "on": "all", "yes": "all", "1": "all"} | dict.fromkeys(("false", "off", "no", "0"), "none")
+"""What `access_log` was before there were three, as it is written in an environment."""
+
+
+def wants_json(words: Sequence[str]) -> bool:
+    """Whether a command line or the environment asks for a JSON log; errors in settings are lines of it, too."""
+    given = [word.partition("=")[2] for word in words if word.startswith("--log-format=")]
+    given += [value for name, value in pairwise(words) if name == "--log-format"]
+    return (given or [os.environ.get("BREADCRUMBS_LOG_FORMAT", "")])[-1] == "json"
 
 
 class Settings(BaseSettings):
@@ -143,8 +157,14 @@ class Settings(BaseSettings):
     refit_device: RefitDevice = "auto"
     """Where a refit is solved. `auto`: on the GPU, if PyTorch sees one that has 2 GiB free and the rows are many enough
     to pay for it, else on the CPU. `cpu` keeps the GPU for requests. `cuda`: a refit that cannot have the GPU fails."""
-    access_log: bool = True
-    """Log one line per request: route, status, duration, queue and compute time, head version, request id."""
+    log_format: logs.Format = "text"
+    """Format of every line that the server writes to standard error: `text` for people, `json` for programs, one object
+    a line."""
+    log_level: logs.Level = "info"
+    """Least level of what is logged; a request's line has the level `info`."""
+    access_log: logs.Requests = "all"
+    """Which requests are logged, one line each: all, none, or all but those to `/healthz`, `/readyz`, `/metrics` and
+    the health and readiness routes of `/v2`."""
     otlp_endpoint: str | None = None
     """Where to send each request as an OpenTelemetry span (OTLP over HTTP), as `http://collector:4318/v1/traces`; needs
     the extra `otel`."""
@@ -153,6 +173,11 @@ class Settings(BaseSettings):
     def pace(self) -> Pace:
         """How fast requests must arrive."""
         return Pace(self.receipt, self.receipt_idle, self.receipt_rate)
+
+    @field_validator("access_log", mode="before")
+    @classmethod
+    def _read_switch(cls, value: object) -> object:
+        return SWITCHES.get(str(value).lower(), value)
 
     @field_validator("allowed_hosts")
     @classmethod

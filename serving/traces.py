@@ -40,8 +40,8 @@ class Traces:
         self._tracer = self._provider.get_tracer("breadcrumbs.serving")
         self._context = TraceContextTextMapPropagator()
 
-    def record(self, traceparent: str, began: int, ended: int, line: Mapping[str, Any]) -> None:
-        """Record one answered request.
+    def record(self, traceparent: str, began: int, ended: int, line: Mapping[str, Any]) -> str:
+        """Record one answered request and return the id of its trace, in hex.
 
         Args:
             traceparent: the request's header; may be empty, and then a new trace begins.
@@ -51,6 +51,7 @@ class Traces:
         from opentelemetry.trace import SpanKind, Status, StatusCode
 
         known = {"method": "http.request.method", "route": "http.route", "status": "http.response.status_code"}
+        known |= {"path": "url.path", "client": "client.address"}
         attributes = {known.get(name, f"breadcrumbs.{name}"): value for name, value in line.items()}
         span = self._tracer.start_span(
             f"{line['method']} {line['route']}",
@@ -62,6 +63,7 @@ class Traces:
         if line["status"] >= 500:
             span.set_status(Status(StatusCode.ERROR))
         span.end(ended)
+        return f"{span.get_span_context().trace_id:032x}"
 
     def close(self) -> None:
         """Send what has not been sent."""

@@ -21,6 +21,7 @@ from prometheus_client import multiprocess
 from models.decode_budget import Budget
 from models.errors import BreadcrumbsError
 from models.machine import cores
+from serving import logs
 from serving.folders import scratch
 from serving.settings import Settings
 
@@ -45,7 +46,7 @@ def run(settings: Settings) -> None:
     Raises:
         WorkersError: the address is taken, or the first process did not start; it has said why.
     """
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    logs.configure(settings.log_format, settings.log_level)
     with contextlib.ExitStack() as stack:
         sockets = listen(settings.host, settings.port, settings.workers)
         for one in sockets:
@@ -218,5 +219,5 @@ if __name__ == "__main__":
     try:
         work(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]))
     except BreadcrumbsError as error:
-        print(f"breadcrumbs: {error}", file=sys.stderr, flush=True)  # noqa: T201
+        logs.end(str(error))
         os._exit(2)  # a thread of a model that does not end would keep the process

@@ -33,7 +33,7 @@ def run(words: list[str], folder: Path) -> str:
 @contextlib.contextmanager
 def serving(words: list[str], folder: Path, port: int) -> Iterator[None]:
     """Keep the tour's server running."""
-    line = [sys.executable, "-m", "breadcrumbs", *words, "--port", str(port), "--no-access-log"]
+    line = [sys.executable, "-m", "breadcrumbs", *words, "--port", str(port), "--access-log", "none"]
     with subprocess.Popen(line, cwd=folder, env=os.environ | {"PYTHONPATH": str(ROOT)}) as process:
         try:
             until = time.monotonic() + PATIENCE

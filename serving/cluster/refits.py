@@ -91,7 +91,7 @@ def place(name: str, settings: Settings, command: Sequence[str], resources: Reso
         BreadcrumbsError: it does not start; its words say why.
     """
     own = {"refit": "here", "device": "cpu", "precision": "full", "threads": 1, "decode_threads": 0, "max_batch": 1}
-    wanted = (settings.model_copy(update=own | {"access_log": False}).model_dump_json(), tuple(command), resources)
+    wanted = (settings.model_copy(update=own | {"access_log": "none"}).model_dump_json(), tuple(command), resources)
     old = _find(name)
     if old is not None:
         with contextlib.suppress(RayError):

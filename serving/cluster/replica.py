@@ -4,13 +4,13 @@ A replica is the whole server but its HTTP listener, which is Ray's proxy. It kn
 """
 
 import contextlib
-import logging
 from typing import Any
 
 from fastapi import FastAPI
 from ray import serve
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from serving import logs
 from serving.app import create_app
 from serving.settings import Settings
 
@@ -24,8 +24,9 @@ class Opened:
     """
 
     def __init__(self, settings: str, *refitting: Any) -> None:
-        logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
-        self.app: FastAPI = create_app(Settings.model_validate_json(settings), *refitting)
+        given = Settings.model_validate_json(settings)
+        logs.configure(given.log_format, given.log_level)
+        self.app: FastAPI = create_app(given, *refitting)
         self._stack = contextlib.AsyncExitStack()
 
     async def open(self) -> None:

@@ -25,7 +25,16 @@ EXCLUDED = [positive_data_acceptance, unsupported_method]
 @pytest.fixture(scope="module")
 def fuzzed(tiny_bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A server that takes refits and runs none, which would take the time of thousands of children."""
-    flags = ("--max-body-bytes", "100000", "--max-snapshot-bytes", "100000", "--refit", "elsewhere", "--no-access-log")
+    flags = (
+        "--max-body-bytes",
+        "100000",
+        "--max-snapshot-bytes",
+        "100000",
+        "--refit",
+        "elsewhere",
+        "--access-log",
+        "none",
+    )
     with serving(tiny_bundle, tmp_path_factory.mktemp("fuzzed"), *flags) as one:
         yield one
 

@@ -1,6 +1,9 @@
 """Servers: one of a test's own, or one for a whole file."""
 
 import contextlib
+import logging
+import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,6 +23,17 @@ def serve(tiny_bundle: Bundle, tmp_path: Path) -> Serve:
         return running(make_settings(tiny_bundle, tmp_path / "store", **more), *mode)
 
     return start
+
+
+@pytest.fixture
+def logging_as_before() -> Iterator[None]:
+    """Logging as it was, after a test in whose process a server configures it."""
+    root = logging.root
+    kept = (root.handlers[:], root.level, sys.excepthook, threading.excepthook, sys.unraisablehook)
+    yield
+    logging.captureWarnings(False)
+    root.handlers[:], level, sys.excepthook, threading.excepthook, sys.unraisablehook = kept
+    root.setLevel(level)
 
 
 @pytest.fixture(scope="module")

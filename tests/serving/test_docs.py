@@ -80,11 +80,31 @@ def test_settings_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setenv("BREADCRUMBS_MAX_BATCH", "7")
     monkeypatch.setenv("BREADCRUMBS_ACCESS_LOG", "off")
 
-    assert (Settings().max_batch, Settings().access_log, Settings(max_batch=9).max_batch) == (7, False, 9)
+    assert (Settings().max_batch, Settings().access_log, Settings(max_batch=9).max_batch) == (7, "none", 9)
 
 
 @pytest.mark.parametrize(
-    ("name", "value"), [("MAX_BATCH", "0"), ("PORT", "70000"), ("DEVICE", "tpu"), ("DEADLINE", "-1"), ("QUEUE", "many")]
+    ("word", "meant"), [("true", "all"), ("On", "all"), ("1", "all"), ("false", "none"), ("NO", "none"), ("0", "none")]
+)
+def test_a_switch_for_request_lines_is_still_read(monkeypatch: pytest.MonkeyPatch, word: str, meant: str) -> None:
+    """What was on or off before there were three."""
+    monkeypatch.setenv("BREADCRUMBS_ACCESS_LOG", word)
+
+    assert Settings().access_log == meant
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("MAX_BATCH", "0"),
+        ("PORT", "70000"),
+        ("DEVICE", "tpu"),
+        ("DEADLINE", "-1"),
+        ("QUEUE", "many"),
+        ("ACCESS_LOG", "some"),
+        ("LOG_FORMAT", "xml"),
+        ("LOG_LEVEL", "loud"),
+    ],
 )
 def test_a_setting_that_cannot_be_is_refused_by_name(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
     """With the value that came."""

@@ -135,7 +135,7 @@ def test_no_key_is_ever_written_down(serve: Serve, tmp_path: Path, caplog: pytes
     path = tmp_path / "keys.json"
     secret = keys.add(path, "one", ("admin",))
     caplog.set_level(logging.DEBUG)
-    with serve(keys=path, access_log=True) as client:
+    with serve(keys=path, access_log="all") as client:
         texts = [client.get("/v1/heads", headers=bearer(CANARY)).text]
         texts.append(client.post(f"/v1/heads/1/activate?{CANARY}", headers=bearer(secret)).text)
         client.put("/v1/snapshots", content=snapshots.to_bytes(tiny_snapshot("b" * 64, 1)), headers=bearer(secret))

@@ -104,7 +104,7 @@ def test_the_buckets_credential_is_never_written_down(
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", canary)
     caplog.set_level(logging.DEBUG)
     place, told = f"{bucket}/secret", list[str]()
-    settings = make_settings(tiny_bundle, Path("unused"), access_log=True).model_copy(update={"store": place})
+    settings = make_settings(tiny_bundle, Path("unused"), access_log="all").model_copy(update={"store": place})
     with running(settings, "crashes") as client:
         job = finish(client, {"snapshots": [upload(client)]})
         told += [client.get(path).text for path in ("/metrics", "/v2", "/v1/heads", "/v1/heads/9", "/openapi.json")]

@@ -17,6 +17,7 @@ from models.errors import BreadcrumbsError
 from serving import problems
 from serving.access import Access
 from serving.metrics import Metrics
+from serving.templates import templates
 
 HEAVY = {"training.embedded.build"}  # a script
 
@@ -61,7 +62,7 @@ def test_what_nobody_foresaw_is_a_500_in_the_same_shape(caplog: pytest.LogCaptur
     """The client gets the request's id, the log gets the reason, and neither gets the other."""
     app = FastAPI()
     problems.install(app)
-    app.add_middleware(Access, metrics=Metrics(), log=False)
+    app.add_middleware(Access, metrics=Metrics(), template=templates(app.routes), lines="none")
 
     @app.get("/bug")
     async def bug() -> None:

@@ -1,7 +1,6 @@
 """The server as a process: what it loads, how it ends, what it says of itself; overload and departures."""
 
 import asyncio
-import json
 import logging
 import os
 import re
@@ -88,6 +87,7 @@ def test_sigterm_ends_the_server_in_order(tiny_bundle: Bundle, tmp_path: Path) -
     assert "Finished server process" in rest
 
 
+@pytest.mark.usefixtures("logging_as_before")
 def test_a_bundle_that_is_not_there_is_told_in_one_sentence(tiny_bundle: Bundle, tmp_path: Path) -> None:
     """The error comes out of `run` as it is, for the command line to print."""
     settings = make_settings(tiny_bundle, tmp_path).model_copy(update={"bundle": tmp_path / "none"})
@@ -270,13 +270,13 @@ def test_metrics_count_what_happened(serve: Serve) -> None:
 
 
 def test_one_line_a_request_with_the_numbers_in_it(serve: Serve, caplog: pytest.LogCaptureFixture) -> None:
-    """JSON: route, status, times, head, request id; none where it is switched off."""
+    """Route, status, times, head, request id; none where it is switched off."""
     with caplog.at_level(logging.INFO, "breadcrumbs.access"):
-        with serve(access_log=True) as client:
+        with serve(access_log="all") as client:
             client.post("/v1/predict", content=png(picture()), headers=PNG | {"X-Request-ID": "mine"})
-        (line,) = [json.loads(record.message) for record in caplog.records if record.name == "breadcrumbs.access"]
+        (line,) = [record.args for record in caplog.records if record.name == "breadcrumbs.access"]
         caplog.clear()
-        with serve(access_log=False) as client:
+        with serve(access_log="none") as client:
             client.get("/healthz")
 
         assert [record for record in caplog.records if record.name == "breadcrumbs.access"] == []

@@ -201,6 +201,7 @@ def test_nobody_is_left_when_the_keeper_is_killed(tiny_bundle: Bundle, tmp_path:
             time.sleep(0.1)
 
 
+@pytest.mark.usefixtures("logging_as_before")
 def test_a_server_that_cannot_start_says_why_and_ends(tiny_bundle: Bundle, tmp_path: Path) -> None:
     """A bundle that is not there: one sentence of the first process, no second try, no process left."""
     with pytest.raises(WorkersError, match="process 0 did not start: exit status 2"):

@@ -1,0 +1,40 @@
+"""The route of a path, as log lines and metrics call it: `/v1/heads/{version}`, also where no route was reached.
+
+It asks the routes as Starlette's router does: the first that takes the method, else the first that has the path. It
+knows nothing of what they answer.
+"""
+
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+
+from starlette.routing import BaseRoute, Match
+
+UNMATCHED = "unmatched"
+"""What every path is called that no route has: the names have a bound, whatever clients ask for."""
+LONGEST = 256
+"""Characters of a path that is remembered."""
+
+Template = Callable[[str, str], str]
+"""The name of a method's and a path's route."""
+
+
+def templates(routes: Sequence[BaseRoute]) -> Template:
+    """Return what names the route of a request, from its method and its path."""
+
+    def find(method: str, path: str) -> str:
+        scope = {"type": "http", "method": "GET" if method == "HEAD" else method, "path": path, "root_path": ""}
+        partial = UNMATCHED
+        for route in routes:
+            match, _ = route.matches(scope)
+            if match is Match.FULL:
+                return _path(route)
+            if match is Match.PARTIAL and partial == UNMATCHED:
+                partial = _path(route)
+        return partial
+
+    remembered = lru_cache(maxsize=1024)(find)
+    return lambda method, path: (remembered if len(path) <= LONGEST else find)(method, path)
+
+
+def _path(route: BaseRoute) -> str:
+    return str(getattr(route, "path", UNMATCHED))
