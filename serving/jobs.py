@@ -149,27 +149,32 @@ class Jobs:
                     said = str(error)
                     LOG.error("refits of other servers are not seen: %s", error)  # noqa: TRY400 - the sentence says it
 
-    async def look(self) -> None:
-        """See what other servers did: started, wished to cancel, and, where refits do not run here, ran."""
-        for trail in await self._take_in():
+    async def look(self, wanted: str = "") -> None:
+        """See what other servers did: started, wished to cancel, and, where refits do not run here, ran.
+
+        Args:
+            wanted: a job that is looked for even if it was not there a moment ago.
+        """
+        for trail in await self._take_in(wanted):
             if self._refitter is not None and trail.job.state == "queued":
                 await self._refitter.add(trail)
         for trail in self._unfinished():
             await self._see(trail)
 
-    async def _take_in(self) -> list[Trail]:
+    async def _take_in(self, wanted: str = "") -> list[Trail]:
         """Read the jobs of the store that are not known yet, and return them; forget those that were removed."""
         async with self._looking:
+            self._absent.pop(wanted, None)
             names = set(await self._store.folders("refits"))
             for gone in [name for name, one in self._trails.items() if name not in names and one.job.state in ENDED]:
                 del self._trails[gone]
             self._absent = {name: when for name, when in self._absent.items() if name in names}
             now = time.monotonic()
-            wanted = sorted(names - self._trails.keys() - self._left_out)
-            wanted = [name for name in wanted if self._absent.get(name, (0.0, 0.0))[0] <= now]
+            unknown = sorted(names - self._trails.keys() - self._left_out)
+            unknown = [name for name in unknown if self._absent.get(name, (0.0, 0.0))[0] <= now]
             fresh = []
-            for start in range(0, len(wanted), AT_ONCE):
-                fresh += await asyncio.gather(*map(self._read, wanted[start : start + AT_ONCE]))
+            for start in range(0, len(unknown), AT_ONCE):
+                fresh += await asyncio.gather(*map(self._read, unknown[start : start + AT_ONCE]))
         return [trail for trail in fresh if trail is not None]
 
     async def _read(self, name: str) -> Trail | None:
@@ -277,7 +282,7 @@ class Jobs:
             NotFound: there is none.
         """
         if job not in self._trails:
-            await self.look()
+            await self.look(job)
         if job not in self._trails:
             raise NotFound(f"there is no refit {job!r:.80}")
         trail = self._trails[job]

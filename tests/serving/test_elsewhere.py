@@ -40,6 +40,22 @@ def test_a_refit_that_is_started_elsewhere_is_run_followed_and_goes_live(tiny_bu
     assert pages == [200, 200]
 
 
+def test_a_refit_is_found_as_soon_as_it_is_written_down(tiny_bundle: Bundle, tmp_path: Path) -> None:
+    """Also by a server that saw its folder a moment before there was anything in it."""
+    with running(elsewhere(tiny_bundle, tmp_path / "other")) as maker:
+        made = maker.post("/v1/refit", json={}).json()["id"]
+        written = (tmp_path / "other" / "refits" / made / "request.json").read_bytes()
+    with running(elsewhere(tiny_bundle, tmp_path / "store", follow=3600)) as server:
+        folder = tmp_path / "store" / "refits" / made
+        folder.mkdir(parents=True)
+        (folder / "kept").touch()
+        before = [server.get(f"/v1/refit/{made}").status_code for _ in range(10)]
+        (folder / "request.json").write_bytes(written)
+        after = server.get(f"/v1/refit/{made}").status_code
+
+    assert (before, after) == ([404] * 10, 200)
+
+
 @pytest.mark.parametrize("waiting", [False, True])
 def test_a_refit_is_cancelled_from_another_server(tiny_bundle: Bundle, tmp_path: Path, waiting: bool) -> None:
     """Whether it runs or waits; the wish says whose it was, and to cancel again changes nothing."""
