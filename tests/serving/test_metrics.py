@@ -1,6 +1,5 @@
 """`/metrics` on a real server: every route counts alike, by its own name, and the process tells of itself."""
 
-import json
 import platform
 from collections.abc import Iterator
 from importlib import metadata
