@@ -9,19 +9,18 @@ import signal
 import sys
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from functools import partial
+from pathlib import Path
 from socket import socket
 
 import uvicorn
 from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
-from starlette.middleware.cors import CORSMiddleware
-from starlette.types import ASGIApp
 
 from models import bundle as bundles
 from models import decoding
 from models.decode_budget import Budget
 from models.machine import cores, memory
-from serving import child, heads, live, problems
+from serving import child, environment, heads, live, problems
 from serving.access import Access
 from serving.activations import Log
 from serving.batcher import Batcher
@@ -44,11 +43,13 @@ from serving.limits import Held, Turnstile
 from serving.listening import listen, url
 from serving.live import Live
 from serving.metrics import Metrics
+from serving.origins import ANY, open_to
 from serving.protocol import PatientProtocol
 from serving.refitter import Refitter
 from serving.routes import console, open_inference, predict, refit, snapshots, system
 from serving.routes import heads as heads_routes
 from serving.service import Service
+from serving.setting_names import about, both
 from serving.settings import Settings
 from serving.store import Store
 from serving.traces import Traces
@@ -77,10 +78,13 @@ def create_app(
         KeysError: the file of keys cannot be used, or other machines are served without one.
     """
     keys = keys_of(settings)
+    if keys is None and ANY in settings.origins:
+        LOG.warning("every web page that somebody opens near this server may do everything: origins is *, without keys")
     metrics = Metrics()
     command = (*refit_command, "--device", settings.refit_device)
     refitting = partial(Refitter, command=command, run=run, retries=retries)
-    traces = None if settings.otlp_endpoint is None else Traces(settings.otlp_endpoint)
+    with about("otlp_endpoint"):
+        traces = None if settings.otlp_endpoint is None else Traces(settings.otlp_endpoint)
 
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -103,22 +107,9 @@ def create_app(
     hosts = Hosts(settings.allowed_hosts, settings.host)
     answering = Compressed(Unframed(Front(app, app.build_middleware_stack())))
     guarded = Guard(answering, keys, hosts, settings.origins, Held(settings.max_held_bytes))
-    counted = Access(_open_to(settings.origins, guarded), metrics, settings.access_log, traces)
+    counted = Access(open_to(settings.origins, guarded), metrics, settings.access_log, traces)
     app.middleware_stack = Forwarded(counted, settings.root_path, settings.trusted_proxies)
     return app
-
-
-def _open_to(origins: Sequence[str], app: ASGIApp) -> ASGIApp:
-    """Let pages of other servers ask, where some are named (CORS)."""
-    if not origins:
-        return app
-    return CORSMiddleware(
-        app,
-        allow_origins=origins,
-        allow_methods=["GET", "POST", "PUT", "DELETE"],
-        allow_headers=["authorization", "content-type", "idempotency-key", "last-event-id", "x-request-id"],
-        expose_headers=["location", "retry-after", "x-request-id"],
-    )
 
 
 def keys_of(settings: Settings) -> Keys | None:
@@ -128,12 +119,13 @@ def keys_of(settings: Settings) -> Keys | None:
         KeysError: the file cannot be used, or other machines are served without one.
     """
     if settings.keys is not None:
-        return Keys(settings.keys)
+        with about("keys"):
+            return Keys(settings.keys)
     if not is_loopback(settings.host):
         if not settings.insecure:
             raise KeysError(
-                f"host {settings.host} serves other machines, and there are no keys: pass --keys FILE, which "
-                f"`breadcrumbs keys add` makes, or --insecure where something in front authenticates"
+                f"host {settings.host} serves other machines, and there are no keys: set {both('keys')} to a file that "
+                f"`breadcrumbs keys add` makes, or {both('insecure')} where something in front authenticates"
             )
         LOG.warning("whoever reaches %s:%d may do everything: there are no keys", settings.host, settings.port)
     return None
@@ -152,20 +144,27 @@ async def _open(
 ) -> Service:
     """Make the parts in order; `stack` takes down those that need it, in the opposite order."""
     await asyncio.to_thread(sweep)
-    bundle = await asyncio.to_thread(bundles.read, settings.bundle)
-    store = Store.open(settings.store, settings.max_store_bytes)
+    with about("bundle"):
+        bundle = await asyncio.to_thread(bundles.read, settings.bundle)
+    with about("store"):
+        store = Store.open(settings.store, settings.max_store_bytes)
     for used in (bundle.folder, store.folder):
         if used is not None:
             with contextlib.suppress(OSError):  # where folders cannot be locked, nobody asks whether they are in use
                 stack.callback(os.close, locked(used, shared=True))
     log = Log(store)
-    activation = await live.first(store, bundle, log)
-    _, head = await heads.read(store, activation.head)
+    with about("store"):
+        activation = await live.first(store, bundle, log)
+        _, head = await heads.read(store, activation.head)
     size = (bundle.manifest.preprocess.height, bundle.manifest.preprocess.width)
+
+    def backbone() -> Path:
+        with about("bundle", "precision"):
+            return bundle.backbone_path(settings.precision)
 
     def start_engine() -> Engine:
         engine = Engine(
-            partial(bundle.backbone_path, settings.precision),
+            backbone,
             head,
             activation.head,
             size,
@@ -269,6 +268,8 @@ def run(
     logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     logging._srcfile = None  # noqa: SLF001 - that page names it
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    if sockets is None:  # else whoever keeps this process has said it
+        environment.warn()
     # Uvicorn raises the signal again once it has shut down in order; that must not turn success into failure.
     signal.signal(signal.SIGTERM, lambda _number, _frame: None)
     app = create_app(settings)
