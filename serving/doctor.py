@@ -41,12 +41,12 @@ class Finding:
 def examine(settings: Settings) -> Iterator[Finding]:
     """Look at everything that a server with these settings needs."""
     looks: tuple[Callable[[Settings], Finding], ...] = (
-        _environment,
         _python,
         _machine,
         _engine,
         _gpu,
         _refits,
+        _environment,
         _bundle,
         _store,
         _keys,
