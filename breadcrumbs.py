@@ -14,7 +14,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Annotated
 
-from cyclopts import App, CycloptsError, Group, Parameter
+from cyclopts import App, CycloptsError, Group, Parameter, UnusedCliTokensError
 from pydantic import ValidationError
 
 from models.errors import BreadcrumbsError
@@ -25,6 +25,7 @@ from serving.commands.keys import keys
 from serving.commands.predict import predict
 from serving.commands.refit import refit
 from serving.commands.store import store
+from serving.setting_names import flag, variable, with_notes
 from serving.settings import Settings, wants_json
 from training.commands import convert, evaluate, export, snapshot, train
 from training.progress import Json, tell_json
@@ -45,6 +46,7 @@ Exit status: 0 success; 1 a bug in Breadcrumbs; 2 an error that you can fix, tol
 143 ended by SIGTERM."""
 EXTRAS = {"torch": "refit", "matplotlib": "refit", "pyarrow": "parquet", "ray": "cluster"}
 """Which extra brings a module, where it is not `train`."""
+LISTS = {flag(name) for name, field in Settings.model_fields.items() if field.default == ()}
 
 app = App(
     name="breadcrumbs",
@@ -69,13 +71,14 @@ app.register_install_completion_command()
 
 
 @app.command(group=USE, sort_key=0)
-def serve(settings: Annotated[Settings | None, Parameter(name="*")] = None) -> None:
+def serve(*, settings: Annotated[Settings | None, Parameter(name="*")] = None) -> None:
     """Serve a bundle over HTTP: answer predictions, run refits, swap heads.
 
     Example: `breadcrumbs serve --bundle runs/photos/bundle --store runs/store --host 0.0.0.0 --keys keys.json`
 
     Args:
-        settings: Every flag is also an environment variable: `--max-batch` is `BREADCRUMBS_MAX_BATCH`.
+        settings: Every flag is also an environment variable: `--max-batch` is `BREADCRUMBS_MAX_BATCH`. Lists take
+            commas, or the flag several times.
     """
     wanted = settings or Settings()
     if wanted.workers > 1:
@@ -179,17 +182,14 @@ def sentence(error: Exception) -> str | None:
     """Tell what went wrong and what the user can do about it; None: nothing, it is a bug."""
     cause = error.__cause__ if isinstance(error, CycloptsError) else error
     if isinstance(cause, ValidationError):
-        return _setting(cause, typed=cause is not error)
+        return _setting(cause, _flags(error) if isinstance(error, CycloptsError) else set())
     if isinstance(error, CycloptsError):
-        words = " ".join(("breadcrumbs", *(error.command_chain or ())))
-        told = " ".join(str(error).split())
-        told += " " if told.endswith(("?", "...")) else "; "
-        return f"{told.replace('.; ', '; ')}`{words} --help` lists what there is"
+        return _line(error)
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         told = " ".join(str(error).split())[:200] or "no more memory"
         return f"out of memory: {told}; use smaller batches or images, or a machine with more memory"
     if isinstance(error, OSError):
-        return f"{error.filename}: {error.strerror}" if error.filename else str(error)
+        return with_notes(error, f"{error.filename}: {error.strerror}" if error.filename else "")
     if isinstance(error, ModuleNotFoundError) and error.name:
         module = error.name.partition(".")[0]
         if module not in {"models", "training", "serving"}:
@@ -206,18 +206,47 @@ def _bug(error: Exception, *, debug: bool) -> str:
     return f"{' '.join(chain)} failed: {' '.join(what.split())}; this is a bug in Breadcrumbs: {more}"
 
 
-def _setting(error: ValidationError, *, typed: bool) -> str:
+def _line(error: CycloptsError) -> str:
+    """What of the line itself is wrong."""
+    chain = error.command_chain or ()
+    if isinstance(error, UnusedCliTokensError) and {"serve", "doctor", "up"} & set(chain):
+        return _without_flag(error)
+    told = " ".join(str(error).split())
+    told += " " if told.endswith(("?", "...")) else "; "
+    return f"{told.replace('.; ', '; ')}`{' '.join(('breadcrumbs', *chain))} --help` lists what there is"
+
+
+def _without_flag(error: UnusedCliTokensError) -> str:
+    """Which flag was meant: that of the list before it, or else the bundle's."""
+    line, came = error.root_input_tokens or [], (error.unused_tokens or [""])[0]
+    before = [token for token in line[: line.index(came)] if token.startswith("--")][-1:]
+    meant = before[0] if before and before[0] in LISTS else "--bundle"
+    return f"{came!r:.80} has no flag before it; did you mean {meant} {came:.80}?"
+
+
+def _flags(error: CycloptsError) -> set[str]:
+    """Return the fields whose flags were on the line."""
+    fields = error.argument.children if error.argument is not None else ()
+    return {one.name.removeprefix("--").replace("-", "_") for one in fields if one.tokens}
+
+
+def _setting(error: ValidationError, typed: set[str]) -> str:
     """Which setting is wrong, as the user named it: a flag, an environment variable, or a field of a file."""
     first = error.errors()[0]
-    if not first["loc"]:  # about several settings together, which the message names
-        return first["msg"].removeprefix("Value error, ")
-    name = ".".join(str(part) for part in first["loc"])
-    if typed:
-        name = f"--{name.replace('_', '-')}"
-    elif error.title == Settings.__name__:
-        name = f"BREADCRUMBS_{name.upper()}"
+    said = first["msg"].removeprefix("Value error, ")
     came = "" if first["type"] == "missing" else f", got {first['input']!r:.80}"
-    return f"{name}: {first['msg']}{came}"
+    place = first["loc"]
+    if not place:  # about several together: the message names them, a setting of the server first
+        field, _, rest = said.partition(": ")
+        if field not in Settings.model_fields:
+            return said
+        place, said, came = (field,), rest, ""
+    name = str(place[0])
+    if name in typed:
+        return f"{flag(name)}: {said}{came}"
+    if Settings.__name__ in error.title and name in Settings.model_fields:
+        return f"{variable(name)}: {said}{came}"
+    return f"{'.'.join(map(str, place))}: {said}{came}"
 
 
 def _with_remedy(error: BreadcrumbsError) -> str:
@@ -228,7 +257,7 @@ def _with_remedy(error: BreadcrumbsError) -> str:
         return f"{error}; `breadcrumbs serve` starts a server, --server names one"
     if isinstance(error, ServerError) and error.status == 401:
         return f"{error}; here by --key or BREADCRUMBS_KEY"
-    return str(error)
+    return with_notes(error)
 
 
 if __name__ == "__main__":

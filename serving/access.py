@@ -67,12 +67,13 @@ class Access:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        began, request_id, status = time.perf_counter(), _request_id(scope), 0
+        began, request_id, status, whole = time.perf_counter(), _request_id(scope), 0, False
         method, path = scope["method"], scope["path"]  # before what is inside changes them
         scope["breadcrumbs.notes"] = {}
 
         async def answer(message: Message) -> None:
-            nonlocal status
+            nonlocal status, whole
+            whole = message["type"] == "http.response.body" and not message.get("more_body", False)
             if message["type"] == "http.response.start":
                 status = message["status"]
                 message["headers"] = [*message["headers"], (b"x-request-id", request_id.encode())]
@@ -83,9 +84,10 @@ class Access:
         except Exception:
             SERVER.exception("request %s failed", request_id)
             scope["problem"] = "internal"
-            if status:
+            if status and not whole:
                 raise  # half an answer is out: only a broken connection can say so
-            await problems.internal()(scope, receive, answer)
+            if not status:
+                await problems.internal(Request(scope))(scope, receive, answer)
         finally:
             self._count(scope, method, path, status, time.perf_counter() - began, request_id)
 

@@ -9,20 +9,19 @@ import signal
 import sys
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from functools import partial
+from pathlib import Path
 from socket import socket
 
 import uvicorn
 from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
-from starlette.middleware.cors import CORSMiddleware
 from starlette.routing import Mount, Route
-from starlette.types import ASGIApp
 
 from models import bundle as bundles
 from models import decoding
 from models.decode_budget import Budget
 from models.machine import cores, memory
-from serving import child, heads, live, logs, problems
+from serving import child, environment, heads, live, logs, problems
 from serving.access import Access
 from serving.activations import Log
 from serving.batcher import Batcher
@@ -45,11 +44,13 @@ from serving.limits import Held, Turnstile
 from serving.listening import listen, url
 from serving.live import Live
 from serving.metrics import Metrics
+from serving.origins import ANY, open_to
 from serving.protocol import PatientProtocol
 from serving.refitter import Refitter
 from serving.routes import console, open_inference, predict, refit, snapshots, system
 from serving.routes import heads as heads_routes
 from serving.service import Service
+from serving.setting_names import about, both
 from serving.settings import Settings
 from serving.store import Store
 from serving.templates import templates
@@ -80,10 +81,13 @@ def create_app(
         KeysError: the file of keys cannot be used, or other machines are served without one.
     """
     keys = keys_of(settings)
+    if keys is None and ANY in settings.origins:
+        LOG.warning("every web page that somebody opens near this server may do everything: origins is *, without keys")
     metrics = Metrics()
     command = (*refit_command, "--device", settings.refit_device)
     refitting = partial(Refitter, command=command, run=run, retries=retries)
-    traces = None if settings.otlp_endpoint is None else Traces(settings.otlp_endpoint)
+    with about("otlp_endpoint"):
+        traces = None if settings.otlp_endpoint is None else Traces(settings.otlp_endpoint)
 
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -108,22 +112,9 @@ def create_app(
     guarded = Guard(answering, keys, hosts, settings.origins, Held(settings.max_held_bytes))
     own = [one for one in app.routes if isinstance(one, Route | Mount)]  # and what includes the routers
     template = templates([*own, *(route for routes in ROUTES for route in routes.router.routes)])
-    counted = Access(_open_to(settings.origins, guarded), metrics, template, settings.access_log, traces)
+    counted = Access(open_to(settings.origins, guarded), metrics, template, settings.access_log, traces)
     app.middleware_stack = Forwarded(counted, settings.root_path, settings.trusted_proxies)
     return app
-
-
-def _open_to(origins: Sequence[str], app: ASGIApp) -> ASGIApp:
-    """Let pages of other servers ask, where some are named (CORS)."""
-    if not origins:
-        return app
-    return CORSMiddleware(
-        app,
-        allow_origins=origins,
-        allow_methods=["GET", "POST", "PUT", "DELETE"],
-        allow_headers=["authorization", "content-type", "idempotency-key", "last-event-id", "x-request-id"],
-        expose_headers=["location", "retry-after", "x-request-id"],
-    )
 
 
 def keys_of(settings: Settings) -> Keys | None:
@@ -133,12 +124,13 @@ def keys_of(settings: Settings) -> Keys | None:
         KeysError: the file cannot be used, or other machines are served without one.
     """
     if settings.keys is not None:
-        return Keys(settings.keys)
+        with about("keys"):
+            return Keys(settings.keys)
     if not is_loopback(settings.host):
         if not settings.insecure:
             raise KeysError(
-                f"host {settings.host} serves other machines, and there are no keys: pass --keys FILE, which "
-                f"`breadcrumbs keys add` makes, or --insecure where something in front authenticates"
+                f"host {settings.host} serves other machines, and there are no keys: set {both('keys')} to a file that "
+                f"`breadcrumbs keys add` makes, or {both('insecure')} where something in front authenticates"
             )
         LOG.warning("whoever reaches %s:%d may do everything: there are no keys", settings.host, settings.port)
     return None
@@ -157,20 +149,27 @@ async def _open(
 ) -> Service:
     """Make the parts in order; `stack` takes down those that need it, in the opposite order."""
     await asyncio.to_thread(sweep)
-    bundle = await asyncio.to_thread(bundles.read, settings.bundle)
-    store = Store.open(settings.store, settings.max_store_bytes)
+    with about("bundle"):
+        bundle = await asyncio.to_thread(bundles.read, settings.bundle)
+    with about("store"):
+        store = Store.open(settings.store, settings.max_store_bytes)
     for used in (bundle.folder, store.folder):
         if used is not None:
             with contextlib.suppress(OSError):  # where folders cannot be locked, nobody asks whether they are in use
                 stack.callback(os.close, locked(used, shared=True))
     log = Log(store)
-    activation = await live.first(store, bundle, log)
-    _, head = await heads.read(store, activation.head)
+    with about("store"):
+        activation = await live.first(store, bundle, log)
+        _, head = await heads.read(store, activation.head)
     size = (bundle.manifest.preprocess.height, bundle.manifest.preprocess.width)
+
+    def backbone() -> Path:
+        with about("bundle", "precision"):
+            return bundle.backbone_path(settings.precision)
 
     def start_engine() -> Engine:
         engine = Engine(
-            partial(bundle.backbone_path, settings.precision),
+            backbone,
             head,
             activation.head,
             size,
@@ -227,6 +226,10 @@ class Server(uvicorn.Server):
         super().__init__(config)
         self._app = app
 
+    def end(self) -> None:
+        """End in order, also when it has not begun."""
+        self.should_exit = True
+
     async def shutdown(self, sockets: list[socket] | None = None) -> None:
         """Stop accepting, end what is in flight, take the app down."""
         for one in self.servers:
@@ -271,22 +274,35 @@ def run(
         BreadcrumbsError: bundle, store or device cannot be used, or the address cannot be listened on.
     """
     logs.configure(settings.log_format, settings.log_level)
-    # Uvicorn raises the signal again once it has shut down in order; that must not turn success into failure.
-    signal.signal(signal.SIGTERM, lambda _number, _frame: None)
-    app = create_app(settings)
-    how = config(app, settings)
-    how.lifespan = "off"  # so that an error of ours comes out as it is, not as a traceback in uvicorn's log
+    if sockets is None:  # else whoever keeps this process has said it
+        environment.warn()
+    stop: Callable[[], object] = _interrupt
+    # Uvicorn has handlers of its own while it serves, and raises the signal again once it has shut down in order; that
+    # must not turn success into failure.
+    signal.signal(signal.SIGTERM, lambda _number, _frame: stop())
 
-    async def serve(listening: list[socket]) -> None:
+    async def serve(app: FastAPI, listening: list[socket]) -> None:
+        nonlocal stop
+        loop, task = asyncio.get_running_loop(), asyncio.current_task()
+        how = config(app, settings)
+        how.lifespan = "off"  # so that an error of ours comes out as it is, not as a traceback in uvicorn's log
+        server = Server(app, how)
+        stop = partial(loop.call_soon_threadsafe, task.cancel) if task else _interrupt
         async with app.router.lifespan_context(app):
-            task = None if beside is None else asyncio.create_task(beside())
+            stop = server.end
+            other = None if beside is None else asyncio.create_task(beside())
             if sockets is None:
                 LOG.info("running on %s (Ctrl-C ends it)", url(listening[0]))
-            await Server(app, how).serve(listening)
-            if task is not None:
-                task.cancel()
+            await server.serve(listening)
+            if other is not None:
+                other.cancel()
 
-    with contextlib.ExitStack() as stack:
+    with contextlib.ExitStack() as stack, contextlib.suppress(KeyboardInterrupt, asyncio.CancelledError):
+        app = create_app(settings)
         listening = sockets or [stack.enter_context(one) for one in listen(settings.host, settings.port)]
-        with contextlib.suppress(KeyboardInterrupt), asyncio.Runner(loop_factory=how.get_loop_factory()) as runner:
-            runner.run(serve(listening))
+        with asyncio.Runner(loop_factory=config(app, settings).get_loop_factory()) as runner:
+            runner.run(serve(app, listening))
+
+
+def _interrupt() -> None:
+    raise KeyboardInterrupt

@@ -13,6 +13,7 @@ from typing import Any, Literal
 import onnxruntime as ort
 
 from models.errors import BreadcrumbsError
+from serving.setting_names import both
 
 LOG = logging.getLogger("breadcrumbs.engine")
 SILENT = 4
@@ -76,9 +77,9 @@ def open_backbone(backbone: Model, wish: Wish, threads: int, tensorrt: TensorRT)
             return opened, "cuda"
     reason = cuda_defect() or "the GPU's driver is older than the CUDA libraries need"
     if wish == "cuda":
-        raise EngineError(f"device cuda was asked for, but CUDA cannot be used: {reason}")
+        raise EngineError(f"device cuda was asked for, but CUDA cannot be used: {reason}; set by {both('device')}")
     if has_driver():
-        raise EngineError(f"there is a GPU, but CUDA cannot be used: {reason}; pass --device cpu to serve without it")
+        raise EngineError(f"there is a GPU, but CUDA cannot be used: {reason}; {both('device')} cpu serves without it")
     LOG.warning("device: cpu, since CUDA cannot be used: %s", reason)
     return session(backbone, "cpu", threads, spinning=True), "cpu"
 
@@ -94,7 +95,7 @@ def _tensorrt(backbone: Model, threads: int, tensorrt: TensorRT) -> Any:
             LOG.info("device: cuda, the backbone in TensorRT")
             return opened
         reason = "its libraries (libnvinfer) cannot be loaded; install the package tensorrt of ONNX Runtime's version"
-    raise EngineError(f"device tensorrt was asked for, but TensorRT cannot be used: {reason}")
+    raise EngineError(f"device tensorrt was asked for, but TensorRT cannot be used: {reason}; set by {both('device')}")
 
 
 def _on_gpu(backbone: Model, threads: int, first: list[Any] | None = None) -> Any:

@@ -20,6 +20,8 @@ from models.decode_budget import Budget
 from models.errors import BreadcrumbsError
 from models.machine import cores, memory
 from serving import devices, keys
+from serving.environment import strangers
+from serving.setting_names import PREFIX, both
 from serving.settings import Settings
 from serving.store import Store
 
@@ -44,12 +46,20 @@ def examine(settings: Settings) -> Iterator[Finding]:
         _engine,
         _gpu,
         _refits,
+        _environment,
         _bundle,
         _store,
         _keys,
     )
     for look in looks:
         yield look(settings)
+
+
+def _environment(_: Settings) -> Finding:
+    strange = list(strangers())
+    if strange:
+        return Finding("environment", "note", "; ".join(strange))
+    return Finding("environment", "good", f"every variable {PREFIX}… is a setting")
 
 
 def _python(_: Settings) -> Finding:
@@ -78,7 +88,7 @@ def _gpu(settings: Settings) -> Finding:
     if reason is None:
         return Finding("GPU", "good", "a GPU is visible, and ONNX Runtime has what it needs")
     if settings.device in {"cuda", "tensorrt"} or devices.has_driver():
-        return Finding("GPU", "bad", f"CUDA cannot be used: {reason}", "fix that, or serve with --device cpu")
+        return Finding("GPU", "bad", f"CUDA cannot be used: {reason}", f"fix that, or set {both('device')} to cpu")
     return Finding("GPU", "note", f"none, the CPU is used: {reason}")
 
 
@@ -88,7 +98,10 @@ def _refits(settings: Settings) -> Finding:
         return Finding("refits", "note", f"not here (refit = {settings.refit})")
     if util.find_spec("torch") is None:
         return Finding(
-            "refits", "note", "torch is not installed: refits fail", "install the extra `refit`, or pass --refit off"
+            "refits",
+            "note",
+            "torch is not installed: refits fail",
+            f"install the extra `refit`, or set {both('refit')} to off",
         )
     done = subprocess.run([sys.executable, "-P", "-c", TORCH], capture_output=True, text=True, check=False, timeout=120)
     if done.returncode:
@@ -97,7 +110,7 @@ def _refits(settings: Settings) -> Finding:
     version, seen = done.stdout.split()
     gpu, wish = seen == "True", settings.refit_device
     if not gpu and wish == "cuda":
-        remedy = "install a torch that is built for the driver's CUDA, or pass --refit-device auto"
+        remedy = f"install a torch that is built for the driver's CUDA, or set {both('refit_device')} to auto"
         return Finding("refits", "bad", f"torch {version} sees no GPU, and refit_device is cuda: refits fail", remedy)
     if not gpu and wish == "auto" and devices.has_driver():
         text = f"torch {version} does not see the GPU: refits run on the CPU"
@@ -113,7 +126,7 @@ def _bundle(settings: Settings) -> Finding:
         bundle.backbone(settings.precision)
     except BreadcrumbsError as error:
         return Finding(
-            "bundle", "bad", str(error), "pass a complete bundle as --bundle; `breadcrumbs train` writes one"
+            "bundle", "bad", str(error), f"name a complete one by {both('bundle')}; `breadcrumbs train` writes one"
         )
     manifest = bundle.manifest
     text = f"{settings.bundle}: {manifest.name}, {len(manifest.classes)} classes, all digests match"
@@ -135,7 +148,7 @@ def _store(settings: Settings) -> Finding:
             "store",
             "bad",
             str(error).removeprefix("store: "),
-            "make it writable for this user, or pass another --store",
+            f"make it writable for this user, or name another by {both('store')}",
         )
     return Finding("store", "good", f"{settings.store} is writable")
 
@@ -146,10 +159,12 @@ def _keys(settings: Settings) -> Finding:
             "keys",
             "note",
             "none: anyone who can reach the server may do everything",
-            "`breadcrumbs keys add` creates one",
+            f"`breadcrumbs keys add` creates one in a file, which {both('keys')} names",
         )
     try:
         found = keys.read(settings.keys).keys
     except BreadcrumbsError as error:
-        return Finding("keys", "bad", str(error), "`breadcrumbs keys add` creates a file of keys")
+        return Finding("keys", "bad", str(error), f"name a file of keys by {both('keys')}")
+    if not found:
+        return Finding("keys", "bad", f"no keys in {settings.keys}: nobody can come in", keys.remedy(settings.keys))
     return Finding("keys", "good", f"{len(found)} keys in {settings.keys}")

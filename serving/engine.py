@@ -30,6 +30,7 @@ from models.head import LinearHead
 from models.machine import cores
 from serving import devices
 from serving.devices import EngineError, Model, TensorRT, Wish
+from serving.setting_names import both
 
 LOG = logging.getLogger("breadcrumbs.engine")
 
@@ -175,7 +176,7 @@ class Engine:
                 raise
             raise EngineError(
                 f"the backbone gave no answer to a blank image within {seconds:g} s; if it is sound and large, "
-                f"--start-timeout gives it longer"
+                f"{both('start_timeout')} gives it longer"
             ) from error
         finally:
             limit.cancel()

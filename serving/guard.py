@@ -16,6 +16,8 @@ from serving.hosts import Hosts
 from serving.keys import Key, Keys
 from serving.keys import Scope as Right
 from serving.limits import Forbidden, Held, Refused, Unauthorized
+from serving.origins import ANY
+from serving.setting_names import both
 
 SAFE = ("GET", "HEAD", "OPTIONS")
 
@@ -54,7 +56,7 @@ class Guard:
         app: what it guards.
         keys: who may come in; none: everybody.
         hosts: the names that the server answers to.
-        origins: web pages of other servers that may ask, as `https://lab.example`.
+        origins: web pages of other servers that may ask, as `https://lab.example`; `*`: all.
         held: counts the bodies in memory.
     """
 
@@ -64,6 +66,7 @@ class Guard:
         self._keys = keys
         self._hosts = hosts
         self._origins = frozenset(origins)
+        self._any = ANY in origins
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Let one request through, or say why not."""
@@ -87,10 +90,12 @@ class Guard:
             self._hosts.expect(host)
         if b"origin" in headers and scope["method"] not in SAFE:
             origin = headers[b"origin"].decode("latin-1")
-            if origin.partition("://")[2].lower() != host.lower() and origin not in self._origins:
+            own = origin.partition("://")[2].lower() == host.lower()
+            if not (own or self._any or origin in self._origins):
                 raise Forbidden(
                     f"a web page of {origin!r:.80} may not ask this server, which was asked as {host!r:.80}; the "
-                    f"setting `origins` lets it; a proxy passes the name on with proxy_set_header Host $http_host"
+                    f"setting {both('origins')} lets it; a proxy passes the name on with "
+                    f"proxy_set_header Host $http_host"
                 )
         scope["breadcrumbs.actor"] = "api"
         scope["breadcrumbs.key"] = None

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from serving.devices import EngineError
+from serving.setting_names import both
 
 T = TypeVar("T")
 MORE = 5.0
@@ -52,6 +53,6 @@ async def in_time(make: Callable[[], T], seconds: float | None, what: str) -> T:
             return await done
     except TimeoutError as error:
         raise EngineError(
-            f"{what} were not loaded and run within {seconds:g} s; if they are sound and large, --start-timeout gives "
-            f"them longer"
+            f"{what} were not loaded and run within {seconds:g} s; if they are sound and large, "
+            f"{both('start_timeout')} gives them longer"
         ) from error

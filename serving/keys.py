@@ -87,7 +87,8 @@ def read(path: Path) -> KeyFile:
         raise KeysError(f"{path}: {error.strerror}; `breadcrumbs keys add` makes a file of keys") from error
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]  # the input could be a key by mistake
-        raise KeysError(f"{path}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from error
+        place = "".join(f"{part}: " for part in [".".join(map(str, first["loc"]))] if part)
+        raise KeysError(f"{path}: {place}{first['msg']}; `breadcrumbs keys add` makes a file of keys") from error
 
 
 def add(
@@ -134,6 +135,11 @@ def revoke(path: Path, name: str) -> None:
     _write(path, KeyFile(keys=left))
 
 
+def remedy(path: Path) -> str:
+    """Say how a file without keys gets one."""
+    return f"`breadcrumbs keys add NAME --scope predict --file {path}` makes one, which is accepted at once"
+
+
 def _write(path: Path, file: KeyFile) -> None:
     write_whole(path, file.model_dump_json(indent=1, exclude_none=True).encode() + b"\n")
 
@@ -156,6 +162,8 @@ class Keys:
         self._path = path
         self._stamp = self._look()
         self._keys = read(path).keys
+        if not self._keys:
+            LOG.warning("%s has no keys, so nobody can come in; %s", path, remedy(path))
 
     def find(self, secret: bytes) -> Key | None:
         """Return the key whose secret this is; every key is compared, each in constant time."""

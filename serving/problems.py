@@ -94,10 +94,14 @@ def _answer(request: Request, kind: str, message: str, code: int, headers: Mappi
     return JSONResponse(body(kind, message), code, headers)
 
 
-def internal() -> Response:
+def internal(request: Request) -> Response:
     """The answer to an error that nobody foresaw; what it was is in the log, under the request's id."""
     message = "an unexpected error in the server; this is a bug. The server's log has it under this X-Request-ID"
-    return JSONResponse(body("internal", message), 500)
+    return _answer(request, "internal", message, 500)
+
+
+async def _unforeseen(request: Request, _: Exception) -> Response:
+    return internal(request)  # `Access`, which hears of the error too, writes it to the log
 
 
 def install(app: FastAPI) -> None:
@@ -108,6 +112,7 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(OSError, _disk)
     app.add_exception_handler(HTTPException, _http)
     app.add_exception_handler(RequestValidationError, _validation)
+    app.add_exception_handler(Exception, _unforeseen)
 
 
 async def _known(request: Request, error: Exception) -> Response:

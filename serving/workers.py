@@ -21,8 +21,10 @@ from prometheus_client import multiprocess
 from models.decode_budget import Budget
 from models.errors import BreadcrumbsError
 from models.machine import cores
-from serving import logs
+from serving import environment, logs
 from serving.folders import scratch
+from serving.listening import shared
+from serving.setting_names import with_notes
 from serving.settings import Settings
 
 LOG = logging.getLogger("breadcrumbs.workers")
@@ -44,42 +46,17 @@ def run(settings: Settings) -> None:
     """Serve with `settings.workers` processes until SIGTERM or SIGINT, then end them in order.
 
     Raises:
-        WorkersError: the address is taken, or the first process did not start; it has said why.
+        AddressError: the address cannot be listened on.
+        WorkersError: the first process did not start; it has said why.
     """
     logs.configure(settings.log_format, settings.log_level)
+    environment.warn()
     with contextlib.ExitStack() as stack:
-        sockets = listen(settings.host, settings.port, settings.workers)
+        sockets = shared(settings.host, settings.port, settings.workers)
         for one in sockets:
             stack.callback(one.close)
         numbers = stack.enter_context(scratch("metrics"))
         asyncio.run(_keep_all(settings, sockets, numbers))
-
-
-def listen(host: str, port: int, count: int) -> list[socket.socket]:
-    """Return sockets that listen on one address; the kernel gives each connection to one of them.
-
-    Raises:
-        WorkersError: it cannot be listened on.
-    """
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    sockets: list[socket.socket] = []
-    try:
-        with socket.socket(family) as alone:  # without sharing: one that another program has is not silently shared
-            alone.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            alone.bind((host, port))
-        for _ in range(count):
-            one = socket.socket(family)
-            sockets.append(one)
-            one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-            one.bind((host, port))
-            one.listen(2048)
-            port = one.getsockname()[1]
-    except OSError as error:
-        for one in sockets:
-            one.close()
-        raise WorkersError(f"cannot listen on {host}:{port}: {error.strerror}") from error
-    return sockets
 
 
 def share(settings: Settings, index: int) -> Settings:
@@ -101,12 +78,13 @@ async def _keep_all(settings: Settings, sockets: list[socket.socket], numbers: P
 
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, end)
+    address = sockets[0].getsockname()
     kept = [_Kept(share(settings, index), index, one, numbers, stop) for index, one in enumerate(sockets)]
     tasks = [asyncio.create_task(kept[0].keep())]
     await asyncio.wait([tasks[0], asyncio.ensure_future(kept[0].serves.wait())], return_when=asyncio.FIRST_COMPLETED)
     if kept[0].serves.is_set():
         tasks += [asyncio.create_task(one.keep()) for one in kept[1:]]
-    announcing = asyncio.create_task(_announce(kept, sockets[0].getsockname()))
+    announcing = asyncio.create_task(_announce(kept, address))
     await asyncio.gather(*tasks)
     announcing.cancel()
 
@@ -219,5 +197,5 @@ if __name__ == "__main__":
     try:
         work(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]))
     except BreadcrumbsError as error:
-        logs.end(str(error))
+        logs.end(with_notes(error))
         os._exit(2)  # a thread of a model that does not end would keep the process

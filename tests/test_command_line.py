@@ -65,7 +65,7 @@ def test_every_field_is_a_flag(name: str, model: type) -> None:
         (("heads", "activate"), "VERSION requires an argument; `breadcrumbs heads activate --help` lists"),
         (("heads", "activate", "x"), 'unable to convert "x" into int'),
         (("refit", "--bundle", "models/demo", "--out", "OUT", "--l2", "-1"), "breadcrumbs: l2: expected auto or 1e-8"),
-        (("serve", "--workers", "2", "--follow", "0"), "breadcrumbs: follow: 0 goes neither with several workers nor"),
+        (("serve", "--workers", "2", "--follow", "0"), "breadcrumbs: --follow: 0 goes neither with several --workers"),
         (("heads", "--server", "nonsense"), "'nonsense': expected a server's URL, as http://127.0.0.1:8000"),
         (("heads", "--server", "http://[::1"), "'http://[::1': expected a server's URL, as http://127.0.0.1:8000 (Inv"),
         (("heads", "--key", "schlüssel"), "the key: expected one as `breadcrumbs keys add` printed it"),
@@ -98,15 +98,20 @@ def test_a_users_mistake_is_one_sentence(arguments: tuple[str, ...], message: st
 
 
 @pytest.mark.slow
-def test_a_port_that_is_taken_is_named(tmp_path: Path) -> None:
-    """`serve` says so, and how to take another."""
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = str(taken.getsockname()[1])
-        answer = command("serve", "--port", port, "--store", str(tmp_path / "store"))
+@pytest.mark.parametrize("processes", ["1", "2"])
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+def test_a_port_that_is_taken_is_named(host: str, processes: str, tmp_path: Path) -> None:
+    """`serve` says so, and how to take another; whatever the address and the number of processes."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.create_server((host, 0), family=family) as taken:
+        port, store = str(taken.getsockname()[1]), str(tmp_path / "store")
+        answer = command("serve", "--host", host, "--port", port, "--store", store, "--workers", processes)
 
+    shown = f"[{host}]" if ":" in host else host
+    told = f"cannot listen on {shown}:{port}: address already in use; --port (BREADCRUMBS_PORT) names another port"
     assert answer.returncode == 2
-    told = f"breadcrumbs: cannot listen on 127.0.0.1:{port}: address already in use; --port names another port"
-    assert answer.stderr.splitlines()[-1].lower() == told
+    assert answer.stderr.splitlines()[-1] == f"breadcrumbs: {told}"
+    assert not (tmp_path / "store").exists()
 
 
 def test_a_wrong_environment_variable_is_named() -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import App, Parameter
 from rich.table import Table
 
+from serving import environment
 from serving.cluster.settings import ClusterSettings
 from serving.settings import Settings
 from training.progress import Json, tell_json
@@ -54,6 +55,7 @@ def up(
     from serving.cluster.connection import connected
 
     chosen, each = cluster or ClusterSettings(), settings or Settings()
+    environment.warn()
     application.check(each, chosen)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with connected(chosen.address, start=True) as own:

@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 import pytest
+from cyclopts import Parameter
 from pydantic import ValidationError
 from running import make_settings
 
@@ -12,7 +13,7 @@ from serving import problems
 from serving.app import create_app
 from serving.metrics import Metrics
 from serving.routes.open_inference import FORMAT_LIMITS, LIMITS
-from serving.settings import Settings
+from serving.settings import GROUPS, Settings
 
 DOCS = Path(__file__).parents[2] / "docs"
 
@@ -27,11 +28,24 @@ def row(name: str) -> str:
     return f"| `--{name.replace('_', '-')}` | `BREADCRUMBS_{name.upper()}` | {shown} | {text} |"
 
 
-def test_every_setting_has_its_row() -> None:
-    """Flag, environment variable, default and meaning, in the words of the code; and no row without a setting."""
-    rows = [line for line in (DOCS / "serving.md").read_text().splitlines() if line.startswith("| `--")]
+def group(name: str) -> str:
+    """The group of a setting, as help shows it."""
+    (parameter,) = (one for one in Settings.model_fields[name].metadata if isinstance(one, Parameter))
+    return parameter.group[0].name
 
-    assert rows == [row(name) for name in Settings.model_fields]
+
+def test_every_setting_has_its_row() -> None:
+    """Below its group: flag, variable, default and meaning, in the words of the code; and no row without a setting."""
+    text = (DOCS / "serving.md").read_text()
+    told = re.findall(
+        r"^### (.*)$|^(\| `--.*\|)$", text.partition("\n## Settings\n")[2].partition("\n## ")[0], re.MULTILINE
+    )
+    expected = []
+    for title in GROUPS:
+        expected += [title, *(row(name) for name in Settings.model_fields if group(name) == title)]
+
+    assert [heading or line for heading, line in told] == expected
+    assert len(expected) == len(Settings.model_fields) + len(GROUPS)
 
 
 def test_every_limit_has_its_row() -> None:

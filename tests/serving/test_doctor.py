@@ -25,7 +25,7 @@ def test_a_sound_installation_has_nothing_bad(tiny_bundle: Bundle, tmp_path: Pat
     """Each part is looked at, and the store is as empty as before."""
     findings = found(make_settings(tiny_bundle, tmp_path / "store"))
 
-    assert set(findings) == {"version", "machine", "engine", "GPU", "refits", "bundle", "store", "keys"}
+    assert set(findings) == {"environment", "version", "machine", "engine", "GPU", "refits", "bundle", "store", "keys"}
     assert {finding.state for finding in findings.values()} <= {"good", "note"}
     assert findings["refits"].text.startswith("torch ")
     assert [path for path in (tmp_path / "store").rglob("*") if path.is_file()] == []
@@ -52,6 +52,26 @@ def test_what_is_wrong_is_named_with_its_remedy(
     assert words in findings[name].text
     assert findings[name].remedy
     assert [finding.name for finding in findings.values() if finding.state == "bad"] == [name]
+
+
+def test_a_file_without_keys_is_named_with_its_remedy(tiny_bundle: Bundle, tmp_path: Path) -> None:
+    """Nobody could come in."""
+    (tmp_path / "keys.json").write_text("{}")
+    finding = found(make_settings(tiny_bundle, tmp_path / "store", keys=tmp_path / "keys.json"))["keys"]
+
+    assert (finding.state, "nobody can come in" in finding.text) == ("bad", True)
+    assert "`breadcrumbs keys add NAME" in finding.remedy
+
+
+def test_a_variable_that_is_no_setting_is_noted(
+    tiny_bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the one that may be meant."""
+    monkeypatch.setenv("BREADCRUMBS_MAX_BACH", "8")
+    finding = found(make_settings(tiny_bundle, tmp_path / "store"))["environment"]
+
+    assert finding.state == "note"
+    assert finding.text == "BREADCRUMBS_MAX_BACH is no setting; did you mean BREADCRUMBS_MAX_BATCH?"
 
 
 def test_keys_are_counted(tiny_bundle: Bundle, tmp_path: Path) -> None:

@@ -97,7 +97,10 @@ def test_a_forwarded_host_is_checked_too(serve: Serve) -> None:
 
 @pytest.mark.parametrize(
     ("name", "value", "words"),
-    [("trusted_proxies", ("nginx",), "expected an address or a network"), ("root_path", "ml/", "pattern")],
+    [
+        ("trusted_proxies", ("nginx",), "expected an address or a network"),
+        ("root_path", "ml/", "expected a path with a slash before it"),
+    ],
 )
 def test_settings_that_cannot_work_are_refused(serve: Serve, name: str, value: object, words: str) -> None:
     """At the start."""

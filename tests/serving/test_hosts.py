@@ -113,7 +113,7 @@ def test_names_of_a_setting(names: tuple[str, ...], host: str, known: bool) -> N
             hosts.expect(host, "192.0.2.9")
 
 
-@pytest.mark.parametrize("name", ["http://models.example", "models.example:8000", "a b", "", "*.", "x/*"])
+@pytest.mark.parametrize("name", ["http://models.example", "models.example:8000", "a b", "*.", "x/*"])
 def test_a_name_that_can_never_match_is_refused_at_the_start(serve: Serve, name: str) -> None:
     """With what was expected."""
     with pytest.raises(ValueError, match="expected a name or an address without port"), serve(allowed_hosts=(name,)):

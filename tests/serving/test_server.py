@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -85,6 +86,22 @@ def test_sigterm_ends_the_server_in_order(tiny_bundle: Bundle, tmp_path: Path) -
 
     assert process.returncode == 0, rest
     assert "Finished server process" in rest
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_sigterm_ends_a_server_that_has_not_begun(tiny_bundle: Bundle, tmp_path: Path, workers: str) -> None:
+    """Whatever it is at: importing, loading models, about to listen."""
+    line = [sys.executable, "-m", "breadcrumbs", "serve", "--bundle", str(tiny_bundle.folder), "--device", "cpu"]
+    line += ["--port", "0", "--workers", workers]
+    started = [
+        subprocess.Popen([*line, "--store", str(tmp_path / str(n))], cwd=ROOT, stderr=subprocess.DEVNULL)
+        for n in range(12)
+    ]
+    for process in started:
+        time.sleep(0.5)  # each at another moment, on machines of any speed
+        process.send_signal(signal.SIGTERM)
+
+    assert {process.wait(PATIENCE) for process in started} <= {0, -signal.SIGTERM}
 
 
 @pytest.mark.usefixtures("logging_as_before")

@@ -21,8 +21,9 @@ from running import make_settings, running
 from tiny import picture, png
 
 from models.bundle import Bundle
+from serving.listening import AddressError, shared
 from serving.settings import Settings
-from serving.workers import WorkersError, listen, run, share
+from serving.workers import WorkersError, run, share
 
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[2]
@@ -210,14 +211,14 @@ def test_a_server_that_cannot_start_says_why_and_ends(tiny_bundle: Bundle, tmp_p
 
 def test_a_port_that_is_taken_is_not_shared() -> None:
     """Though the kernel would let two servers of one user have it."""
-    (first,) = listen("127.0.0.1", 0, 1)
-    with first, pytest.raises(WorkersError, match=r"cannot listen on 127\.0\.0\.1:\d+: Address already in use"):
-        listen("127.0.0.1", first.getsockname()[1], 2)
+    (first,) = shared("127.0.0.1", 0, 1)
+    with first, pytest.raises(AddressError, match=r"cannot listen on 127\.0\.0\.1:\d+: address already in use"):
+        shared("127.0.0.1", first.getsockname()[1], 2)
 
 
 def test_connections_are_spread_over_all_sockets() -> None:
     """Of 200 connections each of two sockets gets some; all on one port."""
-    sockets = listen("127.0.0.1", 0, 2)
+    sockets = shared("127.0.0.1", 0, 2)
     ports = {one.getsockname()[1] for one in sockets}
     clients = [socket.create_connection(sockets[0].getsockname()) for _ in range(200)]
     got = []

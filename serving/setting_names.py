@@ -1,0 +1,42 @@
+"""How a setting is called: by its flag, by its environment variable, and in an error that is about it.
+
+It knows nothing of which settings there are.
+"""
+
+import contextlib
+from collections.abc import Iterator
+
+from models.errors import BreadcrumbsError
+
+PREFIX = "BREADCRUMBS_"
+"""Of every environment variable that is a setting."""
+
+
+def flag(name: str) -> str:
+    """Return the flag of a setting, as `--max-batch`."""
+    return f"--{name.replace('_', '-')}"
+
+
+def variable(name: str) -> str:
+    """Return the environment variable of a setting, as `BREADCRUMBS_MAX_BATCH`."""
+    return f"{PREFIX}{name.upper()}"
+
+
+def both(name: str) -> str:
+    """Return flag and variable, for a message to somebody who may have used either."""
+    return f"{flag(name)} ({variable(name)})"
+
+
+@contextlib.contextmanager
+def about(*names: str) -> Iterator[None]:
+    """Note on every error inside which settings it is about; `with_notes` says so."""
+    try:
+        yield
+    except (BreadcrumbsError, OSError) as error:
+        error.add_note(f"set by {' and '.join(map(both, names))}")
+        raise
+
+
+def with_notes(error: Exception, words: str = "") -> str:
+    """Return an error's own words, or others for them, and its notes."""
+    return "; ".join((words or str(error), *getattr(error, "__notes__", ())))
