@@ -35,17 +35,17 @@ mapping to status codes is `serving.problems`, and a test proves that no leaf is
     │   ├── Lost               the lease of refits, to another server         serving.lease
     │   └── Conflict           someone else was first                         serving.store
     │       └── KeyReused      … under the same Idempotency-Key               serving.jobs
-    └── Refused                a request that the server will not take        serving.limits
-        ├── TooLarge           … over a named limit                           serving.limits
-        ├── Unauthorized       … without a key that is known                  serving.limits
-        ├── Forbidden          … for what its key may not, or nobody here     serving.limits
-        ├── Abandoned          … whose client has gone                        serving.limits
-        ├── Unsupported        … in a form that is not offered                serving.limits
-        ├── BadRequest         … that does not say what it wants              serving.limits
+    └── Refused                a request that the server will not take        serving.refusals
+        ├── TooLarge           … over a named limit                           serving.refusals
+        ├── Unauthorized       … without a key that is known                  serving.refusals
+        ├── Forbidden          … for what its key may not, or nobody here     serving.refusals
+        ├── Abandoned          … whose client has gone                        serving.refusals
+        ├── Unsupported        … in a form that is not offered                serving.refusals
+        ├── BadRequest         … that does not say what it wants              serving.refusals
         ├── Malformed          … that is not Open Inference                   serving.open_inference.tensors
-        ├── OverQuota          … of a key that has no bytes left              serving.limits
-        └── Overloaded         … now                                          serving.limits
-            └── TooManyJobs    … of a key that has enough refits in line      serving.limits
+        ├── OverQuota          … of a key that has no bytes left              serving.refusals
+        └── Overloaded         … now                                          serving.refusals
+            └── TooManyJobs    … of a key that has enough refits in line      serving.refusals
 """
 
 

@@ -24,6 +24,7 @@ from models.machine import cores, memory
 from serving import child, environment, heads, live, logs, problems
 from serving.access import Access
 from serving.activations import Log
+from serving.arrival import pace_of
 from serving.batcher import Batcher
 from serving.compressed import Compressed
 from serving.conversion import Converter
@@ -40,7 +41,6 @@ from serving.inference import Inference, Item
 from serving.jobs import Jobs
 from serving.keys import Keys, KeysError
 from serving.lease import Lease
-from serving.limits import Held, Turnstile
 from serving.listening import listen, url
 from serving.live import Live
 from serving.metrics import Metrics
@@ -52,6 +52,7 @@ from serving.routes import heads as heads_routes
 from serving.service import Service
 from serving.setting_names import about, both
 from serving.settings import Settings
+from serving.shares import Held, Turnstile
 from serving.store import Store
 from serving.templates import templates
 from serving.traces import Traces
@@ -244,7 +245,7 @@ def config(app: FastAPI, settings: Settings) -> uvicorn.Config:
     """How uvicorn serves an app: its own access lines off, logging left to whoever runs it."""
     return uvicorn.Config(
         app.middleware_stack or app,  # FastAPI's own entry looks for OpenTelemetry in every request
-        http=type("Protocol", (PatientProtocol,), {"pace": settings.pace}),
+        http=type("Protocol", (PatientProtocol,), {"pace": pace_of(settings)}),
         ws="none",
         host=settings.host,
         port=settings.port,

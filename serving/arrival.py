@@ -8,6 +8,8 @@ than `grace`: so a fast start buys no later silence, and the rate that counts is
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from serving.settings import Settings
+
 STALLED = 3.0
 """Seconds behind, after which a body loses its place when another request needs it."""
 ARRIVAL = "breadcrumbs.arrival"
@@ -30,6 +32,11 @@ class Pace:
 
     def __str__(self) -> str:
         return f"in {self.grace:g} s, with {self.rate} bytes a second and no pause of {self.idle:g} s"
+
+
+def pace_of(settings: Settings) -> Pace:
+    """Return how fast requests must arrive."""
+    return Pace(settings.receipt, settings.receipt_idle, settings.receipt_rate)
 
 
 class Arrival:

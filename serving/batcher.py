@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
-from serving.limits import Overloaded
+from serving.refusals import Overloaded
 
 FEW = 2
 """Items side by side that gain most of what there is to gain; more make the first wait for the last."""

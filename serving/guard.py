@@ -15,9 +15,10 @@ from serving.forwarded import FORWARDED_HOST
 from serving.hosts import Hosts
 from serving.keys import Key, Keys
 from serving.keys import Scope as Right
-from serving.limits import Forbidden, Held, Refused, Unauthorized
 from serving.origins import ANY
+from serving.refusals import Forbidden, Refused, Unauthorized
 from serving.setting_names import both
+from serving.shares import Held
 
 SAFE = ("GET", "HEAD", "OPTIONS")
 

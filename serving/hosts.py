@@ -12,7 +12,7 @@ from functools import lru_cache
 
 from starlette.types import Scope
 
-from serving.limits import Forbidden, Refused
+from serving.refusals import Forbidden, Refused
 
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 _HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::[0-9]{1,5})?")

@@ -17,7 +17,7 @@ from models.arrays import Pixels
 from serving.batcher import Answer, Batcher
 from serving.decoder import Decoder, File
 from serving.engine import BoundHead, Engine, Row, Scores
-from serving.limits import Overloaded
+from serving.refusals import Overloaded
 
 FRESH = 5.0
 """Seconds that a computed batch counts as proof that the engine answers."""

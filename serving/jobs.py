@@ -19,9 +19,9 @@ from serving import job as jobs
 from serving.job import ENDED, Job, State, Trail
 from serving.keys import owner_of
 from serving.lease import LOOK, RENEW, Lease, Lost
-from serving.limits import BadRequest, Overloaded, TooManyJobs
 from serving.refit import RefitRequest
 from serving.refitter import Refitter
+from serving.refusals import BadRequest, Overloaded, TooManyJobs
 from serving.store import AT_ONCE, Conflict, NotFound, Store, StoreError
 
 LOG = logging.getLogger("breadcrumbs.jobs")

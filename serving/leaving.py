@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from starlette.requests import Request
 
-from serving.limits import Abandoned
+from serving.refusals import Abandoned
 
 T = TypeVar("T")
 

@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 
 from serving.keys import Key
-from serving.limits import OverQuota
+from serving.refusals import OverQuota
 from serving.store import Store
 
 UNDER_WAY = timedelta(hours=1)

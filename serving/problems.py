@@ -22,7 +22,8 @@ from models.parquet import ExtraMissing
 from models.scratch import FileTooLarge
 from serving.devices import EngineError
 from serving.jobs import KeyReused
-from serving.limits import (
+from serving.open_inference.tensors import Malformed
+from serving.refusals import (
     Abandoned,
     BadRequest,
     Forbidden,
@@ -34,7 +35,6 @@ from serving.limits import (
     Unauthorized,
     Unsupported,
 )
-from serving.open_inference.tensors import Malformed
 from serving.store import Conflict, NotFound, StoreError, StoreFull, is_full
 
 LOG = logging.getLogger("breadcrumbs.server")

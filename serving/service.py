@@ -13,14 +13,15 @@ from serving.conversion import Converter
 from serving.engine import BoundHead, Engine, Scores
 from serving.inference import Inference, Item
 from serving.jobs import Jobs
-from serving.limits import BadRequest, Turnstile
 from serving.live import Live
 from serving.metrics import Metrics
 from serving.open_inference.statistics import Statistics
 from serving.owners import Claims
 from serving.pages import MOST
+from serving.refusals import BadRequest
 from serving.schemas import ProblemResponse
 from serving.settings import Settings
+from serving.shares import Turnstile
 from serving.store import Store
 
 

@@ -19,7 +19,6 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 import models
 from models.decoding import MAX_PIXELS
 from serving import logs
-from serving.arrival import Pace
 from serving.setting_lists import HostNames, Origins, Proxies
 from serving.setting_names import PREFIX, both
 from training.config import RefitDevice
@@ -172,11 +171,6 @@ class Settings(BaseSettings):
     otlp_endpoint: Annotated[str | None, LOGS] = None
     """Where to send each request as an OpenTelemetry span (OTLP over HTTP), as `http://collector:4318/v1/traces`; needs
     the extra `otel`."""
-
-    @property
-    def pace(self) -> Pace:
-        """How fast requests must arrive."""
-        return Pace(self.receipt, self.receipt_idle, self.receipt_rate)
 
     @field_validator("access_log", mode="before")
     @classmethod

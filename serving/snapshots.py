@@ -36,9 +36,9 @@ from models.groups import GROUPS, groups
 from models.parts import Given
 from models.snapshot import Snapshot, SnapshotError
 from serving.conversion import Converter
-from serving.limits import BadRequest
 from serving.owners import Claim
 from serving.pages import cut
+from serving.refusals import BadRequest
 from serving.store import Conflict, Item, NotFound, Store, StoreError
 
 TRIES = 20

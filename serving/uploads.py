@@ -12,7 +12,7 @@ from starlette.datastructures import FormData, UploadFile
 
 from serving import limits
 from serving.base64_text import from_base64
-from serving.limits import BadRequest, TooLarge, Unsupported
+from serving.refusals import BadRequest, TooLarge, Unsupported
 from serving.schemas import FeaturesBody
 from serving.settings import Settings
 

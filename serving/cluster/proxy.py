@@ -14,10 +14,10 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.config import HTTP_PROTOCOLS
 
 from serving import problems
-from serving.arrival import ARRIVAL, Arrival, Pace
+from serving.arrival import ARRIVAL, Arrival, Pace, pace_of
 from serving.leaving import LEAVING
-from serving.limits import Overloaded
 from serving.protocol import PatientProtocol
+from serving.refusals import Overloaded
 from serving.settings import Settings
 
 LOST = "the replica that had this request was lost, or there is none free; ask again"
@@ -27,7 +27,7 @@ SAID_BY_RAY = (429, 500, 503)
 
 def middlewares() -> list[Middleware]:
     """Return what Ray puts around its proxy, and let the proxy speak HTTP as the server itself does."""
-    pace = Settings().pace
+    pace = pace_of(Settings())
     spoken = type("Protocol", (PatientProtocol,), {"pace": pace})
     HTTP_PROTOCOLS["auto"] = spoken  # type: ignore[assignment]  # Ray has no setting for it; uvicorn takes a class too
     return [Middleware(Door, pace=pace)]

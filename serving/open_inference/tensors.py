@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from serving.base64_text import from_base64
-from serving.limits import Refused, TooLarge
+from serving.refusals import Refused, TooLarge
 
 DATATYPES = frozenset(
     {"BOOL", "BYTES", "BF16", "FP16", "FP32", "FP64"}

@@ -11,6 +11,7 @@ from serving.heads import HeadRecord
 from serving.pages import LIMIT
 from serving.schemas import ActivateBody, ActivationList, HeadList
 from serving.service import AfterNumber, Limit, Serving, content, problems
+from serving.shares import SMALL_BODY
 
 Version = Annotated[int, Path(ge=1, lt=10**9, description="the head's number")]
 
@@ -56,7 +57,7 @@ async def activate(version: Version, request: Request, service: Serving) -> Acti
 
 
 async def _wanted(request: Request) -> ActivateBody:
-    data = await limits.read_body(request, limits.SMALL_BODY, "JSON body")
+    data = await limits.read_body(request, SMALL_BODY, "JSON body")
     return limits.parse_json(data or b"{}", ActivateBody, "JSON body")
 
 

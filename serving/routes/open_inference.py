@@ -22,7 +22,6 @@ from serving.engine import BoundHead
 from serving.heads import HeadRecord
 from serving.inference import Outcome
 from serving.leaving import while_connected
-from serving.limits import Forbidden, Overloaded, TooLarge
 from serving.open_inference import repository
 from serving.open_inference import request as requests
 from serving.open_inference import response as responses
@@ -30,7 +29,9 @@ from serving.open_inference.repository import Model
 from serving.open_inference.request import InferRequest
 from serving.open_inference.tensors import Floats
 from serving.outcomes import record
+from serving.refusals import Forbidden, Overloaded, TooLarge
 from serving.service import Service, Serving, body, choose
+from serving.shares import SMALL_BODY
 
 LIMITS = (
     "max_batch", "queue", "deadline", "receipt", "receipt_idle", "receipt_rate", "max_image_bytes", "max_pixels",
@@ -42,7 +43,7 @@ LIMITS = (
 FORMAT_LIMITS = {
     "http_head_bytes": protocol.HEAD, "http_framing_bytes": protocol.FRAMING,
     "json_containers": limits.CONTAINERS, "json_values": limits.VALUES,
-    "form_fields": limits.FORM_FIELDS, "small_body_bytes": limits.SMALL_BODY,
+    "form_fields": limits.FORM_FIELDS, "small_body_bytes": SMALL_BODY,
     "jpeg_scans": decoding.MAX_SCANS, "image_segments": decoding.MAX_SEGMENTS,
     "safetensors_header_bytes": tensors.HEADER_LIMIT, "npz_members": len(npz.KNOWN), "npz_ratio": archive.RATIO,
     "npz_directory_bytes": archive.DIRECTORY_LIMIT, "npy_header_bytes": npy.HEADER_LIMIT, "classes": parts.CLASS_LIMIT,
@@ -202,7 +203,7 @@ async def _inferred(
 @router.post("/repository/index", responses=ERRORS, openapi_extra=INDEX)
 async def index(request: Request, service: Serving) -> list[dict[str, str]]:
     """List all models in all versions; every version that can answer is ready."""
-    data = await limits.read_body(request, limits.SMALL_BODY, "JSON body")
+    data = await limits.read_body(request, SMALL_BODY, "JSON body")
     asked = limits.parse_json(data or b"{}", IndexBody, "JSON body")
     found = [
         {"name": name, "version": str(record.version), **_state(service, record)}

@@ -14,8 +14,8 @@ from models.head import ranked
 from models.snapshot import Snapshot
 from serving import uploads
 from serving.leaving import while_connected
-from serving.limits import BadRequest
 from serving.outcomes import record
+from serving.refusals import BadRequest
 from serving.schemas import FeaturesBody, FeaturesResponse, ImagesBody, PredictResponse, Timing
 from serving.service import BYTES, Service, Serving, body, choose, problems
 from serving.uploads import Upload

@@ -16,9 +16,9 @@ from serving import limits, snapshots
 from serving.folders import scratch
 from serving.guard import actor, check_owner, check_right, key_of
 from serving.job import Job, Trail
-from serving.limits import BadRequest, Forbidden, TooLarge
 from serving.pages import LIMIT
 from serving.refit import RefitRequest
+from serving.refusals import BadRequest, Forbidden, TooLarge
 from serving.schemas import JobDetail, JobList
 from serving.service import BYTES, AfterName, Limit, Service, Serving, body, content, problems
 from serving.store import NotFound

@@ -8,8 +8,8 @@ from models.parts import Given
 from serving import limits, owners, snapshots
 from serving.folders import scratch
 from serving.guard import check_owner, key_of
-from serving.limits import Unsupported
 from serving.pages import LIMIT
+from serving.refusals import Unsupported
 from serving.schemas import SnapshotList
 from serving.service import AfterName, Limit, Serving, body, problems
 from serving.snapshots import SnapshotRecord

@@ -10,7 +10,7 @@ from fastapi.responses import JSONResponse
 
 from serving.devices import EngineError
 from serving.job import State
-from serving.limits import Overloaded
+from serving.refusals import Overloaded
 from serving.schemas import Health
 from serving.service import Service, Serving, content, problems
 

@@ -17,7 +17,7 @@ import corpus
 import onnx
 import pytest
 from patience import PATIENCE
-from servers import BLOCKER, Server, serving
+from server_process import BLOCKER, Server, serving
 from tiny import picture, png, tiny_head
 
 from models import head as heads

@@ -9,7 +9,7 @@ import pytest
 import schemathesis
 from hypothesis import HealthCheck, Phase, settings
 from schemathesis.specs.openapi.checks import positive_data_acceptance, unsupported_method
-from servers import Server, serving
+from server_process import Server, serving
 from tiny import picture, png
 
 from models.bundle import Bundle

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from servers import Server, serving
+from server_process import Server, serving
 from tiny import picture, png
 
 from models.bundle import Bundle

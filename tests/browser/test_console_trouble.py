@@ -6,7 +6,7 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 from refits import until, upload
 from running import Serve
-from servers import serving
+from server_process import serving
 
 from models.bundle import Bundle
 from serving import keys

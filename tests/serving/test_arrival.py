@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from serving.arrival import ARRIVAL, Arrival, Pace
-from serving.limits import Held, Overloaded, Turnstile
+from serving.refusals import Overloaded
+from serving.shares import Held, Turnstile
 
 PACE = Pace(30, 10, 65_536)
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from patience import PATIENCE
 
 from serving.batcher import Answer, Batcher
-from serving.limits import Overloaded
+from serving.refusals import Overloaded
 
 PLUG = -1
 

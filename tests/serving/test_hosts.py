@@ -11,7 +11,7 @@ import pytest
 from running import Serve
 
 from serving.hosts import Hosts
-from serving.limits import Forbidden
+from serving.refusals import Forbidden
 
 WAYS: list[dict[str, Any]] = [
     {},

@@ -13,8 +13,10 @@ from starlette.types import Message, Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from serving.leaving import LEAVING, Leaving, while_connected
-from serving.limits import Abandoned, Held, read_body
+from serving.limits import read_body
 from serving.protocol import PatientProtocol
+from serving.refusals import Abandoned
+from serving.shares import Held
 
 
 def request(*messages: Message) -> Request:

@@ -16,7 +16,7 @@ import httpx
 import pytest
 from patience import PATIENCE
 from refits import events
-from servers import serving
+from server_process import serving
 from tiny import picture, png, tiny_snapshot
 
 from models import snapshot as snapshots

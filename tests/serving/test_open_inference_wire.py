@@ -11,10 +11,10 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from infer_bytes import elements, read
 
-from serving.limits import TooLarge
 from serving.open_inference.request import HEADER, InferRequest, Wanted, decode
 from serving.open_inference.response import encode
 from serving.open_inference.tensors import Declared, Malformed
+from serving.refusals import TooLarge
 
 OUTPUTS = ("feature", "logits", "probabilities")
 MOST = 64

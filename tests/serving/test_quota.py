@@ -19,8 +19,8 @@ from models import snapshot as snapshots
 from serving import keys, owners
 from serving.client import Client, ServerError
 from serving.keys import Key
-from serving.limits import OverQuota
 from serving.owners import Claim
+from serving.refusals import OverQuota
 from serving.retention import Retention
 from serving.store import Store
 from serving.upkeep import collect, verify

@@ -29,7 +29,7 @@ from serving.decoder import Decoder
 from serving.devices import EngineError, Wish
 from serving.engine import Engine, Row, Scores
 from serving.inference import FRESH, Inference, Item
-from serving.limits import Overloaded
+from serving.refusals import Overloaded
 
 ROOT = Path(__file__).parents[2]
 PNG = {"content-type": "image/png"}
