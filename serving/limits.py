@@ -17,7 +17,7 @@ from starlette.datastructures import FormData
 from starlette.formparsers import MultiPartException, MultiPartParser
 
 from serving.inflate import Corrupt, Inflater
-from serving.refusals import Abandoned, BadRequest, TooLarge, Unsupported
+from serving.refusals import Abandoned, BadRequest, TooLarge, Unsupported, tell
 from serving.shares import SMALL_BODY, Held
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -196,14 +196,6 @@ def check_json(data: bytes, what: str) -> None:
             f"{what} has {lists} lists and objects and {values} values; the limits are "
             f"{CONTAINERS} and {VALUES}; send tensors as binary, images as files"
         )
-
-
-def tell(error: ValidationError) -> str:
-    """Say in a sentence where a model's first defect is and what was expected."""
-    first = error.errors(include_url=False, include_context=False)[0]
-    place = ".".join(str(part) for part in first["loc"])
-    came = "" if first["type"] in {"missing", "json_invalid"} else f", got {first['input']!r:.80}"
-    return f"{place + ': ' if place else ''}{first['msg']}{came}"
 
 
 def media_type(request: Request) -> str:

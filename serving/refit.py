@@ -25,8 +25,8 @@ from serving.activations import Activation
 from serving.folders import scratch
 from serving.heads import HeadRecord, Lineage
 from serving.keys import owner_of
-from serving.limits import tell
 from serving.live import Live
+from serving.refusals import tell
 from serving.store import Conflict, Store
 from training.config import RefitSpec
 

@@ -3,6 +3,8 @@
 Every message names the limit and what came. It knows nothing of HTTP; the status codes are in `serving.problems`.
 """
 
+from pydantic import ValidationError
+
 from models.errors import BreadcrumbsError
 
 
@@ -48,3 +50,11 @@ class OverQuota(Refused):
 
 class TooManyJobs(Overloaded):
     """A refit of a key that has as many waiting or running as it may."""
+
+
+def tell(error: ValidationError) -> str:
+    """Say in a sentence where a model's first defect is and what was expected."""
+    first = error.errors(include_url=False, include_context=False)[0]
+    place = ".".join(str(part) for part in first["loc"])
+    came = "" if first["type"] in {"missing", "json_invalid"} else f", got {first['input']!r:.80}"
+    return f"{place + ': ' if place else ''}{first['msg']}{came}"

@@ -11,9 +11,10 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictFloat, StrictInt, StrictStr, ValidationError
 
-from serving.limits import check_json, tell
+from serving.limits import check_json
 from serving.open_inference import tensors
 from serving.open_inference.tensors import Bytes, Declared, Malformed
+from serving.refusals import tell
 
 HEADER = "Inference-Header-Content-Length"
 
