@@ -23,19 +23,19 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from models import bundle as bundles
-from models import snapshot as snapshots
-from models.bundle import Bundle
-from models.groups import groups
-from training.config import RefitSpec, TrainConfig
-from training.data import load
-from training.evaluate import Metrics, evaluate
-from training.export import run_onnx
-from training.package import images_of
-from training.pool import balanced, newest_first, present_means
-from training.posthoc import logit_adjusted, nearest_class_mean
-from training.rows import rows_of
-from training.selection import Chosen, Holdout, choose, with_offset, with_tau
+from breadcrumbs.models import bundle as bundles
+from breadcrumbs.models.bundle import Bundle
+from breadcrumbs.models.groups import groups
+from breadcrumbs.models.snapshots import snapshot as snapshots
+from breadcrumbs.training.config import RefitSpec, TrainConfig
+from breadcrumbs.training.data.dataset import load
+from breadcrumbs.training.export import run_onnx
+from breadcrumbs.training.metrics import Metrics, evaluate
+from breadcrumbs.training.refit.balanced_set import balanced, newest_first, present_means
+from breadcrumbs.training.refit.rows import rows_of
+from breadcrumbs.training.refit.selection import Chosen, Holdout, choose, with_offset, with_tau
+from breadcrumbs.training.refit.without_training import logit_adjusted, nearest_class_mean
+from breadcrumbs.training.run.package import images_of
 
 METHODS = ("plain", "crt", "breadcrumb", "breadcrumb-paper")
 COLUMNS = ("many", "medium", "few", "balanced")

@@ -28,8 +28,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from training.emanate import back_track, balanced_target
-from training.trail import Trail
+from breadcrumbs.training.emanate import back_track, balanced_target
+from breadcrumbs.training.run.trail import Trail
 
 BATCH = 512
 COUNTS = Path(__file__).with_name("places_lt_class_counts.csv")

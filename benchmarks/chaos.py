@@ -33,17 +33,17 @@ import numpy as np
 import onnxruntime as ort
 from PIL import Image
 
-import models
-from models import bundle as bundles
-from models import snapshot as snapshots
-from models.head import softmax
-from models.preprocess import load
-from serving import heads
-from serving.child import family
-from serving.client import Client, ServerError
-from serving.store import Store, StoreError
-from serving.upkeep import verify
-from training.config import RefitSpec
+from breadcrumbs import models
+from breadcrumbs.models import bundle as bundles
+from breadcrumbs.models.head import softmax
+from breadcrumbs.models.images.preprocess import load
+from breadcrumbs.models.snapshots import snapshot as snapshots
+from breadcrumbs.serving.client.client import Client, ServerError
+from breadcrumbs.serving.processes.child import family
+from breadcrumbs.serving.state import heads
+from breadcrumbs.serving.state.store import Store, StoreError
+from breadcrumbs.serving.upkeep import verify
+from breadcrumbs.training.config import RefitSpec
 
 ROOT = Path(__file__).parents[1]
 BUNDLE = Path(models.__file__).parent / "demo"

@@ -15,10 +15,10 @@ from typing import Any
 
 import torch
 
-from training.config import recipe
-from training.data import load
-from training.epoch import train_epoch
-from training.run import Run, prepare
+from breadcrumbs.training.config import recipe
+from breadcrumbs.training.data.dataset import load
+from breadcrumbs.training.run.epoch import train_epoch
+from breadcrumbs.training.run.state import Run, prepare
 
 METHODS = ("plain", "breadcrumb", "crt", "breadcrumb-paper")
 

@@ -31,15 +31,15 @@ import numpy as np
 from PIL import Image
 from ray.cluster_utils import Cluster
 
-from models import bundle as bundles
-from serving import heads
-from serving.child import family
-from serving.cluster import application as clusters
-from serving.cluster.connection import connected
-from serving.cluster.settings import ClusterSettings
-from serving.heads import Lineage
-from serving.settings import Settings
-from serving.store import Store
+from breadcrumbs.models import bundle as bundles
+from breadcrumbs.serving.cluster import application as clusters
+from breadcrumbs.serving.cluster.connection import connected
+from breadcrumbs.serving.cluster.settings import ClusterSettings
+from breadcrumbs.serving.processes.child import family
+from breadcrumbs.serving.settings import Settings
+from breadcrumbs.serving.state import heads
+from breadcrumbs.serving.state.heads import Lineage
+from breadcrumbs.serving.state.store import Store
 
 TRIES = 12
 AGAIN = {502, 503, 504}

@@ -16,9 +16,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from training.config import TrainConfig
-from training.data import load
-from training.trail import Trail
+from breadcrumbs.training.config import TrainConfig
+from breadcrumbs.training.data.dataset import load
+from breadcrumbs.training.run.trail import Trail
 
 FLAGS = ("--architecture", "test_convnext", "--learning-rate", "0.02", "--augmentation", "crop", "--size", "32")
 

@@ -21,8 +21,8 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-import models
-from serving.client import Client, ServerError
+from breadcrumbs import models
+from breadcrumbs.serving.client.client import Client, ServerError
 
 PHOTO = Path(models.__file__).parent / "demo" / "samples" / "9-0.png"
 WAIT = 0.02

@@ -23,18 +23,18 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from models import bundle as bundles
-from models import snapshot as snapshots
-from models.bundle import Bundle
-from models.groups import groups
-from models.snapshot import Snapshot
-from training.config import RefitSpec, TrainConfig, recipe
-from training.data import Data, Split, load
-from training.evaluate import Metrics, evaluate
-from training.export import run_onnx
-from training.fit import fit
-from training.package import images_of
-from training.refit import refit
+from breadcrumbs.models import bundle as bundles
+from breadcrumbs.models.bundle import Bundle
+from breadcrumbs.models.groups import groups
+from breadcrumbs.models.snapshots import snapshot as snapshots
+from breadcrumbs.models.snapshots.snapshot import Snapshot
+from breadcrumbs.training.config import RefitSpec, TrainConfig, recipe
+from breadcrumbs.training.data.dataset import Data, Split, load
+from breadcrumbs.training.export import run_onnx
+from breadcrumbs.training.metrics import Metrics, evaluate
+from breadcrumbs.training.refit.refit import refit
+from breadcrumbs.training.run.fit import fit
+from breadcrumbs.training.run.package import images_of
 
 COLUMNS = ("many", "medium", "few", "balanced")
 EVERYTHING = 1_000_000  # rows a class offers: all it has

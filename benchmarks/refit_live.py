@@ -23,18 +23,18 @@ import torch
 from propagation import PHOTO, free_port, wait
 from refit_speed import DIM, NAMES, Rows, drawn
 
-from models import backbones
-from models import bundle as bundles
-from models import head as heads
-from models import snapshot as snapshots
-from models.bundle import Bundle, Manifest
-from models.head import LinearHead
-from models.preprocess import Preprocess
-from models.snapshot import Snapshot
-from serving.client import Client
-from training import export
-from training.config import RefitSpec
-from training.network import Features
+from breadcrumbs.models import backbones
+from breadcrumbs.models import bundle as bundles
+from breadcrumbs.models import head as heads
+from breadcrumbs.models.bundle import Bundle, Manifest
+from breadcrumbs.models.head import LinearHead
+from breadcrumbs.models.images.preprocess import Preprocess
+from breadcrumbs.models.snapshots import snapshot as snapshots
+from breadcrumbs.models.snapshots.snapshot import Snapshot
+from breadcrumbs.serving.client.client import Client
+from breadcrumbs.training import export
+from breadcrumbs.training.config import RefitSpec
+from breadcrumbs.training.network import Features
 
 SIDE = 64  # pixels; no image is trained on
 LOOK = 0.005  # seconds between two questions which head answers

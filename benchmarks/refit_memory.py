@@ -23,13 +23,13 @@ from pathlib import Path
 import numpy as np
 from assembly import class_counts
 
-from models import bundle as bundles
-from models import head as heads
-from models import snapshot as snapshots
-from models.bundle import Bundle, Manifest
-from models.head import LinearHead
-from models.preprocess import Preprocess
-from models.snapshot import Snapshot
+from breadcrumbs.models import bundle as bundles
+from breadcrumbs.models import head as heads
+from breadcrumbs.models.bundle import Bundle, Manifest
+from breadcrumbs.models.head import LinearHead
+from breadcrumbs.models.images.preprocess import Preprocess
+from breadcrumbs.models.snapshots import snapshot as snapshots
+from breadcrumbs.models.snapshots.snapshot import Snapshot
 
 STREAMED = 2**24  # bytes of max_memory
 MIB = 2**20

@@ -32,11 +32,11 @@ from sklearn.linear_model import LogisticRegression
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from models import bundle as bundles
-from serving.settings import Settings
-from training.emanate import class_means, transfer
-from training.solver import Solution, solve, solve_stream
-from training.stream import whole
+from breadcrumbs.models import bundle as bundles
+from breadcrumbs.serving.settings import Settings
+from breadcrumbs.training.emanate import class_means, transfer
+from breadcrumbs.training.solver.rows import whole
+from breadcrumbs.training.solver.solver import Solution, solve, solve_stream
 
 REAL, DIM = "real", 512
 SETS = {REAL: "Fashion-MNIST-LT, the embedded bundle's snapshot", **NAMES}

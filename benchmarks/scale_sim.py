@@ -4,10 +4,10 @@
     python benchmarks/scale_sim.py --gpu-rate 9000 --gpu-lone-ms 2     your GPU's numbers: none were measured here
 
 Requests of one image come at random (Poisson), or from users who ask again at once; a balancer picks a machine; there
-they wait, are taken in batches by the threads that are free, shared evenly, and answered, as `serving/batcher.py` does
-it. A machine learns of a new head when it next looks at the store, every `--follow` seconds. Batches take what was
-measured, with straight lines between. The network costs nothing, machines are alike and never fail: what is printed is
-an upper bound.
+they wait, are taken in batches by the threads that are free, shared evenly, and answered, as
+`serving/predict/batcher.py` does it. A machine learns of a new head when it next looks at the store, every `--follow`
+seconds. Batches take what was measured, with straight lines between. The network costs nothing, machines are alike and
+never fail: what is printed is an upper bound.
 
 One heap holds what happens next. SimPy would give each worker a process of its own; two kinds of events do not need
 that, and a million requests are simulated in seconds this way.

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import measured
 from scale_sim import table
 
-from serving.settings import Settings
+from breadcrumbs.serving.settings import Settings
 
 DIMENSIONS, BYTES = (512, 2048), {"f32": 4, "f16": 2, "bf16": 2}
 PER_ROW = 16

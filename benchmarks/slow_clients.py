@@ -19,7 +19,7 @@ from pathlib import Path
 
 import httpx
 
-import models
+from breadcrumbs import models
 
 PORT = 8951
 HEAD = b"POST /v1/predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: image/png\r\nContent-Length: 100000\r\n\r\n"

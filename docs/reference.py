@@ -12,9 +12,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from serving.app import create_app
-from serving.guard import needed
-from serving.settings import Settings
+from breadcrumbs.serving.app import create_app
+from breadcrumbs.serving.http.access_control import needed
+from breadcrumbs.serving.settings import Settings
 
 PAGE = Path(__file__).with_name("api.md")
 ELSEWHERE = {"RefitSpec": "Its fields are in [method.md](method.md#refit-settings)."}

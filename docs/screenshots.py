@@ -24,11 +24,11 @@ from numpy.typing import NDArray
 from PIL import Image
 from playwright.sync_api import Page, expect, sync_playwright
 
-from models import snapshot as snapshots
-from models.snapshot import Snapshot
-from serving.client import Client
-from training.config import RefitSpec, TrainConfig
-from training.data import Data, load
+from breadcrumbs.models.snapshots import snapshot as snapshots
+from breadcrumbs.models.snapshots.snapshot import Snapshot
+from breadcrumbs.serving.client.client import Client
+from breadcrumbs.training.config import RefitSpec, TrainConfig
+from breadcrumbs.training.data.dataset import Data, load
 
 ROOT = Path(__file__).parents[1]
 IMAGES = ROOT / "docs" / "img"

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from models.networks import SMALL, Backbone, BackboneError
+from breadcrumbs.models.networks import SMALL, Backbone, BackboneError
 
 __all__ = ["SMALL", "Backbone", "BackboneError", "count_parameters", "create", "weights_digest"]
 
@@ -91,7 +91,7 @@ def create(name: str, pretrained: bool = False, *, size: int | None = None, weig
             if small
             else _resnet10()
         )
-    from models import timm_backbones  # only where it is used: timm takes seconds to import
+    from breadcrumbs.models import timm_backbones  # only where it is used: timm takes seconds to import
 
     return timm_backbones.create(name.removeprefix("timm/"), pretrained=pretrained, size=size, weights=weights)
 

@@ -21,14 +21,14 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from models import head as heads
-from models import printable
-from models import snapshot as snapshots
-from models.errors import FormatError
-from models.files import read_regular, sha256, write_whole
-from models.head import HeadError, LinearHead, check_classes
-from models.preprocess import Preprocess
-from models.snapshot import Snapshot
+from breadcrumbs.models import head as heads
+from breadcrumbs.models import printable
+from breadcrumbs.models.errors import FormatError
+from breadcrumbs.models.files import read_regular, sha256, write_whole
+from breadcrumbs.models.head import HeadError, LinearHead, check_classes
+from breadcrumbs.models.images.preprocess import Preprocess
+from breadcrumbs.models.snapshots import snapshot as snapshots
+from breadcrumbs.models.snapshots.snapshot import Snapshot
 
 FORMAT: Literal["breadcrumbs.bundle/1"] = "breadcrumbs.bundle/1"
 REQUIRED = ("backbone.onnx", "head.onnx")

@@ -1,7 +1,7 @@
 """The linear head: what turns a feature into a class, and its two forms on disk.
 
 `head.safetensors` is what the store keeps and the server binds; `head.onnx` is the same numbers for other runtimes.
-It knows nothing of how a head is fitted (`training.refit`) or run (`serving.engine`).
+It knows nothing of how a head is fitted (`training.refit.refit`) or run (`serving.predict.engine`).
 
 Letters: N rows, D feature dimensions, C classes.
 """
@@ -19,8 +19,8 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from models import printable, tensors
-from models.errors import FormatError
+from breadcrumbs.models import printable, safetensor
+from breadcrumbs.models.errors import FormatError
 
 FORMAT = "breadcrumbs.head/1"
 OPSET = 18
@@ -115,7 +115,7 @@ def check_classes(classes: Sequence[str]) -> None:
 def to_bytes(head: LinearHead) -> bytes:
     """Return the head as the bytes of `head.safetensors`."""
     metadata = {"format": FORMAT, "classes": json.dumps(head.classes)}
-    return tensors.encode({"weight": head.weight, "bias": head.bias}, metadata)
+    return safetensor.encode({"weight": head.weight, "bias": head.bias}, metadata)
 
 
 def read(path: Path) -> LinearHead:
@@ -125,7 +125,7 @@ def read(path: Path) -> LinearHead:
         HeadError: the file is not a head, or is damaged.
     """
     try:
-        arrays, metadata = tensors.read(path, {"weight": ("F32",), "bias": ("F32",)})
+        arrays, metadata = safetensor.read(path, {"weight": ("F32",), "bias": ("F32",)})
     except FormatError as error:
         raise HeadError(f"{path.name}: {error}") from error
     if metadata.get("format") != FORMAT:

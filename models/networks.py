@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from models.errors import BreadcrumbsError
-from models.preprocess import Interpolation
+from breadcrumbs.models.errors import BreadcrumbsError
+from breadcrumbs.models.images.preprocess import Interpolation
 
 SMALL = {f"resnet{6 * n + 2}": n for n in range(1, 6)}
 """Our own networks for small images, and their blocks a stage."""

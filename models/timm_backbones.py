@@ -14,7 +14,7 @@ from timm.data.config import resolve_model_data_config
 from timm.models import get_pretrained_cfg, load_state_dict
 from torch import Tensor, nn
 
-from models.networks import IMAGENET, SMALL, Backbone, BackboneError, Pixels
+from breadcrumbs.models.networks import IMAGENET, SMALL, Backbone, BackboneError, Pixels
 
 _PLAIN = {"label_offset": 0, "source": "", "custom_load": False}  # no download, nothing of a classifier
 HUB_SECONDS = 5  # to wait for an answer of the hub that has the pretrained weights

@@ -17,45 +17,48 @@ from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
 from starlette.routing import Mount, Route
 
-from models import bundle as bundles
-from models import decoding
-from models.decode_budget import Budget
-from models.machine import cores, memory
-from serving import child, environment, heads, live, logs, problems
-from serving.access import Access
-from serving.activations import Log
-from serving.arrival import pace_of
-from serving.batcher import Batcher
-from serving.compressed import Compressed
-from serving.conversion import Converter
-from serving.decoder import Decoder
-from serving.engine import Engine, Scores
-from serving.folders import locked, sweep
-from serving.forwarded import Forwarded
-from serving.frames import Unframed
-from serving.front import Front
-from serving.guard import Guard
-from serving.hosts import Hosts
-from serving.in_time import in_time
-from serving.inference import Inference, Item
-from serving.jobs import Jobs
-from serving.keys import Keys, KeysError
-from serving.lease import Lease
-from serving.listening import listen, url
-from serving.live import Live
-from serving.metrics import Metrics
-from serving.origins import ANY, open_to
-from serving.protocol import PatientProtocol
-from serving.refitter import Refitter
-from serving.routes import console, open_inference, predict, refit, snapshots, system
-from serving.routes import heads as heads_routes
-from serving.service import Service
-from serving.setting_names import about, both
-from serving.settings import Settings
-from serving.shares import Held, Turnstile
-from serving.store import Store
-from serving.templates import templates
-from serving.traces import Traces
+from breadcrumbs.models import bundle as bundles
+from breadcrumbs.models.images import decoding
+from breadcrumbs.models.images.budget import Budget
+from breadcrumbs.models.machine import cores, memory
+from breadcrumbs.serving import environment, logs
+from breadcrumbs.serving.fast_path import Front
+from breadcrumbs.serving.http import errors
+from breadcrumbs.serving.http.access_control import Guard
+from breadcrumbs.serving.http.access_log import Access
+from breadcrumbs.serving.http.arrival import pace_of
+from breadcrumbs.serving.http.compressed import Compressed
+from breadcrumbs.serving.http.forwarded import Forwarded
+from breadcrumbs.serving.http.frames import Unframed
+from breadcrumbs.serving.http.hosts import Hosts
+from breadcrumbs.serving.http.listening import listen, url
+from breadcrumbs.serving.http.metrics import Metrics
+from breadcrumbs.serving.http.origins import ANY, open_to
+from breadcrumbs.serving.http.protocol import PatientProtocol
+from breadcrumbs.serving.http.route_names import templates
+from breadcrumbs.serving.http.routes import console, open_inference, predict, refit, snapshots, system
+from breadcrumbs.serving.http.routes import heads as heads_routes
+from breadcrumbs.serving.http.service import Service
+from breadcrumbs.serving.http.shares import Held, Turnstile
+from breadcrumbs.serving.http.traces import Traces
+from breadcrumbs.serving.predict.batcher import Batcher
+from breadcrumbs.serving.predict.decoder import Decoder
+from breadcrumbs.serving.predict.engine import Engine, Scores
+from breadcrumbs.serving.predict.in_time import in_time
+from breadcrumbs.serving.predict.inference import Inference, Item
+from breadcrumbs.serving.processes import child
+from breadcrumbs.serving.processes.scratch import locked, sweep
+from breadcrumbs.serving.refits.jobs import Jobs
+from breadcrumbs.serving.refits.worker import Refitter
+from breadcrumbs.serving.setting_names import about, both
+from breadcrumbs.serving.settings import Settings
+from breadcrumbs.serving.state import heads, live_head
+from breadcrumbs.serving.state.activation_log import Log
+from breadcrumbs.serving.state.conversion import Converter
+from breadcrumbs.serving.state.keys import Keys, KeysError
+from breadcrumbs.serving.state.lease import Lease
+from breadcrumbs.serving.state.live_head import Live
+from breadcrumbs.serving.state.store import Store
 
 LOG = logging.getLogger("breadcrumbs.server")
 REFIT = (sys.executable, "-P", "-m", "breadcrumbs", "refit", "--debug")
@@ -104,7 +107,7 @@ def create_app(
         lifespan=lifespan,
         redoc_url=None,
     )
-    problems.install(app)
+    errors.install(app)
     for routes in ROUTES:
         app.include_router(routes.router)
     app.mount("/console", console.Pages(directory=console.FILES))
@@ -160,7 +163,7 @@ async def _open(
                 stack.callback(os.close, locked(used, shared=True))
     log = Log(store)
     with about("store"):
-        activation = await live.first(store, bundle, log)
+        activation = await live_head.first(store, bundle, log)
         _, head = await heads.read(store, activation.head)
     size = (bundle.manifest.preprocess.height, bundle.manifest.preprocess.width)
 

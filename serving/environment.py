@@ -9,8 +9,8 @@ import os
 import re
 from collections.abc import Iterator, Mapping
 
-from serving.setting_names import PREFIX, variable
-from serving.settings import Settings
+from breadcrumbs.serving.setting_names import PREFIX, variable
+from breadcrumbs.serving.settings import Settings
 
 LOG = logging.getLogger("breadcrumbs.server")
 OTHERS = ("key",)

@@ -16,7 +16,7 @@ from functools import lru_cache
 from types import TracebackType
 from typing import Any, Literal
 
-from models.printable import escaped
+from breadcrumbs.models.printable import escaped
 
 Format = Literal["text", "json"]
 Level = Literal["debug", "info", "warning", "error"]

@@ -1,11 +1,11 @@
 """Requests that the server will not take: why, as errors.
 
-Every message names the limit and what came. It knows nothing of HTTP; the status codes are in `serving.problems`.
+Every message names the limit and what came. It knows nothing of HTTP; the status codes are in `serving.http.errors`.
 """
 
 from pydantic import ValidationError
 
-from models.errors import BreadcrumbsError
+from breadcrumbs.models.errors import BreadcrumbsError
 
 
 class Refused(BreadcrumbsError):

@@ -6,7 +6,7 @@ It knows nothing of which settings there are.
 import contextlib
 from collections.abc import Iterator
 
-from models.errors import BreadcrumbsError
+from breadcrumbs.models.errors import BreadcrumbsError
 
 PREFIX = "BREADCRUMBS_"
 """Of every environment variable that is a setting."""

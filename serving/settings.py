@@ -16,12 +16,12 @@ from cyclopts import Group, Parameter
 from pydantic import Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-import models
-from models.decoding import MAX_PIXELS
-from serving import logs
-from serving.setting_lists import HostNames, Origins, Proxies
-from serving.setting_names import PREFIX, both
-from training.config import RefitDevice
+from breadcrumbs import models
+from breadcrumbs.models.images.decoding import MAX_PIXELS
+from breadcrumbs.serving import logs
+from breadcrumbs.serving.setting_lists import HostNames, Origins, Proxies
+from breadcrumbs.serving.setting_names import PREFIX, both
+from breadcrumbs.training.config import RefitDevice
 
 MIB = 2**20
 GROUPS = ("Model", "Store", "Network", "Keys and browsers", "Computing", "Limits", "Refits", "Logs")

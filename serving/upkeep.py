@@ -16,16 +16,17 @@ from typing import Literal
 
 from pydantic import ValidationError
 
-from models.report import RefitReport
-from serving import heads, job, snapshots
-from serving.activations import Activation, Log
-from serving.heads import HeadRecord
-from serving.job import ENDED
-from serving.owners import sweep
-from serving.retention import Retention
-from serving.snapshots import SnapshotRecord
-from serving.store import Item, NotFound, Store, StoreError
-from training.bars import Told, silent
+from breadcrumbs.models.refit_report import RefitReport
+from breadcrumbs.serving.refits import job
+from breadcrumbs.serving.refits.job import ENDED
+from breadcrumbs.serving.retention import Retention
+from breadcrumbs.serving.state import heads, snapshots
+from breadcrumbs.serving.state.activation_log import Activation, Log
+from breadcrumbs.serving.state.heads import HeadRecord
+from breadcrumbs.serving.state.owners import sweep
+from breadcrumbs.serving.state.snapshots import SnapshotRecord
+from breadcrumbs.serving.state.store import Item, NotFound, Store, StoreError
+from breadcrumbs.training.terminal.bars import Told, silent
 
 SETTLE = 2.0
 """Seconds between removing marks and looking whether somebody took one up."""

@@ -18,14 +18,14 @@ from pathlib import Path
 
 from prometheus_client import multiprocess
 
-from models.decode_budget import Budget
-from models.errors import BreadcrumbsError
-from models.machine import cores
-from serving import environment, logs
-from serving.folders import scratch
-from serving.listening import shared
-from serving.setting_names import with_notes
-from serving.settings import Settings
+from breadcrumbs.models.errors import BreadcrumbsError
+from breadcrumbs.models.images.budget import Budget
+from breadcrumbs.models.machine import cores
+from breadcrumbs.serving import environment, logs
+from breadcrumbs.serving.http.listening import shared
+from breadcrumbs.serving.processes.scratch import scratch
+from breadcrumbs.serving.setting_names import with_notes
+from breadcrumbs.serving.settings import Settings
 
 LOG = logging.getLogger("breadcrumbs.workers")
 PULSE = 2.0
@@ -128,7 +128,14 @@ class _Kept:
         handles = (self._listening.fileno(), theirs.fileno())
         process = await asyncio.create_subprocess_exec(
             # env gives one variable more, which the library of the metrics reads when it is imported
-            *("env", f"PROMETHEUS_MULTIPROC_DIR={self._numbers}", sys.executable, "-P", "-m", "serving.workers"),
+            *(
+                "env",
+                f"PROMETHEUS_MULTIPROC_DIR={self._numbers}",
+                sys.executable,
+                "-P",
+                "-m",
+                "breadcrumbs.serving.workers",
+            ),
             *(self._settings.model_dump_json(), *map(str, handles)),
             stdin=asyncio.subprocess.DEVNULL,
             pass_fds=handles,
@@ -187,7 +194,7 @@ async def answer(line: socket.socket) -> None:
 
 def work(text: str, listening: int, line: int) -> None:
     """Be one of the processes; its keeper gave it its settings as JSON and two sockets."""
-    from serving.app import run as serve
+    from breadcrumbs.serving.app import run as serve
 
     end = socket.socket(fileno=line)
     serve(Settings.model_validate_json(text), [socket.socket(fileno=listening)], lambda: answer(end))

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 from tiny import write_bundle
 
-from models.bundle import Bundle
+from breadcrumbs.models.bundle import Bundle
 
 # How long an example takes depends on what else the machine does. A failure prints how to reproduce it.
 settings.register_profile("tests", deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True)

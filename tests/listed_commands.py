@@ -1,6 +1,6 @@
 """Every command of the command line."""
 
-import breadcrumbs
+from breadcrumbs import cli as breadcrumbs
 
 
 def commands() -> set[str]:

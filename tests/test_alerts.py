@@ -10,11 +10,11 @@ from typing import get_args
 import pytest
 import yaml
 
-from serving.app import create_app
-from serving.job import State
-from serving.metrics import Metrics
-from serving.problems import STATUS
-from serving.settings import Settings
+from breadcrumbs.serving.app import create_app
+from breadcrumbs.serving.http.errors import STATUS
+from breadcrumbs.serving.http.metrics import Metrics
+from breadcrumbs.serving.refits.job import State
+from breadcrumbs.serving.settings import Settings
 
 DEPLOY = Path(__file__).parents[1] / "deploy"
 RULES = DEPLOY / "alerts.yml"

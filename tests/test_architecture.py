@@ -4,18 +4,27 @@ import ast
 import subprocess
 import sys
 import tomllib
+from collections import Counter
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parent.parent
-FLOORS = ("models", "training", "serving")
+FLOORS = ("models", "training", "serving", "breadcrumbs")
+"""From the lowest; the last has the command line, and links to the others."""
 VAGUE = {"utils", "util", "common", "base", "core", "manager", "factory", "handler", "helper", "helpers"}
 
 
 def sources(floor: str) -> list[Path]:
-    """Every module of a package."""
-    return sorted((ROOT / floor).rglob("*.py"))
+    """Every module of a floor."""
+    links = [path for path in (ROOT / floor).iterdir() if path.is_symlink()]
+    return sorted(path for path in (ROOT / floor).rglob("*.py") if not any(link in path.parents for link in links))
+
+
+def module(path: Path) -> str:
+    """A file's name as it is imported."""
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts if parts[0] == "breadcrumbs" else ("breadcrumbs", *parts)).removesuffix(".__init__")
 
 
 def imported(path: Path) -> set[str]:
@@ -29,39 +38,70 @@ def imported(path: Path) -> set[str]:
     return found
 
 
-@pytest.mark.parametrize(("floor", "above"), [("models", ("training", "serving")), ("training", ("serving",))])
-def test_imports_point_one_way(floor: str, above: tuple[str, ...]) -> None:
-    """Models knows nothing of training, training nothing of serving; neither knows the command line."""
-    wrong = {
-        f"{path.relative_to(ROOT)} imports {name}"
-        for path in sources(floor)
-        for name in imported(path)
-        if name.split(".")[0] in (*above, "breadcrumbs")
-    }
-
-    assert sources(floor)
-    assert not wrong
+def room(path: Path) -> str:
+    """The folder on its floor that a module lies in; for one that lies in none, the module itself."""
+    return "/".join(path.relative_to(ROOT).with_suffix("").parts[:2])
 
 
-def test_no_circle() -> None:
-    """No module imports, over any number of others, itself."""
-    modules = {
-        ".".join(path.relative_to(ROOT).with_suffix("").parts): path for floor in FLOORS for path in sources(floor)
-    }
-    graph = {name: {other for other in imported(path) if other in modules} for name, path in modules.items()}
-    done: set[str] = set()
+MODULES = {module(path): path for floor in FLOORS for path in sources(floor)}
+GRAPH = {
+    path: {MODULES[name] for name in imported(path) & MODULES.keys() if MODULES[name].name != "__init__.py"}
+    for path in MODULES.values()
+    if path.name != "__init__.py"
+}
 
-    def visit(name: str, way: tuple[str, ...]) -> None:
-        assert name not in way, f"circle: {' -> '.join((*way, name))}"
-        if name not in done:
-            for other in sorted(graph[name]):
-                visit(other, (*way, name))
-            done.add(name)
 
-    for name in graph:
-        visit(name, ())
+def test_imports_point_one_way() -> None:
+    """Models knows nothing of training, training nothing of serving; none of them knows the command line."""
+    floor = {path: FLOORS.index(path.relative_to(ROOT).parts[0]) for path in GRAPH}
 
-    assert len(done) == len(modules) > 30
+    assert [(path, other) for path, others in GRAPH.items() for other in others if floor[other] > floor[path]] == []
+
+
+def test_every_import_of_ours_has_the_one_name() -> None:
+    """Everything is below `breadcrumbs`: a user's project may have folders of any other name."""
+    wrong = {path: imported(path) & {"models", "training", "serving"} for path in GRAPH}
+
+    assert {path: names for path, names in wrong.items() if names} == {}
+
+
+def visit(name: str, graph: dict[str, set[str]], way: tuple[str, ...], done: set[str]) -> None:
+    """Follow all arrows from a name; none may lead back."""
+    assert name not in way, f"circle: {' -> '.join((*way, name))}"
+    if name not in done:
+        for other in sorted(graph[name]):
+            visit(other, graph, (*way, name), done)
+        done.add(name)
+
+
+@pytest.mark.parametrize("between", ["modules", "rooms"])
+def test_no_circle(between: str) -> None:
+    """No module and no room imports, over any number of others, itself."""
+    name = str if between == "modules" else room
+    graph: dict[str, set[str]] = {name(path): set() for path in GRAPH}
+    for path, others in GRAPH.items():
+        graph[name(path)] |= {name(other) for other in others} - ({name(path)} if between == "rooms" else set())
+    done = set[str]()
+
+    for one in graph:
+        visit(one, graph, (), done)
+
+    assert len(done) == len(graph) > 30
+
+
+def test_no_folder_is_crowded() -> None:
+    """A newcomer sees a folder at a glance: 25 modules at most."""
+    folders = Counter(path.parent for path in GRAPH)
+
+    assert {str(folder): count for folder, count in folders.items() if count > 25} == {}
+
+
+def test_every_folder_says_what_it_is() -> None:
+    """What it does, what it knows nothing about, where to begin."""
+    for path in MODULES.values():
+        if path.name == "__init__.py":
+            said = ast.get_docstring(ast.parse(path.read_text())) or ""
+            assert "Begin with" in " ".join(said.split()), path
 
 
 def test_only_settings_reads_the_environment() -> None:
@@ -73,7 +113,7 @@ def test_only_settings_reads_the_environment() -> None:
         if "os.environ" in path.read_text() or "getenv" in path.read_text()
     }
 
-    assert reading <= {"serving/settings.py", "serving/environment.py", "training/commands.py"}
+    assert reading <= {"serving/settings.py", "serving/environment.py", "breadcrumbs/commands/train.py"}
 
 
 def test_only_the_cluster_imports_ray() -> None:
@@ -86,15 +126,22 @@ def test_only_the_cluster_imports_ray() -> None:
     }
 
     parts = ("application", "connection", "replica", "refit_task", "refits")
-    assert importing == {f"serving/cluster/{name}.py" for name in parts} | {"serving/commands/cluster.py"}  # for types
+    assert importing == {f"serving/cluster/{name}.py" for name in parts} | {
+        "breadcrumbs/commands/cluster.py"
+    }  # for types
 
 
 def test_every_package_is_installed() -> None:
     """What has modules is named in `pyproject.toml`, or an installation lacks it."""
     named = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
-    found = {".".join(path.parent.relative_to(ROOT).parts) for floor in FLOORS for path in sources(floor)}
+    found = {name for name, path in MODULES.items() if path.name == "__init__.py"}
 
-    assert set(named) == found - {"training.embedded"}  # data, and the program that made it
+    assert set(named) == found
+    assert {path.parent for path in GRAPH} - {
+        path.parent for path in MODULES.values() if path.name == "__init__.py"
+    } == {
+        ROOT / "training/data/embedded"  # data, and the program that made it
+    }
 
 
 def test_names_say_what_a_file_is() -> None:
@@ -116,7 +163,16 @@ def test_every_module_says_what_it_does() -> None:
     assert not silent
 
 
-@pytest.mark.parametrize("module", ["breadcrumbs", "serving.app", "serving.client", "training.config", "training.data"])
+@pytest.mark.parametrize(
+    "module",
+    [
+        "breadcrumbs",
+        "breadcrumbs.serving.app",
+        "breadcrumbs.serving.client.client",
+        "breadcrumbs.training.config",
+        "breadcrumbs.training.data.dataset",
+    ],
+)
 def test_torch_stays_out_of_the_server(module: str) -> None:
     """Importing the command line, the server or what they need does not load torch."""
     code = f"import {module}, sys; print('torch' in sys.modules)"

@@ -15,8 +15,8 @@ from listed_commands import PRINTS_NOTHING, commands
 from running import make_settings, running
 from tiny import picture, png, tiny_snapshot
 
-from models import snapshot as snapshots
-from models.bundle import Bundle
+from breadcrumbs.models.bundle import Bundle
+from breadcrumbs.models.snapshots import snapshot as snapshots
 
 ROOT = DOCS.parent
 SECTIONS = sections("commands.md")

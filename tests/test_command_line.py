@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from serving.settings import Settings
-from training.config import RefitSpec, TrainConfig
+from breadcrumbs.serving.settings import Settings
+from breadcrumbs.training.config import RefitSpec, TrainConfig
 
 ROOT = Path(__file__).parent.parent
 COMMANDS = ("train", "evaluate", "export", "serve", "predict", "snapshot", "refit", "heads", "store", "keys", "demo")

@@ -20,8 +20,8 @@ from rich.console import Console
 from running import Serve, make_settings, running
 from tiny import picture, png
 
-import breadcrumbs
-from models.bundle import Bundle
+from breadcrumbs import cli as breadcrumbs
+from breadcrumbs.models.bundle import Bundle
 
 ROOT = Path(__file__).parents[1]
 COMMANDS = sorted(commands() - {"store", "cluster"})
@@ -104,7 +104,7 @@ def test_the_version_is_that_of_the_package() -> None:
     assert program("", "--version").stdout.strip() == metadata.version("breadcrumbs-longtail")
 
 
-BUG = "import serving.doctor\ndef examine(_): 1 / 0\nserving.doctor.examine = examine"
+BUG = "import breadcrumbs.doctor\ndef examine(_): 1 / 0\nserving.doctor.examine = examine"
 
 
 def test_a_bug_is_one_sentence_with_status_1() -> None:

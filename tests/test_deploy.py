@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import yaml
 
-from serving.metrics import Metrics
-from serving.settings import Settings
+from breadcrumbs.serving.http.metrics import Metrics
+from breadcrumbs.serving.settings import Settings
 
 ROOT = Path(__file__).parents[1]
 DOCKERFILE = (ROOT / "Dockerfile").read_text()
@@ -61,7 +61,7 @@ def test_the_image_sets_settings_that_there_are() -> None:
 
     assert names <= set(Settings.model_fields)
     assert {package.split(".")[0] for package in project["tool"]["setuptools"]["packages"]} <= kept
-    assert {"pyproject.toml", "requirements", "breadcrumbs.py", "README.md", "LICENSE"} <= kept
+    assert {"pyproject.toml", "requirements", "breadcrumbs", "README.md", "LICENSE"} <= kept
 
 
 @pytest.mark.parametrize("word", ["<<", "--link", "--exclude", "--parents"])

@@ -12,15 +12,15 @@ from numpy.typing import NDArray
 from running import make_settings, running
 from tiny import png
 
-from models import bundle as bundles
-from models import snapshot as snapshots
-from models.bundle import Bundle
-from models.head import softmax
-from models.snapshot import Snapshot
-from serving.app import REFIT
-from serving.client import Client, ServerError
-from training.config import RefitSpec, TrainConfig
-from training.data import Split, load
+from breadcrumbs.models import bundle as bundles
+from breadcrumbs.models.bundle import Bundle
+from breadcrumbs.models.head import softmax
+from breadcrumbs.models.snapshots import snapshot as snapshots
+from breadcrumbs.models.snapshots.snapshot import Snapshot
+from breadcrumbs.serving.app import REFIT
+from breadcrumbs.serving.client.client import Client, ServerError
+from breadcrumbs.training.config import RefitSpec, TrainConfig
+from breadcrumbs.training.data.dataset import Split, load
 
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parent.parent

@@ -20,10 +20,10 @@ import pytest
 import yaml
 from referencing import Registry, Resource
 
-from models.bundle import read as read_bundle
-from serving.app import GRACE, create_app
-from serving.metrics import Metrics
-from serving.settings import Settings
+from breadcrumbs.models.bundle import read as read_bundle
+from breadcrumbs.serving.app import GRACE, create_app
+from breadcrumbs.serving.http.metrics import Metrics
+from breadcrumbs.serving.settings import Settings
 
 ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "deploy/kubernetes"

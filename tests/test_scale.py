@@ -16,8 +16,9 @@ import scale_sim  # noqa: E402
 import scale_store  # noqa: E402
 from scale_sim import Machine, Plan, simulate  # noqa: E402
 
-from serving import app, batcher  # noqa: E402
-from serving.settings import Settings  # noqa: E402
+from breadcrumbs.serving import app  # noqa: E402
+from breadcrumbs.serving.predict import batcher  # noqa: E402
+from breadcrumbs.serving.settings import Settings  # noqa: E402
 
 MODELS = ("resnet18", "resnet10t")
 SHARE = 0.1

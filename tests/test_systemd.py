@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-import breadcrumbs
-from serving.app import GRACE
-from serving.settings import Settings
+from breadcrumbs import cli as breadcrumbs
+from breadcrumbs.serving.app import GRACE
+from breadcrumbs.serving.settings import Settings
 
 UNIT = Path(__file__).parents[1] / "deploy/systemd/breadcrumbs.service"
 EXPOSURE = 20

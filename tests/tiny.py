@@ -8,13 +8,13 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
-from models import bundle as bundles
-from models import head as heads
-from models import snapshot as snapshots
-from models.bundle import Bundle, Manifest
-from models.head import IR_VERSION, LinearHead
-from models.preprocess import Preprocess
-from models.snapshot import Snapshot
+from breadcrumbs.models import bundle as bundles
+from breadcrumbs.models import head as heads
+from breadcrumbs.models.bundle import Bundle, Manifest
+from breadcrumbs.models.head import IR_VERSION, LinearHead
+from breadcrumbs.models.images.preprocess import Preprocess
+from breadcrumbs.models.snapshots import snapshot as snapshots
+from breadcrumbs.models.snapshots.snapshot import Snapshot
 
 SIDE = 8
 CLASSES = ("oak", "elm", "Wollemia nobilis")

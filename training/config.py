@@ -11,9 +11,9 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, field_validator, model_validator
 
-from models.decoding import MAX_PIXELS
-from models.errors import BreadcrumbsError
-from models.preprocess import Interpolation
+from breadcrumbs.models.errors import BreadcrumbsError
+from breadcrumbs.models.images.decoding import MAX_PIXELS
+from breadcrumbs.models.images.preprocess import Interpolation
 
 EMBEDDED = "fashion-mnist-lt"
 STANDARD = ("fashion-mnist", "cifar100")
@@ -24,7 +24,7 @@ NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 
 Method = Literal["plain", "crt", "breadcrumb", "breadcrumb-paper"]
 RefitDevice = Literal["auto", "cpu", "cuda"]
-"""Where a refit is solved; `auto`: see `training.device`."""
+"""Where a refit is solved; `auto`: see `training.refit.device`."""
 
 
 class ConfigError(BreadcrumbsError):

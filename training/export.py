@@ -19,10 +19,10 @@ from numpy.typing import NDArray
 from onnx import ModelProto
 from torch import Tensor
 
-from models.errors import BreadcrumbsError
-from models.head import IR_VERSION, LinearHead, parse_onnx
-from models.preprocess import Preprocess
-from training.network import Features
+from breadcrumbs.models.errors import BreadcrumbsError
+from breadcrumbs.models.head import IR_VERSION, LinearHead, parse_onnx
+from breadcrumbs.models.images.preprocess import Preprocess
+from breadcrumbs.training.network import Features
 
 TOLERANCE = 1e-3  # of features, relative to the largest
 OPSET = 18

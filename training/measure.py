@@ -16,19 +16,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from models.bundle import Bundle, BundleError
-from models.groups import GROUPS, Convention, Group, groups
-from models.head import LinearHead
-from training import export
-from training.bars import step, track
-from training.class_names import plain
-from training.config import TrainConfig
-from training.data import Data, DataError, Split, load
-from training.evaluate import Interval, compare, evaluate, resample
-from training.loader import evaluation_batches
-from training.posthoc import logit_adjusted, nearest_class_mean, tau_normalised
-from training.rows import rows_of
-from training.selection import Chosen, Holdout, with_offset, with_tau
+from breadcrumbs.models.bundle import Bundle, BundleError
+from breadcrumbs.models.groups import GROUPS, Convention, Group, groups
+from breadcrumbs.models.head import LinearHead
+from breadcrumbs.training import export
+from breadcrumbs.training.config import TrainConfig
+from breadcrumbs.training.data.class_names import plain
+from breadcrumbs.training.data.dataset import Data, DataError, Split, load
+from breadcrumbs.training.data.loader import evaluation_batches
+from breadcrumbs.training.metrics import Interval, compare, evaluate, resample
+from breadcrumbs.training.refit.rows import rows_of
+from breadcrumbs.training.refit.selection import Chosen, Holdout, with_offset, with_tau
+from breadcrumbs.training.refit.without_training import logit_adjusted, nearest_class_mean, tau_normalised
+from breadcrumbs.training.terminal.bars import step, track
 
 CONVENTIONS: tuple[Convention, ...] = ("A", "B")
 SOURCE = ("data", "test_data", "images", "holdout", "seed")  # what decides which images are test images

@@ -7,8 +7,8 @@ nothing of data or optimizers.
 import torch
 from torch import Tensor, nn
 
-from models.networks import Backbone
-from models.preprocess import Preprocess
+from breadcrumbs.models.images.preprocess import Preprocess
+from breadcrumbs.models.networks import Backbone
 
 
 class Features(nn.Module):

@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 from peers.scorer import Scorer
 
-from models.arrays import Pixels
+from breadcrumbs.models.arrays import Pixels
 
 SIZES = {"cpu": (1, 2, 4, 8, 16, 32, 64), "cuda": (1, 2, 4, 8, 16, 32, 64, 128, 256)}
 

@@ -26,10 +26,10 @@ import numpy as np
 from compare import PORT, TOLERANCE, at, python
 from servers import HERE, ROOT, SERVERS, Running, running
 
-from models import head as heads
-from models.head import softmax
-from serving.client import Client, ServerError
-from training.config import RefitSpec
+from breadcrumbs.models import head as heads
+from breadcrumbs.models.head import softmax
+from breadcrumbs.serving.client.client import Client, ServerError
+from breadcrumbs.training.config import RefitSpec
 
 Row = tuple[float, float, str]
 SPEC = RefitSpec(activate="never", use_bundle_snapshots=False)

@@ -26,7 +26,7 @@ import uvloop
 from numpy.typing import NDArray
 from wire import FORMS, Classes, Form, request
 
-from models.preprocess import Preprocess
+from breadcrumbs.models.images.preprocess import Preprocess
 
 PATIENCE = 30.0
 """Seconds that answers under way at the end are waited for."""

@@ -26,16 +26,16 @@ from peers.scorer import Scorer
 from PIL import Image
 from sklearn.datasets import load_sample_images
 
-from models import backbones
-from models import bundle as bundles
-from models import head as heads
-from models import snapshot as snapshots
-from models.bundle import Manifest
-from models.head import LinearHead
-from models.preprocess import Preprocess, load
-from models.snapshot import Snapshot
-from training import export
-from training.network import Features
+from breadcrumbs.models import backbones
+from breadcrumbs.models import bundle as bundles
+from breadcrumbs.models import head as heads
+from breadcrumbs.models.bundle import Manifest
+from breadcrumbs.models.head import LinearHead
+from breadcrumbs.models.images.preprocess import Preprocess, load
+from breadcrumbs.models.snapshots import snapshot as snapshots
+from breadcrumbs.models.snapshots.snapshot import Snapshot
+from breadcrumbs.training import export
+from breadcrumbs.training.network import Features
 
 SIDES = {"resnet18": (224, 256), "resnet10t": (64, 64)}
 """Of the photos of each model, from … to; the first is also the network's input."""

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from models.preprocess import Preprocess, load
+from breadcrumbs.models.images.preprocess import Preprocess, load
 
 BOUNDARY = "8f3c1d5ab2"
 

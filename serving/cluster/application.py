@@ -21,17 +21,17 @@ from ray import serve
 from ray.serve.config import AutoscalingConfig, BackpressureConfig, ProxyLocation
 from ray.serve.schema import ApplicationStatus, ApplicationStatusOverview, ServeStatus
 
-from models import bundle as bundles
-from serving import live
-from serving.activations import Log
-from serving.app import GRACE, REFIT, keys_of
-from serving.cluster import proxy, refits
-from serving.cluster.connection import ClusterError, last_line
-from serving.cluster.refit_task import Resources
-from serving.cluster.replica import Replica
-from serving.cluster.settings import ClusterSettings
-from serving.settings import Settings
-from serving.store import Store
+from breadcrumbs.models import bundle as bundles
+from breadcrumbs.serving.app import GRACE, REFIT, keys_of
+from breadcrumbs.serving.cluster import proxy, refits
+from breadcrumbs.serving.cluster.connection import ClusterError, last_line
+from breadcrumbs.serving.cluster.refit_task import Resources
+from breadcrumbs.serving.cluster.replica import Replica
+from breadcrumbs.serving.cluster.settings import ClusterSettings
+from breadcrumbs.serving.settings import Settings
+from breadcrumbs.serving.state import live_head
+from breadcrumbs.serving.state.activation_log import Log
+from breadcrumbs.serving.state.store import Store
 
 LOG = logging.getLogger("breadcrumbs.cluster")
 LOOK = 0.5
@@ -56,7 +56,7 @@ def check(settings: Settings, cluster: ClusterSettings) -> Settings:
         raise ClusterError(str(error)) from error
     keys_of(settings)
     store = Store.open(settings.store, settings.max_store_bytes)
-    asyncio.run(live.first(store, bundles.read(settings.bundle), Log(store)))
+    asyncio.run(live_head.first(store, bundles.read(settings.bundle), Log(store)))
     return each
 
 

@@ -9,7 +9,7 @@ import ray
 from ray import serve
 from ray._common.usage import usage_lib
 
-from models.errors import BreadcrumbsError
+from breadcrumbs.models.errors import BreadcrumbsError
 
 LOG = logging.getLogger("breadcrumbs.cluster")
 REACH = 5.0

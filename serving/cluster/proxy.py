@@ -13,12 +13,12 @@ from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.config import HTTP_PROTOCOLS
 
-from serving import problems
-from serving.arrival import ARRIVAL, Arrival, Pace, pace_of
-from serving.leaving import LEAVING
-from serving.protocol import PatientProtocol
-from serving.refusals import Overloaded
-from serving.settings import Settings
+from breadcrumbs.serving.http import errors
+from breadcrumbs.serving.http.arrival import ARRIVAL, Arrival, Pace, pace_of
+from breadcrumbs.serving.http.disconnect import LEAVING
+from breadcrumbs.serving.http.protocol import PatientProtocol
+from breadcrumbs.serving.refusals import Overloaded
+from breadcrumbs.serving.settings import Settings
 
 LOST = "the replica that had this request was lost, or there is none free; ask again"
 SAID_BY_RAY = (429, 500, 503)
@@ -58,9 +58,9 @@ class Door:
             return
         if arriving.late:
             slow = f"the request did not arrive {self._pace}; send it faster"
-            said: Response = JSONResponse(problems.body("timeout", slow), 408, {"connection": "close"})
+            said: Response = JSONResponse(errors.body("timeout", slow), 408, {"connection": "close"})
         else:
-            said = problems.known(Request(scope), Overloaded(LOST))
+            said = errors.known(Request(scope), Overloaded(LOST))
         await said(scope, receive, send)
 
 

@@ -1,9 +1,9 @@
 """A refit's child process on another machine: the very same program, with resources that Ray finds for it.
 
-`run` is `serving.child.run` with the machine left open: its input files travel by Ray's object store, the program runs
-there as a child of a Ray worker, what it prints comes back line by line, and so do the files that it leaves. Where a
-worker or its node is lost on the way the refit is started again, elsewhere if need be. This knows nothing of heads or
-of the store.
+`run` is `serving.processes.child.run` with the machine left open: its input files travel by Ray's object store, the
+program runs there as a child of a Ray worker, what it prints comes back line by line, and so do the files that it
+leaves. Where a worker or its node is lost on the way the refit is started again, elsewhere if need be. This knows
+nothing of heads or of the store.
 """
 
 import asyncio
@@ -18,10 +18,10 @@ import numpy as np
 import ray
 from ray.exceptions import RayError, RayTaskError, TaskCancelledError
 
-from models.machine import memory
-from serving import child
-from serving.child import Ending, Hear, Limits
-from serving.folders import scratch, sweep
+from breadcrumbs.models.machine import memory
+from breadcrumbs.serving.processes import child
+from breadcrumbs.serving.processes.child import Ending, Hear, Limits
+from breadcrumbs.serving.processes.scratch import scratch, sweep
 
 LOG = logging.getLogger("breadcrumbs.refit")
 PATIENCE = 3.0

@@ -16,12 +16,12 @@ from typing import Any
 import ray
 from ray.exceptions import RayError
 
-from models.errors import BreadcrumbsError
-from serving.app import GRACE
-from serving.cluster import refit_task
-from serving.cluster.refit_task import Resources
-from serving.cluster.replica import Opened
-from serving.settings import Settings
+from breadcrumbs.models.errors import BreadcrumbsError
+from breadcrumbs.serving.app import GRACE
+from breadcrumbs.serving.cluster import refit_task
+from breadcrumbs.serving.cluster.refit_task import Resources
+from breadcrumbs.serving.cluster.replica import Opened
+from breadcrumbs.serving.settings import Settings
 
 LOG = logging.getLogger("breadcrumbs.cluster")
 NAMESPACE = "breadcrumbs"

@@ -10,9 +10,9 @@ from fastapi import FastAPI
 from ray import serve
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from serving import logs
-from serving.app import create_app
-from serving.settings import Settings
+from breadcrumbs.serving import logs
+from breadcrumbs.serving.app import create_app
+from breadcrumbs.serving.settings import Settings
 
 
 class Opened:

@@ -7,7 +7,7 @@ from typing import Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from serving.settings import Settings
+from breadcrumbs.serving.settings import Settings
 
 BESIDE = 64
 """Requests that a replica takes beside those that wait for images: event streams, uploads, questions."""

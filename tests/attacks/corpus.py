@@ -10,8 +10,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from models import snapshot as snapshots
-from models import tensors
+from breadcrumbs.models import safetensor
+from breadcrumbs.models.snapshots import snapshot as snapshots
 
 CLASSES = ("oak", "elm", "Wollemia nobilis")
 NOT_AN_IMAGE = "not a JPEG, PNG or WebP image"
@@ -31,7 +31,7 @@ def good(**changed: object) -> bytes:
     whole = {"features": np.ones((6, 4), np.float32), "labels": np.arange(6) % 3, "classes": CLASSES} | changed
     classes = json.dumps(whole.pop("classes"))
     words = {"format": snapshots.FORMAT, "backbone": "b" * 64, "epoch": "1", "classes": classes, "created": ""}
-    return tensors.encode(whole, words)
+    return safetensor.encode(whole, words)
 
 
 def safetensors(header: bytes, data: bytes = b"") -> bytes:

@@ -13,7 +13,7 @@ from pathlib import Path
 import httpx
 from patience import PATIENCE
 
-from models.bundle import Bundle
+from breadcrumbs.models.bundle import Bundle
 
 ROOT = Path(__file__).parents[2]
 BLOCKER = Path(__file__).parent / "blocker"

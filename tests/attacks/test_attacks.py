@@ -20,9 +20,9 @@ from patience import PATIENCE
 from server_process import BLOCKER, Server, serving
 from tiny import picture, png, tiny_head
 
-from models import head as heads
-from models.bundle import Bundle
-from models.errors import FormatError
+from breadcrumbs.models import head as heads
+from breadcrumbs.models.bundle import Bundle
+from breadcrumbs.models.errors import FormatError
 
 MIB = 2**20
 SPARE = 160

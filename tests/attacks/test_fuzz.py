@@ -12,9 +12,9 @@ from schemathesis.specs.openapi.checks import positive_data_acceptance, unsuppor
 from server_process import Server, serving
 from tiny import picture, png
 
-from models.bundle import Bundle
-from serving.app import create_app
-from serving.settings import Settings
+from breadcrumbs.models.bundle import Bundle
+from breadcrumbs.serving.app import create_app
+from breadcrumbs.serving.settings import Settings
 
 EXAMPLES = 25
 EXCLUDED = [positive_data_acceptance, unsupported_method]

@@ -15,7 +15,7 @@ import pytest
 from server_process import Server, serving
 from tiny import picture, png
 
-from models.bundle import Bundle
+from breadcrumbs.models.bundle import Bundle
 
 MIB = 2**20
 SPARE = 64

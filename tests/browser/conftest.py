@@ -14,8 +14,8 @@ from running import Serve, make_settings, running
 from tabs import Open
 from tiny import picture, png, write_bundle
 
-from models import bundle as bundles
-from models.bundle import Bundle
+from breadcrumbs.models import bundle as bundles
+from breadcrumbs.models.bundle import Bundle
 
 expect.set_options(timeout=1000 * PATIENCE)
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")

@@ -11,9 +11,9 @@ from refits import finish, until
 from running import Serve
 from tiny import tiny_snapshot
 
-from models import snapshot as snapshots
-from models.bundle import Bundle
-from models.snapshot import Snapshot
+from breadcrumbs.models.bundle import Bundle
+from breadcrumbs.models.snapshots import snapshot as snapshots
+from breadcrumbs.models.snapshots.snapshot import Snapshot
 
 Open = Callable[..., Page]
 

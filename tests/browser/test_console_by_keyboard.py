@@ -7,7 +7,7 @@ from refits import finish
 from running import Serve
 from tabs import snapshot_file, tab_to
 
-from models.bundle import Bundle
+from breadcrumbs.models.bundle import Bundle
 
 
 def test_everything_is_done_by_keyboard(page: Page, serve: Serve, bundle: Bundle, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from running import Serve
 from tiny import picture, png
 
-from serving import keys
+from breadcrumbs.serving.state import keys
 
 Numbers = dict[tuple[str, str], float]
 PNG = {"content-type": "image/png"}

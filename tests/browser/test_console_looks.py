@@ -9,7 +9,7 @@ from refits import finish
 from running import Serve, make_settings, running
 from tabs import LONG, Open, filled, snapshot_file
 
-from models.bundle import Bundle
+from breadcrumbs.models.bundle import Bundle
 
 PHONE, DESKTOP = {"width": 375, "height": 740}, {"width": 1180, "height": 800}
 

@@ -10,8 +10,8 @@ from running import Serve
 from tabs import drop, snapshot_file
 from tiny import tiny_snapshot
 
-from models import snapshot as snapshots
-from models.bundle import Bundle
+from breadcrumbs.models.bundle import Bundle
+from breadcrumbs.models.snapshots import snapshot as snapshots
 
 GROUPS = {"oak": "many", "elm": "medium", "yew": "new", "rowan": "new"}
 

@@ -9,8 +9,8 @@ from running import Serve
 from tabs import Open
 from told import told
 
-from serving import keys
-from training import refit_page
+from breadcrumbs.serving.state import keys
+from breadcrumbs.training.report import refit_page
 
 
 def put_report(store: Path, job: str, page: bytes) -> None:

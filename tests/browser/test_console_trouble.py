@@ -8,8 +8,8 @@ from refits import until, upload
 from running import Serve
 from server_process import serving
 
-from models.bundle import Bundle
-from serving import keys
+from breadcrumbs.models.bundle import Bundle
+from breadcrumbs.serving.state import keys
 
 
 def test_a_key_is_asked_for_and_kept_in_the_tab(page: Page, serve: Serve, tmp_path: Path) -> None:

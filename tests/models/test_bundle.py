@@ -11,12 +11,12 @@ import onnx
 import pytest
 from tiny import CLASSES, COUNTS, tiny_backbone, tiny_head, tiny_snapshot, write_bundle
 
-from models import bundle as bundles
-from models import head as heads
-from models import snapshot as snapshots
-from models.bundle import Bundle, BundleError, Manifest
-from models.errors import FormatError
-from models.files import sha256
+from breadcrumbs.models import bundle as bundles
+from breadcrumbs.models import head as heads
+from breadcrumbs.models.bundle import Bundle, BundleError, Manifest
+from breadcrumbs.models.errors import FormatError
+from breadcrumbs.models.files import sha256
+from breadcrumbs.models.snapshots import snapshot as snapshots
 
 FILES = ("backbone.onnx", "head.onnx", "snapshots/epoch-0001.safetensors")
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from models.files import sha256, write_whole
+from breadcrumbs.models.files import sha256, write_whole
 
 
 def test_a_file_and_its_folders_are_made(tmp_path: Path) -> None:

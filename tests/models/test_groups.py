@@ -2,7 +2,7 @@
 
 import pytest
 
-from models.groups import Convention, groups
+from breadcrumbs.models.groups import Convention, groups
 
 BORDERS = (0, 19, 20, 21, 99, 100, 101)
 

@@ -14,10 +14,10 @@ from safetensors.numpy import save
 from scipy import special
 from tiny import CLASSES, tiny_backbone, tiny_head
 
-from models import head as heads
-from models import printable
-from models.errors import FormatError
-from models.head import FORMAT, HeadError, LinearHead, ranked, softmax
+from breadcrumbs.models import head as heads
+from breadcrumbs.models import printable
+from breadcrumbs.models.errors import FormatError
+from breadcrumbs.models.head import FORMAT, HeadError, LinearHead, ranked, softmax
 
 FLOATS = st.floats(allow_nan=False, allow_infinity=False, width=32)
 LETTERS = st.characters(exclude_categories=["Cc", "Cs", "Zl", "Zp"]).filter(lambda one: not printable.defect(one))

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from models.machine import cores, memory
+from breadcrumbs.models.machine import cores, memory
 
 OWN = len(os.sched_getaffinity(0))
 MACHINE = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

@@ -11,14 +11,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tiny import tiny_head
 
-from models import bundle as bundles
-from models import door, printable
-from models import snapshot as snapshots
-from models.bundle import Bundle, BundleError
-from models.errors import FormatError
-from models.head import LinearHead
-from models.snapshot import Snapshot, SnapshotError
-from training import class_names
+from breadcrumbs.models import bundle as bundles
+from breadcrumbs.models import printable
+from breadcrumbs.models.bundle import Bundle, BundleError
+from breadcrumbs.models.errors import FormatError
+from breadcrumbs.models.head import LinearHead
+from breadcrumbs.models.snapshots import formats
+from breadcrumbs.models.snapshots import snapshot as snapshots
+from breadcrumbs.models.snapshots.snapshot import Snapshot, SnapshotError
+from breadcrumbs.training.data import class_names
 
 BIDI = [chr(code) for code in (*range(0x202A, 0x202F), *range(0x2066, 0x206A))]
 BAD = st.sampled_from(BIDI) | st.characters(categories=["Cc", "Cs", "Zl", "Zp"])
@@ -78,7 +79,7 @@ def test_files_with_such_a_class_are_refused(tiny_bundle: Bundle, tmp_path: Path
     arrays = {"features": np.ones((1, 2), np.float32), "labels": np.zeros(1, np.int64)}
     np.savez(tmp_path / "one.npz", **arrays, classes=np.array([named(bad)]), backbone="0" * 64, epoch=1)
     with pytest.raises(SnapshotError, match=r"class 'oak.*|no Unicode") as of_snapshot:
-        door.open_snapshot(tmp_path / "one.npz")
+        formats.open_snapshot(tmp_path / "one.npz")
 
     for refusal in (of_bundle, of_snapshot):
         assert printable.defect(str(refusal.value)) is None

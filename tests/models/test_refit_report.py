@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from models.report import RefitReport
+from breadcrumbs.models.refit_report import RefitReport
 
 SCHEMA = Path(__file__).parents[2] / "docs" / "refit-report.schema.json"
 

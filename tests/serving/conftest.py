@@ -12,7 +12,7 @@ import httpx
 import pytest
 from running import LIMITS, Serve, make_settings, running
 
-from models.bundle import Bundle
+from breadcrumbs.models.bundle import Bundle
 
 
 @pytest.fixture

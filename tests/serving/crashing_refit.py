@@ -12,9 +12,10 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-import breadcrumbs
-from serving.commands import refit as command
-from training import progress, refitted
+from breadcrumbs import cli as breadcrumbs
+from breadcrumbs.commands import refit as command
+from breadcrumbs.training.refit import files
+from breadcrumbs.training.terminal import refit_events
 
 
 def dying(function: Callable[..., None], step: str, name: Callable[..., str]) -> Callable[..., None]:
@@ -30,9 +31,9 @@ def dying(function: Callable[..., None], step: str, name: Callable[..., str]) ->
 
 def main(step: str) -> None:
     """Refit until it dies."""
-    progress.tell_json = dying(progress.tell_json, step, lambda event: str(event.get("stage", "")))
+    refit_events.tell_json = dying(refit_events.tell_json, step, lambda event: str(event.get("stage", "")))
     command.tell_json = dying(command.tell_json, step, lambda event: str(event["event"]))
-    refitted.write_whole = dying(refitted.write_whole, step, lambda path, _: path.name)
+    files.write_whole = dying(files.write_whole, step, lambda path, _: path.name)
     breadcrumbs.main()
 
 

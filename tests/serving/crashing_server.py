@@ -16,9 +16,9 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from serving import app as apps
-from serving.settings import Settings
-from serving.store import Store
+from breadcrumbs.serving import app as apps
+from breadcrumbs.serving.settings import Settings
+from breadcrumbs.serving.state.store import Store
 
 FAKE = [sys.executable, str(Path(__file__).parent / "fake_refit.py")]
 

@@ -17,7 +17,7 @@ from safetensors.numpy import load_file, save
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from models.head import LinearHead
+from breadcrumbs.models.head import LinearHead
 
 REPORT = Path(__file__).with_name("refit_report.json")
 

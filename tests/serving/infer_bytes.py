@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from serving.open_inference.request import HEADER
+from breadcrumbs.serving.http.open_inference.request import HEADER
 
 
 def elements(*items: bytes) -> bytes:

@@ -10,7 +10,7 @@ import httpx
 import pytest
 from tiny import tiny_snapshot
 
-from models import snapshot as snapshots
+from breadcrumbs.models.snapshots import snapshot as snapshots
 
 NEVER, ALWAYS = {"spec": {"activate": "never"}}, {"spec": {"activate": "always"}}
 

@@ -10,9 +10,9 @@ from typing import Any
 import httpx
 from patience import PATIENCE
 
-from models.bundle import Bundle
-from serving import app as apps
-from serving.settings import Settings
+from breadcrumbs.models.bundle import Bundle
+from breadcrumbs.serving import app as apps
+from breadcrumbs.serving.settings import Settings
 
 FAKE = (sys.executable, str(Path(__file__).parent / "fake_refit.py"))
 

@@ -16,9 +16,10 @@ from refits import NEVER, finish, upload
 from running import Serve
 from tiny import picture, png
 
-from models.bundle import Bundle
-from serving import keys, logs
-from serving.access import PROBES
+from breadcrumbs.models.bundle import Bundle
+from breadcrumbs.serving import logs
+from breadcrumbs.serving.http.access_log import PROBES
+from breadcrumbs.serving.state import keys
 
 ROOT = Path(__file__).parents[2]
 PNG = {"content-type": "image/png"}
@@ -126,7 +127,7 @@ def test_probes_are_left_out_alone(log: tuple[str, str]) -> None:
 
 WRITES = """
 import logging, sys, threading, warnings
-from serving import logs
+from breadcrumbs.serving import logs
 logs.configure(sys.argv[1], sys.argv[2])
 logging.getLogger("breadcrumbs.one").debug("quiet")
 logging.getLogger("breadcrumbs.one").info("said\\n%s", sys.argv[3])
@@ -209,7 +210,10 @@ def test_the_environment_asks_for_json_too(tmp_path: Path) -> None:
 )
 def test_only_a_servers_last_sentence_is_one_line(form: str, told: str) -> None:
     """Those of other commands may list what is wrong in lines of their own."""
-    code = "import sys; from serving import logs; a, b = sys.argv[1:]; a == 'none' or logs.configure(a); logs.end(b)"
+    code = (
+        "import sys; from breadcrumbs.serving import logs; a, b = sys.argv[1:]\n"
+        "a == 'none' or logs.configure(a); logs.end(b)"
+    )
     line = [sys.executable, "-c", code, form, "two faults:\n  one\n  two"]
 
     assert subprocess.run(line, cwd=ROOT, capture_output=True, text=True, check=True).stderr == told

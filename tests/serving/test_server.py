@@ -20,16 +20,16 @@ from patience import PATIENCE
 from running import Serve, make_settings, running
 from tiny import SIDE, picture, png, tiny_backbone, tiny_head
 
-from models.bundle import Bundle, BundleError
-from models.decode_budget import Budget
-from models.preprocess import Preprocess
-from serving.app import run
-from serving.batcher import Batcher
-from serving.decoder import Decoder
-from serving.devices import EngineError, Wish
-from serving.engine import Engine, Row, Scores
-from serving.inference import FRESH, Inference, Item
-from serving.refusals import Overloaded
+from breadcrumbs.models.bundle import Bundle, BundleError
+from breadcrumbs.models.images.budget import Budget
+from breadcrumbs.models.images.preprocess import Preprocess
+from breadcrumbs.serving.app import run
+from breadcrumbs.serving.predict.batcher import Batcher
+from breadcrumbs.serving.predict.decoder import Decoder
+from breadcrumbs.serving.predict.devices import EngineError, Wish
+from breadcrumbs.serving.predict.engine import Engine, Row, Scores
+from breadcrumbs.serving.predict.inference import FRESH, Inference, Item
+from breadcrumbs.serving.refusals import Overloaded
 
 ROOT = Path(__file__).parents[2]
 PNG = {"content-type": "image/png"}
@@ -40,8 +40,8 @@ WITHOUT_TORCH = """
 import asyncio, sys
 from pathlib import Path
 import httpx
-from serving.app import create_app
-from serving.settings import Settings
+from breadcrumbs.serving.app import create_app
+from breadcrumbs.serving.settings import Settings
 
 async def main():
     app = create_app(Settings(bundle=Path(sys.argv[1]), store=sys.argv[2], device="cpu"))
@@ -73,7 +73,7 @@ def test_sigterm_ends_the_server_in_order(tiny_bundle: Bundle, tmp_path: Path) -
         "BREADCRUMBS_BUNDLE": str(tiny_bundle.folder), "BREADCRUMBS_STORE": str(tmp_path),
         "BREADCRUMBS_PORT": "0", "BREADCRUMBS_DEVICE": "cpu",
     }  # fmt: skip
-    code = "from serving.app import run; from serving.settings import Settings; run(Settings())"
+    code = "from breadcrumbs.serving.app import run; from breadcrumbs.serving.settings import Settings; run(Settings())"
     with subprocess.Popen(
         [sys.executable, "-c", code], cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True
     ) as process:

@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 from pydantic import TypeAdapter
 
-import breadcrumbs
-from serving import devices
-from serving.environment import OTHERS, strangers
-from serving.setting_names import flag, variable
-from serving.settings import GROUPS, Settings
+from breadcrumbs import cli as breadcrumbs
+from breadcrumbs.serving.environment import OTHERS, strangers
+from breadcrumbs.serving.predict import devices
+from breadcrumbs.serving.setting_names import flag, variable
+from breadcrumbs.serving.settings import GROUPS, Settings
 
 ROOT = Path(__file__).parents[2]
 LISTS = [name for name, field in Settings.model_fields.items() if field.default == ()]
@@ -49,8 +49,8 @@ def line(monkeypatch: pytest.MonkeyPatch) -> Any:
     def start(settings: Settings) -> None:
         raise Started(settings)
 
-    monkeypatch.setattr("serving.app.run", start)
-    monkeypatch.setattr("serving.workers.run", start)
+    monkeypatch.setattr("breadcrumbs.serving.app.run", start)
+    monkeypatch.setattr("breadcrumbs.serving.workers.run", start)
 
     def run(*arguments: str, **variables: str) -> Settings | str | None:
         for name, value in variables.items():

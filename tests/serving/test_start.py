@@ -12,9 +12,9 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from tiny import tiny_backbone
 
-from models import bundle as bundles
-from models.bundle import Bundle, BundleError, Manifest
-from models.files import open_regular, sha256
+from breadcrumbs.models import bundle as bundles
+from breadcrumbs.models.bundle import Bundle, BundleError, Manifest
+from breadcrumbs.models.files import open_regular, sha256
 
 
 def endless(trips: int, *, constant: bool) -> bytes:

@@ -12,12 +12,13 @@ import pytest
 from refits import finish, upload
 from running import Serve, make_settings, running
 
-from models.bundle import Bundle
-from serving import heads, upkeep
-from serving.activations import Log
-from serving.retention import Retention
-from serving.store import Store, StoreError
-from serving.upkeep import Verified, collect, verify
+from breadcrumbs.models.bundle import Bundle
+from breadcrumbs.serving import upkeep
+from breadcrumbs.serving.retention import Retention
+from breadcrumbs.serving.state import heads
+from breadcrumbs.serving.state.activation_log import Log
+from breadcrumbs.serving.state.store import Store, StoreError
+from breadcrumbs.serving.upkeep import Verified, collect, verify
 
 ALWAYS = {"spec": {"activate": "always"}}
 PARTS = (

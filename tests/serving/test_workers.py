@@ -20,18 +20,18 @@ from refits import events, finish, upload
 from running import make_settings, running
 from tiny import picture, png
 
-from models.bundle import Bundle
-from serving.listening import AddressError, shared
-from serving.settings import Settings
-from serving.workers import WorkersError, run, share
+from breadcrumbs.models.bundle import Bundle
+from breadcrumbs.serving.http.listening import AddressError, shared
+from breadcrumbs.serving.settings import Settings
+from breadcrumbs.serving.workers import WorkersError, run, share
 
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[2]
 PNG = {"content-type": "image/png"}
 RUN = """
 import sys
-from serving.settings import Settings
-from serving import workers
+from breadcrumbs.serving.settings import Settings
+from breadcrumbs.serving import workers
 workers.PATIENCE = float(sys.argv[2])
 workers.run(Settings.model_validate_json(sys.argv[1]))
 """

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from small_run import small_config, write_images
 
-from training.fit import fit
+from breadcrumbs.training.run.fit import fit
 
 
 @pytest.fixture(scope="session")

@@ -4,8 +4,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from models.snapshot import Snapshot
-from training.rows import Rows
+from breadcrumbs.models.snapshots.snapshot import Snapshot
+from breadcrumbs.training.refit.rows import Rows
 
 HERE, THERE = "a" * 64, "b" * 64
 """The deployed backbone, and another."""

@@ -6,8 +6,8 @@ import numpy as np
 from matplotlib.figure import Figure
 from PIL import Image
 
-from models.groups import Group
-from training import drawing
+from breadcrumbs.models.groups import Group
+from breadcrumbs.training.report import style
 
 CLASSES = ("$x_{1}$", "a_b^c", "plain")
 
@@ -21,8 +21,8 @@ GROUPS: tuple[Group, ...] = ("few", "many", "medium")
 def drawn(figure: Figure | None) -> Figure:
     """The figure, which is there and can be rendered both ways."""
     assert figure is not None
-    assert drawing.svg(figure).startswith(b"<?xml")
-    Image.open(io.BytesIO(drawing.png(figure))).load()
+    assert style.svg(figure).startswith(b"<?xml")
+    Image.open(io.BytesIO(style.png(figure))).load()
     return figure
 
 

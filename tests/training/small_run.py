@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from training.config import TrainConfig
+from breadcrumbs.training.config import TrainConfig
 
 CLASSES = ("blue", "green", "red")
 COUNTS = (30, 12, 3)

@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from training import data as datasets
-from training.config import EMBEDDED, NAME, RECIPES, STANDARD, ConfigError, TrainConfig, recipe, recipe_for
-from training.data import DataError
+from breadcrumbs.training.config import EMBEDDED, NAME, RECIPES, STANDARD, ConfigError, TrainConfig, recipe, recipe_for
+from breadcrumbs.training.data import dataset as datasets
+from breadcrumbs.training.data.dataset import DataError
 
 
 @pytest.mark.parametrize("name", RECIPES)

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from training.emanate import back_track, balanced_target, class_loss, class_means, transfer
+from breadcrumbs.training.emanate import back_track, balanced_target, class_loss, class_means, transfer
 
 
 @st.composite

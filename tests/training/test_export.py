@@ -8,17 +8,17 @@ import pytest
 import torch
 from small_run import small_config
 
-from models import bundle as bundles
-from models.backbones import create
-from models.head import LinearHead
-from models.preprocess import load as load_image
-from training import export
-from training.data import load
-from training.export import ExportError, gate
-from training.loader import preprocess_for
-from training.network import Features
-from training.package import images_of
-from training.run import prepare
+from breadcrumbs.models import bundle as bundles
+from breadcrumbs.models.backbones import create
+from breadcrumbs.models.head import LinearHead
+from breadcrumbs.models.images.preprocess import load as load_image
+from breadcrumbs.training import export
+from breadcrumbs.training.data.dataset import load
+from breadcrumbs.training.data.loader import preprocess_for
+from breadcrumbs.training.export import ExportError, gate
+from breadcrumbs.training.network import Features
+from breadcrumbs.training.run.package import images_of
+from breadcrumbs.training.run.state import prepare
 
 
 def head_of(dim: int, classes: int = 3) -> LinearHead:

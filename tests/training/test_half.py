@@ -6,16 +6,16 @@ import numpy as np
 import pytest
 from tiny import write_bundle
 
-from models import bundle as bundles
-from models.bundle import BundleError
-from models.groups import groups
-from models.head import LinearHead
-from training.config import TrainConfig
-from training.data import load
-from training.export import ExportError, run_onnx
-from training.fit import export_checkpoint
-from training.half import gate
-from training.package import images_of
+from breadcrumbs.models import bundle as bundles
+from breadcrumbs.models.bundle import BundleError
+from breadcrumbs.models.groups import groups
+from breadcrumbs.models.head import LinearHead
+from breadcrumbs.training.config import TrainConfig
+from breadcrumbs.training.data.dataset import load
+from breadcrumbs.training.export import ExportError, run_onnx
+from breadcrumbs.training.half import gate
+from breadcrumbs.training.run.fit import export_checkpoint
+from breadcrumbs.training.run.package import images_of
 
 COUNTS = [200, 50, 5]
 HEAD = LinearHead(np.eye(3, dtype=np.float32), np.zeros(3, np.float32), ("a", "b", "c"))

@@ -12,14 +12,14 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from models import bundle as bundles
-from models import head as heads
-from models.bundle import Bundle
-from models.head import LinearHead
-from training.data import DataError, load
-from training.measure import _cross_fitted, _features, _half, _Rows, config_of, measure
-from training.selection import Chosen, Holdout
-from training.tables import shown
+from breadcrumbs.models import bundle as bundles
+from breadcrumbs.models import head as heads
+from breadcrumbs.models.bundle import Bundle
+from breadcrumbs.models.head import LinearHead
+from breadcrumbs.training.data.dataset import DataError, load
+from breadcrumbs.training.measure import _cross_fitted, _features, _half, _Rows, config_of, measure
+from breadcrumbs.training.refit.selection import Chosen, Holdout
+from breadcrumbs.training.terminal.tables import shown
 
 pytestmark = pytest.mark.slow
 

@@ -11,13 +11,13 @@ import pytest
 import torch
 from patience import PATIENCE
 
-from models import bundle as bundles
-from models import snapshot as snapshots
-from training import processes
-from training.config import TrainConfig
-from training.data import load
-from training.run import TrainingError, prepare
-from training.trail import Trail
+from breadcrumbs.models import bundle as bundles
+from breadcrumbs.models.snapshots import snapshot as snapshots
+from breadcrumbs.training import processes
+from breadcrumbs.training.config import TrainConfig
+from breadcrumbs.training.data.dataset import load
+from breadcrumbs.training.run.state import TrainingError, prepare
+from breadcrumbs.training.run.trail import Trail
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -111,9 +111,11 @@ def test_two_processes_go_on_as_one(images: Path, alone: Path, tmp_path: Path) -
     """A run of one process, stopped after two epochs, is resumed by two, and ends where one would have ended."""
     chosen = json.loads((alone / "config.json").read_text())
     code = (
-        "import json, sys; from pathlib import Path; from training import checkpoint; from training.fit import _epoch;"
-        "from training.config import TrainConfig; from training.data import load; from training.journal import Journal;"
-        "from training.run import prepare; config = TrainConfig.model_validate(json.loads(sys.argv[1]));"
+        "import json, sys; from pathlib import Path; from breadcrumbs.training.run import checkpoint;"
+        "from breadcrumbs.training.run.fit import _epoch; from breadcrumbs.training.config import TrainConfig;"
+        "from breadcrumbs.training.data.dataset import load; from breadcrumbs.training.run.journal import Journal;"
+        "from breadcrumbs.training.run.state import prepare;"
+        "config = TrainConfig.model_validate(json.loads(sys.argv[1]));"
         "out = Path(sys.argv[2]); out.mkdir(); (out / 'config.json').write_text(config.model_dump_json());"
         "run = prepare(config, load(config)); journal = Journal(out, 3, 1);"
         "[_epoch(run, journal, out) for _ in range(2)]"

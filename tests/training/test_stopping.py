@@ -10,8 +10,8 @@ import pytest
 from patience import PATIENCE
 from small_run import small_config
 
-from training.commands import tell_stopped
-from training.stopping import STATUS, Terminated, stoppable
+from breadcrumbs.commands.train import tell_stopped
+from breadcrumbs.training.stopping import STATUS, Terminated, stoppable
 
 pytestmark = pytest.mark.slow
 

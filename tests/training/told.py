@@ -5,11 +5,11 @@ from typing import Any
 
 import numpy as np
 
-from models.groups import groups
-from models.report import RefitReport
-from training import refit_report
-from training.config import RefitSpec
-from training.gate import comparison, judge
+from breadcrumbs.models.groups import groups
+from breadcrumbs.models.refit_report import RefitReport
+from breadcrumbs.training.config import RefitSpec
+from breadcrumbs.training.refit import facts
+from breadcrumbs.training.refit.gate import comparison, judge
 
 NAMES = ("<script>alert(1)</script>", "$x_{1}$", "a & b", 'say "hi"', "plain")
 
@@ -38,7 +38,7 @@ def told(classes: int = 5, per_class: int = 8, **change: Any) -> RefitReport:
         "origin": {"bundle": "birds", "backbone": "0" * 64, "live": "1" * 64, "candidate": "2" * 64},
         "spec": RefitSpec().model_dump(mode="json"),
         "snapshots": [{"epoch": 38, "rows": 99, "deployed_backbone": True}],
-        "classes": refit_report.classes(names, names[:-1], counts, own),
+        "classes": facts.classes(names, names[:-1], counts, own),
         "pool": {"target": 9, "rows": [9] * classes, "transferred": [3] * classes},
         "chosen": {"l2": 1e-2, "prior_offset": 0.25},
         "solver": {"objective": 0.3, "gradient_norm": 1e-2, "gap_bound": 1e-4, "iterations": 20, "converged": True}
@@ -49,4 +49,4 @@ def told(classes: int = 5, per_class: int = 8, **change: Any) -> RefitReport:
         "baselines": {"crt": {"l2": 1e-3, "tau": None, "prior_offset": 0.5, **measured["live"]}},
         "certificate": {"epoch": 2, "older_epoch": 1, "bound_held_share": 0.6, "head": "one", "classes": evidence},
     }
-    return refit_report.complete(found | change, live, candidate, labels)
+    return facts.complete(found | change, live, candidate, labels)

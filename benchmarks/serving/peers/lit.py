@@ -12,7 +12,7 @@ import numpy as np
 from fastapi import Body
 from scorer import Answer, Floats, Scorer
 
-from models.arrays import Pixels
+from breadcrumbs.models.arrays import Pixels
 
 
 class Classifier(litserve.LitAPI):

@@ -1,8 +1,8 @@
 """What every server here does with a photo: bytes -> pixels -> feature -> logits -> the five most probable classes.
 
-The peers run in an environment of their own, so this needs ONNX Runtime and `models.preprocess` only. The right answers
-and the ceiling come from here too. The head's session has one thread: a second pool of threads would halve the speed of
-a single request. It knows nothing of HTTP or of batches that form themselves.
+The peers run in an environment of their own, so this needs ONNX Runtime and `models.images.preprocess` only. The right
+answers and the ceiling come from here too. The head's session has one thread: a second pool of threads would halve the
+speed of a single request. It knows nothing of HTTP or of batches that form themselves.
 
 Letters: N images, C classes.
 """
@@ -16,9 +16,9 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from models import preprocess
-from models.arrays import Pixels
-from models.preprocess import Preprocess
+from breadcrumbs.models.arrays import Pixels
+from breadcrumbs.models.images import preprocess
+from breadcrumbs.models.images.preprocess import Preprocess
 
 TOP = 5
 

@@ -1,0 +1,46 @@
+"""`breadcrumbs predict`: images in, classes out, by a server or by a bundle, in one form."""
+
+import sys
+from pathlib import Path
+
+from breadcrumbs.commands.server import LOCAL, Key, Server
+from breadcrumbs.models.errors import BreadcrumbsError
+from breadcrumbs.models.images.decoding import MAX_PIXELS
+from breadcrumbs.training.terminal.refit_events import Json
+
+
+def predict(
+    *images: Path,
+    server: Server = LOCAL,
+    bundle: Path | None = None,
+    top_k: int = 3,
+    max_pixels: int = MAX_PIXELS,
+    out: Path | None = None,
+    json: Json = False,
+    key: Key = None,
+) -> None:
+    """Classify images, with a running server or, without one, with a bundle.
+
+    An image that cannot be read does not stop the others; the exit status is then 2.
+
+    Example: `breadcrumbs predict cat.jpg dog.png`
+
+    Args:
+        images: JPEG, PNG or WebP files, and folders with such files at any depth.
+        bundle: Folder of a bundle, to compute here instead of asking a server.
+        max_pixels: Largest number of pixels in one image, where they are computed here.
+        top_k: Number of classes to show for each image.
+        out: File for the result instead of printing it: `.csv`, `.jsonl` or `.parquet` (extra `parquet`).
+        json: Print one JSON object: the head that answered, each image's classes as in the API, and errors.
+    """
+    if not images:
+        raise BreadcrumbsError("predict: name at least one image")
+    if top_k < 1:
+        raise BreadcrumbsError(f"--top-k {top_k}: expected at least 1")
+    from breadcrumbs.classify.classify import Source, classify, show, told
+
+    found = classify(images, Source(bundle, server, key, max_pixels), top_k, out)
+    show(found, as_json=json)
+    if found.failed:
+        print(f"breadcrumbs: {told(found.failed, found.count)}", file=sys.stderr)  # noqa: T201
+        sys.exit(2)

@@ -1,0 +1,88 @@
+"""`breadcrumbs refit`: snapshots to a new head, here or on a server; the server runs this very command.
+
+It knows nothing of how a head is made.
+"""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+from cyclopts import Parameter
+
+from breadcrumbs.commands.server import Key
+from breadcrumbs.models.errors import BreadcrumbsError
+from breadcrumbs.training.config import RefitDevice, RefitSpec, read_settings
+from breadcrumbs.training.terminal.refit_events import Json, Tell, tell_json, telling
+from breadcrumbs.training.terminal.screen import show
+
+
+def refit(
+    *,
+    bundle: Path | None = None,
+    server: str | None = None,
+    out: Path | None = None,
+    snapshot: tuple[Path, ...] = (),
+    head: Path | None = None,
+    holdout: Path | None = None,
+    spec: Path | None = None,
+    new_bundle: bool = True,
+    json: Json = False,
+    key: Key = None,
+    device: RefitDevice = "auto",
+    given: Annotated[RefitSpec | None, Parameter(name="*")] = None,
+) -> None:
+    """Fit a new head to feature snapshots, without images: locally from a bundle, or on a server.
+
+    A server runs this same command for `POST /v1/refit`.
+
+    Example: `breadcrumbs refit --bundle runs/photos/bundle --snapshot new.safetensors --out refitted`
+
+    Args:
+        bundle: Folder of the deployed bundle, to refit locally.
+        server: URL of a server, to refit there.
+        out: Folder for head.safetensors, head.onnx, report.json and report.html; optional with `--server`.
+        snapshot: Snapshot to use beside the bundle's own; may be repeated.
+        head: head.safetensors of the live head; default: the bundle's head.
+        holdout: Snapshot to choose and compare on; default: a share of the rows is held out.
+        spec: JSON file of settings; flags override it.
+        new_bundle: Also write a complete bundle with the new head to `bundle/` in `--out`; only without `--server`.
+        json: Print one JSON object per line: stages, progress, the result.
+        device: Where to solve, if locally. `auto`: on the GPU if there is one with room and the rows are many enough to
+            pay for it; `cuda`: an error where it cannot be used.
+        given: Settings of the refit.
+    """
+    theirs = server is not None and (head is not None or device != "auto")
+    if (bundle is None) == (server is None) or (bundle is not None and out is None) or theirs:
+        raise BreadcrumbsError(
+            "refit: name --bundle and --out, to refit locally, or --server without --bundle, --head and --device"
+        )
+    base: dict[str, Any] = {} if spec is None else read_settings(spec)
+    base |= {} if given is None else given.model_dump(include=given.model_fields_set)
+    wanted = RefitSpec.model_validate(base)
+    with telling(as_json=json) as tell:
+        if bundle is not None and out is not None:
+            from breadcrumbs.training.refit.files import run
+
+            made = run(bundle, head, snapshot, holdout, wanted, out, tell, new_bundle=new_bundle, device=device)
+            report, verdict = made.model_dump(), f"gate: {'; '.join(made.gate.reasons) or 'passed'}"
+        else:
+            report, verdict = _there(server or "", key, snapshot, holdout, wanted, out, tell)
+    if json:
+        tell_json({"event": "done", "verdict": verdict})
+        return
+    from breadcrumbs.training.terminal.tables import in_short
+
+    show(in_short(f"{out or server} on {report.get('rows', '?')} held-out rows", report))
+    print(verdict)  # noqa: T201
+
+
+def _there(
+    server: str, key: str | None, snapshots: tuple[Path, ...], holdout: Path | None, spec: RefitSpec, out: Path | None,
+    tell: Tell,
+) -> tuple[dict[str, Any], str]:  # fmt: skip
+    """The report of a refit on a server, and what became of its head."""
+    from breadcrumbs.serving.client.client import Client
+    from breadcrumbs.serving.client.refit import refit as refit_there
+
+    with Client(server, key=key) as client:
+        report, became = refit_there(client, snapshots, holdout, spec, out, tell)
+    return report, f"head {became.head}: {became.note}"

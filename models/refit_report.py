@@ -1,0 +1,261 @@
+"""A refit's report: what `report.json` holds, checked when it is written.
+
+It knows nothing of how the numbers come about or how they are shown. The page that shows them is made of this and of
+nothing else.
+
+Letters: C classes, in the order of the new head.
+"""
+
+import json
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from breadcrumbs.models.groups import Convention, Group
+
+FORMAT: Literal["breadcrumbs.refit/1"] = "breadcrumbs.refit/1"
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
+
+
+class Interval(_Part):
+    """A value and the two ends of its 95 % bootstrap interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+class Measured(_Part):
+    """How good one head is on the hold-out; shares are 0 … 1, a group without rows is null."""
+
+    all: float
+    """Share of rows whose top class is right."""
+    balanced: float
+    """Mean over the classes of their recall."""
+    many: float | None
+    """The same over the many-shot classes."""
+    medium: float | None
+    """The same over the medium-shot classes."""
+    few: float | None
+    """The same over the few-shot classes."""
+    harmonic: float
+    """Harmonic mean of the classes' recalls."""
+    worst: float
+    """The lowest recall of a class."""
+    macro_f1: float
+    """Mean over the classes of their F1."""
+    ece: float
+    """Expected calibration error of the top class."""
+    nll: float
+    """Mean negative log-likelihood, nats."""
+    recall: list[float | None]
+    """Of each class (C), null where the hold-out has no row of it."""
+
+
+class Baseline(Measured):
+    """A head that the same rows could have become, and what was chosen for it."""
+
+    l2: float | None
+    """λ, where it was solved for."""
+    tau: float | None
+    """τ, where it was normalised."""
+    prior_offset: float
+    """t."""
+
+
+class Origin(_Part):
+    """Which head was refitted, and which head came of it."""
+
+    bundle: str
+    """Name of the bundle."""
+    backbone: str
+    """sha256 of the deployed backbone."""
+    live: str
+    """Digest of the live head."""
+    candidate: str
+    """Digest of the new head."""
+
+
+class Look(_Part):
+    """One uploaded snapshot."""
+
+    epoch: int
+    rows: int
+    deployed_backbone: bool
+    """Whether the deployed backbone made it."""
+
+
+class Classes(_Part):
+    """The classes of the new head."""
+
+    count: int
+    """C."""
+    new: list[str]
+    """Those that the live head does not know."""
+    names: list[str]
+    """Of each class (C)."""
+    train_images: list[int]
+    """Of each class (C)."""
+    groups: list[Group]
+    """Of each class (C)."""
+
+
+class Pool(_Part):
+    """The balanced set that the head was fitted to."""
+
+    target: int
+    """n, the features that each class offers at most."""
+    rows: list[int]
+    """Features of each class (C)."""
+    transferred: list[int]
+    """Of these, those of older snapshots (C)."""
+    skipped: list[str] = []
+    """Classes without a present mean, whose old features were left out."""
+
+
+class Chosen(_Part):
+    """What was chosen on the hold-out, or given."""
+
+    l2: float | None
+    """λ."""
+    prior_offset: float
+    """t."""
+
+
+class Step(_Part):
+    """What the solver told on its way."""
+
+    l2: float
+    """λ of the problem that it was solving."""
+    iteration: int
+    gradient_norm: float
+    objective: float
+
+
+class Solver(_Part):
+    """How the convex problem of the new head was solved."""
+
+    objective: float
+    """F at the solution."""
+    gradient_norm: float
+    """‖∇F‖ there."""
+    gap_bound: float
+    """F is at most this far above the optimum."""
+    iterations: int
+    converged: bool
+    """Whether the norm that was asked for was reached."""
+    device: str = "cpu"
+    """Where it was solved: `cpu` or `cuda`."""
+    trace: list[Step]
+    """Every λ that was tried, one after the other; the chosen one is the last."""
+
+
+class Holdout(_Part):
+    """What both heads were compared on."""
+
+    source: Literal["split", "snapshot"]
+    """A share of the images, or an uploaded snapshot."""
+    groups: Convention
+    """Convention of many, medium and few."""
+
+
+class Gate(_Part):
+    """Whether the new head may go live, and each reason why not."""
+
+    passed: bool
+    reasons: list[str]
+
+
+class Regression(_Part):
+    """A class that lost recall."""
+
+    name: str
+    train_images: int
+    group: Group
+    rows: int
+    """Of the class in the hold-out."""
+    live: float
+    """Its recall by the live head."""
+    candidate: float
+    """Its recall by the new head."""
+    change: Interval
+    """The second less the first, paired."""
+
+
+class Move(_Part):
+    """A confusion whose rows changed in number."""
+
+    true: str
+    """What the rows are."""
+    predicted: str
+    """What they were taken for."""
+    live: int
+    """Rows by the live head."""
+    candidate: int
+    """Rows by the new head."""
+
+
+class Evidence(_Part):
+    """Lemma 1, measured for one class, in nats; `docs/certificate.md`."""
+
+    name: str
+    n: int
+    loss: float
+    augmented_loss: float
+    gain: float
+    bound: float
+    held: bool
+    floor: float
+
+
+class Certificate(_Part):
+    """Lemma 1, measured on two epochs."""
+
+    epoch: int
+    older_epoch: int
+    bound_held_share: float | None
+    head: str
+    """How the heads that it was measured with were fitted."""
+    classes: list[Evidence]
+
+
+class RefitReport(_Part):
+    """Everything that is known of a refit; `report.json`."""
+
+    format: Literal["breadcrumbs.refit/1"] = FORMAT
+    origin: Origin
+    spec: dict[str, Any]
+    """The settings, every field of `RefitSpec`."""
+    snapshots: list[Look]
+    """Those that were uploaded, not the bundle's own."""
+    classes: Classes
+    pool: Pool
+    chosen: Chosen
+    solver: Solver | None
+    holdout: Holdout
+    rows: int
+    """Of the hold-out."""
+    live: Measured
+    candidate: Measured
+    intervals: dict[str, dict[str, Interval]]
+    """Of the metrics of `live` and `candidate`, by name; one without an interval is left out."""
+    difference: dict[str, Interval]
+    """Candidate less live, paired: `balanced`, and each group that has rows."""
+    change: list[Interval | None]
+    """The same of each class's recall (C), null where the hold-out has no row of it."""
+    regressions: list[Regression]
+    """The classes that lost most, the worst first; 10 at most."""
+    moves: list[Move]
+    """The confusions that changed most in number, the largest change first; 20 at most."""
+    gate: Gate
+    baselines: dict[str, Baseline]
+    certificate: Certificate | None
+    """Null where there is only one look at all the classes."""
+
+
+def to_bytes(report: RefitReport) -> bytes:
+    """Return the bytes of `report.json`."""
+    return json.dumps(report.model_dump(mode="json"), indent=1).encode() + b"\n"

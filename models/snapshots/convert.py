@@ -1,0 +1,137 @@
+"""A snapshot in any of the formats → safetensors, by a process of its own that has a memory limit.
+
+    python -P -m models.snapshots.convert SOURCE TARGET LIMIT GIVEN
+
+The server starts it for what strangers upload, and `breadcrumbs convert` for what its user has (`in_child`), since a
+file may lie about what reading it takes, and pyarrow believes it, or ends the process. It prints one JSON object:
+`converted` with what was changed, or `refused` with the error's type and message.
+"""
+
+import json
+import resource
+import secrets
+import signal
+import subprocess
+import sys
+import tempfile
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from breadcrumbs.models.errors import BreadcrumbsError
+from breadcrumbs.models.files import open_regular
+from breadcrumbs.models.snapshots import snapshot as snapshots
+from breadcrumbs.models.snapshots.fields import Given
+from breadcrumbs.models.snapshots.formats import LIMIT, Opened, kind, open_snapshot
+from breadcrumbs.models.snapshots.parquet import ExtraMissing
+from breadcrumbs.models.snapshots.snapshot import Snapshot, SnapshotError
+from breadcrumbs.models.spool import FileTooLarge
+
+COMMAND = (sys.executable, "-P", "-m", "breadcrumbs.models.snapshots.convert")
+SECONDS = 3600.0
+"""That reading a file of one's own may take."""
+MEMORY = 2 * 2**30
+"""Bytes of data that the process may have; arrays that are mapped from files do not count."""
+
+
+REFUSALS: dict[str, type[BreadcrumbsError]] = {
+    error.__name__: error for error in (SnapshotError, FileTooLarge, ExtraMissing)
+}
+"""What the process refuses a file with, by the name that it tells."""
+
+
+@dataclass(frozen=True)
+class Converted:
+    """What is in a snapshot that was converted, and what was changed to make it one, in words."""
+
+    rows: int
+    classes: int
+    epoch: int
+    changes: tuple[str, ...]
+
+
+def in_child(source: Path, target: Path, given: Given, limit: int, seconds: float = SECONDS) -> Converted:
+    """Run this module as a process, and leave `target` whole or as it was.
+
+    Raises:
+        BreadcrumbsError: as `open_snapshot` raises; SnapshotError too where the reader died or did not end.
+        OSError: a file cannot be read or written.
+    """
+    open_regular(source).close()  # so that its absence is told as that of any file
+    fresh = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
+    fresh.touch()
+    line = [*COMMAND, str(source.absolute()), str(fresh.absolute()), str(limit), json.dumps(asdict(given))]
+    try:
+        done = subprocess.run(line, capture_output=True, check=False, timeout=seconds, cwd="/")
+        converted = _heard(source, done)
+        fresh.replace(target)
+    except subprocess.TimeoutExpired as error:
+        raise SnapshotError(f"{source.name}: reading it took longer than {seconds:g} s") from error
+    finally:
+        fresh.unlink(missing_ok=True)
+    return converted
+
+
+def open_safely(path: Path) -> Snapshot:
+    """Open a snapshot in any format, as `open_snapshot` does; what is not safetensors is read by a process of its own.
+
+    Raises:
+        BreadcrumbsError, OSError: as `in_child`.
+    """
+    if kind(path) == "safetensors":
+        return snapshots.read(path)
+    with tempfile.TemporaryDirectory(prefix="breadcrumbs-") as folder:
+        made = Path(folder, "snapshot.safetensors")
+        in_child(path, made, Given(), LIMIT)
+        return snapshots.read(made)  # mapped, so that it outlives its name
+
+
+def _heard(source: Path, done: "subprocess.CompletedProcess[bytes]") -> Converted:
+    try:
+        told = json.loads(done.stdout.splitlines()[-1])
+    except (ValueError, IndexError):
+        told = {}
+    if done.returncode == 0 and told.get("event") == "converted":
+        return Converted(told["rows"], told["classes"], told["epoch"], tuple(told["changes"]))
+    if told.get("event") == "refused":
+        raise REFUSALS.get(told["type"], SnapshotError)(told["message"])
+    code = done.returncode
+    words = done.stderr.decode(errors="replace").strip().splitlines()
+    how = f"by {signal.Signals(-code).name}" if code < 0 else f"with status {code}: {words[-1] if words else ''}"
+    raise SnapshotError(
+        f"{source.name}: the file is damaged: expected a snapshot, but its reader ended {how:.300}; make the file anew"
+    )
+
+
+def convert(source: Path, target: Path, given: Given, limit: int) -> Opened:
+    """Write the snapshot in `source` to `target` as safetensors; raises as `open_snapshot` does."""
+    opened = open_snapshot(source, given, limit)
+    snapshots.save(target, opened.snapshot)
+    return opened
+
+
+def main(source: str, target: str, limit: str, given: str) -> None:
+    """Convert within the memory limit and tell what came of it."""
+    _, most = resource.getrlimit(resource.RLIMIT_DATA)
+    least = MEMORY if most == resource.RLIM_INFINITY else min(MEMORY, most)
+    resource.setrlimit(resource.RLIMIT_DATA, (least, most))
+    words: dict[str, Any] = json.loads(given)
+    said = Given(words.get("backbone"), words.get("epoch"), tuple(words["classes"]) if words.get("classes") else None)
+    try:
+        opened = convert(Path(source), Path(target), said, int(limit))
+    except BreadcrumbsError as error:
+        told: dict[str, Any] = {"event": "refused", "type": type(error).__name__, "message": str(error)[:2000]}
+    except OSError as error:
+        told = {"event": "refused", "type": "OSError", "message": f"{error.filename or target}: {error.strerror}"}
+    except MemoryError:
+        message = f"{Path(source).name}: reading it takes more than {MEMORY} bytes of memory, which is the limit"
+        told = {"event": "refused", "type": "FileTooLarge", "message": message}
+    else:
+        made = opened.snapshot
+        counts = {"rows": len(made.labels), "classes": len(made.classes), "epoch": made.epoch}
+        told = {"event": "converted", "changes": opened.changes, **counts}
+    print(json.dumps(told))  # noqa: T201 - this is what it is for
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

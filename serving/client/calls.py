@@ -1,0 +1,231 @@
+"""Every request of the HTTP interface as a value, and whether it may be sent twice.
+
+Both clients send these, so that each is described once. It knows nothing of connections or of waiting.
+"""
+
+import json as texts
+import secrets
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from operator import add
+from pathlib import Path
+from typing import Any, TypeVar
+
+from breadcrumbs.models.snapshots.fields import Given
+from breadcrumbs.models.snapshots.formats import NONE_GIVEN
+from breadcrumbs.serving.client import answers
+from breadcrumbs.serving.client.answers import Features
+from breadcrumbs.serving.client.call import Call, Sent, Upload
+from breadcrumbs.serving.client.images import File
+from breadcrumbs.serving.http.schemas import (
+    ActivateBody,
+    ActivationList,
+    HeadList,
+    Health,
+    JobDetail,
+    JobList,
+    PredictResponse,
+    Sample,
+    SampleList,
+    SnapshotList,
+)
+from breadcrumbs.serving.refits.job import Job
+from breadcrumbs.serving.refits.refit import RefitRequest
+from breadcrumbs.serving.state.activation_log import Activation
+from breadcrumbs.serving.state.heads import HeadRecord
+from breadcrumbs.serving.state.pages import MOST
+from breadcrumbs.serving.state.snapshots import SnapshotRecord
+from breadcrumbs.training.config import RefitSpec
+
+Answer = TypeVar("Answer")
+
+
+def _get(path: str, read: Callable[[bytes], Answer], **more: Any) -> Call[Answer]:
+    return Call("GET", path, read, more, repeatable=True)
+
+
+def _pages(
+    path: str, read: Callable[[bytes], Answer], join: Callable[[Answer, Answer], Answer]
+) -> Call[Answer]:  # fmt: skip
+    """A list, of which as many pages are asked for as there are."""
+    return Call("GET", path, read, {"params": {"limit": MOST}}, repeatable=True, join=join)
+
+
+def _nothing(_: bytes) -> None:
+    return None
+
+
+def predict(files: Sequence[File], top_k: int = 5, head: str | int = "active") -> Call[PredictResponse]:
+    """Classify images."""
+    more = {"files": _form(files), "params": {"top_k": top_k, "head": head}}
+    return Call("POST", "/v1/predict", PredictResponse.model_validate_json, more, repeatable=True)
+
+
+def features(files: Sequence[File]) -> Call[Features]:
+    """Return the features of images."""
+    more = {"files": _form(files), "params": {"format": "safetensors"}}
+    return Call("POST", "/v1/features", answers.features, more, repeatable=True)
+
+
+def snapshot(files: Sequence[File], labels: Sequence[str | int], epoch: int) -> Call[bytes]:
+    """Return the bytes of a snapshot of labelled images; labels are class names or indices."""
+    words = {"labels": texts.dumps(list(labels)), "epoch": str(epoch)}
+    more = {"files": _form(files), "data": words, "params": {"format": "safetensors"}}
+    return Call("POST", "/v1/features", bytes, more, repeatable=True)
+
+
+def put_snapshot(path: Path, given: Given = NONE_GIVEN, sent: Sent = lambda _done, _all: None) -> Call[SnapshotRecord]:
+    """Upload a snapshot in any format, as it is read from its file.
+
+    Args:
+        path: of the file.
+        given: what to take where a file that is not safetensors says nothing.
+        sent: called with the bytes sent so far and the size of the file.
+
+    Raises:
+        OSError: there is no such file.
+    """
+    size = path.stat().st_size
+    params = {name: value for name, value in asdict(given).items() if value is not None}
+    more = {"params": params, "headers": {"Content-Length": str(size)}}
+    upload = Upload(path, size, sent)
+    return Call("PUT", "/v1/snapshots", SnapshotRecord.model_validate_json, more, upload, repeatable=True)
+
+
+def snapshots() -> Call[list[SnapshotRecord]]:
+    """List all snapshots, those stored last first, however many pages they take."""
+    return _pages("/v1/snapshots", lambda data: SnapshotList.model_validate_json(data).snapshots, add)
+
+
+def snapshot_record(sha256: str) -> Call[SnapshotRecord]:
+    """Return the record of a stored snapshot."""
+    return _get(f"/v1/snapshots/{sha256}", SnapshotRecord.model_validate_json)
+
+
+def delete_snapshot(sha256: str) -> Call[None]:
+    """Delete a snapshot."""
+    return Call("DELETE", f"/v1/snapshots/{sha256}", _nothing, repeatable=True, done=404)
+
+
+def refit(
+    snapshots: Sequence[str] = (), spec: RefitSpec | None = None, holdout: str | None = None, key: str | None = None
+) -> Call[Job]:
+    """Start a refit from stored snapshots, named by their sha256.
+
+    Args:
+        snapshots: sha256 of the snapshots to fit to.
+        spec: how to fit, and when to go live.
+        holdout: sha256 of the snapshot to compare on.
+        key: the `Idempotency-Key`, under which repeated requests start one job; absent: a random one.
+    """
+    wanted = RefitRequest(snapshots=list(snapshots), holdout=holdout, spec=spec or RefitSpec())
+    headers = {"Idempotency-Key": key or secrets.token_hex(16)}
+    more = {"json": wanted.model_dump(mode="json"), "headers": headers}
+    return Call("POST", "/v1/refit", Job.model_validate_json, more, repeatable=True)
+
+
+def jobs() -> Call[list[Job]]:
+    """List all refits, the newest first, however many pages they take."""
+    return _pages("/v1/refit", lambda data: JobList.model_validate_json(data).refits, add)
+
+
+def job(job: str) -> Call[JobDetail]:
+    """Return the state of a refit, and its report once it has one."""
+    return _get(f"/v1/refit/{job}", JobDetail.model_validate_json)
+
+
+def report_page(job: str) -> Call[bytes]:
+    """Download a refit's report as a page."""
+    return _get(f"/v1/refit/{job}/report.html", bytes)
+
+
+def events(job: str, after: int = 0) -> Call[None]:
+    """Follow a refit's events after number `after`; its answer is a stream, line by line (`event`)."""
+    return _get(f"/v1/refit/{job}/events", _nothing, headers={"Last-Event-ID": str(after)})
+
+
+def event(line: str) -> dict[str, Any] | None:
+    """Return the event in a line of a stream, if there is one in it."""
+    found: dict[str, Any] | None = texts.loads(line.removeprefix("data: ")) if line.startswith("data: ") else None
+    return found
+
+
+def restart(job: str) -> Call[Job]:
+    """Restart an interrupted, failed or cancelled refit, as a new job."""
+    return Call("POST", f"/v1/refit/{job}/restart", Job.model_validate_json)
+
+
+def cancel(job: str) -> Call[Job]:
+    """Cancel a queued or running refit."""
+    return Call("DELETE", f"/v1/refit/{job}", Job.model_validate_json, repeatable=True)
+
+
+def heads() -> Call[HeadList]:
+    """List all heads, the newest first, however many pages they take, and say which is live."""
+    return _pages("/v1/heads", HeadList.model_validate_json, _more_heads)
+
+
+def _more_heads(first: HeadList, more: HeadList) -> HeadList:
+    return HeadList(live=more.live, heads=[*first.heads, *more.heads])
+
+
+def head(version: int) -> Call[HeadRecord]:
+    """Return a head's metrics and lineage."""
+    return _get(f"/v1/heads/{version}", HeadRecord.model_validate_json)
+
+
+def head_onnx(version: int) -> Call[bytes]:
+    """Download a head as ONNX."""
+    return _get(f"/v1/heads/{version}/head.onnx", bytes)
+
+
+def activate(version: int, reason: str = "", expected_live: int | None = None) -> Call[Activation]:
+    """Make a head live, provided that `expected_live` is live now; retried only if that is given."""
+    return _change(f"/v1/heads/{version}/activate", reason, expected_live)
+
+
+def rollback(reason: str = "", expected_live: int | None = None) -> Call[Activation]:
+    """Go back to the head that was live before; `expected_live` as for `activate`."""
+    return _change("/v1/heads/rollback", reason, expected_live)
+
+
+def _change(path: str, reason: str, expected_live: int | None) -> Call[Activation]:
+    body = ActivateBody(reason=reason, expected_live=expected_live).model_dump()
+    repeatable = expected_live is not None  # what is live has changed by then, so that a repeat changes nothing
+    return Call("POST", path, Activation.model_validate_json, {"json": body}, repeatable=repeatable)
+
+
+def activations(limit: int = 100) -> Call[list[Activation]]:
+    """List at most `limit` entries of the activation log, the newest first."""
+    return _get(
+        "/v1/activations", lambda data: ActivationList.model_validate_json(data).activations, params={"limit": limit}
+    )
+
+
+def samples() -> Call[list[Sample]]:
+    """List the sample images that the bundle carries."""
+    return _get("/v1/samples", lambda data: SampleList.model_validate_json(data).samples)
+
+
+def sample(name: str) -> Call[bytes]:
+    """Download a sample image, as PNG."""
+    return _get(f"/v1/samples/{name}", bytes)
+
+
+def alive() -> Call[Health]:
+    """Check that the process answers; never retried, since the answer is about this moment."""
+    return Call("GET", "/healthz", Health.model_validate_json)
+
+
+def ready() -> Call[Health]:
+    """Check that images can be answered now, and raise with the reason if not; never retried."""
+    return Call("GET", "/readyz", Health.model_validate_json)
+
+
+def metrics() -> Call[str]:
+    """Return all metrics, in Prometheus' text format."""
+    return _get("/metrics", bytes.decode)
+
+
+def _form(files: Sequence[File]) -> list[tuple[str, File]]:
+    return [("image", file) for file in files]

@@ -1,0 +1,192 @@
+"""What a client does in more than one request: many images, which go in as many parts as the server's limits ask for.
+
+Each is a generator: it yields a call, gets the answer or the error, and returns what all answers say together; both
+clients drive it. It knows nothing of connections.
+"""
+
+from collections import deque
+from collections.abc import Callable, Generator, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any, Generic, TypeVar
+
+import numpy as np
+from pydantic import BaseModel
+
+from breadcrumbs.serving.client import answers, calls
+from breadcrumbs.serving.client.answers import Features
+from breadcrumbs.serving.client.call import Call
+from breadcrumbs.serving.client.images import File, Images, InputError, files
+from breadcrumbs.serving.client.retries import ServerError
+from breadcrumbs.serving.http.schemas import PredictResponse
+
+Answer = TypeVar("Answer")
+Steps = Generator[Call[Any], Any, Answer]
+Labels = str | int | Sequence[str | int] | np.ndarray[Any, Any]
+OVERHEAD = 1024
+"""Bytes of a form around a file, at most."""
+
+
+@dataclass(frozen=True)
+class Done(Generic[Answer]):
+    """What the last step returned."""
+
+    answer: Answer
+
+
+def advance(steps: Steps[Answer], answer: Any = None, error: ServerError | None = None) -> Call[Any] | Done[Answer]:
+    """Return the next call, or what all of them came to; `answer` or `error` is what became of the last one."""
+    try:
+        return steps.send(answer) if error is None else steps.throw(error)
+    except StopIteration as end:
+        return Done(end.value)
+
+
+class _Limits(BaseModel):
+    max_images: int
+    queue: int
+    max_body_bytes: int
+
+
+class _About(BaseModel):
+    limits: _Limits
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """Of one request: images, and bytes with what is around them."""
+
+    images: int
+    size: int
+
+
+USUAL = Bounds(64, 2**25)
+"""What is sent without asking for the server's limits."""
+
+
+def _bounds(data: bytes) -> Bounds:
+    limits = _About.model_validate_json(data).limits
+    return Bounds(min(limits.max_images, limits.queue), limits.max_body_bytes)
+
+
+ASK: Call[Bounds] = Call("GET", "/v2", _bounds, repeatable=True)
+
+
+def predict(images: Images, top_k: int = 5, head: str | int = "active") -> Steps[PredictResponse]:
+    """Classify one image or several.
+
+    More images than the server takes at once go in several requests, all answered by the head that answered the first.
+
+    Args:
+        images: a path, bytes, an open binary file, a PIL image, a uint8 array (H × W, H × W × 3, H × W × 4, or a batch
+            N × H × W × 3), or several of these.
+        top_k: classes per image.
+        head: `active`, or a version.
+
+    Raises:
+        InputError: an image is none of these, or cannot be read.
+    """
+
+    def ask(part: list[File], before: Sequence[PredictResponse]) -> Call[PredictResponse]:
+        return calls.predict(part, top_k, before[0].head.version if before else head)
+
+    return answers.joined_predictions((yield from _asked(images, ask)))
+
+
+def features(images: Images) -> Steps[Features]:
+    """Return the features of one image or several, as `predict` takes them: an array float32 (N, D).
+
+    Raises:
+        InputError: as `predict`.
+    """
+    found = yield from _asked(images, lambda part, _: calls.features(part))
+    backbones = {one.backbone for one in found}
+    if len(backbones) > 1:
+        raise ServerError("the server's backbone changed between two requests; ask again", kind="changed")
+    return answers.joined_features(found)
+
+
+def snapshot(images: Images, labels: Labels, epoch: int) -> Steps[bytes]:
+    """Return the bytes of a snapshot of labelled images.
+
+    Args:
+        images: as for `predict`.
+        labels: class names or indices, one an image.
+        epoch: of the snapshot; larger is newer.
+
+    Raises:
+        InputError: as `predict`; or there are not as many labels as images.
+    """
+    words, done = _words(labels), 0
+
+    def ask(part: list[File], before: Sequence[bytes]) -> Call[bytes]:
+        nonlocal done
+        done = done + len(part) if before else len(part)
+        if done > len(words):
+            raise InputError(f"{len(words)} labels came for more images; expected one each")
+        return calls.snapshot(part, words[done - len(part) : done], epoch)
+
+    found = yield from _asked(images, ask)
+    if done < len(words):
+        raise InputError(f"{len(words)} labels came for {done} images; expected one each")
+    return answers.joined_snapshots(found)
+
+
+def _words(labels: Labels) -> list[str | int]:
+    """Labels as JSON takes them, numpy's numbers too."""
+    if isinstance(labels, (str, int, np.generic)):
+        labels = [labels]  # of the one image
+    return [label.item() if isinstance(label, np.generic) else label for label in labels]
+
+
+def _asked(
+    images: Images, ask: Callable[[list[File], Sequence[Answer]], Call[Answer]]
+) -> Generator[Call[Any], Any, list[Answer]]:
+    """Ask about images, in one request where that is possible; `ask` gets a part and the answers before it."""
+    coming = _Coming(files(images))
+    part = coming.part(USUAL)
+    refusal = None
+    if not coming.files:
+        try:
+            return [(yield ask(part, []))]
+        except ServerError as error:
+            if error.status != 413 or len(part) == 1:
+                raise
+            refusal = error
+    coming.put_back(part)
+    bounds = yield ASK
+    if refusal is not None and len(part) <= bounds.images and _size(part) <= bounds.size:
+        raise refusal  # what is too large is not their number
+    found: list[Answer] = []
+    while coming.files:
+        found.append((yield ask(coming.part(bounds), found)))
+    return found
+
+
+class _Coming:
+    """The files that are still to be sent; the first of them are here already, so that their end is known."""
+
+    def __init__(self, source: Iterator[File]) -> None:
+        self._source = source
+        self.files = deque(islice(source, 1))
+
+    def part(self, bounds: Bounds) -> list[File]:
+        """Take the next files that go in one request, at least one."""
+        taken: list[File] = []
+        size = 0
+        while self.files:
+            size += _size([self.files[0]])
+            if taken and (len(taken) == bounds.images or size > bounds.size):
+                break
+            taken.append(self.files.popleft())
+            if not self.files:
+                self.files.extend(islice(self._source, 1))
+        return taken
+
+    def put_back(self, part: list[File]) -> None:
+        """Take a part's files again, first."""
+        self.files.extendleft(reversed(part))
+
+
+def _size(part: list[File]) -> int:
+    return sum(len(name.encode()) + len(data) + OVERHEAD for name, data in part)

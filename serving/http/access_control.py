@@ -1,0 +1,154 @@
+"""Who may come in, by the request's host, the web page it came from, its key; and how much all may hold in memory.
+
+What is not named here needs `admin`. Plain ASGI before everything that answers, so that no route, no fast path and no
+mounted file goes round it. It knows nothing of what a request is about.
+"""
+
+import re
+from collections.abc import Collection, Sequence
+
+from starlette.requests import Request
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from breadcrumbs.serving.http import errors
+from breadcrumbs.serving.http.forwarded import FORWARDED_HOST
+from breadcrumbs.serving.http.hosts import Hosts
+from breadcrumbs.serving.http.origins import ANY
+from breadcrumbs.serving.http.shares import Held
+from breadcrumbs.serving.refusals import Forbidden, Refused, Unauthorized
+from breadcrumbs.serving.setting_names import both
+from breadcrumbs.serving.state.keys import Key, Keys
+from breadcrumbs.serving.state.keys import Scope as Right
+
+SAFE = ("GET", "HEAD", "OPTIONS")
+
+RIGHTS: tuple[tuple[str, str, Right | None], ...] = (
+    (
+        r"GET|HEAD",
+        r"/|/healthz|/readyz|/docs(/oauth2-redirect)?|/openapi\.json|/static-offline-docs/.*|/console/.*",
+        None,
+    ),
+    (r"GET|HEAD", r"/v2/health/(live|ready)", None),
+    (r"OPTIONS", r".*", None),
+    (r"POST", r"/v1/heads/(rollback|[^/]+/activate)", "promote"),
+    (r"GET|HEAD|POST|PUT|DELETE", r"/v1/(refit|snapshots)(/.*)?", "refit"),
+    (r"GET|HEAD", r"/v1/(heads(/.*)?|activations|samples(/.*)?)|/metrics", "predict"),
+    (r"POST", r"/v1/(predict|features)", "predict"),
+    (r"GET|HEAD", r"/v2/?|/v2/models/.*", "predict"),
+    (r"POST", r"/v2/models/.*/infer|/v2/repository/index", "predict"),
+)
+"""Method, path, and the scope that a key needs; None: none. The first that fits counts."""
+
+_RIGHTS = tuple((re.compile(method), re.compile(path), right) for method, path, right in RIGHTS)
+
+
+def needed(method: str, path: str) -> Right | None:
+    """Return the scope that a request needs; None: it needs no key."""
+    for methods, paths, right in _RIGHTS:
+        if paths.fullmatch(path) and methods.fullmatch(method):
+            return right
+    return "admin"
+
+
+class Guard:
+    """The middleware.
+
+    Args:
+        app: what it guards.
+        keys: who may come in; none: everybody.
+        hosts: the names that the server answers to.
+        origins: web pages of other servers that may ask, as `https://lab.example`; `*`: all.
+        held: counts the bodies in memory.
+    """
+
+    def __init__(self, app: ASGIApp, keys: Keys | None, hosts: Hosts, origins: Sequence[str], held: Held) -> None:
+        self._app = app
+        self._held = held
+        self._keys = keys
+        self._hosts = hosts
+        self._origins = frozenset(origins)
+        self._any = ANY in origins
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Let one request through, or say why not."""
+        if scope["type"] == "http":
+            try:
+                self._check(scope, dict(scope["headers"]))
+            except Refused as error:
+                await errors.known(Request(scope), error)(scope, receive, send)
+                return
+            scope["breadcrumbs.held"] = self._held
+        try:
+            await self._app(scope, receive, send)
+        finally:
+            self._held.give(scope)
+
+    def _check(self, scope: Scope, headers: dict[bytes, bytes]) -> None:
+        self._hosts.check(scope)
+        host = headers.get(b"host", b"").decode("latin-1")
+        if FORWARDED_HOST in scope:
+            host = scope[FORWARDED_HOST]
+            self._hosts.expect(host)
+        if b"origin" in headers and scope["method"] not in SAFE:
+            origin = headers[b"origin"].decode("latin-1")
+            own = origin.partition("://")[2].lower() == host.lower()
+            if not (own or self._any or origin in self._origins):
+                raise Forbidden(
+                    f"a web page of {origin!r:.80} may not ask this server, which was asked as {host!r:.80}; the "
+                    f"setting {both('origins')} lets it; a proxy passes the name on with "
+                    f"proxy_set_header Host $http_host"
+                )
+        scope["breadcrumbs.actor"] = "api"
+        scope["breadcrumbs.key"] = None
+        right = None if self._keys is None else needed(scope["method"], scope["path"])
+        if self._keys is None or right is None:
+            return
+        kind, _, secret = headers.get(b"authorization", b"").partition(b" ")
+        if kind.lower() != b"bearer" or not secret:
+            raise Unauthorized("a key is needed: send the header Authorization: Bearer KEY")
+        key = self._keys.find(secret.strip())
+        if key is None:
+            raise Unauthorized("the key is not known here; it may have been revoked")
+        scope["breadcrumbs.actor"], scope["breadcrumbs.key"] = key.actor, key
+        if not key.may(right):
+            raise Forbidden(f"the key {key.name!r} may {', '.join(key.scopes)}; this takes {right}")
+
+
+def actor(request: Request) -> str:
+    """Return who asks, for the log of what went live: `key NAME`, or `api` where no keys are."""
+    return str(request.scope["breadcrumbs.actor"])
+
+
+def key_of(request: Request) -> Key | None:
+    """Return the key that a request came with; None where no keys are."""
+    key: Key | None = request.scope["breadcrumbs.key"]
+    return key
+
+
+def check_owner(request: Request, owners: Collection[str], what: str) -> None:
+    """Refuse to end what only another key made.
+
+    Args:
+        request: whose key asks.
+        owners: names of the keys that made it; none: nobody's, made where no keys were.
+        what: it is, for the refusal.
+
+    Raises:
+        Forbidden: there are keys here, and this one neither made it nor has `admin`.
+    """
+    key = key_of(request)
+    if key is None or key.may("admin") or key.name in owners:
+        return
+    whose = f"belongs to {', '.join(sorted(owners))}" if owners else "belongs to no key"
+    raise Forbidden(f"{what} {whose}, not to the key {key.name!r}; its owner or a key with admin may do this")
+
+
+def check_right(request: Request, right: Right, what: str) -> None:
+    """Refuse what takes more than the route itself.
+
+    Raises:
+        Forbidden: there are keys here, and this one lacks the scope.
+    """
+    key = key_of(request)
+    if key is not None and not key.may(right):
+        raise Forbidden(f"the key {key.name!r} may {', '.join(key.scopes)}; {what} takes {right}")

@@ -1,0 +1,115 @@
+"""The images of a request, in whichever of its three forms they came: raw, multipart, or base64 in JSON.
+
+It counts and measures them, and knows nothing of what an image is.
+"""
+
+from dataclasses import dataclass
+
+from fastapi import Request
+from pydantic import ValidationError
+from pydantic_core import from_json
+from starlette.datastructures import FormData, UploadFile
+
+from breadcrumbs.serving.http import bodies
+from breadcrumbs.serving.http.base64_text import from_base64
+from breadcrumbs.serving.http.schemas import FeaturesBody
+from breadcrumbs.serving.refusals import BadRequest, TooLarge, Unsupported, tell
+from breadcrumbs.serving.settings import Settings
+
+RAW = ("", "application/octet-stream", "binary/octet-stream", "application/x-www-form-urlencoded")
+"""What clients send beside an image when they do not say what it is; the last is curl's word for any data."""
+DOCUMENTED = ("image/jpeg", "image/png", "image/webp", "application/octet-stream")
+FORMS = ("the bytes of one image, with any content type of an image or none", "multipart/form-data", "application/json")
+
+
+WORDS = ("labels", "epoch")
+"""The text fields of a form that are read; others, such as a note of the page that sent it, are left alone."""
+
+
+@dataclass(frozen=True)
+class Upload:
+    """What came.
+
+    Attributes:
+        images: the bytes of image files, at least one.
+        labels: one an image, names or indices; or none.
+        epoch: of the snapshot that is asked for; or none.
+    """
+
+    images: list[bytes]
+    labels: list[str | int] | None = None
+    epoch: int | None = None
+
+
+async def read(request: Request, settings: Settings) -> Upload:
+    """Read a request's images.
+
+    Raises:
+        Unsupported: the content type says that it is none of `FORMS`. An image's own content type is not looked at: its
+            bytes decide what it is.
+        TooLarge: the body, an image, or the number of images is over its limit.
+        BadRequest: there is no image, or the body is not what its content type says.
+    """
+    kind = bodies.media_type(request)
+    if kind.startswith("image/") or kind in RAW:
+        upload = Upload([await bodies.read_body(request, settings.max_image_bytes, "image")])
+    elif kind == "multipart/form-data":
+        upload = await _from_form(request, settings)
+    elif kind == "application/json":
+        upload = _from_json(await bodies.read_json(request, FeaturesBody, settings.max_body_bytes), settings)
+    else:
+        raise Unsupported(f"content-type {kind!r:.80}: expected {', or '.join(FORMS)}")
+    if upload.labels is not None and len(upload.labels) != len(upload.images):
+        raise BadRequest(f"{len(upload.labels)} labels for {len(upload.images)} images; expected one each")
+    for place, image in enumerate(upload.images):
+        name = f"image {place + 1} of {len(upload.images)}"
+        if not image:
+            raise BadRequest(f"{name} is empty")
+        if len(image) > settings.max_image_bytes:
+            raise TooLarge(f"{name} has {len(image)} bytes; the limit is {settings.max_image_bytes}")
+    return upload
+
+
+def _check_count(count: int, settings: Settings) -> None:
+    if count > settings.max_images:
+        raise TooLarge(f"the request has {count} images; the limit is {settings.max_images}")
+
+
+def _from_json(body: FeaturesBody, settings: Settings) -> Upload:
+    _check_count(len(body.images), settings)
+    images = []
+    for place, text in enumerate(body.images):
+        try:
+            images.append(from_base64(text))
+        except ValueError as error:
+            raise BadRequest(f"image {place + 1} of {len(body.images)} is not base64: {error}") from error
+    return Upload(images, body.labels, body.epoch)
+
+
+async def _from_form(request: Request, settings: Settings) -> Upload:
+    """Every file is an image, whatever its field's name; `labels` (a JSON list) and `epoch` are fields."""
+    form = await bodies.read_form(request, settings.max_body_bytes, settings.max_images + 1, "request body")
+    try:
+        files = [item for _, item in form.multi_items() if isinstance(item, UploadFile)]
+        _check_count(len(files), settings)
+        bodies.hold(request, sum(file.size or 0 for file in files))
+        images = [await file.read() for file in files]
+        words = _words(form, len(images))
+    finally:
+        await form.close()
+    return Upload(images, words.labels, words.epoch)
+
+
+def _words(form: FormData, images: int) -> FeaturesBody:
+    """The fields of a form that are no files, checked as their JSON form is."""
+    fields = {name: value for name, value in form.multi_items() if isinstance(value, str) and name in WORDS}
+    if not images:
+        raise BadRequest("the form has no file; expected at least one image")
+    try:
+        values = {name: from_json(text) for name, text in fields.items()}
+    except ValueError as error:
+        raise BadRequest(f"form fields: expected JSON: {error}") from error
+    try:
+        return FeaturesBody.model_validate({"images": ["the files are beside this"], **values})
+    except ValidationError as error:
+        raise BadRequest(f"form fields: {tell(error)}") from error

@@ -1,0 +1,40 @@
+"""What every route that computes images says of it: to the metrics, to the request's log line, and as its timing.
+
+It knows nothing of bodies and answers.
+"""
+
+from fastapi import Request
+
+from breadcrumbs.serving.http.access_log import note
+from breadcrumbs.serving.http.service import Service
+from breadcrumbs.serving.predict.inference import Outcome
+
+
+def record(request: Request, service: Service, outcome: Outcome, *, predicts: bool) -> dict[str, float]:
+    """Count the outcome of a request, put it on its log line, and return the milliseconds of `Timing`.
+
+    Args:
+        request: the one that is answered.
+        service: whose metrics count.
+        outcome: what was computed for it.
+        predicts: whether its answer says anything of classes; features alone are no prediction.
+    """
+    timing = {
+        "queue_ms": round(1000 * outcome.queued, 3),
+        "decode_ms": round(1000 * outcome.decoded, 3),
+        "compute_ms": round(1000 * outcome.computed, 3),
+    }
+    service.metrics.queue.observe(outcome.queued)
+    note(request, images=len(outcome.scores), head=outcome.head.version, batch_size=outcome.batch_size, **timing)
+    if predicts:
+        _count_groups(service, outcome)
+    return timing
+
+
+def _count_groups(service: Service, outcome: Outcome) -> None:
+    """Count the top class of each image, by its group."""
+    version = str(outcome.head.version)
+    for scores in outcome.scores:
+        index = int(scores.logits.argmax())
+        group = service.groups[index] if index < len(service.groups) else "new"
+        service.metrics.predictions.labels(version, group).inc()

@@ -1,0 +1,282 @@
+"""`/v2/…`: the Open Inference Protocol. One backbone appears as the models of `serving.http.open_inference.repository`.
+
+A version is a head's; without one the live head answers. Errors are `{"error": "…"}`, as that protocol says.
+"""
+
+import time
+from collections.abc import Mapping, Sequence
+from importlib import metadata
+from typing import Annotated, Any
+
+import numpy as np
+from fastapi import APIRouter, Header, Path, Request, Response
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel, StrictBool
+
+from breadcrumbs.models import safetensor
+from breadcrumbs.models.errors import BreadcrumbsError
+from breadcrumbs.models.head import softmax
+from breadcrumbs.models.images import decoding
+from breadcrumbs.models.snapshots import archive, fields, npy, npz
+from breadcrumbs.serving.http import bodies, protocol
+from breadcrumbs.serving.http.disconnect import while_connected
+from breadcrumbs.serving.http.open_inference import repository
+from breadcrumbs.serving.http.open_inference import request as requests
+from breadcrumbs.serving.http.open_inference import response as responses
+from breadcrumbs.serving.http.open_inference.repository import Model
+from breadcrumbs.serving.http.open_inference.request import InferRequest
+from breadcrumbs.serving.http.open_inference.tensors import Floats
+from breadcrumbs.serving.http.outcomes import record
+from breadcrumbs.serving.http.service import Service, Serving, body, choose
+from breadcrumbs.serving.http.shares import SMALL_BODY
+from breadcrumbs.serving.predict.devices import EngineError
+from breadcrumbs.serving.predict.engine import BoundHead
+from breadcrumbs.serving.predict.inference import Outcome
+from breadcrumbs.serving.refusals import Forbidden, Overloaded, TooLarge
+from breadcrumbs.serving.state import heads
+from breadcrumbs.serving.state.heads import HeadRecord
+
+LIMITS = (
+    "max_batch", "queue", "deadline", "receipt", "receipt_idle", "receipt_rate", "max_image_bytes", "max_pixels",
+    "max_images", "max_body_bytes",
+    "max_held_bytes", "max_snapshot_bytes", "max_snapshots", "max_uploads", "max_store_bytes", "refit_queue",
+    "refit_timeout", "refit_memory",
+)  # fmt: skip
+"""Of the settings, those that bound what clients may ask."""
+FORMAT_LIMITS = {
+    "http_head_bytes": protocol.HEAD, "http_framing_bytes": protocol.FRAMING,
+    "json_containers": bodies.CONTAINERS, "json_values": bodies.VALUES,
+    "form_fields": bodies.FORM_FIELDS, "small_body_bytes": SMALL_BODY,
+    "jpeg_scans": decoding.MAX_SCANS, "image_segments": decoding.MAX_SEGMENTS,
+    "safetensors_header_bytes": safetensor.HEADER_LIMIT, "npz_members": len(npz.KNOWN), "npz_ratio": archive.RATIO,
+    "npz_directory_bytes": archive.DIRECTORY_LIMIT, "npy_header_bytes": npy.HEADER_LIMIT, "classes": fields.CLASS_LIMIT,
+}  # fmt: skip
+"""That no setting changes."""
+EXTENSIONS = ["binary_tensor_data", "classification", "model_configuration", "statistics"]
+
+ModelName = Annotated[str, Path(description="the bundle's name, or that and `-files` or `-probabilities`")]
+
+router = APIRouter(prefix="/v2", tags=["open inference"])
+
+
+class IndexBody(BaseModel):
+    """Body of a request for the repository index."""
+
+    ready: StrictBool = False
+
+
+INDEX = {"requestBody": {"content": {"application/json": {"schema": IndexBody.model_json_schema()}}}}
+
+
+class RefusedAnswer(BaseModel):
+    """The one shape of an error of this protocol."""
+
+    error: str
+
+
+ERRORS: dict[int | str, dict[str, Any]] = {code: {"model": RefusedAnswer} for code in (400, 404, 409, 413, 415, 503)}
+
+
+@router.get("/", include_in_schema=False)
+@router.get("")
+async def server(service: Serving) -> dict[str, Any]:
+    """Tell what this server is, what of the protocol it speaks, and its limits."""
+    settings = service.settings
+    bounds = {name: getattr(settings, name) for name in LIMITS} | FORMAT_LIMITS
+    version = metadata.version("breadcrumbs-longtail")
+    return {"name": "breadcrumbs", "version": version, "extensions": EXTENSIONS, "limits": bounds}
+
+
+@router.get("/health/live")
+async def live() -> dict[str, bool]:
+    """Tell that the process answers."""
+    return {"live": True}
+
+
+@router.get("/health/ready", responses={503: {"description": "not ready, and why"}})
+async def ready(service: Serving) -> Response:
+    """Tell whether images can be answered now, proved by a real inference."""
+    return await _ready(service, {})
+
+
+@router.get("/models/stats", responses=ERRORS)
+async def statistics(service: Serving) -> dict[str, Any]:
+    """Tell what this process has inferred by every model and version since its start."""
+    return {"model_stats": await _statistics(service, repository.names(_name(service)), "active")}
+
+
+@router.get("/models/{model}", responses=ERRORS)
+@router.get("/models/{model}/versions/{version}", responses=ERRORS)
+async def model_metadata(service: Serving, model: ModelName, version: str = "active") -> dict[str, Any]:
+    """Tell a model's versions, inputs and outputs."""
+    found = _model(service, model)
+    widths = await _widths(service, version)
+    known = [str(one) for one in await heads.versions(service.store)]
+    return repository.metadata(found, known, widths)
+
+
+@router.get("/models/{model}/config", responses=ERRORS)
+@router.get("/models/{model}/versions/{version}/config", responses=ERRORS)
+async def model_configuration(service: Serving, model: ModelName, version: str = "active") -> dict[str, Any]:
+    """Tell a model's configuration, as Triton's clients read it."""
+    found = _model(service, model)
+    return repository.configuration(found, await _widths(service, version), service.settings.max_images)
+
+
+@router.get("/models/{model}/stats", responses=ERRORS)
+@router.get("/models/{model}/versions/{version}/stats", responses=ERRORS)
+async def model_statistics(service: Serving, model: ModelName, version: str = "active") -> dict[str, Any]:
+    """Tell what this process has inferred by a model since its start; without a version, by all of them."""
+    return {"model_stats": await _statistics(service, [_model(service, model).name], version)}
+
+
+@router.get("/models/{model}/ready", responses=ERRORS)
+@router.get("/models/{model}/versions/{version}/ready", responses=ERRORS)
+async def model_ready(service: Serving, model: ModelName, version: str = "active") -> Response:
+    """Tell whether a version of a model can answer now."""
+    _model(service, model)
+    await choose(service, version)
+    return await _ready(service, {"name": model})
+
+
+@router.post(
+    "/models/{model}/infer", responses=ERRORS, openapi_extra=body("application/json", "application/octet-stream")
+)
+@router.post(
+    "/models/{model}/versions/{version}/infer", responses=ERRORS,
+    openapi_extra=body("application/json", "application/octet-stream"),
+)  # fmt: skip
+async def infer(
+    request: Request,
+    service: Serving,
+    model: ModelName,
+    version: str = "active",
+    inference_header_content_length: Annotated[
+        str | None, Header(description="bytes of the JSON before the binary data; 0: a raw request")
+    ] = None,
+) -> Response:
+    """Compute features, logits and probabilities; as JSON, or with binary tensors either way."""
+    return await answer(request, service, model, version, inference_header_content_length)
+
+
+async def answer(
+    request: Request, service: Service, model: str, version: str = "active", length: str | None = None
+) -> Response:
+    """Answer an infer request; raises what the route's errors say.
+
+    Args:
+        request: its body is not read yet.
+        service: what answers.
+        model: its name.
+        version: of the head.
+        length: what the header `requests.HEADER` says, if it came.
+    """
+    began = time.perf_counter()
+    known = _model(service, model)
+    head = await choose(service, version)
+    try:
+        return await _inferred(request, service, known, head, length, began)
+    except BreadcrumbsError:
+        failed = service.live.head.version if head is None else head.version
+        service.statistics.failed(known.name, failed, time.perf_counter() - began)
+        raise
+
+
+async def _inferred(
+    request: Request, service: Service, model: Model, head: BoundHead | None, length: str | None, began: float
+) -> Response:
+    data = await bodies.read_body(request, service.settings.max_body_bytes, "request")
+    asked = requests.decode(data, length, model.image, model.outputs, service.settings.max_images)
+    _check_size(service, asked)
+    work = service.inference.run(asked.values, head, asked.timeout)
+    outcome = await while_connected(request, work)
+    encoding = time.perf_counter()
+    found = _found(outcome, asked)
+    record(request, service, outcome, predicts=bool(found.keys() - {"feature"}))
+    text, headers = responses.encode(asked, model.name, str(outcome.head.version), found, outcome.head.head.classes)
+    ended = time.perf_counter()
+    service.statistics.answered(
+        model.name, outcome.head.version, len(outcome.scores), outcome.executions, success=ended - began,
+        queue=outcome.queued, compute_input=outcome.decoded, compute_infer=outcome.computed,
+        compute_output=ended - encoding,
+    )  # fmt: skip
+    return Response(text, headers=headers)
+
+
+@router.post("/repository/index", responses=ERRORS, openapi_extra=INDEX)
+async def index(request: Request, service: Serving) -> list[dict[str, str]]:
+    """List all models in all versions; every version that can answer is ready."""
+    data = await bodies.read_body(request, SMALL_BODY, "JSON body")
+    asked = bodies.parse_json(data or b"{}", IndexBody, "JSON body")
+    found = [
+        {"name": name, "version": str(record.version), **_state(service, record)}
+        for record in await heads.records(service.store)
+        for name in repository.names(_name(service))
+    ]
+    return [one for one in found if one["state"] == "READY"] if asked.ready else found
+
+
+@router.post("/repository/models/{model}/load", responses={403: {"model": RefusedAnswer}, **ERRORS})
+@router.post("/repository/models/{model}/unload", responses={403: {"model": RefusedAnswer}, **ERRORS})
+async def load(service: Serving, model: ModelName) -> None:
+    """Refuse: a head goes live by its activation, and the backbone stays."""
+    _model(service, model)
+    raise Forbidden("models are not loaded here: POST /v1/heads/{version}/activate makes a head live")
+
+
+def _name(service: Service) -> str:
+    return service.bundle.manifest.name
+
+
+def _state(service: Service, record: HeadRecord) -> dict[str, str]:
+    if record.backbone == service.bundle.backbone_digest:
+        return {"state": "READY", "reason": ""}
+    return {"state": "UNAVAILABLE", "reason": f"made for the backbone {record.backbone[:12]}, which does not serve"}
+
+
+def _model(service: Service, name: str) -> Model:
+    return repository.find(name, _name(service), service.engine.size)
+
+
+async def _widths(service: Service, version: str) -> dict[str, int]:
+    """D or C of each output of a version."""
+    bound = await choose(service, version) or service.live.head
+    count = len(bound.head.classes)
+    return {"feature": service.bundle.manifest.feature_dim, "logits": count, "probabilities": count}
+
+
+async def _statistics(service: Service, names: Sequence[str], version: str) -> list[dict[str, Any]]:
+    head = await choose(service, version)
+    versions = [record.version for record in await heads.records(service.store)] if head is None else [head.version]
+    return [service.statistics.told(name, number) for name in names for number in versions]
+
+
+def _check_size(service: Service, asked: InferRequest) -> None:
+    count, most = len(asked.values), service.settings.max_images
+    if count > most:
+        raise TooLarge(f"{count} images came; the limit is {most}")
+    for place, item in enumerate(asked.values if isinstance(asked.values, list) else ()):
+        if len(item) > service.settings.max_image_bytes:
+            raise TooLarge(
+                f"image {place + 1} of {count} has {len(item)} bytes; the limit is {service.settings.max_image_bytes}"
+            )
+
+
+async def _ready(service: Service, named: Mapping[str, Any]) -> Response:
+    try:
+        await service.inference.prove()
+    except (EngineError, Overloaded) as error:
+        return JSONResponse({**named, "ready": False, "error": f"not ready: {error}"}, 503)
+    return JSONResponse({**named, "ready": True})
+
+
+def _found(outcome: Outcome, asked: InferRequest) -> dict[str, Floats]:
+    """The outputs that are asked for, (N, …) each."""
+    names = {wanted.name for wanted in asked.outputs}
+    found: dict[str, Floats] = {}
+    if "feature" in names:
+        found["feature"] = np.stack([one.feature for one in outcome.scores])
+    if names - {"feature"}:
+        logits = np.stack([one.logits for one in outcome.scores])
+        found |= {"logits": logits, "probabilities": softmax(logits).astype(np.float32)}
+    return found

@@ -1,0 +1,137 @@
+"""`POST /v1/predict` and `POST /v1/features`: images in; classes, or features, or a whole snapshot out."""
+
+import json
+from typing import Annotated, Any, Literal
+
+import numpy as np
+from fastapi import APIRouter, Query, Request, Response
+from numpy.typing import NDArray
+from pydantic_core import to_json
+
+from breadcrumbs.models import safetensor
+from breadcrumbs.models.head import ranked
+from breadcrumbs.models.snapshots import snapshot as snapshots
+from breadcrumbs.models.snapshots.snapshot import Snapshot
+from breadcrumbs.serving.http import image_upload
+from breadcrumbs.serving.http.disconnect import while_connected
+from breadcrumbs.serving.http.image_upload import Upload
+from breadcrumbs.serving.http.outcomes import record
+from breadcrumbs.serving.http.schemas import FeaturesBody, FeaturesResponse, ImagesBody, PredictResponse, Timing
+from breadcrumbs.serving.http.service import BYTES, Service, Serving, body, choose, problems
+from breadcrumbs.serving.refusals import BadRequest
+
+SAFETENSORS = "application/octet-stream"
+ERRORS = problems(413, 415, 422, 503)
+FORM: dict[str, Any] = {
+    "image": {"type": "array", "items": BYTES, "description": "image files, under this name or any other"}
+}
+LABELS: dict[str, Any] = {
+    "labels": {"type": "string", "description": "JSON list of class names or indices, one an image"},
+    "epoch": {"type": "string", "description": "the snapshot's epoch, a whole number"},
+}
+
+router = APIRouter(tags=["predict"])
+
+
+@router.post(
+    "/v1/predict",
+    responses=problems(404, 409, 413, 415, 422, 503),
+    openapi_extra=body(*image_upload.DOCUMENTED, json=ImagesBody.model_json_schema(), form=FORM),
+    response_model=PredictResponse,
+)
+async def predict(
+    request: Request,
+    service: Serving,
+    top_k: Annotated[int, Query(ge=1, description="classes per image, at most all of them")] = 5,
+    head: Annotated[str, Query(description="`active`, or a version number")] = "active",
+) -> Response:
+    """Classify one image (raw body) or several (multipart, or base64 in JSON): the top classes with probabilities."""
+    return await answer(request, service, top_k, head)
+
+
+async def answer(request: Request, service: Service, top_k: int = 5, head: str = "active") -> Response:
+    """Answer a predict request; raises what the problems of the route say."""
+    upload = await image_upload.read(request, service.settings)
+    if upload.labels is not None or upload.epoch is not None:
+        raise BadRequest("labels and epoch make a snapshot: POST them to /v1/features")
+    chosen = await choose(service, head)
+    outcome = await while_connected(request, service.inference.run(upload.images, chosen))
+    timing = record(request, service, outcome, predicts=True)
+    classes = outcome.head.head.classes
+    predictions = [{"classes": ranked(scores.logits, classes, top_k)} for scores in outcome.scores]
+    name = {"version": outcome.head.version, "digest": outcome.head.head.digest}
+    made = {"head": name, "predictions": predictions, "timing": timing, "batch_size": outcome.batch_size}
+    return Response(to_json(made), media_type="application/json")
+
+
+BINARY: dict[int | str, dict[str, Any]] = {
+    200: {"description": "features", "content": {SAFETENSORS: {"schema": {"type": "string", "format": "binary"}}}}
+}
+
+
+@router.post(
+    "/v1/features",
+    responses=BINARY | ERRORS,
+    openapi_extra=body(*image_upload.DOCUMENTED, json=FeaturesBody.model_json_schema(), form=FORM | LABELS),
+    response_model=FeaturesResponse,
+)
+async def features(
+    request: Request,
+    service: Serving,
+    format: Annotated[  # noqa: A002 - the word that clients write
+        Literal["json", "safetensors"] | None, Query(description="absent: as `Accept` asks, or else json")
+    ] = None,
+) -> FeaturesResponse | Response:
+    """Return the features of images, as JSON or safetensors.
+
+    With `labels` (class names or indices, one per image) and `epoch`, the safetensors are a complete snapshot, ready
+    for `PUT /v1/snapshots`.
+    """
+    upload = await image_upload.read(request, service.settings)
+    binary = format == "safetensors" or (format is None and SAFETENSORS in request.headers.get("accept", ""))
+    _check_form(upload, binary)
+    outcome = await while_connected(request, service.inference.run(upload.images))
+    timing = record(request, service, outcome, predicts=False)
+    values = np.stack([scores.feature for scores in outcome.scores])
+    if not binary:
+        return FeaturesResponse(
+            backbone=service.bundle.backbone_digest,
+            feature_dim=values.shape[1],
+            features=values.tolist(),
+            timing=Timing(**timing),
+            batch_size=outcome.batch_size,
+        )
+    if upload.labels is None or upload.epoch is None:
+        data = safetensor.encode({"features": values}, {"backbone": service.bundle.backbone_digest})
+    else:
+        data = _snapshot(values, upload.labels, upload.epoch, outcome.head.head.classes, service)
+    return Response(data, media_type=SAFETENSORS)
+
+
+def _check_form(upload: Upload, binary: bool) -> None:
+    if (upload.labels is None) != (upload.epoch is None):
+        raise BadRequest("labels and epoch make a snapshot together; only one of them came")
+    if upload.labels is not None and not binary:
+        raise BadRequest("labels make a snapshot, which is no JSON: ask with format=safetensors")
+
+
+def _snapshot(
+    values: NDArray[np.float32], labels: list[Any], epoch: int, known: tuple[str, ...], service: Service
+) -> bytes:
+    """A snapshot's bytes; names that the live head does not know follow its classes, in order of appearance."""
+    classes = list(known)
+    indices = []
+    for label in labels:
+        if isinstance(label, int):
+            if not 0 <= label < len(known):
+                raise BadRequest(f"label {label}: expected 0 … {len(known) - 1}, or a class name")
+            indices.append(label)
+            continue
+        if not label:
+            raise BadRequest(f"label {json.dumps(label)}: a class name cannot be empty")
+        if label not in classes:
+            classes.append(label)
+        indices.append(classes.index(label))
+    return snapshots.to_bytes(
+        Snapshot(values, np.array(indices, np.int64), tuple(classes), service.bundle.backbone_digest, epoch)
+    )

@@ -1,0 +1,180 @@
+"""The bodies of requests and responses, as `/openapi.json` shows them; it knows nothing of how they come about.
+
+What the store keeps is shown as it is kept: `HeadRecord`, `Activation`, `SnapshotRecord`, `Job`.
+"""
+
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+from breadcrumbs.models import printable
+from breadcrumbs.serving.refits.job import Job
+from breadcrumbs.serving.state.activation_log import Activation
+from breadcrumbs.serving.state.heads import HeadRecord
+from breadcrumbs.serving.state.snapshots import SnapshotRecord
+
+
+def _printable(text: str) -> str:
+    if why := printable.defect(text):
+        raise ValueError(why)
+    return text
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+
+class ImagesBody(_Strict):
+    """JSON form of a predict request."""
+
+    images: list[str] = Field(min_length=1)
+    """Image files, each in base64."""
+
+
+class FeaturesBody(ImagesBody):
+    """JSON form of a features request."""
+
+    labels: list[str | int] | None = None
+    """Class names or indices, one per image, to get a complete snapshot; unknown names become new classes."""
+    epoch: int | None = Field(default=None, ge=0, lt=10**9)
+    """The snapshot's epoch; to count as the newest, at least that of the newest snapshot."""
+
+
+class ActivateBody(_Strict):
+    """Optional body of an activation or a rollback."""
+
+    reason: Annotated[str, AfterValidator(_printable)] = Field(default="", max_length=1000)
+    """Reason, recorded in the activation log; one line of printable text."""
+    expected_live: int | None = None
+    """Refuse with 409 unless this version is live."""
+
+
+class HeadName(BaseModel):
+    """Which head answered."""
+
+    version: int = Field(description="its number")
+    digest: str = Field(description="sha256 over its classes, weight and bias")
+
+
+class Ranked(BaseModel):
+    """One class of a prediction."""
+
+    model_config = ConfigDict(populate_by_name=True)
+
+    name: str = Field(alias="class")
+    index: int = Field(description="of the class; 0 is the first")
+    probability: float = Field(description="softmax over all classes")
+
+
+class Prediction(BaseModel):
+    """The top classes of one image, the most probable first."""
+
+    classes: list[Ranked]
+
+
+class Timing(BaseModel):
+    """Milliseconds; those of the slowest image if there are several."""
+
+    queue_ms: float = Field(description="waiting for a batch")
+    decode_ms: float = Field(description="file to pixels")
+    compute_ms: float = Field(description="backbone and head")
+
+
+class PredictResponse(BaseModel):
+    """One prediction per image, all made by one head."""
+
+    head: HeadName
+    predictions: list[Prediction]
+    timing: Timing
+    batch_size: int = Field(description="the largest batch that one of the images was computed in")
+
+
+class FeaturesResponse(BaseModel):
+    """One feature per image."""
+
+    backbone: str = Field(description="sha256 of the backbone: the name of this feature space")
+    feature_dim: int = Field(description="D")
+    features: list[list[float]] = Field(description="(N, D)")
+    timing: Timing
+    batch_size: int
+
+
+NEXT = "`after` of the next page; null: this is the last"
+
+
+class SnapshotList(BaseModel):
+    """A page of snapshots, those stored last first."""
+
+    snapshots: list[SnapshotRecord]
+    next: str | None = Field(default=None, description=NEXT)
+
+
+class JobList(BaseModel):
+    """A page of refits, the newest first."""
+
+    refits: list[Job]
+    next: str | None = Field(default=None, description=NEXT)
+
+
+class JobDetail(Job):
+    """A refit with its report."""
+
+    report: dict[str, Any] | None = Field(
+        default=None, description="as specified in docs/formats.md; null until there is one"
+    )
+
+
+class HeadList(BaseModel):
+    """A page of heads, the newest first."""
+
+    live: int = Field(description="the version that answers")
+    heads: list[HeadRecord]
+    next: int | None = Field(default=None, description=NEXT)
+
+
+class Sample(BaseModel):
+    """A sample image of the bundle."""
+
+    model_config = ConfigDict(populate_by_name=True)
+
+    name: str = Field(description="name of the sample")
+    cls: str = Field(alias="class", description="its class")
+
+
+class SampleList(BaseModel):
+    """All sample images."""
+
+    samples: list[Sample]
+
+
+class ActivationList(BaseModel):
+    """A page of what was live when, the newest first."""
+
+    activations: list[Activation]
+    next: int | None = Field(default=None, description=NEXT)
+    before: int | None = Field(default=None, description="version that a rollback would lead to; null: there is none")
+
+
+class Health(BaseModel):
+    """Alive, or ready."""
+
+    status: str = Field(description="`alive` or `ready`")
+    head: int | None = Field(default=None, description="version of the live head")
+    device: str | None = Field(default=None, description="where the models run")
+    proved_seconds_ago: float | None = Field(default=None, description="since an inference last answered")
+    refits: str | None = Field(
+        default=None, description="where refits run: `here`, `elsewhere`, `off`, or the server that this one waits for"
+    )
+
+
+class Problem(BaseModel):
+    """What went wrong: what was expected and what came."""
+
+    type: str = Field(description="one of the types in the table of errors")
+    message: str = Field(description="a sentence for people")
+
+
+class ProblemResponse(BaseModel):
+    """The one shape of every error."""
+
+    error: Problem

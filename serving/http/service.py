@@ -1,0 +1,117 @@
+"""What the routes work with: one of each, made in `serving.app` and handed to every route by `Serving`."""
+
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Annotated, Any, cast
+
+from fastapi import Depends, Query, Request
+
+from breadcrumbs.models.bundle import Bundle
+from breadcrumbs.models.groups import Group, groups
+from breadcrumbs.serving.http.metrics import Metrics
+from breadcrumbs.serving.http.open_inference.statistics import Statistics
+from breadcrumbs.serving.http.schemas import ProblemResponse
+from breadcrumbs.serving.http.shares import Turnstile
+from breadcrumbs.serving.predict.batcher import Batcher
+from breadcrumbs.serving.predict.engine import BoundHead, Engine, Scores
+from breadcrumbs.serving.predict.inference import Inference, Item
+from breadcrumbs.serving.refits.jobs import Jobs
+from breadcrumbs.serving.refusals import BadRequest
+from breadcrumbs.serving.settings import Settings
+from breadcrumbs.serving.state.conversion import Converter
+from breadcrumbs.serving.state.live_head import Live
+from breadcrumbs.serving.state.owners import Claims
+from breadcrumbs.serving.state.pages import MOST
+from breadcrumbs.serving.state.store import Store
+
+
+@dataclass(frozen=True)
+class Service:
+    """The collaborators of one app."""
+
+    settings: Settings
+    bundle: Bundle
+    store: Store
+    engine: Engine
+    batcher: Batcher[Item, Scores]
+    inference: Inference
+    live: Live
+    jobs: Jobs
+    metrics: Metrics
+    converter: Converter
+    uploads: Turnstile
+    statistics: Statistics = field(default_factory=Statistics)
+
+    @cached_property
+    def claims(self) -> Claims:
+        """Of what is uploaded."""
+        return Claims(self.store)
+
+    @cached_property
+    def groups(self) -> tuple[Group, ...]:
+        """Group of each of the bundle's classes, by its training images."""
+        return tuple(groups(self.bundle.manifest.train_counts, self.bundle.manifest.groups))
+
+
+async def _service(request: Request) -> Service:
+    return cast(Service, request.app.state.service)
+
+
+Serving = Annotated[Service, Depends(_service)]
+
+
+async def choose(service: Service, head: str) -> BoundHead | None:
+    """Return the head that a request names: none for `active`, which is whatever is live when its batch begins.
+
+    Raises:
+        BadRequest: it is neither `active` nor a number.
+        NotFound, StoreError: there is no such head, or it cannot serve.
+    """
+    if head == "active":
+        return None
+    if not (head.isascii() and head.isdecimal() and len(head) < 10):
+        raise BadRequest(f"head={head!r:.40}: expected active or a version number")
+    return await service.live.named(int(head))
+
+
+Limit = Annotated[int, Query(ge=1, le=MOST, description="entries at most; a page of large ones may have fewer")]
+AfterNumber = Annotated[
+    int | None, Query(ge=1, lt=10**9, description="only entries older than this number: `next` of the page before")
+]
+AfterName = Annotated[
+    str | None,
+    Query(
+        min_length=1, max_length=200, description="only entries after this one: `next` of the page before, or a name"
+    ),
+]
+
+BYTES = {"type": "string", "format": "binary"}
+
+
+def body(*types: str, json: dict[str, Any] | None = None, form: dict[str, Any] | None = None) -> dict[str, Any]:
+    """Describe a body that the route reads itself, for `/openapi.json`.
+
+    Args:
+        types: whose content is bytes.
+        json: schema of a JSON body.
+        form: schemas of the fields of a multipart body.
+    """
+    content: dict[str, Any] = {kind: {"schema": BYTES} for kind in types}
+    if form is not None:
+        content["multipart/form-data"] = {"schema": {"type": "object", "properties": form}}
+    if json is not None:
+        content["application/json"] = {"schema": json}
+    return {"requestBody": {"required": True, "content": content}}
+
+
+def content(kind: str) -> dict[int | str, dict[str, Any]]:
+    """Describe an answer that is no JSON, for `/openapi.json`."""
+    return {200: {"content": {kind: {"schema": BYTES if kind in BINARIES else {"type": "string"}}}}}
+
+
+BINARIES = ("application/octet-stream", "image/png")
+
+
+def problems(*codes: int) -> dict[int | str, dict[str, Any]]:
+    """Describe the errors of a route, for `/openapi.json`."""
+    return {code: {"model": ProblemResponse} for code in codes}

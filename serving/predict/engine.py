@@ -1,0 +1,278 @@
+"""ONNX Runtime: images to features through the bundle's backbone, features to logits through a head.
+
+Sessions live as long as the server. The head's takes weight and bias as inputs, so that another head, with more classes
+too, is another pair of arrays: a swap is one assignment, no session is made or dropped, and a batch that has begun ends
+with the head it began with. On a CPU of several threads the backbone has two sessions: a lone image is fastest on one
+that uses all threads, batches side by side are fastest with a thread each; the second is made when the first batches
+come side by side. It knows nothing of bytes, HTTP, queues or where heads are kept.
+
+Letters: N rows, D feature dimensions, C classes.
+"""
+
+import contextlib
+import ctypes
+import logging
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime as ort
+from numpy.typing import NDArray
+
+from breadcrumbs.models import head as heads
+from breadcrumbs.models.arrays import Pixels
+from breadcrumbs.models.errors import BreadcrumbsError
+from breadcrumbs.models.head import LinearHead
+from breadcrumbs.models.machine import cores
+from breadcrumbs.serving.predict import devices
+from breadcrumbs.serving.predict.devices import EngineError, Model, TensorRT, Wish
+from breadcrumbs.serving.setting_names import both
+
+LOG = logging.getLogger("breadcrumbs.engine")
+
+CALM = 0.1
+"""Seconds without company after which an image is taken to be alone: the threads that wait for the next one would take
+the cores from others."""
+
+Floats = NDArray[np.float32]
+
+
+@dataclass(frozen=True, eq=False)
+class BoundHead:
+    """A head whose arrays lie on the device.
+
+    Attributes:
+        version: its number in the store.
+        head: the numbers and the class names.
+        weight, bias: the same numbers, as ONNX Runtime's values.
+    """
+
+    version: int
+    head: LinearHead
+    weight: Any = field(repr=False)
+    bias: Any = field(repr=False)
+
+
+@dataclass(frozen=True, eq=False)
+class Row:
+    """One image to compute.
+
+    Attributes:
+        pixels: uint8 (H, W, 3).
+        head: the head to use; none: the one that is live when its batch begins.
+    """
+
+    pixels: Pixels
+    head: BoundHead | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Scores:
+    """What came out for one image: feature (D,), logits (C,), the head that made them, and the batch's seconds."""
+
+    feature: Floats
+    logits: Floats
+    head: BoundHead
+    seconds: float = 0.0
+
+
+class Engine:
+    """Runs batches, from as many threads as `workers` says; `swap` and `bind` are for any thread.
+
+    Args:
+        backbone: gives `backbone.onnx`, its place or its bytes; from a file it takes half the memory.
+        head: what is live at first.
+        version: its number.
+        size: rows and columns of the images.
+        device: where to run; see `Settings.device`.
+        threads: CPU threads of the backbone, 0: one a core.
+        observe: told the seconds of backbone and head after each batch.
+        max_batch: images that a batch will have at most, for TensorRT.
+        tensorrt_cache: where TensorRT keeps its engines, if anywhere.
+
+    Raises:
+        EngineError: the device cannot be used, or the model does not run on it.
+    """
+
+    def __init__(
+        self,
+        backbone: Callable[[], Model],
+        head: LinearHead,
+        version: int,
+        size: tuple[int, int],
+        device: Wish = "auto",
+        threads: int = 0,
+        observe: Callable[[float, float], None] = lambda _backbone, _head: None,
+        max_batch: int = 32,
+        tensorrt_cache: Path | None = None,
+    ) -> None:
+        self._observe = observe
+        self.size = size
+        """Rows and columns of the images."""
+        threads = threads or cores()
+        tensorrt = TensorRT((*size, 3), max_batch, tensorrt_cache)
+        self._wide, self.device = devices.open_backbone(backbone(), device, threads, tensorrt)
+        self.workers = threads if self.device == "cpu" else 1
+        """Batches that are fastest side by side."""
+        self._backbone = backbone
+        self._options = ort.RunOptions()
+        self._narrow: Any = None if self.workers > 1 else self._wide
+        self._making: threading.Thread | None = None
+        self._running = 0
+        self._company = 0.0  # when an image was last not alone
+        self._counting = threading.Lock()
+        self._heads = devices.session(heads.to_onnx(head), self.device, 1)
+        self._feature_dim = head.feature_dim
+        self._live = self.bind(version, head)
+        self.answered = 0.0
+        """When the last batch came out well, on the monotonic clock."""
+
+    @property
+    def live(self) -> BoundHead:
+        """The head that a batch beginning now would use."""
+        return self._live
+
+    def bind(self, version: int, head: LinearHead) -> BoundHead:
+        """Bring a head's arrays to the device.
+
+        Raises:
+            EngineError: it takes features of another dimension.
+        """
+        if head.feature_dim != self._feature_dim:
+            raise EngineError(
+                f"head {version} takes features of {head.feature_dim} dimensions; the backbone has {self._feature_dim}"
+            )
+        return BoundHead(version, head, self._value(head.weight), self._value(head.bias))
+
+    def _value(self, array: Floats) -> Any:
+        return ort.OrtValue.ortvalue_from_numpy(np.ascontiguousarray(array), self.device, 0)
+
+    def swap(self, head: BoundHead) -> None:
+        """Make a bound head the live one, from the next batch on."""
+        self._live = head
+
+    def warm_up(self, max_batch: int, seconds: float | None = None) -> None:
+        """Run batches of 1, 2, 4, … `max_batch` blank images, so that the first request does not pay for it.
+
+        Args:
+            max_batch: images in the largest batch.
+            seconds: after which the graph is stopped, since it may not end by itself; None: never.
+
+        Raises:
+            EngineError: the backbone does not run or end, or gives features of another dimension than the head takes.
+        """
+        limit = threading.Timer(seconds or 0, lambda: setattr(self._options, "terminate", True))
+        limit.daemon = True
+        if seconds is not None:
+            limit.start()
+        try:
+            self._warm_up(max_batch)
+        except EngineError as error:
+            if not self._options.terminate:
+                raise
+            raise EngineError(
+                f"the backbone gave no answer to a blank image within {seconds:g} s; if it is sound and large, "
+                f"{both('start_timeout')} gives it longer"
+            ) from error
+        finally:
+            limit.cancel()
+
+    def _warm_up(self, max_batch: int) -> None:
+        blank = Row(np.zeros((*self.size, 3), np.uint8))
+        sizes = {min(2**power, max_batch) for power in range(max_batch.bit_length() + 1)}
+        for count in sorted(sizes) if self.device == "cuda" else (1,):  # a CPU has nothing to tune for a size
+            self._score([blank] * count)
+        release_memory()
+
+    def compute(self, rows: Sequence[Row]) -> list[Scores]:
+        """Compute a batch. Rows that name no head all use ONE head: the one that is live now.
+
+        Raises:
+            EngineError: ONNX Runtime failed, or a result is not finite.
+        """
+        scores, seconds = self._score(rows)
+        self._observe(*seconds)
+        return scores
+
+    def _score(self, rows: Sequence[Row]) -> tuple[list[Scores], tuple[float, float]]:
+        live = self._live
+        wanted = [row.head or live for row in rows]
+        lone = self._enter(len(rows))
+        try:
+            session = self._wide if lone else self._narrow or self._wide_until_narrow()
+            images = rows[0].pixels[None] if len(rows) == 1 else np.stack([row.pixels for row in rows])
+            features, logits, seconds = self._run(session, images, wanted)
+        except Exception as error:  # ONNX Runtime's exceptions have no common root of their own
+            raise EngineError(f"ONNX Runtime failed on a batch of {len(rows)}: {str(error)[:500]}") from error
+        finally:
+            self._leave()
+        if features.shape != (len(rows), self._feature_dim):
+            raise EngineError(f"backbone gave {features.shape}; expected {(len(rows), self._feature_dim)}")
+        scores = [
+            Scores(feature, logits[head.version][place], head, sum(seconds))
+            for place, (feature, head) in enumerate(zip(features, wanted, strict=True))
+        ]
+        if not all(np.isfinite(values).all() for values in logits.values()):
+            raise EngineError("the model gave a value that is not finite")
+        self.answered = time.monotonic()
+        return scores, seconds
+
+    def _enter(self, rows: int) -> bool:
+        """Count a batch in; whether it is a lone image, which all threads compute: no company, none a moment ago."""
+        now = time.monotonic()
+        with self._counting:
+            self._running += 1
+            if rows > 1 or self._running > 1:
+                self._company = now
+            return now - self._company > CALM
+
+    def _leave(self) -> None:
+        with self._counting:
+            self._running -= 1
+
+    def _wide_until_narrow(self) -> Any:
+        """The session of all threads, while that of one thread is being made in the background."""
+        with self._counting:
+            if self._making is None:
+                self._making = threading.Thread(target=self._make_narrow, name="session", daemon=True)
+                self._making.start()
+        return self._wide
+
+    def _make_narrow(self) -> None:
+        try:
+            self._narrow = devices.session(self._backbone(), "cpu", 1)
+        except BreadcrumbsError:  # the other one goes on answering
+            LOG.exception("no session of one thread; batches side by side share the other")
+        release_memory()
+
+    def _run(
+        self, session: Any, images: Pixels, wanted: list[BoundHead]
+    ) -> tuple[Floats, dict[int, Floats], tuple[float, float]]:
+        """The features (N, D), on the device between the sessions; each wanted head's logits (N, C); seconds."""
+        began = time.perf_counter()
+        binding = session.io_binding()
+        binding.bind_cpu_input("image", images)
+        binding.bind_output("feature", self.device)
+        session.run_with_iobinding(binding, self._options)
+        feature = binding.get_outputs()[0]
+        middle = time.perf_counter()
+        logits = {}
+        for head in {head.version: head for head in wanted}.values():
+            binding = self._heads.io_binding()
+            for name, value in (("feature", feature), ("weight", head.weight), ("bias", head.bias)):
+                binding.bind_ortvalue_input(name, value)
+            binding.bind_output("logits", self.device)
+            self._heads.run_with_iobinding(binding)
+            logits[head.version] = binding.get_outputs()[0].numpy()
+        features = feature.numpy()
+        return features, logits, (middle - began, time.perf_counter() - middle)
+
+
+def release_memory() -> None:
+    """Give back what loading a model took: glibc would keep it, twice the model's size."""
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL("libc.so.6").malloc_trim(0)

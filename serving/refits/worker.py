@@ -1,0 +1,242 @@
+"""Runs refits, one after the other: whatever happens to one, it ends with a word that says what became of it.
+
+Of all servers on one store, one has this. Which refits there are is `serving.refits.jobs`'; what one is,
+`serving.refits.job`'s; how one goes, `serving.refits.refit`'s. It knows nothing of HTTP.
+"""
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+
+from breadcrumbs.models.bundle import Bundle
+from breadcrumbs.models.errors import BreadcrumbsError
+from breadcrumbs.serving.predict.engine import BoundHead
+from breadcrumbs.serving.processes import child
+from breadcrumbs.serving.refits import refit
+from breadcrumbs.serving.refits.job import ENDED, Trail
+from breadcrumbs.serving.refits.refit import Made, RefitFailed
+from breadcrumbs.serving.state import heads as stored
+from breadcrumbs.serving.state.lease import Lost
+from breadcrumbs.serving.state.live_head import Live
+from breadcrumbs.serving.state.store import Conflict, NotFound, Store
+
+LOG = logging.getLogger("breadcrumbs.refitter")
+EVENTS = 2_000
+"""Events that a child may cause in one job; later ones are dropped, the job's end is not."""
+PROGRESS_SECONDS = 0.25
+"""Between two progress events that are kept; each is a write to the store."""
+INTERRUPTED = {"type": "interrupted", "message": "the server ended before the refit did; start it again"}
+
+
+class Refitter:
+    """A line of refits and whoever works it off.
+
+    Args:
+        store: where they are kept.
+        bundle: whose backbone the heads are for.
+        live: what they are compared with, and may replace.
+        command: the child, without its arguments.
+        limits: what a child may take.
+        run: runs the child, here or on another machine.
+        retries: times that a job is taken up again whose server was lost or stopped; others are interrupted.
+        confirm: raises `Lost` where another server runs the refits of this store by now.
+    """
+
+    def __init__(
+        self, store: Store, bundle: Bundle, live: Live, command: Sequence[str], limits: child.Limits,
+        run: child.Run = child.run, retries: int = 0, confirm: Callable[[], Awaitable[None]] | None = None,
+    ) -> None:  # fmt: skip
+        self._store = store
+        self._bundle = bundle
+        self._live = live
+        self._command = tuple(command)
+        self._limits = limits
+        self._child = run
+        self._retries = retries
+        self._confirm = confirm or _nothing
+        self._line: asyncio.Queue[Trail] = asyncio.Queue()
+        self._withdrawn = set[str]()
+        self._running: tuple[Trail, asyncio.Task[Any]] | None = None
+        self._worker: asyncio.Task[None] | None = None
+        self._abandoned = False
+
+    def open(self) -> None:
+        """Begin to work."""
+        self._abandoned = False
+        self._worker = asyncio.create_task(self._work())
+
+    async def add(self, trail: Trail) -> None:
+        """Put a job at the end of the line."""
+        if not trail.events:
+            await trail.say({"event": "state", "state": "queued"})
+        self._line.put_nowait(trail)
+
+    async def conclude(self, trail: Trail) -> None:
+        """Say of a job that a dead server left what became of it: its head may be there already, and even live."""
+        job = trail.job.id
+        made = [head for head in await stored.records(self._store) if head.lineage.refit == job]
+        verdict = None
+        if made:
+            with contextlib.suppress(NotFound):
+                report = await self._store.get(f"refits/{job}/report.json")
+                verdict = refit.concluded(made[0], report, await self._live.log())
+        if verdict is not None:
+            await trail.end("succeeded", verdict=verdict.model_dump(mode="json"))
+        elif self._may_again(trail):
+            await self._again(trail)
+            self._line.put_nowait(trail)
+        else:
+            await trail.end("interrupted", error=INTERRUPTED)
+
+    def _may_again(self, trail: Trail) -> bool:
+        """Whether a job that was cut short is run again without being asked for."""
+        starts = sum(event.get("state") == "running" for event in trail.events)
+        return trail.elsewhere and starts <= self._retries
+
+    async def _again(self, trail: Trail) -> None:
+        """Put a job back to where it was before it began, and say so."""
+        for name in ("report.json", "report.html"):
+            await self._store.delete(f"refits/{trail.job.id}/{name}")
+        await trail.say({"event": "state", "state": "queued", "message": "its server was lost; it is taken up again"})
+
+    async def cancel(self, trail: Trail) -> None:
+        """End a job that waits or runs.
+
+        Raises:
+            Conflict: its head is being stored.
+        """
+        if trail.job.state in ENDED:
+            return
+        if self._running and self._running[0] is trail:
+            if not self._running[1].cancel():
+                raise Conflict(f"refit {trail.job.id} has made its head; it cannot be cancelled any more")
+        elif trail.job.state == "queued" and trail.job.id not in self._withdrawn:
+            self._withdrawn.add(trail.job.id)
+            await trail.end("cancelled")
+
+    async def close(self, waiting: Sequence[Trail]) -> None:
+        """Stop the running child; it and those that are `waiting` are interrupted."""
+        worker, self._worker = self._worker, None
+        if worker is None:
+            return
+        for trail in waiting:
+            if trail.job.state == "queued" and trail.job.id not in self._withdrawn:
+                self._withdrawn.add(trail.job.id)
+                await trail.end("interrupted", error=INTERRUPTED)
+        worker.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await worker
+
+    async def abandon(self) -> None:
+        """Stop without a word: another server says what becomes of the jobs."""
+        worker, self._worker, self._abandoned = self._worker, None, True
+        if worker is not None:
+            worker.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await worker
+        self._line = asyncio.Queue()
+
+    async def _work(self) -> None:
+        while True:
+            trail = await self._line.get()
+            if trail.job.id not in self._withdrawn:
+                await self._run(trail)
+
+    async def _run(self, trail: Trail) -> None:
+        """Bring one job to its end, whatever happens."""
+        began = time.monotonic()
+        try:
+            await self._refit(trail)
+        except Lost as error:
+            LOG.warning("refit %s is left to another server: %s", trail.job.id, error)
+        except RefitFailed as error:
+            await trail.end("failed", error={"type": error.kind, "message": str(error)})
+        except BreadcrumbsError as error:
+            await trail.end("failed", error={"type": "refit", "message": str(error)})
+        except asyncio.CancelledError:
+            stopping = self._worker is None
+            if self._abandoned:
+                raise
+            if stopping and trail.job.state not in ENDED and self._may_again(trail):
+                await self._again(trail)
+            elif trail.job.state not in ENDED:
+                await trail.end(
+                    "interrupted" if stopping else "cancelled", **({"error": INTERRUPTED} if stopping else {})
+                )
+            if stopping:
+                raise
+        except Exception:
+            LOG.exception("refit %s: this is a bug", trail.job.id)
+            await trail.end(
+                "failed", error={"type": "internal", "message": "an unexpected error; see the server's log"}
+            )
+        finally:
+            self._running = None
+            LOG.info("refit %s: %s after %.1f s", trail.job.id, trail.job.state, time.monotonic() - began)
+
+    async def _refit(self, trail: Trail) -> None:
+        compared = self._live.head
+        making = asyncio.create_task(self._make(trail, compared))
+        self._running = (trail, making)
+        try:
+            made = await making
+        except asyncio.CancelledError:
+            await child.to_the_end(_over(making))  # the child is being stopped
+            raise
+        settling = asyncio.create_task(self._settle(trail, compared.version, made))
+        try:
+            await asyncio.shield(settling)
+        except asyncio.CancelledError:
+            await child.to_the_end(settling)  # a head that was made is not lost to a server that is stopping
+            raise
+
+    async def _make(self, trail: Trail, compared: BoundHead) -> Made:
+        job = trail.job
+        await self._confirm()
+        await trail.say({"event": "state", "state": "running", "compared": compared.version})
+        return await refit.make(
+            job.id, job.request, self._store, self._bundle, compared.head, self._command, self._limits, _Hearing(trail),
+            self._child,
+        )  # fmt: skip
+
+    async def _settle(self, trail: Trail, compared: int, made: Made) -> None:
+        job = trail.job
+        await self._confirm()
+        await self._store.create(f"refits/{job.id}/report.json", made.text)
+        if made.page is not None:
+            await self._store.create(f"refits/{job.id}/report.html", made.page)
+        verdict = await refit.settle(
+            job.id, job.request, self._store, self._bundle, self._live, compared, made.head, made.report, trail.actor
+        )
+        await trail.end("succeeded", verdict=verdict.model_dump(mode="json"))
+
+
+async def _nothing() -> None:
+    return None
+
+
+async def _over(making: "asyncio.Task[Made]") -> None:
+    """Wait for the end of what was cancelled."""
+    making.cancel()
+    with contextlib.suppress(asyncio.CancelledError, BreadcrumbsError):
+        await making
+
+
+class _Hearing:
+    """Keeps what a child says, within bounds: progress at most every so often, and not for ever."""
+
+    def __init__(self, trail: Trail) -> None:
+        self._trail = trail
+        self._last = -PROGRESS_SECONDS
+
+    async def __call__(self, event: dict[str, Any]) -> None:
+        if event["event"] not in {"stage", "progress"} or len(self._trail.events) >= EVENTS:
+            return
+        if event["event"] == "progress":
+            if time.monotonic() - self._last < PROGRESS_SECONDS:
+                return
+            self._last = time.monotonic()
+        await self._trail.say(event)

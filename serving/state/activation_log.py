@@ -1,0 +1,219 @@
+"""The log of what went live: one immutable record a change, each carrying the sha256 of the one before it.
+
+The record with the highest number is what is live. Appending is put-if-absent of the next number: of two writers one
+wins and the other is told. A damaged record is named and passed over, and the record after it carries the hash of what
+lies there: so a log with a bad end goes on. It knows nothing of engines.
+"""
+
+import asyncio
+import contextlib
+import hashlib
+import logging
+import re
+from bisect import bisect_right
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from breadcrumbs.serving.state.heads import HeadRecord
+from breadcrumbs.serving.state.store import Conflict, Store, StoreError
+
+LOG = logging.getLogger("breadcrumbs.activations")
+Kind = Literal["activate", "rollback"]
+NAME = re.compile(r"activations/[0-9]{8}\.json")
+
+
+class Activation(BaseModel):
+    """One change of what is live; `activations/<number>.json`."""
+
+    model_config = ConfigDict(frozen=True, use_attribute_docstrings=True)
+
+    number: int
+    """1 is the first; the highest is what is live."""
+    head: int
+    """Version of the head that went live."""
+    digest: str
+    """sha256 over that head's classes, weight and bias."""
+    kind: Kind = "activate"
+    """`rollback`: the head before was taken back."""
+    actor: str
+    """Who did it: `bundle`, `api`, `refit <id>`, `server`."""
+    reason: str
+    """Why, in the actor's words."""
+    at: str
+    """ISO 8601."""
+    previous: str | None
+    """sha256 of the record before this one, as it lies in the store."""
+
+
+def _name(number: int) -> str:
+    return f"activations/{number:08d}.json"
+
+
+def _parse(name: str, data: bytes) -> Activation:
+    try:
+        record = Activation.model_validate_json(data)
+    except ValidationError as error:
+        raise StoreError(f"{name} is damaged: {error.errors()[0]['msg']}") from error
+    if name != _name(record.number):
+        raise StoreError(f"{name} is damaged: expected activation {int(Path(name).stem)}, got {record.number}")
+    return record
+
+
+class Log:
+    """The log of a store. What was read once is kept; only what is new is read, and verified, again.
+
+    Attributes:
+        next: the number that the next record gets, as of the last reading.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._records: list[Activation] = []
+        self._hash: str | None = None
+        self._defects: list[str] = []
+        self._at_end: list[str] = []
+        self._end: str | None = None
+        self.next = 1
+        self._busy = asyncio.Lock()
+
+    @property
+    def defects(self) -> list[str]:
+        """What is wrong with the log, as of the last reading, in words."""
+        return self._defects + self._at_end
+
+    @property
+    def bad_end(self) -> str:
+        """What is wrong with the newest record; empty: nothing."""
+        return self._at_end[-1] if self._at_end else ""
+
+    async def read(self) -> list[Activation]:
+        """Return the whole log, oldest first.
+
+        Raises:
+            StoreError: a record is missing or damaged, or does not carry the hash of the one before it.
+        """
+        found = await self.readable()
+        if self.defects:
+            raise StoreError(self.defects[0])
+        return found
+
+    async def readable(self) -> list[Activation]:
+        """Return the records that can be read, oldest first; `defects` says what is wrong with the others.
+
+        Raises:
+            StoreError: the store cannot be read.
+        """
+        async with self._busy:
+            return await self._read()
+
+    async def is_newest(self, number: int) -> bool:
+        """Whether nothing follows a record; one look at one name, however long the log."""
+        return not await self._store.has(_name(number + 1))
+
+    async def _read(self) -> list[Activation]:
+        """Read what follows the last good record. A bad end is read again each time: it may have been mended."""
+        known = self._records[-1].number if self._records else 0
+        names = [name for name in await self._store.names("activations") if NAME.fullmatch(name)]
+        self._end, self._at_end, self.next = self._hash, [], known + 1
+        for name in names[bisect_right(names, _name(known)) :]:
+            if name != _name(self.next):
+                self._at_end.append(f"{_name(self.next)} is missing: {name} comes instead")
+            data = await self._store.get(name)
+            before, self._end, self.next = self._end, hashlib.sha256(data).hexdigest(), int(Path(name).stem) + 1
+            try:
+                record = _parse(name, data)
+            except StoreError as error:
+                self._at_end.append(str(error))
+                continue
+            if record.previous != before:
+                changed = f"{name} does not carry the hash of the record before it: the log was changed"
+                self._defects += self._at_end or [changed]
+            self._keep(record, data)
+        return list(self._records)
+
+    def _keep(self, record: Activation, data: bytes) -> None:
+        self._records.append(record)
+        self._hash = self._end = hashlib.sha256(data).hexdigest()
+        self._at_end, self.next = [], record.number + 1
+
+    async def append(
+        self,
+        head: HeadRecord,
+        actor: str,
+        reason: str,
+        expected_live: int | None = None,
+        kind: Kind = "activate",
+        number: int | None = None,
+    ) -> Activation:
+        """Make a head the live one.
+
+        Args:
+            head: what goes live.
+            actor: who does it.
+            reason: why.
+            expected_live: the version that is believed to be live; absent: whatever it is.
+            kind: whether the head before is taken back.
+            number: that the activation must get; absent: the next.
+
+        Raises:
+            Conflict: another head is live than was expected, or another writer appended first.
+        """
+        async with self._busy:
+            records = await self._read()
+            check_live(records, expected_live)
+            if number not in {None, self.next}:
+                raise Conflict(f"the next activation is {self.next}; expected {number}: someone else was first")
+            record = Activation(
+                number=self.next,
+                head=head.version,
+                digest=head.digest,
+                kind=kind,
+                actor=actor,
+                reason=reason,
+                at=datetime.now(UTC).isoformat(timespec="milliseconds"),
+                previous=self._end,
+            )
+            data = record.model_dump_json(indent=1).encode() + b"\n"
+            try:
+                await self._store.create(_name(record.number), data)
+            except StoreError as error:
+                if not await self._has(record.number, data):
+                    if not isinstance(error, Conflict):
+                        raise
+                    message = f"activation {record.number} was taken meanwhile: someone else was first"
+                    raise Conflict(message) from error
+                LOG.warning("activation %d is in the store, which had said: %s", record.number, error)
+            self._keep(record, data)
+            return record
+
+    async def _has(self, number: int, data: bytes) -> bool:
+        """Whether the store has this very record, though writing it failed: a retry of ours may have met ourselves."""
+        with contextlib.suppress(StoreError):
+            return await self._store.get(_name(number)) == data
+        return False
+
+
+def check_live(records: list[Activation], expected: int | None) -> None:
+    """Refuse to go on where another head is live than was expected; none: any.
+
+    Raises:
+        Conflict: naming both.
+    """
+    live = records[-1].head if records else None
+    if expected is not None and live != expected:
+        raise Conflict(f"head {live} is live; expected head {expected}: someone else was first")
+
+
+def before(records: list[Activation]) -> int | None:
+    """Return the version that a rollback leads to: what was live before the last change not yet taken back."""
+    trail: list[int] = []
+    for record in records:
+        if record.kind == "rollback" and record.head in trail:
+            while trail[-1] != record.head:
+                trail.pop()
+        elif not trail or trail[-1] != record.head:
+            trail.append(record.head)
+    return trail[-2] if len(trail) > 1 else None

@@ -1,0 +1,189 @@
+"""Who may do what: named keys with scopes, in a file that is read again when it changes.
+
+The file holds the SHA-256 of each key, never the key: whoever reads it can open nothing with it. A key is 256 random
+bits, so a plain hash is enough. It knows nothing of HTTP.
+"""
+
+import hashlib
+import hmac
+import logging
+import os
+import secrets
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from breadcrumbs.models.errors import BreadcrumbsError
+from breadcrumbs.models.files import read_regular, write_whole
+
+LOG = logging.getLogger("breadcrumbs.keys")
+PREFIX = "crumb_"
+"""Of every key, so that scanners for leaked secrets know one."""
+
+ACTOR = "key "
+"""Before a key's name in logs of who did what."""
+
+Scope = Literal["predict", "refit", "promote", "admin"]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
+
+
+class KeysError(BreadcrumbsError):
+    """A file of keys that cannot be used."""
+
+
+class Key(BaseModel):
+    """One key, without the key."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    name: Name
+    """Whose it is; it stands in the log of what went live."""
+    sha256: str = Field(pattern="^[0-9a-f]{64}$")
+    """Of the key."""
+    scopes: tuple[Scope, ...] = Field(min_length=1)
+    """What it may do."""
+    created: str
+    """ISO 8601."""
+    max_bytes: int | None = Field(default=None, ge=0)
+    """Bytes of the snapshots that it has uploaded, at most; absent: no limit."""
+    max_jobs: int | None = Field(default=None, ge=0)
+    """Refits of its own that wait or run, at most; absent: no limit."""
+
+    def may(self, scope: Scope) -> bool:
+        """Whether the key has a scope; `admin` has all."""
+        return scope in self.scopes or "admin" in self.scopes
+
+    @property
+    def actor(self) -> str:
+        """What logs call whoever has the key."""
+        return f"{ACTOR}{self.name}"
+
+
+def owner_of(actor: str) -> str | None:
+    """Return the name of the key in what logs call somebody; None: there is none in it."""
+    return actor.removeprefix(ACTOR) if actor.startswith(ACTOR) else None
+
+
+class KeyFile(BaseModel):
+    """`keys.json`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    format: Literal["breadcrumbs.keys/1"] = "breadcrumbs.keys/1"
+    keys: tuple[Key, ...] = ()
+
+
+def read(path: Path) -> KeyFile:
+    """Read a file of keys.
+
+    Raises:
+        KeysError: it is missing, unreadable, or no file of keys.
+    """
+    try:
+        return KeyFile.model_validate_json(read_regular(path))
+    except OSError as error:
+        raise KeysError(f"{path}: {error.strerror}; `breadcrumbs keys add` makes a file of keys") from error
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]  # the input could be a key by mistake
+        place = "".join(f"{part}: " for part in [".".join(map(str, first["loc"]))] if part)
+        raise KeysError(f"{path}: {place}{first['msg']}; `breadcrumbs keys add` makes a file of keys") from error
+
+
+def add(
+    path: Path, name: str, scopes: tuple[Scope, ...], max_bytes: int | None = None, max_jobs: int | None = None
+) -> str:
+    """Add a key to a file, which is made if missing, and return the key: it is not kept anywhere.
+
+    Args:
+        path: of the file.
+        name: of the key; what it uploads and starts belongs to that name.
+        scopes: what it may do.
+        max_bytes, max_jobs: its quota; None: no limit.
+
+    Raises:
+        KeysError: there is a key of that name, or the name, the scopes or the quota cannot be.
+    """
+    known = read(path) if path.exists() else KeyFile()
+    if any(key.name == name for key in known.keys):
+        raise KeysError(f"{path}: there is a key named {name!r}; revoke it first")
+    secret = PREFIX + secrets.token_urlsafe(32)
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    try:
+        key = Key(
+            name=name, sha256=_digest(secret.encode()), scopes=scopes, created=now, max_bytes=max_bytes,
+            max_jobs=max_jobs,
+        )  # fmt: skip
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        raise KeysError(f"{'.'.join(map(str, first['loc']))}: {first['msg']}, got {first['input']!r:.80}") from error
+    _write(path, KeyFile(keys=(*known.keys, key)))
+    return secret
+
+
+def revoke(path: Path, name: str) -> None:
+    """Take a key out of a file; servers notice with their next request.
+
+    Raises:
+        KeysError: there is none of that name.
+    """
+    known = read(path)
+    left = tuple(key for key in known.keys if key.name != name)
+    if len(left) == len(known.keys):
+        raise KeysError(f"{path}: there is no key named {name!r:.80}")
+    _write(path, KeyFile(keys=left))
+
+
+def remedy(path: Path) -> str:
+    """Say how a file without keys gets one."""
+    return f"`breadcrumbs keys add NAME --scope predict --file {path}` makes one, which is accepted at once"
+
+
+def _write(path: Path, file: KeyFile) -> None:
+    write_whole(path, file.model_dump_json(indent=1, exclude_none=True).encode() + b"\n")
+
+
+def _digest(secret: bytes) -> str:
+    return hashlib.sha256(secret).hexdigest()
+
+
+class Keys:
+    """The keys of a running server.
+
+    A file that was changed into one that cannot be read opens nothing new and closes nothing: the keys before it hold
+    until it is mended, and the log says so.
+
+    Raises:
+        KeysError: the file cannot be used at start.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._stamp = self._look()
+        self._keys = read(path).keys
+        if not self._keys:
+            LOG.warning("%s has no keys, so nobody can come in; %s", path, remedy(path))
+
+    def find(self, secret: bytes) -> Key | None:
+        """Return the key whose secret this is; every key is compared, each in constant time."""
+        stamp = self._look()
+        if stamp != self._stamp:
+            self._stamp = stamp
+            try:
+                self._keys = read(self._path).keys
+                LOG.info("%s was read again: %d keys", self._path, len(self._keys))
+            except KeysError:
+                LOG.exception("the keys before hold")
+        digest, found = _digest(secret), None
+        for key in self._keys:
+            if hmac.compare_digest(key.sha256, digest):
+                found = key
+        return found
+
+    def _look(self) -> tuple[int, ...]:
+        try:
+            seen = os.stat(self._path)  # noqa: PTH116 - on the way of every request; Path.stat costs twice that
+        except OSError:
+            return ()
+        return seen.st_mtime_ns, seen.st_size, seen.st_ino

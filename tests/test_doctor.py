@@ -1,0 +1,111 @@
+"""The examination finds what is wrong, says what to do, and leaves nothing behind."""
+
+from pathlib import Path
+
+import pytest
+from running import make_settings
+from tiny import picture, png, tiny_head
+
+from breadcrumbs.classify.by_bundle import predict
+from breadcrumbs.doctor import Finding, examine
+from breadcrumbs.models.bundle import Bundle
+from breadcrumbs.serving.predict import devices
+from breadcrumbs.serving.settings import Settings
+from breadcrumbs.serving.state import keys
+
+pytestmark = pytest.mark.slow  # each look starts a program that loads torch
+NO_GPU = pytest.mark.skipif(devices.has_driver(), reason="there is a GPU here")
+
+
+def found(settings: Settings) -> dict[str, Finding]:
+    """Every finding, by its name."""
+    return {finding.name: finding for finding in examine(settings)}
+
+
+def test_a_sound_installation_has_nothing_bad(tiny_bundle: Bundle, tmp_path: Path) -> None:
+    """Each part is looked at, and the store is as empty as before."""
+    findings = found(make_settings(tiny_bundle, tmp_path / "store"))
+
+    assert set(findings) == {"environment", "version", "machine", "engine", "GPU", "refits", "bundle", "store", "keys"}
+    assert {finding.state for finding in findings.values()} <= {"good", "note"}
+    assert findings["refits"].text.startswith("torch ")
+    assert [path for path in (tmp_path / "store").rglob("*") if path.is_file()] == []
+
+
+@pytest.mark.parametrize(
+    ("name", "changed", "words"),
+    [
+        ("bundle", {"bundle": Path("nowhere")}, "no bundle at nowhere"),
+        ("bundle", {"precision": "half"}, "has no backbone-half.onnx"),
+        ("store", {"store": "/proc/store"}, "/proc/store: No such file"),
+        ("store", {"store": "ftp://x"}, "expected a folder"),
+        ("keys", {"keys": Path("nowhere.json")}, "nowhere.json: No such file"),
+        pytest.param("GPU", {"device": "cuda"}, "CUDA cannot be used: no NVIDIA driver", marks=NO_GPU),
+        pytest.param("refits", {"refit_device": "cuda"}, "sees no GPU, and refit_device is cuda", marks=NO_GPU),
+    ],
+)
+def test_what_is_wrong_is_named_with_its_remedy(
+    tiny_bundle: Bundle, tmp_path: Path, name: str, changed: dict[str, object], words: str
+) -> None:
+    """And only that."""
+    findings = found(make_settings(tiny_bundle, tmp_path / "store").model_copy(update=changed))
+
+    assert words in findings[name].text
+    assert findings[name].remedy
+    assert [finding.name for finding in findings.values() if finding.state == "bad"] == [name]
+
+
+def test_a_file_without_keys_is_named_with_its_remedy(tiny_bundle: Bundle, tmp_path: Path) -> None:
+    """Nobody could come in."""
+    (tmp_path / "keys.json").write_text("{}")
+    finding = found(make_settings(tiny_bundle, tmp_path / "store", keys=tmp_path / "keys.json"))["keys"]
+
+    assert (finding.state, "nobody can come in" in finding.text) == ("bad", True)
+    assert "`breadcrumbs keys add NAME" in finding.remedy
+
+
+def test_a_variable_that_is_no_setting_is_noted(
+    tiny_bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the one that may be meant."""
+    monkeypatch.setenv("BREADCRUMBS_MAX_BACH", "8")
+    finding = found(make_settings(tiny_bundle, tmp_path / "store"))["environment"]
+
+    assert finding.state == "note"
+    assert finding.text == "BREADCRUMBS_MAX_BACH is no setting; did you mean BREADCRUMBS_MAX_BATCH?"
+
+
+def test_keys_are_counted(tiny_bundle: Bundle, tmp_path: Path) -> None:
+    """Not shown."""
+    secret = keys.add(tmp_path / "keys.json", "me", ("admin",))
+    findings = found(make_settings(tiny_bundle, tmp_path / "store", keys=tmp_path / "keys.json"))
+
+    assert findings["keys"].text.startswith("1 keys in")
+    assert secret not in str(findings)
+
+
+def test_a_bundle_predicts_without_a_server(tiny_bundle: Bundle, tmp_path: Path) -> None:
+    """The classes in order of their probabilities, which sum to one over all classes."""
+    image = tmp_path / "tree.png"
+    image.write_bytes(png(picture()))
+    digest, (found,) = predict(tiny_bundle.folder, [image], 99)
+    ranked = found.classes
+    values = [one["probability"] for one in ranked]
+
+    assert digest == tiny_bundle.head().digest
+    assert {one["class"] for one in ranked} == set(tiny_head().classes)
+    assert values == sorted(values, reverse=True)
+    assert sum(values) == pytest.approx(1)
+
+
+def test_an_image_that_cannot_be_read_is_named(tiny_bundle: Bundle, tmp_path: Path) -> None:
+    """Among several."""
+    tree, text = tmp_path / "tree.png", tmp_path / "notes.txt"
+    tree.write_bytes(png(picture()))
+    text.write_bytes(b"no image")
+
+    _, (good, bad) = predict(tiny_bundle.folder, [tree, text], 1)
+
+    assert good.error is None
+    assert bad.image == text
+    assert "not a JPEG, PNG or WebP image" in str(bad.error)

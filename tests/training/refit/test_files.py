@@ -1,0 +1,147 @@
+"""What a refit leaves on disk: head, report, page, and a bundle that can be served and refitted again."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import pytest
+
+from breadcrumbs.models import bundle as bundles
+from breadcrumbs.models import head as heads
+from breadcrumbs.models.bundle import Bundle
+from breadcrumbs.models.files import sha256
+from breadcrumbs.models.refit_report import RefitReport
+from breadcrumbs.models.snapshots import snapshot as snapshots
+from breadcrumbs.models.snapshots.snapshot import Snapshot
+from breadcrumbs.training.config import RefitSpec
+from breadcrumbs.training.refit.files import run as refit
+
+pytestmark = pytest.mark.slow
+SPEC = RefitSpec(l2=1e-2, allow_new_classes=True)
+
+
+@pytest.fixture(scope="module")
+def grown(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What a refit left that added a class, from the run's snapshots and an upload."""
+    folder = tmp_path_factory.mktemp("grown")
+    newest = bundles.read(run / "bundle").snapshots()[0]
+    features = np.random.default_rng(0).normal(4, 0.1, (8, newest.feature_dim)).astype(np.float32)
+    violet = Snapshot(features, np.zeros(8, np.int64), ("violet",), newest.backbone, newest.epoch)
+    snapshots.write(folder / "violet.safetensors", violet)
+    uploads = [folder / "violet.safetensors", *sorted((run / "snapshots").glob("*"))]
+    refit(run / "bundle", None, uploads, None, SPEC, folder / "out")
+    return folder / "out"
+
+
+def answers(bundle: Bundle, images: np.ndarray) -> np.ndarray:
+    """Logits by ONNX Runtime alone, from the bundle's two files."""
+    backbone = onnxruntime.InferenceSession(bundle.backbone(), providers=["CPUExecutionProvider"])
+    head = onnxruntime.InferenceSession((bundle.folder / "head.onnx").read_bytes(), providers=["CPUExecutionProvider"])
+    return np.asarray(head.run(None, {"feature": backbone.run(None, {"image": images})[0]})[0])
+
+
+def test_head_report_and_page_are_left(run: Path, tmp_path: Path) -> None:
+    """The head in both forms, a report that its schema accepts, and no bundle where none is wanted."""
+    uploads = sorted((run / "snapshots").glob("*"))
+
+    report = refit(run / "bundle", None, uploads, None, RefitSpec(), tmp_path, new_bundle=False)
+
+    written = heads.read(tmp_path / "head.safetensors")
+    assert heads.from_onnx((tmp_path / "head.onnx").read_bytes()).digest == written.digest == report.origin.candidate
+    assert RefitReport.model_validate_json((tmp_path / "report.json").read_bytes()) == report
+    assert report.certificate is not None
+    assert (tmp_path / "report.html").read_bytes().startswith(b"<!DOCTYPE html>")
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "head.safetensors", "head.onnx", "report.json", "report.html",
+    }  # fmt: skip
+
+
+def test_the_report_has_what_its_pictures_need(grown: Path) -> None:
+    """Intervals of both heads, the solver's trace, every class, the new one too."""
+    report = RefitReport.model_validate_json((grown / "report.json").read_bytes())
+
+    for head in ("live", "candidate"):
+        assert {"all", "balanced", "few", "ece"} <= set(report.intervals[head])
+    assert report.solver is not None
+    assert report.solver.trace[0].iteration <= 1
+    assert report.solver.gap_bound <= 1e-3 * report.solver.objective
+    assert {step.l2 for step in report.solver.trace} == {1e-2}
+    assert report.classes.names[3] == "violet"
+    assert len(report.change) == len(report.candidate.recall) == report.classes.count == 4
+    changed = [c.value for c in report.change if c is not None]
+    assert [r.change.value for r in report.regressions] == sorted(v for v in changed if v < 0)
+
+
+def test_the_new_bundle_answers_with_the_new_head(run: Path, grown: Path) -> None:
+    """By ONNX Runtime as by numpy, with the grown list of classes, on the same backbone."""
+    old, new = bundles.read(run / "bundle"), bundles.read(grown / "bundle")
+    size = new.manifest.preprocess.height
+    images = np.random.default_rng(1).integers(0, 256, (5, size, size, 3), dtype=np.uint8)
+
+    logits = answers(new, images)
+
+    assert new.manifest.classes == (*old.manifest.classes, "violet")
+    assert new.manifest.train_counts == (*old.manifest.train_counts, 8)
+    assert new.backbone_digest == old.backbone_digest
+    assert new.head().digest == heads.read(grown / "head.safetensors").digest
+    assert logits.shape == (5, 4)
+    assert np.allclose(logits[:, :3].shape, answers(old, images).shape)
+    features = onnxruntime.InferenceSession(new.backbone(), providers=["CPUExecutionProvider"]).run(
+        None, {"image": images}
+    )[0]
+    assert np.allclose(logits, new.head().logits(features), atol=1e-4)
+
+
+def test_the_new_bundle_says_where_it_comes_from(run: Path, grown: Path) -> None:
+    """Parent, live head, snapshots and settings; its metrics are the new head's; its report is the refit's."""
+    old, new = bundles.read(run / "bundle"), bundles.read(grown / "bundle")
+    report = RefitReport.model_validate_json((grown / "report.json").read_bytes())
+
+    lineage = new.manifest.lineage
+    assert lineage is not None
+    assert lineage.parent == sha256(old.folder / "manifest.json")
+    assert lineage.live == old.head().digest
+    assert lineage.snapshots[0] == sha256(grown.parent / "violet.safetensors")
+    assert lineage.spec == SPEC.model_dump(mode="json")
+    assert new.manifest.metrics["balanced"] == report.candidate.model_dump(mode="json")
+    assert (new.folder / "report/report.json").read_bytes() == (grown / "report.json").read_bytes()
+    assert {name for name in new.manifest.files if name.startswith("report/")} == {
+        "report/report.html", "report/report.json",
+    }  # fmt: skip
+
+
+def test_the_joint_head_stays_while_the_classes_do(run: Path, grown: Path, tmp_path: Path) -> None:
+    """A joint head without a class of the bundle would not fit it, so a grown bundle has none."""
+    refit(run / "bundle", None, [], None, SPEC, tmp_path)
+
+    same = bundles.read(tmp_path / "bundle").joint_head()
+    assert same is not None
+    assert bundles.read(grown / "bundle").joint_head() is None
+
+
+def test_the_new_bundle_keeps_every_look_and_can_be_refitted_again(run: Path, grown: Path, tmp_path: Path) -> None:
+    """The parent's snapshots and the uploads are in it, each once; two of one epoch stand side by side."""
+    old, new = bundles.read(run / "bundle"), bundles.read(grown / "bundle")
+
+    report = refit(new.folder, None, [], None, SPEC, tmp_path)
+
+    names = [name for name in new.manifest.files if name.startswith("snapshots/")]
+    digests = [new.manifest.files[name] for name in names]
+    assert len(set(digests)) == len(digests)
+    assert {old.manifest.files[n] for n in old.manifest.files if n.startswith("snapshots/")} <= set(digests)
+    assert any(name.endswith("-2.safetensors") for name in names)
+    assert report.classes.names[3] == "violet"
+    assert report.classes.new == []
+
+
+def test_a_refit_with_a_holdout_names_it(run: Path, tmp_path: Path) -> None:
+    """In the lineage, by its digest."""
+    newest = replace(bundles.read(run / "bundle").snapshots()[0], ids=None)
+    snapshots.write(tmp_path / "held.safetensors", newest)
+
+    refit(run / "bundle", None, [], tmp_path / "held.safetensors", SPEC, tmp_path / "out")
+
+    lineage = json.loads((tmp_path / "out/bundle/manifest.json").read_text())["lineage"]
+    assert lineage["holdout"] == sha256(tmp_path / "held.safetensors")

@@ -1,0 +1,93 @@
+"""A refit's page is safe, needs nothing beside it, and tells the numbers of `report.json`."""
+
+import re
+
+import pytest
+from pages import Page
+from told import NAMES, told
+
+from breadcrumbs.training.report.refit_page import PICTURES, build
+
+
+@pytest.fixture(scope="module")
+def text() -> str:
+    """The page of a whole report."""
+    return build(told()).decode()
+
+
+def test_every_picture_is_in_the_page_with_words_for_who_cannot_see_it(text: str) -> None:
+    """Inside it, as SVG."""
+    images = [attributes for tag, attributes in Page(text).tags if tag == "img"]
+
+    assert len(images) == len(PICTURES)
+    assert all((image["src"] or "").startswith("data:image/svg+xml;base64,") for image in images)
+    assert all(image["alt"] for image in images)
+
+
+def test_the_page_refers_to_nothing_and_can_do_nothing(text: str) -> None:
+    """No script, no link, nothing from elsewhere; its own policy says so too."""
+    page = Page(text)
+
+    assert not {tag for tag, _ in page.tags} & {"script", "link", "iframe", "object", "embed", "a", "form"}
+    assert not any(key.startswith("on") for _, attributes in page.tags for key in attributes)
+    assert not re.search(r"url\(|@import|https?://", text)
+    assert "default-src 'none'" in text
+
+
+def test_class_names_are_text(text: str) -> None:
+    """A class called `<script>` is a name."""
+    assert "<script" not in text
+    assert all(name in Page(text).words for name in NAMES)
+
+
+def test_the_page_tells_the_numbers(text: str) -> None:
+    """The verdict and its reasons, both heads with intervals, baselines, every class, what was chosen."""
+    report = told()
+    words = Page(text).words
+
+    assert any("The gate does not let" in word for word in words)
+    assert all(reason in words for reason in report.gate.reasons)
+    for head in ("live", "candidate"):
+        own = report.intervals[head]["balanced"]
+        assert f"{100 * own.value:.1f} %" in words
+        assert f"({100 * own.low:.1f} – {100 * own.high:.1f})" in words
+    assert {"crt", "λ 0.001, t 0.5", "λ 0.01, offset t 0.25", "new", "target_mean", "2" * 64} <= set(words)
+
+
+def test_a_head_that_passed_is_told_so() -> None:
+    """Without a list of reasons."""
+    text = build(told(gate={"passed": True, "reasons": ()})).decode()
+
+    assert "The gate lets this head go live." in text
+    assert "<li>" not in text
+
+
+def test_what_a_refit_lacks_is_a_sentence() -> None:
+    """Without a certificate and a solver there are two pictures fewer, and the page says why."""
+    page = Page(build(told(certificate=None, solver=None, snapshots=[])).decode())
+
+    assert sum(tag == "img" for tag, _ in page.tags) == len(PICTURES) - 2
+    assert all(p.absent in page.words for p, _ in PICTURES if p.name in ("gains", "solver"))
+    assert any("None was uploaded" in word for word in page.words)
+
+
+def test_classes_that_were_left_out_are_named() -> None:
+    """Those without a present mean, as text; without any there is no such line."""
+    pool = {"target": 9, "rows": [9] * 5, "transferred": [3] * 5, "skipped": ["yew", "<b>fir"]}
+    words = Page(build(told(pool=pool)).decode()).words
+
+    assert "yew, <b>fir" in words
+    assert not any("left out" in word for word in Page(build(told()).decode()).words)
+
+
+def test_the_same_report_gives_the_same_bytes(text: str) -> None:
+    """No date, no random identifier."""
+    assert build(told()).decode() == text
+
+
+def test_two_thousand_classes_stay_small() -> None:
+    """The page lists the hundred that changed most."""
+    data = build(told(2000, 1))
+
+    assert len(data) < 3_000_000
+    assert sum(tag == "bdi" for tag, _ in Page(data.decode()).tags) == 100

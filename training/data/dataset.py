@@ -1,0 +1,128 @@
+"""Which images there are to train on and to test on, checked before anything starts.
+
+They are the embedded Fashion-MNIST-LT, a standard set in long-tailed form (`training.data.standard`), or one's own
+(`training.data.sources`). It knows nothing of batches, augmentation or torch.
+"""
+
+import logging
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from breadcrumbs.training.config import EMBEDDED, STANDARD, TrainConfig
+from breadcrumbs.training.data import sources, standard
+from breadcrumbs.training.data.check import check, check_presence
+from breadcrumbs.training.data.faults import Faults
+from breadcrumbs.training.data.sources import Found
+from breadcrumbs.training.data.split import Data, DataError, Split
+
+__all__ = ["Data", "DataError", "Images", "Split", "images", "load"]
+
+LOG = logging.getLogger("breadcrumbs.data")
+
+EMBEDDED_FILE = Path(__file__).with_name("embedded") / "fashion-mnist-lt.npz"
+
+
+@dataclass(frozen=True)
+class Images:
+    """Labelled images, nothing held out.
+
+    Attributes:
+        split: the images.
+        classes: the names; a class may be without images.
+        notes: as in `Data`.
+    """
+
+    split: Split
+    classes: tuple[str, ...]
+    notes: tuple[str, ...] = ()
+
+
+def load(config: TrainConfig, *, show: bool = True) -> Data:
+    """Find the images that a configuration names, and check them all.
+
+    Args:
+        config: which images.
+        show: show how far it is, and log the notes; of several processes one does.
+
+    Raises:
+        DataError: naming unreadable files, empty classes, labels out of range and paths that occur twice; or a setting
+            that is not for this source.
+    """
+    if config.data not in STANDARD:
+        _refuse_settings_of_standard_sets(config)
+    if config.data == EMBEDDED:
+        return _embedded()
+    if config.data in STANDARD:
+        data = standard.load(config)
+        found = Found(data.train, data.classes, data.test)
+    else:
+        found = sources.find(config, show=show)
+        data = _hold_out(found, config) if found.test is None else Data(found.train, found.test, found.classes)
+    data = replace(data, train=_limited(data.train, config), test=_limited(data.test, config))
+    faults = Faults("the data")
+    seen = check({"train": data.train, "test": data.test}, data.classes, config, faults, show=show)
+    tested = None if found.test is None else config.test_data or config.data
+    check_presence(data, found.instead, faults, tested=tested)
+    faults.tell()
+    return replace(data, notes=_noted((*found.notes, *seen), show=show))
+
+
+def images(config: TrainConfig) -> Images:
+    """Find all training images that a configuration names, nothing held out, and the names of their classes.
+
+    Where the data has parts of its own, it is the part `train`.
+
+    Raises:
+        DataError: as `load`.
+    """
+    if config.data in (EMBEDDED, *STANDARD):
+        data = load(config)
+        return Images(data.train, data.classes, data.notes)
+    _refuse_settings_of_standard_sets(config)
+    found = sources.find(config, tested=False)
+    faults = Faults("the data")
+    seen = check({"the data": found.train}, found.classes, config, faults, show=True)
+    if len(found.train) == 0:
+        faults.add(f"there is no image in {config.data}")
+    faults.tell()
+    return Images(_limited(found.train, config), found.classes, _noted((*found.notes, *seen), show=True))
+
+
+def _limited(split: Split, config: TrainConfig) -> Split:
+    return replace(split, max_pixels=config.max_pixels)
+
+
+def _noted(notes: tuple[str, ...], *, show: bool) -> tuple[str, ...]:
+    if show:
+        for note in notes:
+            LOG.warning("%s", note)
+    return notes
+
+
+def _refuse_settings_of_standard_sets(config: TrainConfig) -> None:
+    given = {"imbalance": config.imbalance, "largest": config.largest, "download": config.download or None}
+    for name, value in given.items():
+        if value is not None:
+            raise DataError(f"--{name} is for {' and '.join(STANDARD)} only; --data is {config.data}")
+
+
+def _embedded() -> Data:
+    with np.load(EMBEDDED_FILE, allow_pickle=False) as file:
+        train, test = (
+            Split(file[f"{s}_labels"], file[f"{s}_ids"], pixels=file[f"{s}_images"]) for s in ("train", "test")
+        )
+        return Data(train, test, tuple(str(name) for name in file["classes"]))
+
+
+def _hold_out(found: Found, config: TrainConfig) -> Data:
+    """Hold out a seeded share of each class; a class with one image keeps it for training."""
+    everything = found.train
+    rng = np.random.default_rng(config.seed)
+    held = np.zeros(len(everything), bool)
+    for label in range(len(found.classes)):
+        own = rng.permutation(np.flatnonzero(everything.labels == label))
+        count = max(1, round(config.holdout * len(own))) if len(own) > 1 else 0
+        held[own[:count]] = True
+    return Data(everything.take(np.flatnonzero(~held)), everything.take(np.flatnonzero(held)), found.classes)

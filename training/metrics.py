@@ -1,0 +1,241 @@
+"""How good a head is, group by group, how sure that is, and whether another is better: on logits and labels, in numpy.
+
+It knows nothing of models, files or torch; the groups are `models.groups`'.
+
+Letters: N rows, C classes, K resamples of the rows.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from breadcrumbs.models.groups import GROUPS, Group
+from breadcrumbs.models.head import softmax
+
+BINS = 15  # of the expected calibration error
+DRAWS = 1000  # of the bootstrap
+AT_ONCE = 1_000_000  # numbers held at once while rows are resampled or turned into probabilities
+
+Floats = NDArray[np.floating]
+Integers = NDArray[np.integer]
+
+
+@dataclass(frozen=True)
+class Metrics:
+    """How good one head is on one set. Shares are 0 … 1; a group without rows is None.
+
+    Attributes:
+        all: share of rows whose top class is right.
+        balanced: mean over the classes of their recall.
+        many, medium, few: the same over the classes of a group.
+        harmonic: harmonic mean of the classes' recalls.
+        worst: the lowest recall of a class.
+        macro_f1: mean over the classes that have rows of 2·hits / (rows of the class + rows given the class).
+        ece: expected calibration error of the top class, 15 bins.
+        nll: mean negative log-likelihood.
+        recall: of each class, None where the set has no row of it.
+    """
+
+    all: float
+    balanced: float
+    many: float | None
+    medium: float | None
+    few: float | None
+    harmonic: float
+    worst: float
+    macro_f1: float
+    ece: float
+    nll: float
+    recall: tuple[float | None, ...]
+
+    def as_dict(self) -> dict[str, Any]:
+        """The metrics as JSON's own types."""
+        return asdict(self)
+
+
+def evaluate(logits: Floats, labels: Integers, class_groups: Sequence[Group]) -> Metrics:
+    """Measure logits (N, C) against labels (N,), with each class's group (C,)."""
+    outcome = _outcome(logits, labels)
+    counts = _counts(outcome)
+    found: dict[str, Any] = {name: float(values[0]) for name, values in _summary(counts, class_groups).items()}
+    found |= {group: None for group in GROUPS if group not in found}
+    recall = (float(hits) / int(n) if n else None for hits, n in zip(counts.hits[0], counts.rows, strict=True))
+    return Metrics(**found, nll=float(-np.log(outcome.likelihood).mean()), recall=tuple(recall))
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A value, and the 95 % percentile interval of the bootstrap around it."""
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, eq=False)
+class _Counts:
+    """K resamples as sums: a class's rows (C,), those right (K, C), rows given it (K, C), gap by bin (K, BINS)."""
+
+    rows: Integers
+    hits: Integers
+    given: Integers
+    gap: Floats
+
+
+@dataclass(frozen=True, eq=False)
+class Resamples:
+    """What the metrics need of the rows as they are (K = 1) and of DRAWS resamples of them."""
+
+    counts: _Counts
+    draws: _Counts
+
+    def intervals(self, class_groups: Sequence[Group]) -> dict[str, Interval]:
+        """The interval of each metric, with each class's group (C,); a group without rows is left out."""
+        values, draws = _summary(self.counts, class_groups), _summary(self.draws, class_groups)
+        return {name: _interval(float(value[0]), draws[name]) for name, value in values.items()}
+
+
+def intervals(logits: Floats, labels: Integers, class_groups: Sequence[Group], seed: int = 0) -> dict[str, Interval]:
+    """Measure logits (N, C) against labels (N,), every metric but the likelihood with its interval.
+
+    Rows are drawn within their class, so an interval speaks of other test images of the same classes, for a head that
+    stays as it is. Two metrics lean by their nature: among resamples the worst class is more often worse than better,
+    and calibration looks worse, so these intervals reach further to the bad side and may miss their own value. A class
+    whose rows are all right, or all wrong, adds no width.
+
+    Returns:
+        all, balanced, many, medium, few, harmonic, worst, macro_f1, ece; a group without rows is left out.
+    """
+    return resample(logits, labels, seed).intervals(class_groups)
+
+
+def resample(logits: Floats, labels: Integers, seed: int = 0) -> Resamples:
+    """Draw DRAWS resamples of the rows within their classes, once for any grouping of the classes."""
+    outcome = _outcome(logits, labels)
+    parts = [_counts(outcome, places) for places in _draws(labels, seed)]
+    hits, given, gap = (np.concatenate([getattr(p, name) for p in parts]) for name in ("hits", "given", "gap"))
+    return Resamples(_counts(outcome), _Counts(parts[0].rows, hits, given, gap))
+
+
+@dataclass(frozen=True, eq=False)
+class _Outcome:
+    """What a head made of each row (N,): class given, bin of its confidence, confidence less right, likelihood."""
+
+    labels: Integers
+    given: Integers
+    bins: Integers
+    gap: Floats
+    likelihood: Floats
+    classes: int
+
+
+def _outcome(logits: Floats, labels: Integers) -> _Outcome:
+    given = logits.argmax(1)
+    confidence, likelihood = np.empty(len(labels)), np.empty(len(labels))
+    step = max(1, AT_ONCE // logits.shape[1])
+    for rows in (slice(start, start + step) for start in range(0, len(labels), step)):
+        probabilities = softmax(logits[rows])
+        confidence[rows] = probabilities.max(1)
+        likelihood[rows] = np.take_along_axis(probabilities, labels[rows, None], 1)[:, 0].clip(1e-30)
+    bins = np.minimum(np.nan_to_num(confidence) * BINS, BINS - 1).astype(np.int64)
+    return _Outcome(labels, given, bins, confidence - (given == labels), likelihood, logits.shape[1])
+
+
+def _draws(labels: Integers, seed: int) -> Iterator[Integers]:
+    """Yield places (k, N) in the rows: k resamples at a time, each row replaced by one of its class; DRAWS in all."""
+    rng = np.random.default_rng(seed)
+    order = labels.argsort(kind="stable")
+    counts = np.bincount(labels)
+    size, first = counts[labels], (counts.cumsum() - counts)[labels]
+    step = max(1, AT_ONCE // len(labels))
+    for done in range(0, DRAWS, step):
+        shape = (min(step, DRAWS - done), len(labels))
+        yield order[first + (rng.random(shape) * size).astype(np.int64)]
+
+
+def _counts(outcome: _Outcome, places: Integers | None = None) -> _Counts:
+    """Sum up the rows at places (K, N); none: the rows as they are, K = 1."""
+    at = np.arange(len(outcome.labels))[None] if places is None else places
+    resamples, classes = len(at), outcome.classes
+    given = outcome.given[at]
+    right = given == outcome.labels  # a resampled row has the label of the row whose place it takes
+
+    def sums(index: Integers, size: int, weights: Floats | None = None) -> NDArray[Any]:
+        flat = (index + size * np.arange(resamples)[:, None]).ravel()
+        return np.bincount(flat, weights, minlength=resamples * size).reshape(resamples, size)
+
+    labels = np.broadcast_to(outcome.labels, at.shape)
+    hits = sums(labels, classes, right.ravel().astype(np.float64))
+    gap = sums(outcome.bins[at], BINS, outcome.gap[at].ravel())
+    return _Counts(np.bincount(outcome.labels, minlength=classes), hits, sums(given, classes), gap)
+
+
+def _summary(counts: _Counts, class_groups: Sequence[Group]) -> dict[str, NDArray[np.float64]]:
+    """Each metric of K resamples (K,)."""
+    seen, rows = counts.rows > 0, counts.rows.sum()
+    recall = counts.hits[:, seen] / counts.rows[seen]
+    found = {
+        "all": counts.hits.sum(1) / rows,
+        "balanced": recall.mean(1),
+        "worst": recall.min(1),
+        "macro_f1": (2 * counts.hits / np.maximum(counts.rows + counts.given, 1))[:, seen].mean(1),
+        "ece": np.abs(counts.gap).sum(1) / rows,
+    }
+    with np.errstate(divide="ignore"):  # a recall of 0 makes the harmonic mean 0
+        found["harmonic"] = recall.shape[1] / (1 / recall).sum(1)
+    for group in GROUPS:
+        own = np.array([g == group for g in class_groups])[seen]
+        if own.any():
+            found[group] = recall[:, own].mean(1)
+    return found
+
+
+def _interval(value: float, draws: NDArray[np.float64]) -> Interval:
+    low, high = np.quantile(draws, [0.025, 0.975])
+    return Interval(value, float(low), float(high))
+
+
+def compare(
+    live: Floats, candidate: Floats, labels: Integers, class_groups: Sequence[Group], seed: int = 0
+) -> dict[str, Interval]:
+    """Compare two heads' logits (N, C) on the same labels (N,), row by row.
+
+    Returns:
+        `balanced` and each group that has rows: mean recall of the candidate less that of the live head. Rows are drawn
+        within their class, so the interval speaks of other images of the same classes.
+    """
+    value, draws = _changes(live, candidate, labels, seed)
+    found: dict[str, Interval] = {}
+    for name in ("balanced", *GROUPS):
+        member = np.array([name in ("balanced", g) for g in class_groups]) & np.isfinite(value)
+        if member.any():
+            found[name] = _interval(float(value[member].mean()), draws[:, member].mean(1))
+    return found
+
+
+def compare_classes(live: Floats, candidate: Floats, labels: Integers, seed: int = 0) -> list[Interval | None]:
+    """The same of each class's recall (C,), by itself; None for a class without rows."""
+    value, draws = _changes(live, candidate, labels, seed)
+    return [_interval(float(v), draws[:, c]) if np.isfinite(v) else None for c, v in enumerate(value)]
+
+
+def _changes(
+    live: Floats, candidate: Floats, labels: Integers, seed: int
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Change of each class's recall (C,), and in DRAWS resamples (DRAWS, C); NaN for a class without rows.
+
+    A row's change is −1, 0 or 1, so the counts of each class are enough to resample it.
+    """
+    classes = candidate.shape[1]
+    change = (candidate.argmax(1) == labels).astype(np.float64) - (live.argmax(1) == labels)
+    rng = np.random.default_rng(seed)
+    value, draws = np.full(classes, np.nan), np.full((DRAWS, classes), np.nan)
+    for c in np.unique(labels):
+        own = change[labels == c]
+        share = np.array([(own == v).mean() for v in (-1, 0, 1)])
+        drawn = rng.multinomial(len(own), share / share.sum(), DRAWS)
+        value[c], draws[:, c] = own.mean(), (drawn[:, 2] - drawn[:, 0]) / len(own)
+    return value, draws

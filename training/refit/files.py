@@ -1,0 +1,123 @@
+"""A refit from files to files: what is read, and what is left in a folder.
+
+    head.safetensors, head.onnx   the new head
+    report.json, report.html      what is known of it, for programs and for people
+    bundle/                       the same backbone with the new head, ready to be served
+
+It knows nothing of how a head is made (`training.refit.refit`) or of HTTP; the server's child process ends here too.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from breadcrumbs.models import bundle as bundles
+from breadcrumbs.models import head as heads
+from breadcrumbs.models import refit_report as reports
+from breadcrumbs.models.bundle import Bundle, Lineage
+from breadcrumbs.models.files import sha256, write_whole
+from breadcrumbs.models.refit_report import RefitReport
+from breadcrumbs.models.snapshots import snapshot as snapshots
+from breadcrumbs.models.snapshots.convert import open_safely
+from breadcrumbs.models.snapshots.snapshot import Snapshot
+from breadcrumbs.training.config import RefitDevice, RefitSpec
+from breadcrumbs.training.refit.refit import Refit, Tell, refit
+from breadcrumbs.training.report import refit_page
+from breadcrumbs.training.run.snapshots import path_of
+
+
+def run(
+    bundle: Path,
+    head: Path | None,
+    uploads: Sequence[Path],
+    holdout: Path | None,
+    spec: RefitSpec,
+    out: Path,
+    tell: Tell = lambda _: None,
+    *,
+    new_bundle: bool = True,
+    device: RefitDevice = "cpu",
+) -> RefitReport:
+    """Refit from files, and leave head, report, page and, with `new_bundle`, a bundle in `out`. Returns the report.
+
+    Raises:
+        FormatError: a file is damaged.
+        RefitError: as `refit`.
+    """
+    opened = bundles.read(bundle)
+    live = opened.head() if head is None else heads.read(head)
+    looks = [open_safely(path) for path in uploads]
+    held = None if holdout is None else open_safely(holdout)
+    made = refit(opened, live, looks, held, spec, tell, device)
+    write_whole(out / "head.safetensors", heads.to_bytes(made.head))
+    write_whole(out / "head.onnx", heads.to_onnx(made.head))
+    told = {"report.json": reports.to_bytes(made.report), "report.html": refit_page.build(made.report)}
+    for name, data in told.items():
+        write_whole(out / name, data)
+    if new_bundle:
+        lineage = Lineage(
+            parent=sha256(opened.folder / "manifest.json"),
+            live=live.digest,
+            snapshots=tuple(sha256(path) for path in uploads),
+            holdout=None if holdout is None else sha256(holdout),
+            spec=spec.model_dump(mode="json"),
+        )
+        repack(out / "bundle", opened, made, looks, lineage, told)
+    return made.report
+
+
+def repack(
+    folder: Path, parent: Bundle, made: Refit, uploads: Sequence[Snapshot], lineage: Lineage, told: dict[str, bytes]
+) -> Bundle:
+    """Write a bundle of the parent's backbone and the new head.
+
+    Its snapshots are the parent's and the uploads, so that the next refit stands on all of them. The joint head is kept
+    where it still has all the classes; the parent's report, which is of another head, is not.
+
+    Args:
+        folder: where it will be.
+        parent: the bundle that was refitted.
+        made: the new head, and what is known of it.
+        uploads: what it was fitted to besides the parent's snapshots.
+        lineage: where it comes from.
+        told: the files of its report.
+
+    Raises:
+        BundleError: the parts do not fit together.
+    """
+    report = made.report
+    kept = [name for name in parent.manifest.files if name.startswith(("snapshots/", "samples/"))]
+    if not report.classes.new and "joint-head.onnx" in parent.manifest.files:
+        kept.append("joint-head.onnx")
+    kept += [name for name in ("backbone.onnx", "backbone-half.onnx") if name in parent.manifest.files]
+    files = {name: (parent.folder / name).read_bytes() for name in kept}
+    files["head.onnx"] = heads.to_onnx(made.head)
+    for upload in uploads:
+        _add(files, upload)
+    files |= {f"report/{name}": data for name, data in told.items()}
+    manifest = parent.manifest.model_copy(
+        update={
+            "classes": made.head.classes,
+            "train_counts": tuple(report.classes.train_images),
+            "metrics": {
+                "balanced": report.candidate.model_dump(mode="json"),
+                "groups": report.holdout.groups,
+                "held_out_rows": report.rows,
+            },
+            "created": bundles.now(),
+            "lineage": lineage,
+        }
+    )
+    return bundles.write(folder, manifest, files)
+
+
+def _add(files: dict[str, bytes], snapshot: Snapshot) -> None:
+    """Put a snapshot among a bundle's files, unless it is there; two of one epoch are numbered."""
+    data = snapshots.to_bytes(snapshot)
+    if data in files.values():
+        return
+    plain = path_of(Path("snapshots"), snapshot.epoch)
+    name, number = str(plain), 1
+    while name in files:
+        number += 1
+        name = str(plain.with_stem(f"{plain.stem}-{number}"))
+    files[name] = data

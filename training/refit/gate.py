@@ -1,0 +1,73 @@
+"""Whether a candidate head may replace the live one: measured on the same rows, group by group.
+
+It knows nothing of how either head came about, nor of activations.
+"""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from breadcrumbs.models.groups import GROUPS, Group
+from breadcrumbs.training.metrics import Interval, compare, compare_classes, evaluate, intervals
+
+NAMED = 20  # lost classes that a reason names
+
+Floats = NDArray[np.floating]
+Integers = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Whether the candidate passed, and each reason it did not."""
+
+    passed: bool
+    reasons: tuple[str, ...]
+
+
+def comparison(
+    live: Floats, candidate: Floats, labels: Integers, class_groups: Sequence[Group], seed: int
+) -> dict[str, Any]:
+    """Measure two heads' logits (N, C) on the same labels (N,), with intervals of each and, paired, of what changed."""
+    both = {"live": live, "candidate": candidate}
+    return {
+        "rows": len(labels),
+        **{name: evaluate(logits, labels, class_groups).as_dict() for name, logits in both.items()},
+        "intervals": {name: _json(intervals(logits, labels, class_groups, seed)) for name, logits in both.items()},
+        "difference": _json(compare(live, candidate, labels, class_groups, seed)),
+        "change": [one and asdict(one) for one in compare_classes(live, candidate, labels, seed)],
+    }
+
+
+def _json(found: dict[str, Interval]) -> dict[str, dict[str, float]]:
+    return {name: asdict(interval) for name, interval in found.items()}
+
+
+def judge(measured: dict[str, Any], classes: Sequence[str], tolerance: float) -> Verdict:
+    """Pass a candidate that is better in balanced accuracy, loses no group by more than `tolerance` and no class.
+
+    Args:
+        measured: what `comparison` returned.
+        classes: C names.
+        tolerance: of a group's recall, 0 … 1.
+    """
+    live, candidate = measured["live"], measured["candidate"]
+    reasons = []
+    if not np.isfinite(candidate["nll"]):
+        reasons.append("the candidate's likelihood is not finite")
+    if candidate["balanced"] <= live["balanced"]:
+        reasons.append(f"balanced accuracy {candidate['balanced']:.4f} is not above the live {live['balanced']:.4f}")
+    reasons += [
+        f"{group}: recall {candidate[group]:.4f} is below the live {live[group]:.4f} by more than {tolerance}"
+        for group in GROUPS
+        if live[group] is not None and candidate[group] < live[group] - tolerance
+    ]
+    lost = [
+        name for name, a, b in zip(classes, live["recall"], candidate["recall"], strict=True) if a and b == 0
+    ]  # a class that is absent from the hold-out has recall None
+    if lost:
+        more = f" and {len(lost) - NAMED} more" if len(lost) > NAMED else ""
+        reasons.append(f"no row is right any more of: {', '.join(lost[:NAMED])}{more}")
+    return Verdict(not reasons, tuple(reasons))

@@ -1,0 +1,244 @@
+"""The pictures of a run's report: numbers in, a matplotlib figure out.
+
+They say the same at 2 classes and at 8,000: up to 40 classes are drawn and named one by one, more become a curve. It
+knows nothing of runs, files or pages; the trail's pictures are `trail_plots`', how they are drawn is `drawing`'s.
+
+Letters: N rows, C classes.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import LinearSegmentedColormap
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from matplotlib.ticker import FuncFormatter, NullFormatter
+from numpy.typing import NDArray
+
+from breadcrumbs.models.groups import Group
+from breadcrumbs.training.report import style
+from breadcrumbs.training.report.style import FAINT, GROUP_COLOURS, INK, NAMED, Floats, Integers, label, styled
+
+WORST = 12  # rows of the confusion
+COLUMNS = 18  # of the confusion, before "others"
+BARS = ("many", "medium", "few", "balanced", "all")
+SHADES = LinearSegmentedColormap.from_list("shades", ["#ffffff", "#9cc4e4", "#0065a8", "#06304f"])
+
+History = Sequence[Mapping[str, Any]]
+
+
+class Interval(Protocol):
+    """A measured value and the two ends of its 95 % interval."""
+
+    @property
+    def value(self) -> float: ...  # noqa: D102
+
+    @property
+    def low(self) -> float: ...  # noqa: D102
+
+    @property
+    def high(self) -> float: ...  # noqa: D102
+
+
+@styled
+def counts_and_recall(
+    counts: Integers, groups: Sequence[Group], classes: Sequence[str], recall: Mapping[str, Sequence[float | None]]
+) -> Figure:
+    """Draw training images of each class (C,), most first, and above them the recall of each head (C,)."""
+    order = style.long_tail(counts)
+    room = style.room_below(classes) if len(order) <= NAMED else 0.4
+    figure, (above, below) = style.panels(4.6 + room, rows=2, ratios=(3, 2))
+    above.tick_params(axis="x", length=0)
+    for head, values in recall.items():
+        _recall_of_head(above, np.array(values, np.float64)[order], head, style.head_colour(head, recall))
+    if len(recall) > 1 and len(order) <= NAMED:
+        both = np.array([np.array(values, np.float64)[order] for values in recall.values()])  # (heads, C)
+        above.vlines(range(len(order)), both.min(0), both.max(0), color=FAINT, linewidth=1, zorder=1)
+    style.share_axis(above, "recall")
+    if any(value is not None for values in recall.values() for value in values):
+        style.legend(above, lines=1)
+    style.over_the_tail(below, counts, groups, classes, counts[order].astype(np.float64))
+    below.set_yscale("log", nonpositive="clip")
+    below.set_ylim(0.5, 2 * max(int(counts.max()), 5))
+    below.yaxis.set_major_formatter(FuncFormatter(lambda n, _: f"{n:,.0f}" if n >= 1 else ""))
+    below.yaxis.set_minor_formatter(NullFormatter())
+    below.tick_params(axis="y", which="minor", length=0)
+    below.set_ylabel("training images")
+    _group_names(above, [groups[c] for c in order])
+    return figure
+
+
+@styled
+def curves(history: History) -> Figure | None:
+    """Draw each head's loss and balanced accuracy per epoch; None without an epoch."""
+    losses = _scalars(history, lambda line: {key[:-5]: v for key, v in line.items() if key.endswith("_loss")})
+    # The balanced head's loss is 0 while there are no crumbs: it has not been trained, so it has no loss.
+    losses = {head: trained for head, found in losses.items() if (trained := {e: v for e, v in found.items() if v})}
+    accuracy = _scalars(history, _balanced_accuracies)
+    panels = [
+        panel for panel in ((losses, "mean loss, nats"), (accuracy, "balanced accuracy")) if any(panel[0].values())
+    ]
+    if not panels:
+        return None
+    figure, axes = style.panels(2.5 * len(panels), rows=len(panels))
+    heads = dict.fromkeys(head for found, _ in panels for head in found)
+    for axis, (found, text) in zip(axes, panels, strict=True):
+        for head, points in found.items():
+            style.line(axis, list(points), list(points.values()), label=head, color=style.head_colour(head, heads))
+        axis.set_ylabel(text)
+        axis.set_ylim(bottom=0)
+    for head in heads:  # one may have no loss, and is in the legend all the same
+        if head not in panels[0][0]:
+            style.line(axes[0], [], [], label=head, color=style.head_colour(head, heads))
+    if any(accuracy.values()):
+        style.share_axis(axes[-1], "balanced accuracy", full=False)
+    style.legend(axes[0])
+    epochs = [epoch for found, _ in panels for points in found.values() for epoch in points]
+    style.epoch_axis(axes[-1], min(epochs), max(epochs))
+    return figure
+
+
+@styled
+def group_bars(
+    metrics: Mapping[str, Mapping[str, Any]], intervals: Mapping[str, Mapping[str, Interval]]
+) -> Figure | None:
+    """Draw each head's recall of many, medium, few and all classes with its 95 % intervals; None without a number."""
+    names = [name for name in BARS if any(style.number(found.get(name)) is not None for found in metrics.values())]
+    if not names:
+        return None
+    figure, (axis,) = style.panels(3.4)
+    width = min(0.8 / len(metrics), 0.5)
+    for i, (head, found) in enumerate(metrics.items()):
+        at = {name: n + width * (i - (len(metrics) - 1) / 2) for n, name in enumerate(names)}
+        values = {name: v for name in names if (v := style.number(found.get(name))) is not None}
+        colour = style.head_colour(head, metrics)
+        axis.bar([at[n] for n in values], list(values.values()), 0.92 * width, color=colour, label=head)
+        whiskers = {name: intervals.get(head, {}).get(name) for name in values}
+        for name, value in values.items():
+            own, top = whiskers[name], value
+            if own is not None and np.isfinite([own.low, own.high]).all():
+                axis.vlines(at[name], own.low, own.high, color=INK, linewidth=1.3)
+                top = max(value, own.high)
+            axis.annotate(
+                f"{100 * value:.1f}", (at[name], top), (0, 3), textcoords="offset points", ha="center", fontsize=8.5
+            )
+    axis.set_xlim(-0.6, max(len(names), 3) - 0.4)
+    axis.set_xticks(range(len(names)), names)
+    axis.tick_params(axis="x", length=0, labelsize=10)
+    style.share_axis(axis, "recall")
+    axis.set_ylim(0, 1.08)
+    style.legend(axis)
+    return figure
+
+
+@styled
+def confusion(logits: Floats, labels: Integers, classes: Sequence[str], worst: int = WORST) -> Figure | None:
+    """Draw where the images of the classes with the lowest recall go, rows in percent; None without a row.
+
+    Columns are those classes, then what each is most taken for, then all others.
+    """
+    predicted = logits.argmax(1) if len(labels) else np.zeros(0, np.int64)
+    rows = worst_classes(predicted, labels, len(classes))[: min(worst, WORST)]
+    if not rows:
+        return None
+    shares = np.array([_destinations(predicted[labels == c], len(classes)) for c in rows])  # (rows, C)
+    columns = _columns(shares, rows)
+    others = 1 - shares[:, columns].sum(1)
+    cells, names = shares[:, columns], [label(classes[c], c) for c in columns]
+    if len(columns) < len(classes):
+        cells, names = np.column_stack([cells, others.clip(0)]), [*names, "all others"]
+    room = 0.1 * max(map(len, names))  # inches that the longest name may take
+    figure, (axis,) = style.panels(1.2 + room + 0.3 * len(rows), width=max(4, min(6.4, 1.2 + room + 0.5 * len(names))))
+    axis.grid(visible=False)
+    axis.pcolormesh(cells, cmap=SHADES, vmin=0, vmax=1, edgecolors="white", linewidth=1)
+    for i, j in zip(*np.nonzero(cells > 0.005), strict=True):
+        ink = "white" if cells[i, j] > 0.45 else INK
+        axis.text(j + 0.5, i + 0.5, f"{100 * cells[i, j]:.0f}", ha="center", va="center", fontsize=8, color=ink)
+    for i in range(len(rows)):
+        axis.add_patch(Rectangle((i, i), 1, 1, fill=False, edgecolor=INK, linewidth=1.2))
+    axis.set_xticks(np.arange(len(names)) + 0.5, names, rotation=90, fontsize=8.5)
+    axis.set_yticks(np.arange(len(rows)) + 0.5, [label(classes[c], c) for c in rows], fontsize=8.5)
+    axis.set(xlabel="predicted class, percent of the row", ylabel="true class")
+    axis.tick_params(length=0)
+    axis.spines[:].set_visible(False)
+    axis.invert_yaxis()
+    return figure
+
+
+def worst_classes(predicted: Integers, labels: Integers, classes: int) -> list[int]:
+    """Return the classes that have rows, lowest recall first, from predictions (N,) and labels (N,)."""
+    rows = np.bincount(labels, minlength=classes)
+    right = np.bincount(labels[predicted == labels], minlength=classes)
+    seen = np.flatnonzero(rows)
+    return [int(c) for c in seen[np.argsort(right[seen] / rows[seen], kind="stable")]]
+
+
+def _recall_of_head(axis: Axes, recall: Floats, head: str, colour: str) -> None:
+    rank = np.arange(len(recall))
+    if len(recall) <= NAMED:
+        (dots,) = axis.plot(rank, recall, "o", color=colour, label=head, markersize=5.5, clip_on=False)
+        dots.set_in_layout(False)
+        return
+    # A class's recall is as coarse as its few test images: the eye needs the mean over its neighbours in the tail.
+    (dots,) = axis.plot(
+        rank, recall, "o", color=colour, alpha=float(np.clip(60 / len(recall), 0.1, 0.6)), markersize=3,
+        markeredgewidth=0, rasterized=True, clip_on=False,
+    )  # fmt: skip
+    dots.set_in_layout(False)
+    axis.plot(rank, running_mean(recall, max(9, len(recall) // 25)), color=colour, label=head, linewidth=2.2)
+
+
+def running_mean(values: Floats, window: int) -> NDArray[np.float64]:
+    """Return the mean over each value's neighbours (C,), NaN left out, fewer neighbours at both ends."""
+    known = np.isfinite(values)
+    sums = np.concatenate([[0.0], np.cumsum(np.where(known, values, 0.0))])
+    seen = np.concatenate([[0], np.cumsum(known)])
+    at = np.arange(len(values))
+    low, high = np.maximum(at - window // 2, 0), np.minimum(at + window // 2 + 1, len(values))
+    rows = seen[high] - seen[low]
+    return np.where(rows > 0, (sums[high] - sums[low]) / np.maximum(rows, 1), np.nan)
+
+
+def _group_names(axis: Axes, ordered: Sequence[Group]) -> None:
+    """Name the groups over the tail, and draw a line where one ends, if each is in one piece."""
+    starts = [i for i, group in enumerate(ordered) if i == 0 or ordered[i - 1] != group]
+    if len(starts) != len(set(ordered)):
+        return
+    for start, end in zip(starts, [*starts[1:], len(ordered)], strict=True):
+        if start:
+            axis.axvline(start - 0.5, color=FAINT, linewidth=0.9, zorder=0.5)
+        if end - start >= 0.09 * len(ordered):
+            axis.annotate(
+                ordered[start], ((start + end - 1) / 2, 1), (0, 5), xycoords=axis.get_xaxis_transform(),
+                textcoords="offset points", ha="center", fontsize=9, color=GROUP_COLOURS[ordered[start]], weight="bold",
+            )  # fmt: skip
+
+
+def _destinations(predicted: Integers, classes: int) -> NDArray[np.float64]:
+    return np.asarray(np.bincount(predicted, minlength=classes) / len(predicted))
+
+
+def _columns(shares: Floats, rows: Sequence[int]) -> list[int]:
+    """The rows' own classes, then the class that each is most taken for, as long as there is room."""
+    columns = list(rows)
+    for own, row in zip(rows, shares, strict=True):
+        wrong = [int(c) for c in np.argsort(-row, kind="stable")[:2] if c != own and row[c] > 0]
+        columns += [c for c in wrong[:1] if c not in columns and len(columns) < COLUMNS]
+    return columns
+
+
+def _scalars(history: History, find: Callable[[Mapping[str, Any]], Mapping[str, Any]]) -> dict[str, dict[int, float]]:
+    """What an epoch's line says of each head: head → epoch → number, where there is one."""
+    found: dict[str, dict[int, float]] = {}
+    for line in history:
+        for head, value in find(line).items():
+            number = style.number(value)
+            if number is not None:
+                found.setdefault(head, {})[int(line["epoch"])] = number
+    return found
+
+
+def _balanced_accuracies(line: Mapping[str, Any]) -> dict[str, Any]:
+    return {head: own.get("balanced") for head, own in line.items() if isinstance(own, Mapping)}

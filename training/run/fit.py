@@ -1,0 +1,162 @@
+"""One training run, top to bottom: two heads in one loop, and a bundle at the end.
+
+Balancing costs no forward pass of its own (`epoch`, `trail`). It knows nothing of EMANATE's formulas (`emanate`) or of
+how files are laid out (`models`).
+
+Letters: N images, D feature dimensions, C classes.
+"""
+
+import json
+import logging
+import time
+from pathlib import Path
+
+import torch
+from accelerate import PartialState
+
+from breadcrumbs.models import backbones
+from breadcrumbs.models import bundle as bundles
+from breadcrumbs.models.bundle import Bundle
+from breadcrumbs.models.files import write_whole
+from breadcrumbs.models.groups import groups
+from breadcrumbs.models.snapshots.snapshot import Snapshot
+from breadcrumbs.training import processes
+from breadcrumbs.training.config import TrainConfig
+from breadcrumbs.training.data.dataset import Data, load
+from breadcrumbs.training.data.sizes import reduced
+from breadcrumbs.training.data.sources import check_place
+from breadcrumbs.training.metrics import Metrics, evaluate
+from breadcrumbs.training.run import checkpoint, features, snapshots
+from breadcrumbs.training.run.epoch import train_epoch
+from breadcrumbs.training.run.features import features_of
+from breadcrumbs.training.run.journal import Journal
+from breadcrumbs.training.run.package import heads_of, package
+from breadcrumbs.training.run.state import Run, TrainingError, backbone_of, prepare, restore, state_of
+from breadcrumbs.training.run.trail import Trail
+
+log = logging.getLogger("breadcrumbs.training")
+
+
+def fit(config: TrainConfig, out: Path, *, resume: bool = False, data: Data | None = None) -> Bundle:
+    """Train, and write everything into a folder: checkpoint, log, snapshots, metrics, report, bundle.
+
+    Started by `torchrun` or `accelerate launch`, several processes train together; the main one writes.
+
+    Args:
+        config: what to do.
+        out: the run's folder.
+        resume: go on from the checkpoint there.
+        data: the images; absent: those that the configuration names.
+
+    Returns:
+        The bundle, at `out/bundle`.
+
+    Raises:
+        DataError: before anything starts, if the images are not as they should be.
+        TrainingError: the folder holds another run, or the loss is no longer finite.
+        ExportError: the exported network does not answer as the trained one.
+    """
+    if (out / "checkpoint.pt").exists() and not resume:
+        raise TrainingError(
+            f"{out} already contains a run; continue it with --resume, or choose another folder with --out"
+        )
+    with PartialState().main_process_first():  # it may download
+        if data is None:
+            check_place(config)  # before weights are downloaded, and once all processes have met
+        backbone = backbone_of(config, bare=resume)  # what cannot work is refused before an image is read
+        data = load(config, show=processes.is_main()) if data is None else data
+    run = prepare(config, data, backbone)
+    if resume:
+        restore(run, checkpoint.load(out / "checkpoint.pt", run.accelerator.device))
+    elif processes.is_main():
+        write_whole(out / "config.json", config.model_dump_json(indent=1).encode() + b"\n")
+        write_whole(out / "data.json", json.dumps(data.as_dict(), indent=1).encode() + b"\n")
+        checkpoint.save(out / "checkpoint.pt", state_of(run))  # so that Ctrl-C leaves one at any time
+    _announce(run)
+    if config.frozen and run.epoch < config.epochs:
+        features.keep(run)
+    with Journal(out, config.epochs, run.epoch + 1, write=processes.is_main()) as journal:
+        while run.epoch < config.epochs:
+            _epoch(run, journal, out)
+    if processes.is_main():
+        package(run.measured.cpu(), run.data, run.preprocess, config, out)
+    processes.wait()
+    return bundles.read(out / "bundle")
+
+
+def _announce(run: Run) -> None:
+    if processes.is_main():
+        log.info("%s", run.config.model_dump_json())
+        log.info(
+            "%s on %s × %d: %d training and %d test images of %d classes, %d parameters, from epoch %d of %d",
+            run.config.architecture, run.accelerator.device, processes.world(), len(run.data.train), len(run.data.test),
+            len(run.data.classes), backbones.count_parameters(run.network), run.epoch + 1, run.config.epochs,
+        )  # fmt: skip
+        log.info(
+            "pixels: mean %s, standard deviation %s, %s, resized to %s (%s)", run.preprocess.mean, run.preprocess.std,
+            run.preprocess.interpolation, run.preprocess.resize or "the input's size", run.preprocess.source,
+        )  # fmt: skip
+        warning = reduced(run.data.train, run.config.size)
+        if warning is not None:
+            log.warning("%s", warning)
+
+
+def _epoch(run: Run, journal: Journal, out: Path) -> None:
+    started = time.monotonic()
+    scalars = train_epoch(run)
+    by_class: dict[str, list[float]] = {}
+    snapshot = None
+    if run.trail is not None:
+        snapshot = _snapshot(run, run.trail)
+        run.trail.close_epoch()
+        processes.agree([run.trail.means, run.network.balanced.weight, run.network.balanced.bias])
+        by_class = {"drift": run.trail.drift.tolist(), "crumbs": run.trail.crumbs.tolist()}
+    scalars["train_seconds"] = time.monotonic() - started
+    run.epoch += 1
+    if snapshot is not None and run.trail is not None and processes.is_main():
+        snapshots.keep(out / "snapshots", snapshot, run.trail.epochs_back.cpu().numpy(), run.config.keep_snapshots)
+    due = run.epoch % run.config.evaluate_every == 0 or run.epoch == run.config.epochs
+    heads = evaluate_heads(run) if due else {}
+    scalars["seconds"] = time.monotonic() - started
+    journal.epoch(run.epoch, scalars, heads, by_class)
+    if processes.is_main():
+        checkpoint.save(out / "checkpoint.pt", state_of(run))
+    processes.wait()
+
+
+def export_checkpoint(out: Path, *, half: bool = False) -> Bundle:
+    """Make the bundle of a run again from its newest checkpoint; see `package`."""
+    path = out / "checkpoint.pt"
+    state = checkpoint.load(path, torch.device("cpu"))
+    config = TrainConfig.model_validate_json(state["config"])
+    backbone = backbone_of(config, bare=True)
+    run = prepare(config, load(config), backbone)
+    restore(run, state)
+    return package(run.measured.cpu(), run.data, run.preprocess, config, out, half=half)
+
+
+def evaluate_heads(run: Run) -> dict[str, Metrics]:
+    """Measure every head on the test images."""
+    kept = run.test_features
+    found = features_of(run, run.measured, run.data.test) if kept is None else kept
+    own = groups(run.data.train_counts.tolist(), run.config.groups)
+    with torch.no_grad():
+        logits = {name: head(found).cpu().numpy() for name, head in heads_of(run.measured, run.config).items()}
+    return {name: evaluate(values, run.data.test.labels, own) for name, values in logits.items()}
+
+
+def _snapshot(run: Run, trail: Trail) -> Snapshot:
+    """The epoch's features as a file's content: Z^e, with the joint head that saw them."""
+    rows, fresh = trail.snapshot()
+    index = rows.cpu().numpy()
+    half = fresh.half()  # the file may be half as large, where nothing overflows
+    return Snapshot(
+        features=(half if bool(half.isfinite().all()) else fresh.float()).cpu().numpy(),
+        labels=run.data.train.labels[index],
+        classes=run.data.classes,
+        backbone=backbones.weights_digest(run.network.features),
+        epoch=run.epoch + 1,
+        ids=run.data.train.ids[index],
+        weight=run.network.joint.weight.detach().float().cpu().numpy(),
+        bias=run.network.joint.bias.detach().float().cpu().numpy(),
+    )

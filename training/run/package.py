@@ -1,0 +1,161 @@
+"""From a finished run to a bundle: export, gate, newest snapshot, crumbs, metrics, report.
+
+What is measured here is measured on the exported model by ONNX Runtime, so it is what the server will do. It knows
+nothing of the training loop.
+"""
+
+import hashlib
+import io
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor, nn
+
+from breadcrumbs.models import bundle as bundles
+from breadcrumbs.models import head as heads
+from breadcrumbs.models.bundle import Bundle, Manifest
+from breadcrumbs.models.files import write_whole
+from breadcrumbs.models.groups import groups
+from breadcrumbs.models.head import LinearHead
+from breadcrumbs.models.images.preprocess import Preprocess
+from breadcrumbs.models.snapshots import snapshot as snapshots
+from breadcrumbs.models.snapshots.snapshot import Snapshot
+from breadcrumbs.training import export
+from breadcrumbs.training.config import TrainConfig
+from breadcrumbs.training.data.dataset import Data, Split
+from breadcrumbs.training.data.loader import evaluation_batches
+from breadcrumbs.training.emanate import back_track, balanced_target
+from breadcrumbs.training.half import gate, to_half
+from breadcrumbs.training.metrics import evaluate, intervals
+from breadcrumbs.training.network import TwoHeads
+from breadcrumbs.training.report import run_page
+from breadcrumbs.training.report.run_page import Story
+from breadcrumbs.training.run import snapshots as crumbs
+from breadcrumbs.training.run.journal import read_log
+from breadcrumbs.training.terminal.bars import step, track
+
+Floats = NDArray[np.float32]
+SAMPLES = 24
+"""Images that a bundle carries to be tried with at most."""
+
+
+def package(
+    network: TwoHeads, data: Data, preprocess: Preprocess, config: TrainConfig, out: Path, *, half: bool = False
+) -> Bundle:
+    """Export a network on the CPU and write the bundle to `out/bundle`, metrics and report beside it.
+
+    With `half` the bundle has a second backbone, in half precision.
+
+    Raises:
+        ExportError: ONNX Runtime does not answer as torch does, or half precision loses recall.
+    """
+    network.eval()
+    with step("export the backbone to ONNX"):
+        backbone = export.to_onnx(network.features, preprocess)
+    own = {name: _linear(layer, data.classes) for name, layer in heads_of(network, config).items()}
+    trained, test = export.run_both(network.features, backbone, images_of(data.test, preprocess, config, "test images"))
+    difference = export.gate(trained, test, own.values())
+    class_groups = groups(data.train_counts.tolist(), config.groups)
+    logits = {name: head.logits(test) for name, head in own.items()}
+    metrics: dict[str, Any] = {
+        name: evaluate(values, data.test.labels, class_groups).as_dict() for name, values in logits.items()
+    }
+    story = Story(
+        title=f"{config.model_name}: {config.method}", classes=data.classes, counts=data.train_counts,
+        groups=class_groups, convention=config.groups, config=config.model_dump(mode="json"), history=read_log(out),
+        labels=data.test.labels, logits=logits, metrics=dict(metrics), exported=next(iter(own)), notes=data.notes,
+        intervals={name: intervals(values, data.test.labels, class_groups) for name, values in logits.items()},
+    )  # fmt: skip
+    pages = run_page.write(out / "report", story)
+    metrics |= {"groups": config.groups, "test_images": len(data.test), "export_difference": difference}
+    files = {
+        "backbone.onnx": backbone,
+        "head.onnx": heads.to_onnx(next(iter(own.values()))),
+        "joint-head.onnx": heads.to_onnx(own["joint"]),
+        "report/index.html": pages["index.html"],
+        "report/metrics.json": json.dumps(metrics, indent=1).encode() + b"\n",
+    }
+    if half:
+        files["backbone-half.onnx"], metrics["half_differs"] = _half(
+            backbone, test, data, preprocess, config, next(iter(own.values()))
+        )
+    manifest = Manifest(
+        name=config.model_name,
+        architecture=config.architecture, preprocess=preprocess, feature_dim=own["joint"].feature_dim,
+        classes=data.classes, train_counts=tuple(data.train_counts.tolist()), groups=config.groups,
+        metrics=metrics, recipe=config.model_dump(mode="json"),
+    )  # fmt: skip
+    newest = _newest(backbone, own["joint"], data, preprocess, config)
+    files |= _snapshot_files(newest, data, out / "snapshots")
+    files |= samples(data.test, len(data.classes), preprocess, config)
+    write_whole(out / "metrics.json", files["report/metrics.json"])
+    return bundles.write(out / "bundle", manifest, files)
+
+
+def samples(split: Split, classes: int, preprocess: Preprocess, config: TrainConfig) -> dict[str, bytes]:
+    """The first test image of each class as PNG, as the server would see it; of many classes `SAMPLES`, evenly."""
+    wanted = np.unique(np.linspace(0, classes - 1, min(classes, SAMPLES)).round().astype(int))
+    rows = [rows[0] for label in wanted if len(rows := np.flatnonzero(split.labels == label))]
+    chosen = images_of(split.take(np.array(rows)), preprocess, config, "samples")
+    pixels = np.concatenate([images.numpy() for images in chosen])
+    found = {}
+    for row, image in zip(rows, pixels, strict=True):
+        file = io.BytesIO()
+        Image.fromarray(image).save(file, "PNG", optimize=True)
+        found[f"samples/{split.labels[row]}-0.png"] = file.getvalue()
+    return found
+
+
+def _half(
+    backbone: bytes, test: Floats, data: Data, preprocess: Preprocess, config: TrainConfig, head: LinearHead
+) -> tuple[bytes, float]:
+    """The backbone in half precision, and the share of test images that it puts into another class."""
+    low = to_half(backbone)
+    found = export.run_onnx(low, images_of(data.test, preprocess, config, "in half precision"))
+    return low, gate(test, found, data.test.labels, head, groups(data.train_counts.tolist(), config.groups))
+
+
+def heads_of(network: TwoHeads, config: TrainConfig) -> dict[str, nn.Linear]:
+    """The heads that learned, the exported one first."""
+    joint = {"joint": network.joint}
+    return joint if config.method == "plain" else {"balanced": network.balanced, **joint}
+
+
+def _linear(layer: nn.Linear, classes: tuple[str, ...]) -> LinearHead:
+    weight, bias = (p.detach().float().numpy() for p in (layer.weight, layer.bias))
+    return LinearHead(weight, bias, classes)
+
+
+def images_of(split: Split, preprocess: Preprocess, config: TrainConfig, title: str = "images") -> Iterator[Tensor]:
+    """The images of a split as the server would see them, uint8 (B, H, W, 3) each; shown under a title."""
+    batches = evaluation_batches(split, preprocess, config)
+    return (images for images, _, _ in track(batches, len(batches), title))
+
+
+def _newest(backbone: bytes, joint: LinearHead, data: Data, preprocess: Preprocess, config: TrainConfig) -> Snapshot:
+    """One more look at the training images, after the last epoch, with the exported backbone."""
+    digest = hashlib.sha256(backbone).hexdigest()
+    return Snapshot(
+        features=export.run_onnx(backbone, images_of(data.train, preprocess, config, "training images")),
+        labels=data.train.labels, classes=data.classes, backbone=digest, epoch=config.epochs + 1,
+        ids=data.train.ids, weight=joint.weight, bias=joint.bias,
+    )  # fmt: skip
+
+
+def _snapshot_files(newest: Snapshot, data: Data, folder: Path) -> dict[str, bytes]:
+    """The newest snapshot and, of older epochs, the rows that still balance the tail."""
+    counts = torch.from_numpy(data.train_counts)
+    epochs_back = back_track(counts, balanced_target(int(counts.sum()), len(counts))).numpy()
+    files = {f"snapshots/{crumbs.path_of(Path(), newest.epoch)}": snapshots.to_bytes(newest)}
+    for path in crumbs.stored(folder):
+        older = snapshots.read(path)
+        kept = crumbs.tail(older, epochs_back, newest.epoch - older.epoch)
+        if kept is not None:
+            files[f"snapshots/{path.name}"] = snapshots.to_bytes(kept)
+    return files

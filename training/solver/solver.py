@@ -1,0 +1,239 @@
+"""The convex problem of refit: weighted multinomial logistic regression, to a proven distance from its optimum.
+
+    F(W, b) = Σ_i ω_i · −log softmax(W z_i + b)_{y_i}  +  (λ/2) ‖W‖²,     Σ_i ω_i = 1
+
+With ω_i = 1 / (C · n_y) this is (1/C) Σ_y L_y + (λ/2) ‖W‖². It knows nothing of snapshots, classes' names or groups.
+
+Newton steps whose Hessian comes from a sample of the rows (`training/solver/curvature.py`), first on the objective of a
+small sample, then on that of all rows: a pass over all rows gives F, its gradient and a lower bound on the optimum
+(`training/solver/dual.py`), and the solver stops when the two are near enough.
+
+Letters: N rows, D feature dimensions, C classes.
+"""
+
+import contextlib
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from breadcrumbs.training.solver.curvature import Curvature
+from breadcrumbs.training.solver.dual import LowerBound
+from breadcrumbs.training.solver.newton import Problem, View, descend
+from breadcrumbs.training.solver.rows import Chunk, Source, cap_for, profile, sample, whole
+
+TINY, DOUBLE_LIMIT = 1_000_000, 20_000_000  # elements of Z up to which float64 is used: always, and for a fine gap
+FINE = 1e-4  # relative gap below which float32 may not do
+SMALL = 50_000_000  # products a pass, below which one thread is fastest
+FEW = 4096  # rows that are not worth sampling
+FIRST, SHARE = 1 / 12, 1 / 4  # of the rows: the sample to start on, and the one that gives the Hessian
+SAMPLE_BYTES = 2**28  # the most that a sample's features and probabilities may take
+START_GAIN = 0.02  # the small sample is left when a step gains less than this share of F: its optimum is not ours
+UNLIKELY = 40.0  # logits that a class without rows stays below any row's others: F is then the same to the last digit
+
+Found = tuple[Tensor, Tensor]
+"""Weight (C, D) and bias (C,)."""
+
+Progress = Callable[[int, float, float], None]
+"""Called with the iteration, the gradient norm and the objective."""
+
+
+@dataclass(frozen=True, eq=False)
+class Solution:
+    """Where the solver stopped.
+
+    Attributes:
+        weight: (C, D).
+        bias: (C,), of mean zero.
+        objective: F there.
+        gradient_norm: ‖∇F‖ there, features centred.
+        gap_bound: F is at most this far above the optimum; see `training/solver/dual.py`.
+        iterations: passes over all rows.
+        converged: whether it is as near as was asked.
+    """
+
+    weight: Tensor
+    bias: Tensor
+    objective: float
+    gradient_norm: float
+    gap_bound: float
+    iterations: int
+    converged: bool
+
+
+def solve(
+    features: Tensor,
+    labels: Tensor,
+    row_weights: Tensor,
+    classes: int,
+    l2: float,
+    *,
+    gradient_norm: float | None = None,
+    gap: float = 1e-3,
+    starts: Sequence[Found] = (),
+    max_iterations: int = 500,
+    half: bool | None = None,
+    progress: Progress | None = None,
+) -> Solution:
+    """Minimise F on rows in memory, in float64 where that costs little. See `solve_stream` for the rest.
+
+    Args:
+        features: (N, D), of any float type; no copy of the whole is made.
+        labels: int64 (N,).
+        row_weights: ω (N,), positive, of sum 1; a row of twice the weight is a row that stands there twice.
+        classes: C. A class without rows gets a zero row of W and a bias by which it is never predicted.
+        l2: λ > 0.
+        gradient_norm: stop below it; else by `gap`.
+        gap: stop when F is proven to be within this share of the optimum.
+        starts: weights (C, D) and biases (C,) that may be near; it starts from the best of them that is any good.
+        max_iterations: stop after as many passes, converged or not.
+        half: whether early products may be in bf16; else where the device is fast at it and float64 is not used.
+        progress: told of every pass that lowered F.
+    """
+    double = in_double(features.numel(), gap, gradient_norm)
+    with _threads(features.numel() * classes):
+        return solve_stream(
+            whole(features, labels, row_weights), classes, l2, double=double, gradient_norm=gradient_norm, gap=gap,
+            starts=starts, max_iterations=max_iterations, half=half, progress=progress,
+        )  # fmt: skip
+
+
+def in_double(elements: int, gap: float, gradient_norm: float | None) -> bool:
+    """Whether so many elements of Z are worth float64: always where they are few, up to more for a fine gap."""
+    return elements <= (DOUBLE_LIMIT if gradient_norm is not None or gap < FINE else TINY)
+
+
+@torch.no_grad()
+def solve_stream(
+    source: Source,
+    classes: int,
+    l2: float,
+    *,
+    double: bool = False,
+    gradient_norm: float | None = None,
+    gap: float = 1e-3,
+    starts: Sequence[Found] = (),
+    max_iterations: int = 500,
+    half: bool | None = None,
+    sample_bytes: int = SAMPLE_BYTES,
+    progress: Progress | None = None,
+) -> Solution:
+    """Minimise F on rows that are read chunk by chunk, on the chunks' device.
+
+    Memory is the source's own, the sample's, and about twenty (C, D) arrays. Arguments as for `solve`, and:
+
+    Args:
+        source: reads all rows.
+        double: whether to reckon in float64; else float32.
+        sample_bytes: the most that the sample may take.
+    """
+    kind = torch.float64 if double else torch.float32
+    known = profile(source, classes, kind)
+    present = (known.counts > 0).nonzero().squeeze(1)
+    place = torch.full((classes,), -1, device=present.device)
+    place[present] = torch.arange(len(present), device=present.device)
+    if len(present) < classes:
+        source, known = _relabelled(source, place), known.only(present)
+    weights = [weight.to(known.moments)[present] for weight, _ in starts]
+    biases = [bias.to(known.prior)[present] for _, bias in starts]
+    centred = [(weight, bias + weight @ known.centre) for weight, bias in zip(weights, biases, strict=True)]
+    low = kind if double or half is False else torch.bfloat16 if half or _fast_at_bf16(known.centre) else kind
+    told = 0
+
+    def near(here: View, bound: LowerBound) -> bool:
+        if here.products != kind:
+            return False
+        if gradient_norm is not None:
+            return here.norm <= gradient_norm
+        return here.value - bound.value <= gap * bound.value
+
+    def done(here: View, bound: LowerBound) -> bool:
+        nonlocal told
+        told += 1
+        if progress is not None:
+            progress(told, here.norm, here.value)
+        return near(here, bound)
+
+    problem = Problem(source, known, l2, kind)
+    draw = _sampler(problem, low, sample_bytes)
+    curvature, here = Curvature(draw(SHARE), len(present), l2), _begin(problem, centred, draw, low)
+
+    rows = int(known.counts.sum())
+
+    def sharper(present: Curvature) -> Curvature:
+        have = len(present.labels)
+        more = draw(2 * have / rows) if have < rows else None
+        return present if more is None or len(more[1]) <= have else Curvature(more, len(known.counts), l2)
+
+    wanted = 0.0 if gradient_norm is not None else gap
+    here, bound, passes = descend(problem, curvature, here, done, sharper=sharper, passes=max_iterations, gap=wanted)
+    weight = torch.zeros(classes, here.weight.shape[1], dtype=kind, device=here.weight.device)
+    bias = torch.full((classes,), here.sums.lowest - UNLIKELY, dtype=kind, device=here.weight.device)
+    weight[present] = here.weight
+    bias[present] = here.bias - here.weight @ known.centre
+    return Solution(
+        weight, bias - bias.mean(), here.value, here.norm, max(here.value - bound.value, 0.0), passes + 1,
+        near(here, bound),
+    )  # fmt: skip
+
+
+def _sampler(problem: Problem, low: torch.dtype, sample_bytes: int) -> Callable[[float], Chunk]:
+    """Return what draws about a share of the rows, centred; all where they are few, never more than fit."""
+    rows, known = int(problem.known.counts.sum()), problem.known
+    most = max(1, sample_bytes // (sum(known.moments.shape) * low.itemsize))
+
+    def draw(share: float) -> Chunk:
+        wanted = rows if problem.kind == torch.float64 else max(FEW, math.ceil(share * rows))
+        return sample(problem.source, known, cap_for(known.counts, min(most, wanted)), low)
+
+    return draw
+
+
+def _begin(problem: Problem, starts: Sequence[Found], draw: Callable[[float], Chunk], low: torch.dtype) -> View:
+    """Find where to start: the best that is given, if better than knowing nothing; else at a small sample's optimum."""
+    known = problem.known
+    classes = len(known.counts)
+    best = min((problem.look(*start, problem.kind) for start in starts), key=lambda view: view.value, default=None)
+    if best is not None and best.value < math.log(classes):
+        return best
+    weight, bias = torch.zeros_like(known.moments), known.prior.log()
+    rows = draw(FIRST)
+    if len(rows[1]) <= 0.5 * int(known.counts.sum()):
+        source = whole(*rows)
+        part = Problem(source, profile(source, classes, problem.kind), problem.l2, problem.kind)
+        found, _, _ = descend(
+            part, Curvature(rows, classes, problem.l2), part.look(weight, bias, low), lambda *_: False,
+            sharper=lambda same: same, passes=12, enough=START_GAIN,
+        )  # fmt: skip
+        weight, bias = found.weight, found.bias - found.weight @ part.known.centre
+    return problem.look(weight, bias, low)
+
+
+def _relabelled(source: Source, place: Tensor) -> Source:
+    """The same rows with the labels place[y]."""
+
+    def read() -> Iterator[Chunk]:
+        for features, labels, weights in source():
+            yield features, place[labels], weights
+
+    return read
+
+
+def _fast_at_bf16(like: Tensor) -> bool:
+    """Whether the device multiplies bf16 matrices faster than f32 ones."""
+    if like.is_cuda:
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    return like.device.type == "cpu" and bool(torch.cpu._is_avx512_bf16_supported())  # noqa: SLF001  # no other way to ask
+
+
+@contextlib.contextmanager
+def _threads(work: int) -> Iterator[None]:
+    """Small problems run on one thread: waking the others costs more than they do, most of all beside a server."""
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(before if work > SMALL else 1)
+        yield
+    finally:
+        torch.set_num_threads(before)

@@ -1,0 +1,129 @@
+"""What was measured, as tables and sentences for a terminal: what `training.measure` found, and heads in short."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from rich.console import RenderableType
+from rich.table import Table
+
+from breadcrumbs.models.groups import GROUPS
+
+ALL_CLASSES = 50  # up to so many classes are all shown
+WORST_CLASSES = 20  # of more, so many
+
+Found = dict[str, Any]
+
+
+def shown(found: Found) -> Iterator[RenderableType]:
+    """Yield everything that is worth a look, in order; the rest is in the JSON."""
+    yield _heads(found)
+    yield _chosen(found)
+    yield _classes(found)
+    if "against" in found:
+        yield from _difference(found)
+
+
+def in_short(title: str, metrics: dict[str, Any]) -> Table:
+    """The heads among `metrics`, and nothing else of it: percent of many, medium, few, balanced and all."""
+    table = Table(title=title)
+    for name in ("head", "many", "medium", "few", "balanced", "all"):
+        table.add_column(name, justify="left" if name == "head" else "right")
+    for name, measured in metrics.items():
+        if isinstance(measured, dict) and "balanced" in measured and "recall" in measured:
+            values = (measured[key] for key in ("many", "medium", "few", "balanced", "all"))
+            table.add_row(name, *("–" if v is None else f"{100 * v:.1f}" for v in values))
+    return table
+
+
+def _heads(found: Found) -> Table:
+    """Every head with its metrics in percent, each over its 95 % interval."""
+    table = Table(
+        title=f"{found['bundle']} on {found['test_images']} test images: %, and its 95 % interval",
+        caption=f"{found['exported']} is what the server answers with; A and B are conventions of many, medium and few",
+        show_lines=True,
+    )
+    table.add_column("head", overflow="fold")
+    conventions = _conventions(found)
+    columns = [f"{group} {label}" for label in conventions for group in GROUPS]
+    for name in (*columns, "all", "balanced", "harmonic", "worst class", "macro-F1", "ECE"):
+        table.add_column(name, justify="right", overflow="fold")
+    for name, head in found["heads"].items():
+        by_group = [head["groups"][own][group] for own in conventions.values() for group in GROUPS]
+        metrics = head["metrics"]
+        cells = [_cell(metrics[key]) for key in ("all", "balanced", "harmonic", "worst", "macro_f1", "ece")]
+        cells[3] = f"{head['worst_class']}\n{cells[3]}"
+        table.add_row(name.replace("_", " "), *map(_cell, by_group), *cells)
+    return table
+
+
+def _conventions(found: Found) -> dict[str, str]:
+    """The conventions of groups by their label; where they make the same groups, one stands for all."""
+    members = found["classes"]["groups"]
+    if len({tuple(own) for own in members.values()}) == 1:
+        return {" = ".join(members): next(iter(members))}
+    return {name: name for name in members}
+
+
+def _cell(interval: dict[str, float] | None) -> str:
+    if interval is None:
+        return "–"
+    value, low, high = (100 * interval[key] for key in ("value", "low", "high"))
+    return f"{value:.1f}\n{low:.1f}–{high:.1f}"
+
+
+def _chosen(found: Found) -> str:
+    """A line for each head that was chosen on one half of the rows and measured on the other."""
+    lines = [
+        f"{name.replace('_', ' ')}: " + ", ".join(map(_choice, head["chosen"]))
+        for name, head in found["heads"].items()
+        if head["chosen"]
+    ]
+    if not lines:
+        return "Too few test images to choose an offset on one half of them and to measure on the other."
+    return "\n".join(["Chosen on one half of the test images, measured on the other, both ways round:", *lines, ""])
+
+
+def _choice(choice: dict[str, float | None]) -> str:
+    tau = "" if choice["tau"] is None else f"τ {choice['tau']:g} and "
+    return f"{tau}t {choice['prior_offset']:g}"
+
+
+def _classes(found: Found) -> Table:
+    """The recall of each class by every head; of many classes the worst of the exported head."""
+    classes, heads = found["classes"], found["heads"]
+    recall = heads[found["exported"]]["recall"]
+    order = list(range(len(recall)))
+    title = "recall of each class, %"
+    if len(recall) > ALL_CLASSES:
+        order = sorted((c for c in order if recall[c] is not None), key=lambda c: recall[c])[:WORST_CLASSES]
+        title = f"recall, %: the {len(order)} worst of {len(recall)} classes; all are in --json"
+    table = Table(title=title)
+    table.add_column("class", overflow="fold")
+    conventions = _conventions(found)
+    for name in ("training images", "test images", *conventions, *heads):
+        table.add_column(name.replace("_", " "), justify="right", overflow="fold")
+    for c in order:
+        numbers = (str(classes[key][c]) for key in ("train_images", "test_images"))
+        members = (classes["groups"][own][c] for own in conventions.values())
+        values = (head["recall"][c] for head in heads.values())
+        shares = ("–" if value is None else f"{100 * value:.1f}" for value in values)
+        table.add_row(classes["names"][c], *numbers, *members, *shares)
+    return table
+
+
+def _difference(found: Found) -> Iterator[str]:
+    """A sentence for each difference: how large, and whether its interval excludes zero."""
+    against = found["against"]
+    yield f"{found['bundle']} less {against['bundle']}, exported heads, the same test images, recall in points:"
+    yield f"  balanced: {_verdict(against['balanced'])}"
+    for label, convention in _conventions(found).items():
+        own = against["groups"][convention]
+        yield from (f"  {group} {label}: {_verdict(own[group])}" for group in GROUPS if own[group])
+
+
+def _verdict(interval: dict[str, float]) -> str:
+    value, low, high = (100 * interval[key] for key in ("value", "low", "high"))
+    numbers = f"{value:+.1f} ({low:+.1f} … {high:+.1f})"
+    if low > 0 or high < 0:
+        return f"{numbers}: {'better' if low > 0 else 'worse'}, the interval excludes zero"
+    return f"{numbers}: no difference shown, the interval includes zero"
