@@ -42,7 +42,7 @@ with warnings.catch_warnings():
     from breadcrumbs.serving.cluster.refit_task import Resources
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]  # Ray's own
-FAKE = (sys.executable, str(Path(__file__).parent / "fake_refit.py"))
+FAKE = (sys.executable, str(Path(__file__).parents[1] / "fake_refit.py"))
 IMAGE = {"content-type": "image/png"}
 ACTOR = "ray::Refits"
 REPLICA = "ray::ServeReplica:breadcrumbs:replicas"

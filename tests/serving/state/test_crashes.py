@@ -25,7 +25,7 @@ from breadcrumbs.serving.state.store import Store
 from breadcrumbs.serving.upkeep import verify
 from breadcrumbs.training.terminal.refit_events import STAGES
 
-SERVER = str(Path(__file__).parent / "crashing_server.py")
+SERVER = str(Path(__file__).parents[1] / "crashing_server.py")
 STEPS = [
     (when, name, count)
     for name, count in (
@@ -38,7 +38,7 @@ STEPS = [
     for when in ("before", "after")
 ]  # fmt: skip
 """Every write, in order; the events are queued, running, a stage, progress, succeeded."""
-CHILD = (sys.executable, str(Path(__file__).parent / "crashing_refit.py"))
+CHILD = (sys.executable, str(Path(__file__).parents[1] / "crashing_refit.py"))
 CHILDS = (*STAGES, "head.safetensors", "head.onnx", "report.json", "report.html", "done")
 """Every step of a refit's own process: the stages that it tells, the files that it leaves, its last word."""
 

@@ -39,7 +39,7 @@ apps.run(Settings(bundle={bundle!r}, store={store!r}, port={port}, device="cpu",
 @contextlib.contextmanager
 def process(bundle: Bundle, store: Path, gate: Path, port: int) -> Iterator["subprocess.Popen[bytes]"]:
     """A server in a process of its own, whose refits end when there is a gate."""
-    tests = Path(__file__).parent
+    tests = Path(__file__).parents[1]
     program = FAKE_SERVER.format(
         tests=str(tests), helpers=str(tests.parent), root=str(tests.parents[1]), gate=str(gate),
         bundle=str(bundle.folder), store=str(store), port=port,
