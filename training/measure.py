@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from breadcrumbs.models.arrays import Floats
 from breadcrumbs.models.bundle import Bundle, BundleError
 from breadcrumbs.models.groups import GROUPS, Convention, Group, groups
 from breadcrumbs.models.head import LinearHead
@@ -34,7 +35,6 @@ CONVENTIONS: tuple[Convention, ...] = ("A", "B")
 SOURCE = ("data", "test_data", "images", "holdout", "seed")  # what decides which images are test images
 LOADING = ("batch_size", "workers", "prefetch", "max_pixels")
 
-Floats = NDArray[np.float32]
 Integers = NDArray[np.int64]
 Choose = Callable[[Holdout], Chosen]
 

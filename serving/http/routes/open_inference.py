@@ -14,6 +14,7 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel, StrictBool
 
 from breadcrumbs.models import safetensor
+from breadcrumbs.models.arrays import Floats
 from breadcrumbs.models.errors import BreadcrumbsError
 from breadcrumbs.models.head import softmax
 from breadcrumbs.models.images import decoding
@@ -25,7 +26,6 @@ from breadcrumbs.serving.http.open_inference import request as requests
 from breadcrumbs.serving.http.open_inference import response as responses
 from breadcrumbs.serving.http.open_inference.repository import Model
 from breadcrumbs.serving.http.open_inference.request import InferRequest
-from breadcrumbs.serving.http.open_inference.tensors import Floats
 from breadcrumbs.serving.http.outcomes import record
 from breadcrumbs.serving.http.service import Service, Serving, body, choose
 from breadcrumbs.serving.http.shares import SMALL_BODY
