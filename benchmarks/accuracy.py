@@ -24,6 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from breadcrumbs.models import bundle as bundles
+from breadcrumbs.models.arrays import Floats
 from breadcrumbs.models.bundle import Bundle
 from breadcrumbs.models.groups import groups
 from breadcrumbs.models.snapshots import snapshot as snapshots
@@ -40,7 +41,6 @@ from breadcrumbs.training.run.package import images_of
 METHODS = ("plain", "crt", "breadcrumb", "breadcrumb-paper")
 COLUMNS = ("many", "medium", "few", "balanced")
 
-Floats = NDArray[np.float32]
 Choose = Callable[[Holdout], Chosen]
 
 

@@ -24,6 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from breadcrumbs.models import bundle as bundles
+from breadcrumbs.models.arrays import Floats
 from breadcrumbs.models.bundle import Bundle
 from breadcrumbs.models.groups import groups
 from breadcrumbs.models.snapshots import snapshot as snapshots
@@ -42,7 +43,6 @@ OLD = 30  # epochs that the old backbone of question 2 is behind
 EXAMPLES = 5
 SPEC = RefitSpec(activate="never")
 
-Floats = NDArray[np.float32]
 Integers = NDArray[np.int64]
 Found = dict[str, list[Metrics]]
 

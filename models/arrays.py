@@ -5,3 +5,6 @@ from numpy.typing import NDArray
 
 Pixels = NDArray[np.uint8]
 """An image (rows, columns, 3), or several (N, rows, columns, 3)."""
+
+Floats = NDArray[np.floating]
+"""Features, logits, weights: floats of any width and shape."""

@@ -20,13 +20,13 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from breadcrumbs.models import printable, safetensor
+from breadcrumbs.models.arrays import Floats
 from breadcrumbs.models.errors import FormatError
 
 FORMAT = "breadcrumbs.head/1"
 OPSET = 18
 IR_VERSION = 10
 
-Floats = NDArray[np.float32]
 
 RankedClass = TypedDict("RankedClass", {"class": str, "index": int, "probability": float})
 """One class of an answer, as the HTTP interface and the command line give it."""

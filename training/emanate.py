@@ -30,6 +30,20 @@ def class_means(features: Tensor, labels: Tensor, classes: int) -> tuple[Tensor,
     return sums / counts.clamp(min=1).unsqueeze(1), counts
 
 
+def rank_in_class(labels: Tensor, order: Tensor) -> Tensor:
+    """Return each row's place 0, 1, … among the rows of its class, int64 (N,).
+
+    Args:
+        labels: int64 (N,), 0 … C − 1.
+        order: int64 (N,), a permutation of the rows: the order in which they are counted.
+    """
+    order = order[labels[order].argsort(stable=True)]  # class by class
+    counts = torch.bincount(labels)
+    rank = torch.empty_like(order)
+    rank[order] = torch.arange(len(order), device=order.device) - (counts.cumsum(0) - counts)[labels[order]]
+    return rank
+
+
 def transfer(features: Tensor, labels: Tensor, means_from: Tensor, means_to: Tensor) -> Tensor:
     """Move old features to the present class means: z_i − z̄_y^{e'} + z̄_y^e (eq. 6).
 

@@ -15,10 +15,10 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 import torch
-from numpy.typing import NDArray
 from onnx import ModelProto
 from torch import Tensor
 
+from breadcrumbs.models.arrays import Floats
 from breadcrumbs.models.errors import BreadcrumbsError
 from breadcrumbs.models.head import IR_VERSION, LinearHead, parse_onnx
 from breadcrumbs.models.images.preprocess import Preprocess
@@ -26,8 +26,6 @@ from breadcrumbs.training.network import Features
 
 TOLERANCE = 1e-3  # of features, relative to the largest
 OPSET = 18
-
-Floats = NDArray[np.float32]
 
 
 class ExportError(BreadcrumbsError):

@@ -11,14 +11,13 @@ import onnx
 from numpy.typing import NDArray
 from onnxruntime.transformers import float16
 
+from breadcrumbs.models.arrays import Floats
 from breadcrumbs.models.groups import Group
 from breadcrumbs.models.head import IR_VERSION, LinearHead, parse_onnx
 from breadcrumbs.training.export import ExportError
 from breadcrumbs.training.metrics import evaluate
 
 LOSS = 1e-3  # of recall that half precision may cost, overall and in each group
-
-Floats = NDArray[np.float32]
 
 
 def to_half(backbone: bytes) -> bytes:

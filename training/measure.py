@@ -14,8 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
+from breadcrumbs.models.arrays import Floats
 from breadcrumbs.models.bundle import Bundle, BundleError
 from breadcrumbs.models.groups import GROUPS, Convention, Group, groups
 from breadcrumbs.models.head import LinearHead
@@ -24,6 +26,7 @@ from breadcrumbs.training.config import TrainConfig
 from breadcrumbs.training.data.class_names import plain
 from breadcrumbs.training.data.dataset import Data, DataError, Split, load
 from breadcrumbs.training.data.loader import evaluation_batches
+from breadcrumbs.training.emanate import rank_in_class
 from breadcrumbs.training.metrics import Interval, compare, evaluate, resample
 from breadcrumbs.training.refit.rows import rows_of
 from breadcrumbs.training.refit.selection import Chosen, Holdout, with_offset, with_tau
@@ -34,7 +37,6 @@ CONVENTIONS: tuple[Convention, ...] = ("A", "B")
 SOURCE = ("data", "test_data", "images", "holdout", "seed")  # what decides which images are test images
 LOADING = ("batch_size", "workers", "prefetch", "max_pixels")
 
-Floats = NDArray[np.float32]
 Integers = NDArray[np.int64]
 Choose = Callable[[Holdout], Chosen]
 
@@ -86,7 +88,7 @@ def measure(
     data = load(config)
     _check_classes(manifest.classes, data.classes, "the data")
     labels = data.test.labels
-    rows = _Rows(_features(bundle, data.test, config), labels, _half(labels, len(data.classes), seed))
+    rows = _Rows(_features(bundle, data.test, config), labels, _half(labels, seed))
     by_class = {name: groups(manifest.train_counts, name) for name in CONVENTIONS}
     own: dict[str, Any] = {}
     with step("measure the heads"):
@@ -130,15 +132,11 @@ def _features(bundle: Bundle, test: Split, config: TrainConfig) -> Floats:
     return features
 
 
-def _half(labels: Integers, classes: int, seed: int) -> NDArray[np.bool_]:
+def _half(labels: Integers, seed: int) -> NDArray[np.bool_]:
     """Mark every other row of each class in a drawn order (N,); classes begin in turn with one half or the other."""
     order = np.random.default_rng(seed).permutation(len(labels))
-    order = order[labels[order].argsort(kind="stable")]
-    counts = np.bincount(labels, minlength=classes)
-    rank = np.arange(len(order)) - (counts.cumsum() - counts)[labels[order]]
-    half = np.zeros(len(labels), bool)
-    half[order] = (rank + labels[order]) % 2 == 0
-    return half
+    rank = rank_in_class(torch.from_numpy(labels), torch.from_numpy(order)).numpy()
+    return np.asarray((rank + labels) % 2 == 0)
 
 
 def _scores(bundle: Bundle, rows: _Rows) -> Iterator[tuple[str, Floats, list[dict[str, float | None]] | None]]:

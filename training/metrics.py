@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from breadcrumbs.models.arrays import Floats
 from breadcrumbs.models.groups import GROUPS, Group
 from breadcrumbs.models.head import softmax
 
@@ -19,7 +20,6 @@ BINS = 15  # of the expected calibration error
 DRAWS = 1000  # of the bootstrap
 AT_ONCE = 1_000_000  # numbers held at once while rows are resampled or turned into probabilities
 
-Floats = NDArray[np.floating]
 Integers = NDArray[np.integer]
 
 

@@ -23,9 +23,9 @@ from typing import NamedTuple, cast
 
 import numpy as np
 import uvloop
-from numpy.typing import NDArray
 from wire import FORMS, Classes, Form, request
 
+from breadcrumbs.models.arrays import Floats
 from breadcrumbs.models.images.preprocess import Preprocess
 
 PATIENCE = 30.0
@@ -34,8 +34,6 @@ AGAIN = 0.05
 """Seconds until a connection that was refused is tried again."""
 TOLERANCE = 1e-3
 """Of a probability; on a GPU, which rounds products to TF32, 1e-2."""
-
-Floats = NDArray[np.float32]
 
 
 @dataclass(frozen=True)

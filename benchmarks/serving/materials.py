@@ -21,7 +21,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from peers.scorer import Scorer
 from PIL import Image
 from sklearn.datasets import load_sample_images
@@ -29,6 +28,7 @@ from sklearn.datasets import load_sample_images
 from breadcrumbs.models import backbones
 from breadcrumbs.models import bundle as bundles
 from breadcrumbs.models import head as heads
+from breadcrumbs.models.arrays import Floats
 from breadcrumbs.models.bundle import Manifest
 from breadcrumbs.models.head import LinearHead
 from breadcrumbs.models.images.preprocess import Preprocess, load
@@ -45,8 +45,6 @@ COUNTS = tuple(round(1000 * 0.01 ** (index / 9)) for index in range(10))  # 1000
 SPREAD = 1.5  # standard deviation of the logits over the photos
 ROWS = 20_000  # of the snapshot
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-
-Floats = NDArray[np.float32]
 
 
 def main() -> None:

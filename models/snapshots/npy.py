@@ -1,29 +1,29 @@
-"""Arrays in numpy's `.npy` form whose contents are not trusted.
+"""Untrusted arrays in numpy's `.npy` format: numpy reads the header, the elements go to a nameless file.
 
-numpy's own loader can run code (object arrays are pickles) and makes room for whatever shape the header claims. Here
-the header is matched against the one form that it may have, the shape must fill exactly the bytes that follow, and
-the data goes to disk as it comes. It knows nothing of archives or snapshots.
-
-Format: 6 bytes magic, 2 bytes version, header length (2 bytes little-endian in version 1, 4 in 2 and 3), the header as
-a Python dict in text, then the elements.
+`numpy.load` could unpickle objects, and takes memory for whatever shape a header claims. So numpy gets the header only,
+with a bound on its length; dtype and shape are checked; and the elements are mapped from disk. Nothing is unpickled.
+It knows nothing of archives or snapshots.
 """
 
+import io
+import math
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass
+import tokenize
+import warnings
 from itertools import chain
-from typing import Any
+from typing import IO, Any
 
 import ml_dtypes
 import numpy as np
+from numpy.lib import format as numpy_format
 
 from breadcrumbs.models.errors import FormatError
-from breadcrumbs.models.spool import Array, spool
+from breadcrumbs.models.spool import PIECE, Array, spool
 
-MAGIC = b"\x93NUMPY"
 HEADER_LIMIT = 10_000
-"""Bytes, as numpy's own."""
+"""Bytes within which a header must end; numpy's own limit."""
 SIDES = 8
+"""Dimensions at most."""
 
 FLOATS = ("f2", "f4", "f8", "V2")
 """V2 is what numpy writes for bfloat16."""
@@ -31,96 +31,63 @@ INTEGERS = ("i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8")
 TEXT = ("U",)
 """Of any width; the itemsize is 4 bytes a character."""
 
-_ITEM = r"""\s*['"](\w{1,20})['"]\s*:\s*('[^'\\]{0,80}'|"[^"\\]{0,80}"|True|False|\([\d,\s]{0,200}\))\s*"""
-_DICT = re.compile(rf"\{{{_ITEM},{_ITEM},{_ITEM},?\s*\}}\s*")
-_DESCR = re.compile(r"([<>|])(U)([1-9]\d{0,6})|([<>|])([a-zA-Z]\d{0,3})")
+_DAMAGE = (ValueError, TypeError, LookupError, SyntaxError, RecursionError, MemoryError, tokenize.TokenError, Warning)
+"""What numpy raises for a damaged header, which it parses as a Python literal; `Warning`, for one of Python 2."""
 
 
-@dataclass(frozen=True)
-class Header:
-    """What an `.npy` header says: dtype, with its byte order; shape; whether the first index runs fastest."""
-
-    dtype: np.dtype[Any]
-    shape: tuple[int, ...]
-    fortran: bool
-
-
-def read(pieces: Iterator[bytes], size: int, allowed: tuple[str, ...], limit: int) -> Array:
-    """Read one array from the bytes of its file.
+def read(source: IO[bytes], size: int, allowed: tuple[str, ...], limit: int) -> Array:
+    """Read one array.
 
     Args:
-        pieces: the bytes, in pieces.
-        size: how many there are in all.
-        allowed: dtypes that it may have, of `FLOATS`, `INTEGERS` and `TEXT`.
-        limit: bytes that it may take.
+        source: the file.
+        size: the bytes it has.
+        allowed: dtypes that the array may have, of `FLOATS`, `INTEGERS` and `TEXT`.
+        limit: bytes that the array may take.
 
     Returns:
-        The array, read-only, mapped where it is not empty, in the byte order and layout that it has in the file.
+        The array, read-only, mapped if it is not empty, in the byte order and layout of the file.
 
     Raises:
         FormatError: naming the defect.
         FileTooLarge: more bytes than `limit`.
     """
-    buffer = bytearray()
-    _fill(buffer, pieces, 12)
-    if not buffer.startswith(MAGIC):
-        raise FormatError(f"expected an .npy array, got bytes that begin {bytes(buffer[:6]).hex()}")
-    version = (buffer[6], buffer[7]) if len(buffer) > 7 else (0, 0)
-    if version not in {(1, 0), (2, 0), (3, 0)}:
-        raise FormatError(f".npy version {version[0]}.{version[1]}: expected 1.0, 2.0 or 3.0")
-    start = 10 if version == (1, 0) else 12
-    length = int.from_bytes(buffer[8:start], "little")
-    if length > HEADER_LIMIT:
-        raise FormatError(f".npy header has {length} bytes; the limit is {HEADER_LIMIT}")
-    _fill(buffer, pieces, start + length)
-    if len(buffer) < start + length:
-        raise FormatError(f".npy header: expected {length} bytes, got {max(0, len(buffer) - start)}")
-    header = parse(bytes(buffer[start : start + length]), allowed)
-    count = 1
-    for side in header.shape:
-        count *= side
-    wanted, have = count * header.dtype.itemsize, size - start - length
-    if wanted != have:
-        raise FormatError(f"shape {header.shape} of {header.dtype.str} takes {wanted} bytes; {have} follow the header")
-    flat = spool(chain([bytes(buffer[start + length :])], pieces), header.dtype, limit)
+    start = io.BytesIO(source.read(HEADER_LIMIT))
+    shape, fortran, found = _header(start)
+    dtype = _checked(found, allowed)
+    count, begin = math.prod(shape), start.tell()
+    if count * dtype.itemsize != size - begin:
+        raise FormatError(
+            f"shape {shape} of {found.str} takes {count * dtype.itemsize} bytes; {size - begin} follow the header"
+        )
+    flat = spool(chain([start.read()], iter(lambda: source.read(PIECE), b"")), dtype, limit)
     if len(flat) != count:
-        raise FormatError(f"shape {header.shape} takes {count} elements; {len(flat)} came")
-    return flat.reshape(header.shape, order="F" if header.fortran else "C")
+        raise FormatError(f"shape {shape} takes {count} elements, got {len(flat)}")
+    return flat.reshape(shape, order="F" if fortran else "C")
 
 
-def _fill(buffer: bytearray, pieces: Iterator[bytes], count: int) -> None:
-    while len(buffer) < count:
-        piece = next(pieces, None)
-        if piece is None:
-            return
-        buffer += piece
+def _header(start: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    """Shape, whether the first index runs fastest, and dtype; `start` is left where the elements begin."""
+    try:
+        with warnings.catch_warnings(action="error"):
+            version = numpy_format.read_magic(start)
+            # Version 3.0 differs from 2.0 only in the text of field names, and no array here has fields.
+            parse = numpy_format.read_array_header_1_0 if version == (1, 0) else numpy_format.read_array_header_2_0
+            shape, fortran, dtype = parse(start, max_header_size=HEADER_LIMIT)
+    except _DAMAGE as error:
+        reason = re.sub(r" at 0x\w+", "", " ".join(str(error).split()))  # without addresses in memory
+        raise FormatError(f".npy header cannot be read: {reason:.150}") from error
+    if version not in {(1, 0), (2, 0), (3, 0)}:
+        raise FormatError(f".npy version {version}: expected 1.0, 2.0 or 3.0")
+    # Zeros do not count, so that what passes also fits numpy's own arithmetic where another side is 0.
+    if len(shape) > SIDES or min(shape, default=0) < 0 or math.prod(side or 1 for side in shape) >= 2**58:
+        raise FormatError(f".npy header: expected at most {SIDES} sides, none negative or huge, got {shape!s:.80}")
+    return shape, fortran, dtype
 
 
-def parse(text: bytes, allowed: tuple[str, ...]) -> Header:
-    """Parse the text of a header; raises as `read` does."""
-    if b"|O" in text:
+def _checked(found: np.dtype[Any], allowed: tuple[str, ...]) -> np.dtype[Any]:
+    if found.hasobject:
         raise FormatError("dtype object: its elements are pickles, which are never read")
-    found = _DICT.fullmatch(text.decode("latin-1"))
-    if not found:
-        raise FormatError(f".npy header: expected descr, fortran_order and shape of a plain dtype, got {text!r:.120}")
-    items = dict(zip(found.groups()[::2], found.groups()[1::2], strict=True))
-    if set(items) != {"descr", "fortran_order", "shape"}:
-        raise FormatError(f".npy header: expected descr, fortran_order and shape, got {', '.join(items)}")
-    order, sides = items["fortran_order"], items["shape"]
-    if order not in {"True", "False"} or not re.fullmatch(r"\(\s*((\d{1,18}\s*,\s*)*(\d{1,18}\s*,?)?)\s*\)", sides):
-        raise FormatError(f".npy header: fortran_order {order:.40}, shape {sides:.80}: expected a boolean and a tuple")
-    if re.fullmatch(r"\(\s*\d+\s*\)", sides):
-        raise FormatError(f".npy header: shape {sides:.80}: expected a tuple, got a number")
-    shape = tuple(int(side) for side in re.findall(r"\d+", sides))
-    if len(shape) > SIDES:
-        raise FormatError(f".npy header: {len(shape)} sides; the limit is {SIDES}")
-    return Header(_dtype(items["descr"].strip("'\""), allowed), shape, order == "True")
-
-
-def _dtype(text: str, allowed: tuple[str, ...]) -> np.dtype[Any]:
-    found = _DESCR.fullmatch(text)
-    code = (found[2] or found[5]) if found else ""
-    if not found or code not in allowed:
-        raise FormatError(f"expected dtype {', '.join(allowed)}, got {text!r:.40}")
-    dtype: np.dtype[Any] = np.dtype(ml_dtypes.bfloat16 if code == "V2" else text)
-    return dtype
+    code = "U" if found.kind == "U" and found.itemsize else f"{found.kind}{found.itemsize}"
+    if code not in allowed or found.fields or found.subdtype:
+        raise FormatError(f"expected dtype {', '.join(allowed)}, got {found.str!r:.40}")
+    return np.dtype(ml_dtypes.bfloat16) if code == "V2" else found

@@ -1,19 +1,22 @@
-"""A snapshot from an `.npz` file that is not trusted: a zip archive of `.npy` arrays, as `numpy.savez` writes it.
+"""A snapshot from an untrusted `.npz` file: a zip archive of `.npy` arrays, as `numpy.savez` writes it.
 
-The archive's directory is checked whole before a byte is inflated, each array's header before its data; see
-`docs/formats.md`. numpy's loader is not used. It knows nothing of how the parts become a snapshot.
+The standard library's `zipfile` reads the archive. The size of its directory is bounded before that; every member is
+checked before one is inflated; see `docs/formats.md`. It knows nothing of how the parts become a snapshot.
 """
 
-from collections.abc import Iterator
+import struct
+import zipfile
+import zlib
+from collections.abc import Iterator, Sequence
+from io import BufferedReader
 from pathlib import Path
-from typing import BinaryIO
+from zipfile import ZipFile, ZipInfo
 
 import numpy as np
 
 from breadcrumbs.models.errors import FormatError
 from breadcrumbs.models.files import open_regular
-from breadcrumbs.models.snapshots import archive, npy
-from breadcrumbs.models.snapshots.archive import Member
+from breadcrumbs.models.snapshots import npy
 from breadcrumbs.models.snapshots.fields import Parts, encoded
 from breadcrumbs.models.snapshots.npy import FLOATS, INTEGERS, TEXT
 from breadcrumbs.models.spool import Array, FileTooLarge, chunks
@@ -37,6 +40,19 @@ SCALAR_LIMIT = 16_384
 """Bytes of a scalar's member."""
 CLASSES_LIMIT = 64 * 2**20
 """Bytes of the member `classes`: numpy gives every name the room of the longest."""
+LIMITS = dict.fromkeys(SCALARS, SCALAR_LIMIT) | {"classes": CLASSES_LIMIT}
+RATIO = 200
+"""Inflated bytes of the whole archive over its own, at most."""
+FREE = 16 * 2**20
+"""Inflated bytes that are exempt from the ratio: sorted labels alone shrink a thousandfold."""
+DIRECTORY_LIMIT = 65_536
+"""Bytes of the archive's directory, of which `zipfile` makes one object for each entry."""
+
+_LISTED = ", ".join(f"{name}.npy" for name in KNOWN)
+_ENCRYPTED = 0x2041  # bits 0, 6 and 13 of the flags: encrypted, strongly, or with its directory
+_LOCAL_HEADER = 30  # bytes, without the name
+_DAMAGE = (zipfile.BadZipFile, RuntimeError, EOFError, ValueError, OverflowError, struct.error, zlib.error)
+"""What `zipfile` raises for a damaged archive; NotImplementedError is a RuntimeError."""
 
 
 def read(path: Path, limit: int) -> Parts:
@@ -50,11 +66,11 @@ def read(path: Path, limit: int) -> Parts:
         FormatError: naming the defect.
         FileTooLarge: over `limit`, or over the ratio that inflating may have.
     """
-    with open_regular(path) as file:
-        found = archive.members(file, [f"{name}.npy" for name in KNOWN], limit)
-        for member in found.values():
-            _check_small(member)
-        arrays = {member.name[:-4]: _array(file, member, limit) for member in found.values()}
+    with open_regular(path) as file, _opened(file) as archive:
+        size = path.stat().st_size
+        members = _members(archive.infolist(), archive.comment, size)
+        _check_sizes(members, size, limit)
+        arrays = {name: _array(archive, member, name, limit) for name, member in members.items()}
     for name in ("features", "labels"):
         if name not in arrays:
             raise FormatError(f"array '{name}' is missing")
@@ -74,21 +90,81 @@ def read(path: Path, limit: int) -> Parts:
     )
 
 
-def _check_small(member: Member) -> None:
-    limits = {"classes.npy": CLASSES_LIMIT} | {f"{name}.npy": SCALAR_LIMIT for name in SCALARS}
-    limit = limits.get(member.name, member.size)
-    if member.size > limit:
-        raise FileTooLarge(f"zip member '{member.name}' of {member.size} bytes; the limit is {limit}")
+class _Directory:
+    """A file as `zipfile` reads the directory from it: no read of more than the limit."""
+
+    def __init__(self, file: BufferedReader) -> None:
+        self.seek, self.tell, self._read = file.seek, file.tell, file.read
+
+    def read(self, size: int = -1) -> bytes:
+        if size > DIRECTORY_LIMIT:
+            raise FormatError(f"zip directory of {size} bytes; the limit is {DIRECTORY_LIMIT}")
+        return self._read(size)  # without a size, the end of the file: at most a comment and its header
 
 
-def _array(file: BinaryIO, member: Member, limit: int) -> Array:
-    name = member.name[:-4]
+def _opened(file: BufferedReader) -> ZipFile:
     try:
-        return npy.read(archive.pieces(file, member), member.size, KNOWN[name], limit)
+        archive = ZipFile(_Directory(file))  # seek, tell and read are all that it calls
+    except _DAMAGE as error:
+        raise FormatError(f"damaged zip archive: {error}"[:200]) from error
+    archive.fp = file  # members are read in pieces of bounded size
+    return archive
+
+
+def _members(entries: Sequence[ZipInfo], comment: bytes, size: int) -> dict[str, ZipInfo]:
+    """The archive's members by the name of their array."""
+    if comment:
+        raise FormatError("zip archive does not end with its directory: expected no comment")
+    if len(entries) > len(KNOWN):
+        raise FormatError(f"zip archive of {len(entries)} members; expected at most {len(KNOWN)}: {_LISTED}")
+    found: dict[str, ZipInfo] = {}
+    for entry in entries:
+        # `filename` is cut at a NUL byte; `orig_filename` is the whole name.
+        label, name = entry.orig_filename, entry.orig_filename.removesuffix(".npy")
+        if name not in KNOWN or label == name:
+            raise FormatError(f"unexpected zip member {label!r:.80}; expected only {_LISTED}")
+        if name in found:
+            raise FormatError(f"zip archive names '{label}' twice")
+        if entry.flag_bits & _ENCRYPTED:
+            raise FormatError(f"zip member '{label}' is encrypted")
+        if entry.compress_type not in {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}:
+            raise FormatError(
+                f"zip member '{label}': compression method {entry.compress_type}; expected 0 (stored) or 8 (deflated)"
+            )
+        found[name] = entry
+    end = 0
+    for entry in sorted(found.values(), key=lambda one: one.header_offset):
+        if entry.header_offset < end:
+            raise FormatError(f"zip member '{entry.filename}' begins inside the one before it, or before the archive")
+        end = entry.header_offset + _LOCAL_HEADER + len(entry.filename) + entry.compress_size
+        if end > size:
+            raise FormatError(f"zip member '{entry.filename}' is cut off")
+    return found
+
+
+def _check_sizes(members: dict[str, ZipInfo], size: int, limit: int) -> None:
+    total = sum(member.file_size for member in members.values())
+    if total > limit:
+        raise FileTooLarge(f"zip members of {total} bytes inflated; the limit is {limit}")
+    if total > max(FREE, RATIO * size):
+        raise FileTooLarge(f"zip archive of {size} bytes would inflate to {total}; the limit is {RATIO} to 1")
+    for name, member in members.items():
+        if member.file_size > LIMITS.get(name, limit):
+            raise FileTooLarge(
+                f"zip member '{name}.npy' of {member.file_size} bytes; the limit is {LIMITS.get(name, limit)}"
+            )
+
+
+def _array(archive: ZipFile, member: ZipInfo, name: str, limit: int) -> Array:
+    try:
+        with archive.open(member) as source:
+            return npy.read(source, member.file_size, KNOWN[name], limit)
     except FileTooLarge:
         raise
     except FormatError as error:
         raise FormatError(f"array '{name}': {error}") from error
+    except _DAMAGE as error:
+        raise FormatError(f"array '{name}': damaged zip member: {error}"[:200]) from error
 
 
 def _names(name: str, array: Array) -> Iterator[list[str]]:

@@ -21,10 +21,9 @@ from typing import Any
 
 import numpy as np
 import onnxruntime as ort
-from numpy.typing import NDArray
 
 from breadcrumbs.models import head as heads
-from breadcrumbs.models.arrays import Pixels
+from breadcrumbs.models.arrays import Floats, Pixels
 from breadcrumbs.models.errors import BreadcrumbsError
 from breadcrumbs.models.head import LinearHead
 from breadcrumbs.models.machine import cores
@@ -37,8 +36,6 @@ LOG = logging.getLogger("breadcrumbs.engine")
 CALM = 0.1
 """Seconds without company after which an image is taken to be alone: the threads that wait for the next one would take
 the cores from others."""
-
-Floats = NDArray[np.float32]
 
 
 @dataclass(frozen=True, eq=False)

@@ -87,7 +87,7 @@ def snapshot_files() -> Iterator[tuple[str, bytes, int, str]]:
         "torch-zip",
         npz({"archive/data.pkl": pickle.dumps(Bomb()), "archive/version": b"3"}),
         422,
-        "zip member 'archive/data.pkl': a path",
+        "unexpected zip member 'archive/data.pkl'",
     )
     yield "pickled-member", npz(parts(features=pickled_npy())), 422, "dtype object: its elements are pickles"
     yield "pickled-npy", pickled_npy(), 422, "got a single .npy array"
@@ -101,25 +101,25 @@ def snapshot_files() -> Iterator[tuple[str, bytes, int, str]]:
         "npy-overflows",
         npz(parts(features=npy("'<f4'", "(9223372036854775807, 9223372036854775807)"))),
         422,
-        "expected a boolean and a tuple",
+        "none negative or huge, got (9223372036854775807",
     )
     yield (
         "npy-negative",
         npz(parts(features=npy("'<f4'", "(-1, 4)"))),
         422,
-        "expected descr, fortran_order and shape of a plain dtype",
+        "none negative or huge, got (-1, 4)",
     )
     yield (
         "npy-header-runs",
         npz(parts(features=npy("__import__('os').system('touch PWNED')", "(1,)"))),
         422,
-        "expected descr, fortran_order and shape of a plain dtype",
+        ".npy header cannot be read: malformed node or string",
     )
     yield (
         "npy-header-too-long",
         npz(parts(features=npy("'<f4'", "(6, 4)", length=65_535))),
         422,
-        ".npy header has 65535 bytes; the limit is 10000",
+        ".npy header cannot be read: EOF: reading array header, expected 65535 bytes",
     )
     yield (
         "npz-bomb",
@@ -131,15 +131,15 @@ def snapshot_files() -> Iterator[tuple[str, bytes, int, str]]:
         "npz-members",
         npz(parts() | {f"m{index}.npy": b"" for index in range(5_000)}),
         422,
-        "zip archive of 5002 members; expected at most 10",
+        "; the limit is 65536",
     )
-    yield "npz-traversal", npz(parts() | {"../../PWNED": b"x"}), 422, "zip member '../../PWNED': a path"
-    yield "npz-absolute", npz(parts() | {"/tmp/PWNED": b"x"}), 422, "zip member '/tmp/PWNED': a path"
+    yield "npz-traversal", npz(parts() | {"../../PWNED": b"x"}), 422, "unexpected zip member '../../PWNED'"
+    yield "npz-absolute", npz(parts() | {"/tmp/PWNED": b"x"}), 422, "unexpected zip member '/tmp/PWNED'"
     lying = bytearray(npz(parts(), zipfile.ZIP_STORED))
     place = lying.find(b"PK\x01\x02")
     lying[place + 24 : place + 28] = struct.pack("<I", 1)
-    yield "npz-lying-size", bytes(lying), 422, "sizes or checksum differ"
-    yield "npz-cut", npz(parts())[:-30], 422, "does not end with its directory"
+    yield "npz-lying-size", bytes(lying), 422, "damaged zip member: Bad CRC-32"
+    yield "npz-cut", npz(parts())[:-30], 422, "damaged zip archive: File is not a zip file"
     yield "huge-header-length", struct.pack("<Q", 2**62) + b"{}", 422, "header said to have 4611686018427387904"
     yield (
         "large-header",

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from breadcrumbs.training.emanate import back_track, balanced_target, class_loss, class_means, transfer
+from breadcrumbs.training.emanate import back_track, balanced_target, class_loss, class_means, rank_in_class, transfer
 
 
 @st.composite
@@ -126,3 +126,15 @@ def test_epochs_back_are_the_fewest_that_suffice(counts: list[int]) -> None:
     assert target == -(-sum(counts) // len(counts))
     for n, q in zip(counts, back, strict=True):
         assert q == 0 if n == 0 else (q * n >= target and (q - 1) * n < target)
+
+
+@given(snapshots(), st.integers(0, 2**31))
+def test_the_rank_in_its_class_is_the_count_of_those_before(snapshot, seed: int) -> None:
+    """In any order of the rows, a row's rank is how many of its class come before it."""
+    _, labels, _ = snapshot
+    order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed))
+
+    rank = rank_in_class(labels, order)
+
+    for place, row in enumerate(order):
+        assert rank[row] == (labels[order[:place]] == labels[row]).sum()

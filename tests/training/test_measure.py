@@ -111,7 +111,7 @@ def test_no_row_is_measured_by_a_head_chosen_on_it() -> None:
         bias = np.full(3, len(seen), np.float32)
         return Chosen(LinearHead(np.zeros((3, 1), np.float32), bias, ("a", "b", "c")), None, float(len(seen)))
 
-    half = _half(labels, 3, 0)
+    half = _half(labels, 0)
     logits, both = _cross_fitted(choose, _Rows(features, labels, half), ("many", "few", "few"), 3)
 
     assert seen[0] | seen[1] == set(range(40))
@@ -123,13 +123,13 @@ def test_halves_have_as_many_of_each_class() -> None:
     """By at most one row; classes of one row are shared out; the seed decides."""
     labels = np.repeat(np.arange(8), [9, 8, 1, 1, 1, 1, 2, 0])
 
-    half = _half(labels, 8, 0)
+    half = _half(labels, 0)
 
     sizes = np.bincount(labels[half], minlength=8), np.bincount(labels[~half], minlength=8)
     assert np.abs(sizes[0] - sizes[1]).max() <= 1
     assert sizes[0][2:6].sum() == sizes[1][2:6].sum() == 2
-    assert (half == _half(labels, 8, 0)).all()
-    assert (half != _half(labels, 8, 1)).any()
+    assert (half == _half(labels, 0)).all()
+    assert (half != _half(labels, 1)).any()
 
 
 def test_an_exported_joint_head_has_its_own_name(joint_only: Bundle) -> None:

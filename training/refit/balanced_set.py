@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from breadcrumbs.models.snapshots.snapshot import Snapshot
+from breadcrumbs.training.emanate import rank_in_class
 from breadcrumbs.training.refit.rows import RefitError, Rows, without
 from breadcrumbs.training.solver.rows import Chunk, Source
 
@@ -133,12 +134,9 @@ def split(
     present = [part.known() for part in present]
     newest = present[0]
     order = torch.randperm(len(newest.labels), generator=torch.Generator().manual_seed(seed))
-    order = order[newest.labels[order].argsort(stable=True)]
     counts = torch.bincount(newest.labels, minlength=classes)
-    rank = torch.arange(len(order)) - (counts.cumsum(0) - counts)[newest.labels[order]]
     share = torch.where(counts > 1, (counts * fraction).round().long().clamp(min=1), 0)
-    held = torch.zeros(len(order), dtype=torch.bool)
-    held[order[rank < share[newest.labels[order]]]] = True
+    held = rank_in_class(newest.labels, order) < share[newest.labels]
 
     rows = newest.take(held)
     return rows, [without(part, rows) for part in pool], [without(part, rows) for part in present]
@@ -214,11 +212,9 @@ def balanced(parts: Sequence[Rows], means: Tensor | None, target: int, classes: 
     place = torch.cat([torch.arange(len(part)) for part in parts])
     order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed))
     order = order[ages[order].argsort(stable=True)]  # newest first, drawn within an age
-    order = order[labels[order].argsort(stable=True)]  # class by class
-    counts = torch.bincount(labels, minlength=classes)
-    rank = torch.arange(len(order)) - (counts.cumsum(0) - counts)[labels[order]]
-    rows = order[rank < target].sort().values  # in the parts' own order, so that files are read from front to back
-    offered = counts.clamp(max=target)
+    # In the parts' own order, so that files are read from front to back.
+    rows = (rank_in_class(labels, order) < target).nonzero().squeeze(1)
+    offered = torch.bincount(labels, minlength=classes).clamp(max=target)
     weights = 1 / (offered[labels[rows]] * (offered > 0).sum())
     shifts = tuple(None if means is None else means - part.class_means(classes)[0] for part in parts)
     return BalancedSet(tuple(parts), shifts, place[rows], labels[rows], weights, ages[rows])

@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from breadcrumbs.models.arrays import Floats
 from breadcrumbs.models.groups import GROUPS, Group
 from breadcrumbs.training.metrics import Interval, compare, compare_classes, evaluate, intervals
 
 NAMED = 20  # lost classes that a reason names
 
-Floats = NDArray[np.floating]
 Integers = NDArray[np.int64]
 
 

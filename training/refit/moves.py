@@ -10,12 +10,12 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from breadcrumbs.models.arrays import Floats
 from breadcrumbs.models.refit_report import Classes, Interval, Move, Regression
 
 REGRESSIONS = 10
 MOVES = 20
 
-Floats = NDArray[np.floating]
 Integers = NDArray[np.integer]
 
 

@@ -261,5 +261,5 @@ def _certificate(material: _Material, target: int, spec: RefitSpec, device: Refi
         return solution.weight.cpu(), solution.bias.cpu()
 
     most = max(CERTIFICATE_ROWS, round(CERTIFICATE_SHARE * target))
-    newest, oldest = (part.first_of_each(most, len(material.classes)) for part in (whole[0], whole[-1]))
+    newest, oldest = (part.first_of_each(most) for part in (whole[0], whole[-1]))
     return certify(newest, oldest, material.classes, fit, spec.seed) | {"head": f"class-balanced, l2 {CERTIFICATE_L2}"}

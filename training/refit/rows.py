@@ -19,6 +19,7 @@ from torch import Tensor
 
 from breadcrumbs.models.errors import BreadcrumbsError
 from breadcrumbs.models.snapshots.snapshot import Snapshot
+from breadcrumbs.training.emanate import rank_in_class
 
 CHUNK = 8192  # rows in memory at a time, beyond what is asked for
 
@@ -101,13 +102,10 @@ class Rows:
             sums.index_add_(0, labels, features)
         return sums / counts.clamp(min=1).unsqueeze(1), counts
 
-    def first_of_each(self, most: int, classes: int) -> "Rows":
+    def first_of_each(self, most: int) -> "Rows":
         """At most so many rows of each class: those of the lowest ids, or the first."""
         order = torch.arange(len(self)) if self.ids is None else self.ids.argsort()
-        order = order[self.labels[order].argsort(stable=True)]
-        counts = torch.bincount(self.labels, minlength=classes)
-        rank = torch.arange(len(order)) - (counts.cumsum(0) - counts)[self.labels[order]]
-        return self.take(order[rank < most].sort().values)
+        return self.take(rank_in_class(self.labels, order) < most)
 
     def digests(self) -> list[bytes]:
         """A digest of each row's features, by which the same row is known in two files."""

@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch.nn.functional import cross_entropy
 
+from breadcrumbs.models.arrays import Floats
 from breadcrumbs.models.groups import Group
 from breadcrumbs.models.head import LinearHead
 from breadcrumbs.training.config import RefitDevice, RefitSpec
@@ -32,7 +33,6 @@ FLOAT = 4  # bytes
 TAUS = tuple(i / 10 for i in range(11))
 
 Choice = float | Literal["auto"]
-Floats = NDArray[np.float32]
 
 
 @dataclass(frozen=True, eq=False)

@@ -13,11 +13,11 @@ Letters: N rows, D feature dimensions, C classes.
 import numpy as np
 from numpy.typing import NDArray
 
+from breadcrumbs.models.arrays import Floats
 from breadcrumbs.models.head import LinearHead
 
 NEVER = -1e9  # the logit of a class that cannot be given
 
-Floats = NDArray[np.floating]
 Integers = NDArray[np.integer]
 
 

@@ -14,11 +14,12 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
+from breadcrumbs.models.arrays import Floats
 from breadcrumbs.models.groups import GROUPS
 from breadcrumbs.models.refit_report import Certificate, Classes, Interval, Move, Regression, Step
 from breadcrumbs.training.report import style
 from breadcrumbs.training.report.run_plots import running_mean
-from breadcrumbs.training.report.style import FAINT, GROUP_COLOURS, INK, NAMED, NEW, OLD, Floats, label, styled
+from breadcrumbs.training.report.style import FAINT, GROUP_COLOURS, INK, NAMED, NEW, OLD, label, styled
 
 FAILED = "#b3261e"  # a bound that did not hold
 LAMBDAS = ("#9cc4e4", "#5b9bc9", "#0065a8", "#06304f")  # from the first λ of the path to the last

@@ -17,9 +17,10 @@ from matplotlib.patches import Rectangle
 from matplotlib.ticker import FuncFormatter, NullFormatter
 from numpy.typing import NDArray
 
+from breadcrumbs.models.arrays import Floats
 from breadcrumbs.models.groups import Group
 from breadcrumbs.training.report import style
-from breadcrumbs.training.report.style import FAINT, GROUP_COLOURS, INK, NAMED, Floats, Integers, label, styled
+from breadcrumbs.training.report.style import FAINT, GROUP_COLOURS, INK, NAMED, Integers, label, styled
 
 WORST = 12  # rows of the confusion
 COLUMNS = 18  # of the confusion, before "others"

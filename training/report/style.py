@@ -19,6 +19,7 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter, MaxNLocator, PercentFormatter
 from numpy.typing import NDArray
 
+from breadcrumbs.models.arrays import Floats
 from breadcrumbs.models.groups import Group
 
 NAMED = 40  # more classes than this have no names on the axis
@@ -68,7 +69,6 @@ STYLE: dict[str, Any] = {
 # Artists take their looks when they are made, so whatever draws runs in the style; the user's own is put back after.
 styled = matplotlib.style.context(STYLE, after_reset=True)
 
-Floats = NDArray[np.floating]
 Integers = NDArray[np.integer]
 
 

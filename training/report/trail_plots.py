@@ -15,9 +15,10 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from numpy.typing import NDArray
 
+from breadcrumbs.models.arrays import Floats
 from breadcrumbs.models.groups import GROUPS, Group
 from breadcrumbs.training.report import style
-from breadcrumbs.training.report.style import GROUP_COLOURS, GROUP_MARKERS, INK, NAMED, Floats, Integers, styled
+from breadcrumbs.training.report.style import GROUP_COLOURS, GROUP_MARKERS, INK, NAMED, Integers, styled
 
 SINGLE = 12  # more classes than this share one line a group
 

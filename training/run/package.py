@@ -13,12 +13,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
 
 from breadcrumbs.models import bundle as bundles
 from breadcrumbs.models import head as heads
+from breadcrumbs.models.arrays import Floats
 from breadcrumbs.models.bundle import Bundle, Manifest
 from breadcrumbs.models.files import write_whole
 from breadcrumbs.models.groups import groups
@@ -40,7 +40,6 @@ from breadcrumbs.training.run import snapshots as crumbs
 from breadcrumbs.training.run.journal import read_log
 from breadcrumbs.training.terminal.bars import step, track
 
-Floats = NDArray[np.float32]
 SAMPLES = 24
 """Images that a bundle carries to be tried with at most."""
 

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from breadcrumbs.training.emanate import back_track, balanced_target
+from breadcrumbs.training.emanate import back_track, balanced_target, rank_in_class
 
 CHUNK = 2**19  # numbers re-centred together at the end of an epoch: a temporary that stays in the cache
 
@@ -155,12 +155,7 @@ class Trail:
         if self._uniform:
             key = torch.randperm(len(self.labels), generator=self._generator(1)).to(key.device)
         size = len(self.labels)
-        order = (self.labels * (2 * size) + torch.where(self._seen, key, key + size)).argsort()
-        starts = torch.bincount(self.labels, minlength=self.classes).cumsum(0).roll(1)
-        starts[0] = 0
-        rank = torch.empty_like(order)
-        rank[order] = torch.arange(size, device=order.device) - starts[self.labels[order]]
-        return rank
+        return rank_in_class(self.labels, torch.where(self._seen, key, key + size).argsort())
 
     def balanced(self, step: int, steps: int) -> BalancedBatch:
         """Return the part of this epoch's balanced set that goes with one training step.

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from breadcrumbs.training.emanate import rank_in_class
+
 Chunk = tuple[Tensor, Tensor, Tensor]
 """Features (M, D) of any float type, labels int64 (M,), row weights (M,)."""
 
@@ -100,12 +102,8 @@ def sample(source: Source, known: Profile, cap: int, dtype: torch.dtype) -> Chun
     seen = torch.zeros_like(known.counts)
     parts: list[Chunk] = []
     for features, labels, weights in chunks(source, len(seen)):
-        own = torch.bincount(labels, minlength=len(seen))
-        order = labels.argsort(stable=True)
-        rank = torch.empty_like(labels)
-        rank[order] = torch.arange(len(labels), device=labels.device) - (own.cumsum(0) - own)[labels[order]]
-        rank += seen[labels]
-        seen += own
+        rank = rank_in_class(labels, torch.arange(len(labels), device=labels.device)) + seen[labels]
+        seen += torch.bincount(labels, minlength=len(seen))
         share, total = wanted[labels], known.counts[labels]
         keep = ((rank + 1) * share // total > rank * share // total).nonzero().squeeze(1)
         centred = features[keep].to(known.centre.dtype) - known.centre

@@ -14,15 +14,13 @@ from typing import Any
 
 import numpy as np
 import onnxruntime as ort
-from numpy.typing import NDArray
 
-from breadcrumbs.models.arrays import Pixels
+from breadcrumbs.models.arrays import Floats, Pixels
 from breadcrumbs.models.images import preprocess
 from breadcrumbs.models.images.preprocess import Preprocess
 
 TOP = 5
 
-Floats = NDArray[np.float32]
 Answer = list[dict[str, Any]]
 
 

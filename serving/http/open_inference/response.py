@@ -7,9 +7,10 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from breadcrumbs.models.arrays import Floats
 from breadcrumbs.serving.http.open_inference import tensors
 from breadcrumbs.serving.http.open_inference.request import HEADER, InferRequest
-from breadcrumbs.serving.http.open_inference.tensors import Floats, Malformed
+from breadcrumbs.serving.http.open_inference.tensors import Malformed
 
 
 def encode(

@@ -12,6 +12,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from breadcrumbs.models.arrays import Floats
 from breadcrumbs.serving.http.base64_text import from_base64
 from breadcrumbs.serving.refusals import Refused, TooLarge
 
@@ -22,7 +23,6 @@ DATATYPES = frozenset(
 """Those of the protocol."""
 
 Bytes = NDArray[np.uint8]
-Floats = NDArray[np.float32]
 
 
 class Malformed(Refused):

@@ -14,10 +14,11 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel, StrictBool
 
 from breadcrumbs.models import safetensor
+from breadcrumbs.models.arrays import Floats
 from breadcrumbs.models.errors import BreadcrumbsError
 from breadcrumbs.models.head import softmax
 from breadcrumbs.models.images import decoding
-from breadcrumbs.models.snapshots import archive, fields, npy, npz
+from breadcrumbs.models.snapshots import fields, npy, npz
 from breadcrumbs.serving.http import bodies, protocol
 from breadcrumbs.serving.http.disconnect import while_connected
 from breadcrumbs.serving.http.open_inference import repository
@@ -25,7 +26,6 @@ from breadcrumbs.serving.http.open_inference import request as requests
 from breadcrumbs.serving.http.open_inference import response as responses
 from breadcrumbs.serving.http.open_inference.repository import Model
 from breadcrumbs.serving.http.open_inference.request import InferRequest
-from breadcrumbs.serving.http.open_inference.tensors import Floats
 from breadcrumbs.serving.http.outcomes import record
 from breadcrumbs.serving.http.service import Service, Serving, body, choose
 from breadcrumbs.serving.http.shares import SMALL_BODY
@@ -48,8 +48,8 @@ FORMAT_LIMITS = {
     "json_containers": bodies.CONTAINERS, "json_values": bodies.VALUES,
     "form_fields": bodies.FORM_FIELDS, "small_body_bytes": SMALL_BODY,
     "jpeg_scans": decoding.MAX_SCANS, "image_segments": decoding.MAX_SEGMENTS,
-    "safetensors_header_bytes": safetensor.HEADER_LIMIT, "npz_members": len(npz.KNOWN), "npz_ratio": archive.RATIO,
-    "npz_directory_bytes": archive.DIRECTORY_LIMIT, "npy_header_bytes": npy.HEADER_LIMIT, "classes": fields.CLASS_LIMIT,
+    "safetensors_header_bytes": safetensor.HEADER_LIMIT, "npz_members": len(npz.KNOWN), "npz_ratio": npz.RATIO,
+    "npz_directory_bytes": npz.DIRECTORY_LIMIT, "npy_header_bytes": npy.HEADER_LIMIT, "classes": fields.CLASS_LIMIT,
 }  # fmt: skip
 """That no setting changes."""
 EXTENSIONS = ["binary_tensor_data", "classification", "model_configuration", "statistics"]

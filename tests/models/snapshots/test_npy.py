@@ -2,7 +2,6 @@
 
 import io
 import struct
-from collections.abc import Iterator
 from typing import Any
 
 import ml_dtypes
@@ -33,12 +32,8 @@ def made(header: str | bytes, data: bytes = b"", version: bytes = b"\1\0") -> by
     return b"\x93NUMPY" + version + length + text + data
 
 
-def load(data: bytes, allowed: tuple[str, ...] = ALL, step: int = 7, limit: int = 2**30) -> np.ndarray:
-    def pieces() -> Iterator[bytes]:
-        for start in range(0, len(data), step):
-            yield data[start : start + step]
-
-    return npy.read(pieces(), len(data), allowed, limit)
+def load(data: bytes, allowed: tuple[str, ...] = ALL, limit: int = 2**30) -> np.ndarray:
+    return npy.read(io.BytesIO(data), len(data), allowed, limit)
 
 
 @pytest.mark.parametrize("version", [(1, 0), (2, 0), (3, 0)])
@@ -78,35 +73,39 @@ def test_scalars_and_empty_arrays_keep_their_shape(own: np.ndarray) -> None:
 D = "'descr': '<f4', "
 F = "'fortran_order': False, "
 LIES: dict[str, tuple[bytes, str]] = {
-    "empty": (b"", "expected an .npy array, got bytes that begin "),
-    "other magic": (b"\x93NUMPX" + bytes(20), "got bytes that begin 934e554d5058"),
-    "cut in the version": (b"\x93NUMPY\1", ".npy version 0.0: expected 1.0, 2.0 or 3.0"),
-    "version 4": (made("", version=b"\4\0"), ".npy version 4.0"),
-    "long header": (made("x" * 10_001), ".npy header has 10001 bytes; the limit is 10000"),
-    "4 GiB header": (b"\x93NUMPY\2\0\xff\xff\xff\xff", ".npy header has 4294967295 bytes"),
-    "header cut off": (made("x" * 99)[:50], ".npy header: expected 99 bytes, got 40"),
+    "empty": (b"", "EOF: reading magic string, expected 8 bytes got 0"),
+    "other magic": (b"\x93NUMPX" + bytes(20), "the magic string is not correct"),
+    "cut in the version": (b"\x93NUMPY\1", "EOF: reading magic string, expected 8 bytes got 7"),
+    "version 4": (made("{" + D + F + "'shape': (0,), }", version=b"\4\0"), ".npy version (4, 0): expected 1.0, 2.0"),
+    "long header": (made("x" * 10_001), "EOF: reading array header, expected 10001 bytes got 9990"),
+    "4 GiB header": (b"\x93NUMPY\2\0\xff\xff\xff\xff", "expected 4294967295 bytes got 0"),
+    "header cut off": (made("x" * 99)[:50], "EOF: reading array header, expected 99 bytes got 40"),
     "object": (saved(np.array([{}], object)), "dtype object: its elements are pickles, which are never read"),
-    "a record": (saved(np.zeros(1, "f4,i4")), "of a plain dtype, got"),
+    "a record of objects": (saved(np.zeros(1, "O,O")), "dtype object: its elements are pickles"),
+    "a record": (saved(np.zeros(1, "f4,i4")), "got '|V8'"),
+    "a record of two bytes": (saved(np.zeros(1, "i2,")), "got '|V2'"),
     "complex": (saved(np.zeros(1, complex)), "got '<c16'"),
     "a date": (saved(np.zeros(1, "M8[s]")), "got '<M8[s]'"),
     "bytes": (saved(np.array([b"abc"])), "got '|S3'"),
     "boolean": (saved(np.array([True])), "got '|b1'"),
     "extended": (made("{'descr': '<f16', " + F + "'shape': (1,), }", bytes(16)), "got '<f16'"),
     "no width": (made("{'descr': '<U0', " + F + "'shape': (9,), }"), "got '<U0'"),
-    "native order": (made("{'descr': '=f4', " + F + "'shape': (1,), }", bytes(4)), "got '=f4'"),
+    "no dtype": (made("{'descr': 'spam', " + F + "'shape': (9,), }"), "cannot be read: descr is not a valid dtype"),
     "32 GiB of nothing": (made("{" + D + F + "'shape': (4294967296, 2), }"), "takes 34359738368 bytes; 0 follow"),
     "one byte too many": (made("{" + D + F + "'shape': (1,), }", bytes(5)), "takes 4 bytes; 5 follow the header"),
-    "a negative side": (made("{" + D + F + "'shape': (-1,), }"), "of a plain dtype, got"),
-    "a side of 30 digits": (made("{" + D + F + f"'shape': ({'9' * 30},), }}"), "expected a boolean and a tuple"),
-    "nine sides": (made("{" + D + F + "'shape': (1,1,1,1,1,1,1,1,1), }", bytes(4)), "9 sides; the limit is 8"),
-    "a number for a shape": (made("{" + D + F + "'shape': (1), }", bytes(4)), "expected a tuple, got a number"),
-    "no order": (made("{" + D + "'shape': (1,), }", bytes(4)), "expected descr, fortran_order and shape"),
-    "a key twice": (made("{" + D + D + "'shape': (1,), }", bytes(4)), "expected descr, fortran_order and shape"),
-    "a fourth key": (made("{" + D + F + "'x': True, 'shape': (1,), }", bytes(4)), "expected descr, fortran_order"),
-    "an order of no kind": (made("{" + D + "'fortran_order': '', 'shape': (1,), }", bytes(4)), "expected a boolean"),
-    "code": (made("__import__('os').system('touch /tmp/pwned')"), "expected descr, fortran_order and shape"),
-    "nesting": (made("(" * 9_000), "expected descr, fortran_order and shape"),
-    "an endless shape": (made("{" + D + F + "'shape': (" + "1," * 4_000 + "), }"), "expected descr, fortran_order"),
+    "a negative side": (made("{" + D + F + "'shape': (-1,), }"), "none negative or huge, got (-1,)"),
+    "a side of 30 digits": (made("{" + D + F + f"'shape': ({'9' * 30},), }}"), "none negative or huge, got (99999"),
+    "huge sides beside a 0": (made("{" + D + F + f"'shape': (0, {2**40}, {2**40}), }}"), "none negative or huge"),
+    "nine sides": (made("{" + D + F + "'shape': (1,1,1,1,1,1,1,1,1), }", bytes(4)), "at most 8 sides"),
+    "a number for a shape": (made("{" + D + F + "'shape': (1), }", bytes(4)), "cannot be read: shape is not valid: 1"),
+    "no order": (made("{" + D + "'shape': (1,), }", bytes(4)), "Header does not contain the correct keys"),
+    "a fourth key": (made("{" + D + F + "'x': True, 'shape': (1,), }", bytes(4)), "does not contain the correct keys"),
+    "an order of no kind": (made("{" + D + "'fortran_order': '', 'shape': (1,), }", bytes(4)), "not a valid bool"),
+    "of Python 2": (made("{" + D + F + "'shape': (1L,), }", bytes(4)), ".npy header cannot be read"),
+    "code": (made("__import__('os').system('touch /tmp/pwned')"), ".npy header cannot be read"),
+    "nesting": (made("(" * 9_000), ".npy header cannot be read"),
+    "signs": (made("-" * 9_000 + "1"), ".npy header cannot be read"),
+    "an endless shape": (made("{" + D + F + "'shape': (" + "1," * 4_000 + "), }"), "at most 8 sides"),
 }
 
 
@@ -133,8 +132,8 @@ def test_data_that_ends_early_is_told() -> None:
     """Fewer elements than the size of the file promised."""
     data = saved(np.zeros(9, np.float32))
 
-    with pytest.raises(FormatError, match="takes 9 elements; 8 came"):
-        npy.read(iter([data[:-4]]), len(data), ALL, 2**30)
+    with pytest.raises(FormatError, match="takes 9 elements, got 8"):
+        npy.read(io.BytesIO(data[:-4]), len(data), ALL, 2**30)
 
 
 def test_more_than_the_limit_is_told() -> None:

@@ -86,7 +86,7 @@ def test_what_the_file_leaves_out_comes_in_the_query(client: httpx.Client, data:
 @pytest.mark.parametrize(
     ("data", "status", "kind", "words"),
     [
-        (npz(features=OWN.features, labels=OWN.labels)[:-5], 422, "format", "does not end with its directory"),
+        (npz(features=OWN.features, labels=OWN.labels)[:-5], 422, "format", "damaged zip archive"),
         (npz(features=np.zeros((9_000, 4)), labels=[0] * 9_000), 413, "too_large", "inflated; the limit is 50000"),
         (npz(features=OWN.features[:, :3], labels=OWN.labels), 422, "format", "expected features of 4 dimensions"),
         (

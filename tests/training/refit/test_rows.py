@@ -76,5 +76,5 @@ def test_the_first_of_each_class_are_those_of_the_lowest_ids() -> None:
     """A class with more rows than asked for offers those of the lowest ids, whatever their order."""
     some = part([0, 1, 0, 0, 1], ids=[9, 4, 3, 7, 1])
 
-    assert some.first_of_each(2, 2).ids.tolist() == [4, 3, 7, 1]
-    assert some.first_of_each(1, 2).ids.tolist() == [3, 1]
+    assert some.first_of_each(2).ids.tolist() == [4, 3, 7, 1]
+    assert some.first_of_each(1).ids.tolist() == [3, 1]
