@@ -8,7 +8,7 @@ Letters: N rows, D feature dimensions, C classes.
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any, Literal, TypedDict
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -26,7 +26,7 @@ from breadcrumbs.training.solver.solver import Found, Solution, in_double, solve
 
 L2_PATH = (1e-2, 1e-3, 1e-4, 1e-5)  # from strong to weak: each solution starts the next
 NEARLY_WEAKEST = L2_PATH[-2]
-PATH_GAP, PATH_NORM = 1e-2, 1e-4  # near enough to choose by; the chosen one is then solved as far as asked
+PATH_GAP = 1e-2  # near enough to choose by; the chosen one is then solved as far as asked
 OFFSETS = (0.0, 0.25, 0.5, 0.75, 1.0, 1.25, 1.5)
 FLOAT = 4  # bytes
 TAUS = tuple(i / 10 for i in range(11))
@@ -63,13 +63,6 @@ class Chosen:
     tau: float | None = None
 
 
-class Stop(TypedDict):
-    """Where the solver may stop; see `RefitSpec`."""
-
-    gap: float
-    gradient_norm: float | None
-
-
 Logits = Callable[[Chosen], Floats]
 Progress = Callable[[float, int, float, float], None]
 """Hears λ, iteration, gradient norm and objective."""
@@ -99,19 +92,17 @@ def choose(
     solved = _solver(pool, len(classes), spec.max_memory, device)
     near_by = [] if live is None else [_without_offset(live, classes, log_prior, held)]
 
-    def fit(l2: float, stop: Stop, t: Choice, before: Solution | None) -> Chosen:
+    def fit(l2: float, gap: float, t: Choice, before: Solution | None) -> Chosen:
         starts = near_by if before is None else [(before.weight, before.bias), *near_by]
-        solution = solved(l2, **stop, starts=starts, progress=partial(progress, l2))
+        solution = solved(l2, gap=gap, starts=starts, progress=partial(progress, l2))
         weight, bias = (found.float().cpu().numpy() for found in (solution.weight, solution.bias))
         head = LinearHead(weight, bias, classes)
         best = with_offset(head, log_prior, held, t)
         return Chosen(best.head, l2, best.prior_offset, solution)
 
-    asked: Stop = {"gap": spec.gap, "gradient_norm": spec.gradient_norm}
     if spec.l2 != "auto":
-        return fit(spec.l2, asked, spec.prior_offset, None)
-    norm = None if spec.gradient_norm is None else max(spec.gradient_norm, PATH_NORM)
-    near: Stop = {"gap": max(spec.gap, PATH_GAP), "gradient_norm": norm}
+        return fit(spec.l2, spec.gap, spec.prior_offset, None)
+    near = max(spec.gap, PATH_GAP)
     found: dict[float, Chosen] = {}
     before = None
     for value in L2_PATH:
@@ -121,7 +112,7 @@ def choose(
             break
     best = _best(list(found.values()), held)
     value = next(value for value, chosen in found.items() if chosen is best)
-    return fit(value, asked, best.prior_offset, best.solution)
+    return fit(value, spec.gap, best.prior_offset, best.solution)
 
 
 def _solver(pool: BalancedSet, classes: int, max_memory: int, wish: RefitDevice) -> Callable[..., Solution]:
@@ -132,9 +123,8 @@ def _solver(pool: BalancedSet, classes: int, max_memory: int, wish: RefitDevice)
         return partial(solve, features, labels, weights, classes)
     source = devices.moved(pool.source(), device)
 
-    def streamed(l2: float, gap: float, gradient_norm: float | None, **more: Any) -> Solution:
-        double = in_double(pool.size, gap, gradient_norm)
-        return solve_stream(source, classes, l2, double=double, gap=gap, gradient_norm=gradient_norm, **more)
+    def streamed(l2: float, gap: float, **more: Any) -> Solution:
+        return solve_stream(source, classes, l2, double=in_double(pool.size, gap), gap=gap, **more)
 
     return streamed
 

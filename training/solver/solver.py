@@ -70,7 +70,6 @@ def solve(
     classes: int,
     l2: float,
     *,
-    gradient_norm: float | None = None,
     gap: float = 1e-3,
     starts: Sequence[Found] = (),
     max_iterations: int = 500,
@@ -85,24 +84,23 @@ def solve(
         row_weights: ω (N,), positive, of sum 1; a row of twice the weight is a row that stands there twice.
         classes: C. A class without rows gets a zero row of W and a bias by which it is never predicted.
         l2: λ > 0.
-        gradient_norm: stop below it; else by `gap`.
         gap: stop when F is proven to be within this share of the optimum.
         starts: weights (C, D) and biases (C,) that may be near; it starts from the best of them that is any good.
         max_iterations: stop after as many passes, converged or not.
         half: whether early products may be in bf16; else where the device is fast at it and float64 is not used.
         progress: told of every pass that lowered F.
     """
-    double = in_double(features.numel(), gap, gradient_norm)
+    double = in_double(features.numel(), gap)
     with _threads(features.numel() * classes):
         return solve_stream(
-            whole(features, labels, row_weights), classes, l2, double=double, gradient_norm=gradient_norm, gap=gap,
+            whole(features, labels, row_weights), classes, l2, double=double, gap=gap,
             starts=starts, max_iterations=max_iterations, half=half, progress=progress,
         )  # fmt: skip
 
 
-def in_double(elements: int, gap: float, gradient_norm: float | None) -> bool:
+def in_double(elements: int, gap: float) -> bool:
     """Whether so many elements of Z are worth float64: always where they are few, up to more for a fine gap."""
-    return elements <= (DOUBLE_LIMIT if gradient_norm is not None or gap < FINE else TINY)
+    return elements <= (DOUBLE_LIMIT if gap < FINE else TINY)
 
 
 @torch.no_grad()
@@ -112,7 +110,6 @@ def solve_stream(
     l2: float,
     *,
     double: bool = False,
-    gradient_norm: float | None = None,
     gap: float = 1e-3,
     starts: Sequence[Found] = (),
     max_iterations: int = 500,
@@ -143,11 +140,7 @@ def solve_stream(
     told = 0
 
     def near(here: View, bound: LowerBound) -> bool:
-        if here.products != kind:
-            return False
-        if gradient_norm is not None:
-            return here.norm <= gradient_norm
-        return here.value - bound.value <= gap * bound.value
+        return here.products == kind and here.value - bound.value <= gap * bound.value
 
     def done(here: View, bound: LowerBound) -> bool:
         nonlocal told
@@ -167,8 +160,7 @@ def solve_stream(
         more = draw(2 * have / rows) if have < rows else None
         return present if more is None or len(more[1]) <= have else Curvature(more, len(known.counts), l2)
 
-    wanted = 0.0 if gradient_norm is not None else gap
-    here, bound, passes = descend(problem, curvature, here, done, sharper=sharper, passes=max_iterations, gap=wanted)
+    here, bound, passes = descend(problem, curvature, here, done, sharper=sharper, passes=max_iterations, gap=gap)
     weight = torch.zeros(classes, here.weight.shape[1], dtype=kind, device=here.weight.device)
     bias = torch.full((classes,), here.sums.lowest - UNLIKELY, dtype=kind, device=here.weight.device)
     weight[present] = here.weight
