@@ -257,8 +257,6 @@ class RefitSpec(BaseModel):
     """Share of each class held out for the comparison, if no hold-out snapshot is given."""
     gap: float = Field(default=1e-3, ge=1e-9, le=0.1)
     """Stop the solver once its objective is proven to be within this share of the optimum."""
-    gradient_norm: float | None = Field(default=None, gt=0, le=1e-1)
-    """Stop the solver below this gradient norm instead."""
     max_memory: int = Field(default=4 * 2**30, ge=2**20)
     """Memory for the balanced set, in bytes; a larger set is read from disk on every pass."""
     activate: Literal["never", "if_better", "always"] = "if_better"

@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from functools import reduce
 from typing import Any, Literal
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, field_validator
 
 from breadcrumbs.serving.refits.refit import RefitRequest, Verdict
 from breadcrumbs.serving.state.keys import owner_of
@@ -27,6 +27,8 @@ State = Literal["queued", "running", "succeeded", "failed", "cancelled", "interr
 ENDED: frozenset[State] = frozenset({"succeeded", "failed", "cancelled", "interrupted"})
 
 
+REMOVED = ("gradient_norm",)
+"""Fields of a spec that earlier versions stored; no request may send them now."""
 QUIET = 2.0
 """Seconds without an event after which a job's end is looked for beside its events."""
 
@@ -62,6 +64,15 @@ class Kept(BaseModel):
     actor: str = "api"
     elsewhere: bool = False
     """Whether a server took it that does not run refits: then it waits in the store, whoever stops."""
+
+    @field_validator("request", mode="before")
+    @classmethod
+    def _without_removed(cls, request: Any) -> Any:
+        """Ignore removed fields, so that a job stored by an earlier version can still be read."""
+        if isinstance(request, dict) and isinstance(request.get("spec"), dict):
+            spec = {name: value for name, value in request["spec"].items() if name not in REMOVED}
+            return {**request, "spec": spec}
+        return request
 
 
 def fold(job: Job, event: dict[str, Any]) -> Job:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from breadcrumbs.models.arrays import Floats
 from breadcrumbs.models.head import LinearHead
 
-NEVER = -1e9  # the logit of a class that cannot be given
+NEVER = -1e9  # the logit of a class that is never predicted
 
 Integers = NDArray[np.integer]
 
@@ -28,31 +28,32 @@ def tau_normalised(head: LinearHead, tau: float) -> LinearHead:
     them. The bias is dropped, as in the paper, so τ = 0 is the given head only where its bias is zero. A weight of zero
     stays zero.
     """
-    weight = head.weight.astype(np.float64)
-    norm = np.linalg.norm(weight, axis=1, keepdims=True)
-    scaled = weight / np.where(norm > 0, norm, 1) ** tau
+    weight = head.weight.astype(np.float64)  # (C, D)
+    norm = np.linalg.norm(weight, axis=1, keepdims=True)  # ‖w_y‖ (C, 1)
+    scaled = weight / np.where(norm > 0, norm, 1) ** tau  # w_y / ‖w_y‖^τ (C, D)
     return LinearHead(scaled.astype(np.float32), np.zeros(len(weight), np.float32), head.classes)
 
 
 def nearest_class_mean(features: Floats, labels: Integers, classes: tuple[str, ...]) -> LinearHead:
-    """Give each feature the class whose mean μ_y is nearest, as the linear head that is exactly that.
+    """Return the linear head that predicts the class whose mean μ_y is nearest to the feature.
 
     −½‖z − μ_y‖² = μ_y·z − ½‖μ_y‖² − ½‖z‖², and the last term is the same for every class: w_y = μ_y, b_y = −½‖μ_y‖².
-    So its probabilities are those of one unit-variance Gaussian a class, with equal priors. The distance is Euclidean
-    on the features as they are; the paper also has a cosine variant on L2-normalised features, which is no linear head
-    of the features as they are and is not offered.
+    So its probabilities are those of one unit-variance Gaussian a class, with equal priors. The distance is Euclidean,
+    on plain features. The paper's cosine variant on L2-normalised features is not offered: it is no linear head of the
+    plain features.
 
     Args:
         features: (N, D).
         labels: (N,), indices into `classes`.
-        classes: C names; one without rows has no mean and is never given.
+        classes: C names; one without rows has no mean and is never predicted.
     """
-    counts = np.bincount(labels, minlength=len(classes))
-    means = np.zeros((len(classes), features.shape[1]))
-    for c, rows in enumerate(np.split(labels.argsort(kind="stable"), counts.cumsum()[:-1])):
+    counts = np.bincount(labels, minlength=len(classes))  # (C,)
+    means = np.zeros((len(classes), features.shape[1]))  # μ (C, D)
+    by_class = np.split(labels.argsort(kind="stable"), counts.cumsum()[:-1])  # the rows of each class
+    for c, rows in enumerate(by_class):
         if len(rows):
             means[c] = features[rows].mean(0, dtype=np.float64)
-    bias = np.where(counts > 0, -0.5 * (means**2).sum(1), NEVER)
+    bias = np.where(counts > 0, -0.5 * (means**2).sum(1), NEVER)  # −½‖μ_y‖² (C,)
     return LinearHead(means.astype(np.float32), bias.astype(np.float32), classes)
 
 

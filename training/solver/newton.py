@@ -1,8 +1,13 @@
-"""Newton's descent on the softmax loss with a quadratic penalty: exact F and gradient, curvature from a sample.
+"""Newton's method on the softmax loss with a quadratic penalty: exact F and gradient, curvature from a sample.
 
-It knows nothing of when to stop: `done` is asked after every pass over the rows.
+    F(W, b) = Σ_i ω_i · −log softmax(W z_i + b)_{y_i}  +  (λ/2) ‖W‖²
 
-Letters: N rows, D feature dimensions, C classes.
+The Hessian is subsampled and each step inexact (Newton–CG: Byrd, Chin, Neveitt & Nocedal 2011, "On the use of
+stochastic Hessian information in optimization methods for machine learning"). The line search is on F itself.
+
+It knows nothing of when to stop: `done` is called at every point that is kept.
+
+Letters: N rows, D feature dimensions, C classes; ω_i, z_i, y_i the weight, features and label of row i; π the prior.
 """
 
 import math
@@ -17,13 +22,13 @@ from breadcrumbs.training.solver.dual import LowerBound
 from breadcrumbs.training.solver.objective import Sums, sums
 from breadcrumbs.training.solver.rows import Profile, Source
 
-SHORTEST = 1e-4  # share of a step, below which it is given up
-FORCING = 0.05  # how exactly a step's linear system is solved
-ROUGH = 0.05  # share of F that the gap is below once passes are in full precision
-FULFILLED = 0.6  # share of the foreseen gain, below which the sample is taken to be too small
-STUCK = 0.02  # share of F, below which a gain says that bf16 has done what it can
-DECREASE = 1e-4  # share of the slope that a step must gain (Armijo)
-PATIENCE = 3  # steps that gain nothing, after which the precision of the numbers is reached
+SHORTEST = 1e-4  # share of a step below which it is given up
+FORCING = 0.05  # tolerance of conjugate gradients in a step
+ROUGH = 0.05  # gap as a share of F; below it, passes are in full precision
+FULFILLED = 0.6  # actual gain over predicted gain; below it, the sample is too small
+STUCK = 0.02  # gain as a share of F; below it, bf16 is no longer precise enough
+DECREASE = 1e-4  # share of the slope that a step must gain (Armijo's c₁)
+PATIENCE = 3  # steps without a gain, after which the precision of the numbers is reached
 NOISE = {torch.float64: 1e-15, torch.float32: 1e-7, torch.bfloat16: 2e-3}  # relative error of F by type of products
 
 
@@ -35,7 +40,7 @@ class Problem:
         source: the rows.
         known: their sums by class.
         l2: λ.
-        kind: float64 or float32, what everything but early products is reckoned in.
+        kind: float64 or float32, the type of everything but early products.
     """
 
     source: Source
@@ -44,16 +49,17 @@ class Problem:
     kind: torch.dtype
 
     def look(self, weight: Tensor, bias: Tensor, products: torch.dtype) -> "View":
-        """Make one pass at W (C, D), b (C,), features centred."""
+        """Make one pass over all rows at W (C, D), b (C,), features centred."""
         found = sums(self.source, weight, bias, self.known, products)
-        value = found.loss + self.l2 / 2 * float(weight.square().sum(dtype=torch.float64))
-        to_weight = found.residual + self.l2 * weight
-        return View(weight, bias, value, to_weight, found.mass - self.known.prior, found, products)
+        value = found.loss + self.l2 / 2 * _square(weight)
+        to_weight = found.residual + self.l2 * weight  # ∂F/∂W = Σ ω_i (q_i − e_{y_i}) z_iᵀ + λ W (C, D)
+        to_bias = found.mass - self.known.prior  # ∂F/∂b = Σ ω_i q_i − π (C,)
+        return View(weight, bias, value, to_weight, to_bias, found, products)
 
 
 @dataclass(frozen=True, eq=False)
 class View:
-    """A point W (C, D), b (C,), with F and its gradient there, the pass's sums, and the products' type."""
+    """A point W (C, D), b (C,), with F and its gradient (C, D), (C,), the sums of the pass, and its products' type."""
 
     weight: Tensor
     bias: Tensor
@@ -74,10 +80,10 @@ class View:
 
 
 Done = Callable[[View, LowerBound], bool]
-"""Asked at every point that is kept; the bound is that of the passes in full precision."""
+"""Called at every point that is kept; returns whether to stop. The bound is from the passes in full precision."""
 
 Sharper = Callable[[Curvature], Curvature]
-"""From the curvature of a sample to that of a larger one; to the same one where there are no more rows."""
+"""Takes the curvature of a sample and returns that of a larger one, or the same one if there are no more rows."""
 
 
 def descend(
@@ -93,20 +99,20 @@ def descend(
 ) -> tuple[View, LowerBound, int]:
     """Take steps from a point until `done`, until nothing more is gained, or after `passes` passes.
 
-    Passes are in the type of `here` while F is far from its optimum and falls, then in the problem's.
+    The products of a pass are in the type of `here` while F is far from its optimum and falls, then in the problem's.
 
     Args:
         problem: what to minimise.
         curvature: of a sample of its rows.
         here: where to start.
-        done: when to stop.
-        sharper: gives the curvature of more rows, once a step had far less than was foreseen.
-        passes: at most as many.
-        gap: relative gap that is asked for: where it is b that stands in its way, b takes a step of its own.
-        enough: stop when a step is foreseen to gain less than this share of F.
+        done: whether to stop.
+        sharper: returns the curvature of more rows, after a step that gained far less than predicted.
+        passes: the most passes to make.
+        gap: the relative gap that is wanted; if only b keeps the bound from it, b takes a step of its own.
+        enough: stop when a step is predicted to gain less than this share of F.
 
     Returns:
-        Where it stopped, the bound on the optimum, the passes made.
+        The last point, the bound on the optimum, and the number of passes.
     """
     bound = LowerBound(problem.known.prior, problem.known.moments, problem.l2)
     made, idle, settled, stuck = 0, 0, False, False
@@ -118,6 +124,7 @@ def descend(
             break
         curvature.move(here.weight, here.bias)
         convex = here.convex_gap(problem.l2)
+        # b alone, if the gap is too wide although W's part of it, ‖∂F/∂W‖² / (2 λ), is small; never twice in a row
         settled = exact and not settled and here.value - bound.value > gap * here.value > 2 * convex
         step = curvature.settle(here.to_bias) if settled else curvature.step(here.to_weight, here.to_bias, FORCING)
         if step.gain <= enough * here.value:
@@ -127,9 +134,10 @@ def descend(
         there, tried = _take(problem, here, step, products, passes - made)
         made += tried
         gained = 0.0 if there is None else here.value - there.value
-        share = gained / step.gain if tried == 1 else 0.0
+        share = gained / step.gain if tried == 1 else 0.0  # a shortened step kept little of its promise
         if not settled:
-            curvature = sharper(curvature) if share < FULFILLED else curvature
+            if share < FULFILLED:
+                curvature = sharper(curvature)
             curvature.learn(share)
         idle = idle + 1 if gained <= NOISE[problem.kind] * here.value else 0
         stuck = gained < STUCK * here.value
@@ -138,7 +146,12 @@ def descend(
 
 
 def _take(problem: Problem, here: View, step: Step, products: torch.dtype, passes: int) -> tuple[View | None, int]:
-    """Go along a step, by less where F would not fall as it should; none if it does not fall at all."""
+    """Search along a step, backtracking until F falls enough (Armijo: F(t) ≤ F(0) + c₁ t F′(0)).
+
+    Returns:
+        The new point, or None if F does not fall, and the passes made.
+    """
+    # F′(0) = ∂F/∂W · ΔW + ∂F/∂b · Δb
     slope = float((here.to_weight * step.weight).sum(dtype=torch.float64) + here.to_bias @ step.bias)
     noise = max(NOISE[products], NOISE[here.products]) * abs(here.value)
     length, tried = 1.0, 0
@@ -148,7 +161,7 @@ def _take(problem: Problem, here: View, step: Step, products: torch.dtype, passe
         rise = there.value - here.value
         if rise <= DECREASE * length * slope + noise:
             return there, tried
-        # the least of the parabola through both values and the slope
+        # the parabola through F(0), F′(0) and F(t) is least at −F′(0) t² / (2 (F(t) − F(0) − F′(0) t))
         best = -slope * length / (2 * (rise - slope * length)) if math.isfinite(rise) else 0.0
         length *= min(0.5, max(0.1, best))
     return None, tried

@@ -5,10 +5,12 @@
 With ω_i = 1 / (C · n_y) this is (1/C) Σ_y L_y + (λ/2) ‖W‖². It knows nothing of snapshots, classes' names or groups.
 
 Newton steps whose Hessian comes from a sample of the rows (`training/solver/curvature.py`), first on the objective of a
-small sample, then on that of all rows: a pass over all rows gives F, its gradient and a lower bound on the optimum
-(`training/solver/dual.py`), and the solver stops when the two are near enough.
+small sample, then on that of all rows. A pass over all rows gives F, its gradient and a lower bound on the optimum
+(`training/solver/dual.py`); the solver stops when the bound is close enough to F.
 
-Letters: N rows, D feature dimensions, C classes.
+Features are centred: W z + b = W (z − z̄) + (b + W z̄), so b is shifted by W z̄ on the way in and back on the way out.
+
+Letters: N rows, D feature dimensions, C classes, P classes with rows; z̄ the weighted mean of the rows.
 """
 
 import contextlib
@@ -26,18 +28,18 @@ from breadcrumbs.training.solver.rows import Chunk, Source, cap_for, profile, sa
 
 TINY, DOUBLE_LIMIT = 1_000_000, 20_000_000  # elements of Z up to which float64 is used: always, and for a fine gap
 FINE = 1e-4  # relative gap below which float32 may not do
-SMALL = 50_000_000  # products a pass, below which one thread is fastest
+SMALL = 50_000_000  # multiplications a pass, below which one thread is fastest
 FEW = 4096  # rows that are not worth sampling
-FIRST, SHARE = 1 / 12, 1 / 4  # of the rows: the sample to start on, and the one that gives the Hessian
-SAMPLE_BYTES = 2**28  # the most that a sample's features and probabilities may take
-START_GAIN = 0.02  # the small sample is left when a step gains less than this share of F: its optimum is not ours
-UNLIKELY = 40.0  # logits that a class without rows stays below any row's others: F is then the same to the last digit
+FIRST, SHARE = 1 / 12, 1 / 4  # shares of the rows: the sample to start on, and the one for the Hessian
+SAMPLE_BYTES = 2**28  # limit on a sample's features and probabilities
+START_GAIN = 0.02  # leave the small sample when a step gains less than this share of F: its optimum is not that of all
+UNLIKELY = 40.0  # how far a class without rows stays below a row's log Σ exp(logit): e^−40 does not change F
 
 Found = tuple[Tensor, Tensor]
 """Weight (C, D) and bias (C,)."""
 
 Progress = Callable[[int, float, float], None]
-"""Called with the iteration, the gradient norm and the objective."""
+"""Called with the pass's number, the gradient norm and the objective."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,11 +49,11 @@ class Solution:
     Attributes:
         weight: (C, D).
         bias: (C,), of mean zero.
-        objective: F there.
-        gradient_norm: ‖∇F‖ there, features centred.
+        objective: F at that point.
+        gradient_norm: ‖∇F‖ at that point, features centred.
         gap_bound: F is at most this far above the optimum; see `training/solver/dual.py`.
         iterations: passes over all rows.
-        converged: whether it is as near as was asked.
+        converged: whether F is proven to be within the gap that was asked for.
     """
 
     weight: Tensor
@@ -70,7 +72,6 @@ def solve(
     classes: int,
     l2: float,
     *,
-    gradient_norm: float | None = None,
     gap: float = 1e-3,
     starts: Sequence[Found] = (),
     max_iterations: int = 500,
@@ -82,27 +83,33 @@ def solve(
     Args:
         features: (N, D), of any float type; no copy of the whole is made.
         labels: int64 (N,).
-        row_weights: ω (N,), positive, of sum 1; a row of twice the weight is a row that stands there twice.
-        classes: C. A class without rows gets a zero row of W and a bias by which it is never predicted.
+        row_weights: ω (N,), positive, of sum 1; a row of twice the weight counts as two equal rows.
+        classes: C. A class without rows gets a zero row of W and a bias so low that it is never predicted.
         l2: λ > 0.
-        gradient_norm: stop below it; else by `gap`.
         gap: stop when F is proven to be within this share of the optimum.
-        starts: weights (C, D) and biases (C,) that may be near; it starts from the best of them that is any good.
-        max_iterations: stop after as many passes, converged or not.
-        half: whether early products may be in bf16; else where the device is fast at it and float64 is not used.
-        progress: told of every pass that lowered F.
+        starts: weights (C, D) and biases (C,) to start from: the best of them, if its F is below that of W = b = 0.
+        max_iterations: stop after this many passes, converged or not.
+        half: whether early products are in bf16. None means: if the device is fast at it and float64 is not used.
+        progress: called for every point that is kept.
     """
-    double = in_double(features.numel(), gap, gradient_norm)
+    double = in_double(features.numel(), gap)
     with _threads(features.numel() * classes):
         return solve_stream(
-            whole(features, labels, row_weights), classes, l2, double=double, gradient_norm=gradient_norm, gap=gap,
-            starts=starts, max_iterations=max_iterations, half=half, progress=progress,
-        )  # fmt: skip
+            whole(features, labels, row_weights),
+            classes,
+            l2,
+            double=double,
+            gap=gap,
+            starts=starts,
+            max_iterations=max_iterations,
+            half=half,
+            progress=progress,
+        )
 
 
-def in_double(elements: int, gap: float, gradient_norm: float | None) -> bool:
-    """Whether so many elements of Z are worth float64: always where they are few, up to more for a fine gap."""
-    return elements <= (DOUBLE_LIMIT if gradient_norm is not None or gap < FINE else TINY)
+def in_double(elements: int, gap: float) -> bool:
+    """Whether to use float64 for N · D elements: always where they are few, and up to a higher limit for a fine gap."""
+    return elements <= (DOUBLE_LIMIT if gap < FINE else TINY)
 
 
 @torch.no_grad()
@@ -112,7 +119,6 @@ def solve_stream(
     l2: float,
     *,
     double: bool = False,
-    gradient_norm: float | None = None,
     gap: float = 1e-3,
     starts: Sequence[Found] = (),
     max_iterations: int = 500,
@@ -126,28 +132,28 @@ def solve_stream(
 
     Args:
         source: reads all rows.
-        double: whether to reckon in float64; else float32.
-        sample_bytes: the most that the sample may take.
+        double: whether to compute in float64 instead of float32.
+        sample_bytes: limit on the memory of the sample.
     """
     kind = torch.float64 if double else torch.float32
     known = profile(source, classes, kind)
-    present = (known.counts > 0).nonzero().squeeze(1)
-    place = torch.full((classes,), -1, device=present.device)
+    # solve for the P classes that have rows; the others follow at the end
+    present = (known.counts > 0).nonzero().squeeze(1)  # their numbers (P,)
+    place = torch.full((classes,), -1, device=present.device)  # from a class's number among C to that among P (C,)
     place[present] = torch.arange(len(present), device=present.device)
     if len(present) < classes:
         source, known = _relabelled(source, place), known.only(present)
-    weights = [weight.to(known.moments)[present] for weight, _ in starts]
-    biases = [bias.to(known.prior)[present] for _, bias in starts]
+    weights = [weight.to(known.moments)[present] for weight, _ in starts]  # (P, D) each
+    biases = [bias.to(known.prior)[present] for _, bias in starts]  # (P,) each
     centred = [(weight, bias + weight @ known.centre) for weight, bias in zip(weights, biases, strict=True)]
-    low = kind if double or half is False else torch.bfloat16 if half or _fast_at_bf16(known.centre) else kind
+    if half is None:
+        half = _fast_at_bf16(known.centre)
+    low = torch.bfloat16 if half and not double else kind  # type of the early products
     told = 0
 
     def near(here: View, bound: LowerBound) -> bool:
-        if here.products != kind:
-            return False
-        if gradient_norm is not None:
-            return here.norm <= gradient_norm
-        return here.value - bound.value <= gap * bound.value
+        # F − bound ≤ gap · bound; as bound ≤ F*, it follows that F − F* ≤ gap · F*
+        return here.products == kind and here.value - bound.value <= gap * bound.value
 
     def done(here: View, bound: LowerBound) -> bool:
         nonlocal told
@@ -158,31 +164,39 @@ def solve_stream(
 
     problem = Problem(source, known, l2, kind)
     draw = _sampler(problem, low, sample_bytes)
-    curvature, here = Curvature(draw(SHARE), len(present), l2), _begin(problem, centred, draw, low)
-
+    curvature = Curvature(draw(SHARE), len(present), l2)
+    here = _begin(problem, centred, draw, low)
     rows = int(known.counts.sum())
 
-    def sharper(present: Curvature) -> Curvature:
-        have = len(present.labels)
-        more = draw(2 * have / rows) if have < rows else None
-        return present if more is None or len(more[1]) <= have else Curvature(more, len(known.counts), l2)
+    def sharper(current: Curvature) -> Curvature:
+        have = len(current.labels)
+        if have == rows:
+            return current
+        more = draw(2 * have / rows)
+        more_rows = len(more[1])
+        return Curvature(more, len(present), l2) if more_rows > have else current
 
-    wanted = 0.0 if gradient_norm is not None else gap
-    here, bound, passes = descend(problem, curvature, here, done, sharper=sharper, passes=max_iterations, gap=wanted)
+    here, bound, passes = descend(problem, curvature, here, done, sharper=sharper, passes=max_iterations, gap=gap)
     weight = torch.zeros(classes, here.weight.shape[1], dtype=kind, device=here.weight.device)
     bias = torch.full((classes,), here.sums.lowest - UNLIKELY, dtype=kind, device=here.weight.device)
     weight[present] = here.weight
     bias[present] = here.bias - here.weight @ known.centre
     return Solution(
-        weight, bias - bias.mean(), here.value, here.norm, max(here.value - bound.value, 0.0), passes + 1,
-        near(here, bound),
-    )  # fmt: skip
+        weight=weight,
+        bias=bias - bias.mean(),
+        objective=here.value,
+        gradient_norm=here.norm,
+        gap_bound=max(here.value - bound.value, 0.0),
+        iterations=passes + 1,
+        converged=near(here, bound),
+    )
 
 
 def _sampler(problem: Problem, low: torch.dtype, sample_bytes: int) -> Callable[[float], Chunk]:
-    """Return what draws about a share of the rows, centred; all where they are few, never more than fit."""
+    """Return a function that draws about a share of the rows, centred: all if they are few, never more than fit."""
     rows, known = int(problem.known.counts.sum()), problem.known
-    most = max(1, sample_bytes // (sum(known.moments.shape) * low.itemsize))
+    row_bytes = sum(known.moments.shape) * low.itemsize  # D features and P probabilities
+    most = max(1, sample_bytes // row_bytes)
 
     def draw(share: float) -> Chunk:
         wanted = rows if problem.kind == torch.float64 else max(FEW, math.ceil(share * rows))
@@ -192,27 +206,34 @@ def _sampler(problem: Problem, low: torch.dtype, sample_bytes: int) -> Callable[
 
 
 def _begin(problem: Problem, starts: Sequence[Found], draw: Callable[[float], Chunk], low: torch.dtype) -> View:
-    """Find where to start: the best that is given, if better than knowing nothing; else at a small sample's optimum."""
+    """Return where to start: the best of `starts`, if better than W = b = 0; else the optimum of a small sample."""
     known = problem.known
     classes = len(known.counts)
-    best = min((problem.look(*start, problem.kind) for start in starts), key=lambda view: view.value, default=None)
-    if best is not None and best.value < math.log(classes):
+    views = [problem.look(*start, problem.kind) for start in starts]
+    best = min(views, key=lambda view: view.value, default=None)
+    if best is not None and best.value < math.log(classes):  # F(0, 0) = log P
         return best
-    weight, bias = torch.zeros_like(known.moments), known.prior.log()
+    weight, bias = torch.zeros_like(known.moments), known.prior.log()  # W = 0 and b = log π: the best without features
     rows = draw(FIRST)
     if len(rows[1]) <= 0.5 * int(known.counts.sum()):
         source = whole(*rows)
         part = Problem(source, profile(source, classes, problem.kind), problem.l2, problem.kind)
         found, _, _ = descend(
-            part, Curvature(rows, classes, problem.l2), part.look(weight, bias, low), lambda *_: False,
-            sharper=lambda same: same, passes=12, enough=START_GAIN,
-        )  # fmt: skip
+            part,
+            Curvature(rows, classes, problem.l2),
+            part.look(weight, bias, low),
+            lambda *_: False,
+            sharper=lambda same: same,
+            passes=12,
+            enough=START_GAIN,
+        )
+        # the sample has a centre of its own
         weight, bias = found.weight, found.bias - found.weight @ part.known.centre
     return problem.look(weight, bias, low)
 
 
 def _relabelled(source: Source, place: Tensor) -> Source:
-    """The same rows with the labels place[y]."""
+    """Return the same rows with the labels place[y]."""
 
     def read() -> Iterator[Chunk]:
         for features, labels, weights in source():
@@ -230,7 +251,7 @@ def _fast_at_bf16(like: Tensor) -> bool:
 
 @contextlib.contextmanager
 def _threads(work: int) -> Iterator[None]:
-    """Small problems run on one thread: waking the others costs more than they do, most of all beside a server."""
+    """Run small problems on one thread: waking the others costs more than they save, above all beside a server."""
     before = torch.get_num_threads()
     try:
         torch.set_num_threads(before if work > SMALL else 1)

@@ -225,6 +225,28 @@ def test_a_server_that_died_finds_its_refits_interrupted(serve: Serve, tmp_path:
     assert states == {job: "interrupted", "no-events": "interrupted"}
 
 
+def test_a_stored_job_may_have_a_field_that_no_request_may_send(serve: Serve, tmp_path: Path) -> None:
+    """The removed `gradient_norm` is ignored in a stored job, which can be started again, and refused in a request."""
+    with serve() as client:
+        job = finish(client)["id"]
+    folder = tmp_path / "store" / "refits" / "old"
+    folder.mkdir()
+    stored = json.loads((folder.parent / job / "request.json").read_text())
+    stored["request"]["spec"]["gradient_norm"] = 1e-6
+    (folder / "request.json").write_text(json.dumps(stored))
+    with serve() as client:
+        found = client.get("/v1/refit/old").json()
+        again = client.post("/v1/refit/old/restart").json()
+        *_, last = events(client, again["id"])
+        answer = client.post("/v1/refit", json={"spec": {"gradient_norm": 1e-6}})
+
+    assert (found["state"], last["state"]) == ("interrupted", "succeeded")
+    assert found["request"] == again["request"]
+    assert "gradient_norm" not in found["request"]["spec"]
+    assert answer.status_code == 422
+    assert "JSON body: spec.gradient_norm: Extra inputs are not permitted" in answer.text
+
+
 def test_a_head_that_went_live_meanwhile_is_not_overruled(serve: Serve, tmp_path: Path) -> None:
     """The refit compared with head 1; head 2 went live before it had ended: head 3 is kept, not activated."""
     gate = tmp_path / "gate"
