@@ -15,7 +15,7 @@ from typing import Literal
 
 import onnxruntime as ort
 
-from breadcrumbs.models import bundle as bundles
+from breadcrumbs.models.bundle import read as read_bundle
 from breadcrumbs.models.errors import BreadcrumbsError
 from breadcrumbs.models.images.budget import Budget
 from breadcrumbs.models.machine import cores, memory
@@ -122,7 +122,7 @@ def _refits(settings: Settings) -> Finding:
 
 def _bundle(settings: Settings) -> Finding:
     try:
-        bundle = bundles.read(settings.bundle)
+        bundle = read_bundle(settings.bundle)
         bundle.head()
         bundle.backbone(settings.precision)
     except BreadcrumbsError as error:

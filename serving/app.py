@@ -17,7 +17,7 @@ from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
 from starlette.routing import Mount, Route
 
-from breadcrumbs.models import bundle as bundles
+from breadcrumbs.models.bundle import read as read_bundle
 from breadcrumbs.models.images import decoding
 from breadcrumbs.models.images.budget import Budget
 from breadcrumbs.models.machine import cores, memory
@@ -36,8 +36,7 @@ from breadcrumbs.serving.http.metrics import Metrics
 from breadcrumbs.serving.http.origins import ANY, open_to
 from breadcrumbs.serving.http.protocol import PatientProtocol
 from breadcrumbs.serving.http.route_names import templates
-from breadcrumbs.serving.http.routes import console, open_inference, predict, refit, snapshots, system
-from breadcrumbs.serving.http.routes import heads as heads_routes
+from breadcrumbs.serving.http.routes import console, heads, open_inference, predict, refit, snapshots, system
 from breadcrumbs.serving.http.service import Service
 from breadcrumbs.serving.http.shares import Held, Turnstile
 from breadcrumbs.serving.http.traces import Traces
@@ -52,9 +51,10 @@ from breadcrumbs.serving.refits.jobs import Jobs
 from breadcrumbs.serving.refits.worker import Refitter
 from breadcrumbs.serving.setting_names import about, both
 from breadcrumbs.serving.settings import Settings
-from breadcrumbs.serving.state import heads, live_head
+from breadcrumbs.serving.state import live_head
 from breadcrumbs.serving.state.activation_log import Log
 from breadcrumbs.serving.state.conversion import Converter
+from breadcrumbs.serving.state.heads import read as read_head
 from breadcrumbs.serving.state.keys import Keys, KeysError
 from breadcrumbs.serving.state.lease import Lease
 from breadcrumbs.serving.state.live_head import Live
@@ -63,7 +63,7 @@ from breadcrumbs.serving.state.store import Store
 LOG = logging.getLogger("breadcrumbs.server")
 REFIT = (sys.executable, "-P", "-m", "breadcrumbs", "refit", "--debug")
 """The program that a refit runs; with the traceback of a bug, for this server's log."""
-ROUTES = (predict, snapshots, refit, heads_routes, open_inference, system, console)
+ROUTES = (predict, snapshots, refit, heads, open_inference, system, console)
 GRACE = 30
 """Seconds that requests in flight get to end after SIGTERM."""
 LONGEST = 0.05
@@ -154,7 +154,7 @@ async def _open(
     """Make the parts in order; `stack` takes down those that need it, in the opposite order."""
     await asyncio.to_thread(sweep)
     with about("bundle"):
-        bundle = await asyncio.to_thread(bundles.read, settings.bundle)
+        bundle = await asyncio.to_thread(read_bundle, settings.bundle)
     with about("store"):
         store = Store.open(settings.store, settings.max_store_bytes)
     for used in (bundle.folder, store.folder):
@@ -164,7 +164,7 @@ async def _open(
     log = Log(store)
     with about("store"):
         activation = await live_head.first(store, bundle, log)
-        _, head = await heads.read(store, activation.head)
+        _, head = await read_head(store, activation.head)
     size = (bundle.manifest.preprocess.height, bundle.manifest.preprocess.width)
 
     def backbone() -> Path:

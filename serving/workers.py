@@ -194,10 +194,10 @@ async def answer(line: socket.socket) -> None:
 
 def work(text: str, listening: int, line: int) -> None:
     """Be one of the processes; its keeper gave it its settings as JSON and two sockets."""
-    from breadcrumbs.serving.app import run as serve
+    from breadcrumbs.serving import app
 
     end = socket.socket(fileno=line)
-    serve(Settings.model_validate_json(text), [socket.socket(fileno=listening)], lambda: answer(end))
+    app.run(Settings.model_validate_json(text), [socket.socket(fileno=listening)], lambda: answer(end))
 
 
 if __name__ == "__main__":

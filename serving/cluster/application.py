@@ -21,7 +21,7 @@ from ray import serve
 from ray.serve.config import AutoscalingConfig, BackpressureConfig, ProxyLocation
 from ray.serve.schema import ApplicationStatus, ApplicationStatusOverview, ServeStatus
 
-from breadcrumbs.models import bundle as bundles
+from breadcrumbs.models.bundle import read as read_bundle
 from breadcrumbs.serving.app import GRACE, REFIT, keys_of
 from breadcrumbs.serving.cluster import proxy, refits
 from breadcrumbs.serving.cluster.connection import ClusterError, last_line
@@ -56,7 +56,7 @@ def check(settings: Settings, cluster: ClusterSettings) -> Settings:
         raise ClusterError(str(error)) from error
     keys_of(settings)
     store = Store.open(settings.store, settings.max_store_bytes)
-    asyncio.run(live_head.first(store, bundles.read(settings.bundle), Log(store)))
+    asyncio.run(live_head.first(store, read_bundle(settings.bundle), Log(store)))
     return each
 
 

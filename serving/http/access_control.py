@@ -17,12 +17,11 @@ from breadcrumbs.serving.http.origins import ANY
 from breadcrumbs.serving.http.shares import Held
 from breadcrumbs.serving.refusals import Forbidden, Refused, Unauthorized
 from breadcrumbs.serving.setting_names import both
-from breadcrumbs.serving.state.keys import Key, Keys
-from breadcrumbs.serving.state.keys import Scope as Right
+from breadcrumbs.serving.state.keys import Key, Keys, KeyScope
 
 SAFE = ("GET", "HEAD", "OPTIONS")
 
-RIGHTS: tuple[tuple[str, str, Right | None], ...] = (
+RIGHTS: tuple[tuple[str, str, KeyScope | None], ...] = (
     (
         r"GET|HEAD",
         r"/|/healthz|/readyz|/docs(/oauth2-redirect)?|/openapi\.json|/static-offline-docs/.*|/console/.*",
@@ -42,7 +41,7 @@ RIGHTS: tuple[tuple[str, str, Right | None], ...] = (
 _RIGHTS = tuple((re.compile(method), re.compile(path), right) for method, path, right in RIGHTS)
 
 
-def needed(method: str, path: str) -> Right | None:
+def needed(method: str, path: str) -> KeyScope | None:
     """Return the scope that a request needs; None: it needs no key."""
     for methods, paths, right in _RIGHTS:
         if paths.fullmatch(path) and methods.fullmatch(method):
@@ -143,7 +142,7 @@ def check_owner(request: Request, owners: Collection[str], what: str) -> None:
     raise Forbidden(f"{what} {whose}, not to the key {key.name!r}; its owner or a key with admin may do this")
 
 
-def check_right(request: Request, right: Right, what: str) -> None:
+def check_right(request: Request, right: KeyScope, what: str) -> None:
     """Refuse what takes more than the route itself.
 
     Raises:

@@ -15,8 +15,7 @@ from collections import Counter
 from datetime import UTC, datetime
 
 from breadcrumbs.models.errors import BreadcrumbsError
-from breadcrumbs.serving.refits import job as jobs
-from breadcrumbs.serving.refits.job import ENDED, History, Job, State
+from breadcrumbs.serving.refits.job import ENDED, History, Job, State, create, named, read
 from breadcrumbs.serving.refits.refit import RefitRequest
 from breadcrumbs.serving.refits.worker import Refitter
 from breadcrumbs.serving.refusals import BadRequest, Overloaded, TooManyJobs
@@ -180,7 +179,7 @@ class Jobs:
     async def _read(self, name: str) -> History | None:
         """Read a job; None: it is not there, or damaged."""
         try:
-            history = await jobs.read(self._store, name)
+            history = await read(self._store, name)
         except NotFound:  # of a writer that was killed or is at work: nothing was promised; looked for ever less often
             pause = min(2 * self._absent.get(name, (0.0, FIRST))[1], SELDOM)
             self._absent[name] = (time.monotonic() + pause, pause)
@@ -243,11 +242,11 @@ class Jobs:
             if counts["queued"] + counts["running"] > self._queue:
                 raise Overloaded(f"{counts['queued']} refits are waiting behind one; the limit is {self._queue}", 30)
             async with self._looking:  # so that a look does not take our own for another server's
-                history = await jobs.create(self._store, request, key, actor, elsewhere=self._refitter is None)
+                history = await create(self._store, request, key, actor, elsewhere=self._refitter is None)
                 if history is not None:
                     self._histories[history.job.id] = history
             if history is None:  # another server was first with this key
-                return self._same(await self.find(jobs.named(key or "")), request, key)
+                return self._same(await self.find(named(key or "")), request, key)
             if self._refitter is not None:
                 await self._refitter.add(history)
             return history.job
@@ -267,7 +266,7 @@ class Jobs:
             if history.key == key:
                 return history
         with contextlib.suppress(NotFound):
-            return await self.find(jobs.named(key))
+            return await self.find(named(key))
         return None
 
     def _same(self, history: History, request: RefitRequest, key: str | None) -> Job:

@@ -18,7 +18,7 @@ from breadcrumbs.serving.processes import child
 from breadcrumbs.serving.refits import refit
 from breadcrumbs.serving.refits.job import ENDED, History
 from breadcrumbs.serving.refits.refit import Made, RefitFailed
-from breadcrumbs.serving.state import heads as stored
+from breadcrumbs.serving.state import heads
 from breadcrumbs.serving.state.lease import Lost
 from breadcrumbs.serving.state.live_head import Live
 from breadcrumbs.serving.state.store import Conflict, NotFound, Store
@@ -77,7 +77,7 @@ class Refitter:
     async def conclude(self, history: History) -> None:
         """Say of a job that a dead server left what became of it: its head may be there already, and even live."""
         job = history.job.id
-        made = [head for head in await stored.records(self._store) if head.lineage.refit == job]
+        made = [head for head in await heads.records(self._store) if head.lineage.refit == job]
         verdict = None
         if made:
             with contextlib.suppress(NotFound):

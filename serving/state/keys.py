@@ -25,7 +25,7 @@ PREFIX = "crumb_"
 ACTOR = "key "
 """Before a key's name in logs of who did what."""
 
-Scope = Literal["predict", "refit", "promote", "admin"]
+KeyScope = Literal["predict", "refit", "promote", "admin"]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
 
 
@@ -42,7 +42,7 @@ class Key(BaseModel):
     """Whose it is; it stands in the log of what went live."""
     sha256: str = Field(pattern="^[0-9a-f]{64}$")
     """Of the key."""
-    scopes: tuple[Scope, ...] = Field(min_length=1)
+    scopes: tuple[KeyScope, ...] = Field(min_length=1)
     """What it may do."""
     created: str
     """ISO 8601."""
@@ -51,7 +51,7 @@ class Key(BaseModel):
     max_jobs: int | None = Field(default=None, ge=0)
     """Refits of its own that wait or run, at most; absent: no limit."""
 
-    def may(self, scope: Scope) -> bool:
+    def may(self, scope: KeyScope) -> bool:
         """Whether the key has a scope; `admin` has all."""
         return scope in self.scopes or "admin" in self.scopes
 
@@ -92,7 +92,7 @@ def read(path: Path) -> KeyFile:
 
 
 def add(
-    path: Path, name: str, scopes: tuple[Scope, ...], max_bytes: int | None = None, max_jobs: int | None = None
+    path: Path, name: str, scopes: tuple[KeyScope, ...], max_bytes: int | None = None, max_jobs: int | None = None
 ) -> str:
     """Add a key to a file, which is made if missing, and return the key: it is not kept anywhere.
 

@@ -31,10 +31,10 @@ from breadcrumbs.models.bundle import Bundle
 from breadcrumbs.models.files import sha256
 from breadcrumbs.models.groups import GROUPS, groups
 from breadcrumbs.models.snapshots import formats
-from breadcrumbs.models.snapshots import snapshot as snapshots
 from breadcrumbs.models.snapshots.fields import Given
 from breadcrumbs.models.snapshots.formats import NONE_GIVEN
 from breadcrumbs.models.snapshots.snapshot import Snapshot, SnapshotError
+from breadcrumbs.models.snapshots.snapshot import read as read_snapshot
 from breadcrumbs.serving.refusals import BadRequest
 from breadcrumbs.serving.state.conversion import Converter
 from breadcrumbs.serving.state.owners import Claim
@@ -175,7 +175,7 @@ async def keep(store: Store, path: Path, record: SnapshotRecord) -> None:
 
 
 def _examine(path: Path, sha: str, bundle: Bundle) -> SnapshotRecord:
-    snapshot = snapshots.read(path)
+    snapshot = read_snapshot(path)
     fits(sha, snapshot.feature_dim, bundle)
     return _describe(snapshot, sha, bundle)
 
