@@ -41,7 +41,7 @@ class Finding:
 
 def examine(settings: Settings) -> Iterator[Finding]:
     """Look at everything that a server with these settings needs."""
-    looks: tuple[Callable[[Settings], Finding], ...] = (
+    checks: tuple[Callable[[Settings], Finding], ...] = (
         _python,
         _machine,
         _engine,
@@ -52,8 +52,8 @@ def examine(settings: Settings) -> Iterator[Finding]:
         _store,
         _keys,
     )
-    for look in looks:
-        yield look(settings)
+    for check in checks:
+        yield check(settings)
 
 
 def _environment(_: Settings) -> Finding:

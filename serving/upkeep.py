@@ -20,11 +20,11 @@ from breadcrumbs.models.refit_report import RefitReport
 from breadcrumbs.serving.refits import job
 from breadcrumbs.serving.refits.job import ENDED
 from breadcrumbs.serving.retention import Retention
-from breadcrumbs.serving.state import heads, snapshots
+from breadcrumbs.serving.state import heads, snapshot_deletion
 from breadcrumbs.serving.state.activation_log import Activation, Log
 from breadcrumbs.serving.state.heads import HeadRecord
 from breadcrumbs.serving.state.owners import sweep
-from breadcrumbs.serving.state.snapshots import SnapshotRecord
+from breadcrumbs.serving.state.snapshot_record import SnapshotRecord
 from breadcrumbs.serving.state.store import Item, NotFound, Store, StoreError
 from breadcrumbs.training.terminal.bars import Told, silent
 
@@ -72,12 +72,12 @@ async def verify(store: Store, told: Told = silent) -> Verified:
     versions = sorted({heads.version_of(name) for name in items if heads.version_of(name)})
     names = sorted({name.partition(".")[0] for name in items if name.startswith("snapshots/")})
     jobs = sorted({name.split("/")[1] for name in items if name.startswith("refits/")})
-    looks = [partial(_verify_head, store, version, items) for version in versions]
-    looks += [partial(_verify_snapshot, store, name, items) for name in names]
-    looks += [partial(_verify_refit, store, one, items) for one in jobs]
-    for done, look in enumerate(looks, 1):
-        findings += await look()
-        told(done, len(looks))
+    checks = [partial(_verify_head, store, version, items) for version in versions]
+    checks += [partial(_verify_snapshot, store, name, items) for name in names]
+    checks += [partial(_verify_refit, store, one, items) for one in jobs]
+    for done, check in enumerate(checks, 1):
+        findings += await check()
+        told(done, len(checks))
     half = "half-written by a writer that was killed"
     findings += [Finding(path.name, "leftover", half) for path in store.leftovers()]
     size = sum(item.size for item in items.values())
@@ -173,7 +173,7 @@ async def collect(
         taken &= needed | again
     finally:  # whatever happens, what does not go is visible again
         for name in [name for name in marks if _owner(name) in taken]:
-            await snapshots.put_back(store, marks.pop(name), name)
+            await snapshot_deletion.put_back(store, marks.pop(name), name)
     return await _remove(store, [item for item in gone if _owner(item.name) not in taken], marks, now, told)
 
 
@@ -183,14 +183,15 @@ async def _remove(store: Store, gone: list[Item], marks: dict[str, str], now: da
     for done, item in enumerate(gone, 1):
         owner = _owner(item.name)
         if item.name.startswith("snapshots/") and item.name.endswith(".safetensors"):
-            if not await snapshots.drop(store, owner.rpartition("/")[2], marks.pop(f"{owner}.json", None), known):
+            mark = marks.pop(f"{owner}.json", None)
+            if not await snapshot_deletion.drop(store, owner.rpartition("/")[2], mark, known):
                 kept.add(owner)
         elif not _is_mark(item.name):
             await store.delete(item.name)
         told(done, len(gone))
     for aside in marks.values():
         await store.delete(aside)
-    await snapshots.recover(store, now - UNDER_WAY)
+    await snapshot_deletion.recover(store, now - UNDER_WAY)
     for path in store.leftovers():
         with contextlib.suppress(FileNotFoundError):  # it was being written, and has its name by now
             if datetime.fromtimestamp(path.stat().st_mtime, UTC) < now - UNDER_WAY:

@@ -34,7 +34,7 @@ from breadcrumbs.serving.refits.refit import RefitRequest
 from breadcrumbs.serving.state.activation_log import Activation
 from breadcrumbs.serving.state.heads import HeadRecord
 from breadcrumbs.serving.state.pages import MOST
-from breadcrumbs.serving.state.snapshots import SnapshotRecord
+from breadcrumbs.serving.state.snapshot_record import SnapshotRecord
 from breadcrumbs.training.config import RefitSpec
 
 Answer = TypeVar("Answer")

@@ -34,8 +34,8 @@ from breadcrumbs.serving.state.activation_log import Log
 from breadcrumbs.serving.state.store import Store
 
 LOG = logging.getLogger("breadcrumbs.cluster")
-LOOK = 0.5
-"""Seconds between two looks at how far Ray is."""
+POLL = 0.5
+"""Seconds between two polls of Ray's state."""
 CALLBACK = "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH"
 """Ray's name for what its proxies import; it goes with Ray's controller, whose children they are."""
 
@@ -138,7 +138,7 @@ def _wait(name: str) -> None:
         if now != told:
             LOG.info("%s", now or "waiting for Ray")
             told = now
-        time.sleep(LOOK)
+        time.sleep(POLL)
 
 
 def state(name: str) -> ApplicationStatusOverview | None:
@@ -155,7 +155,7 @@ def states(part: str, one: ApplicationStatusOverview) -> str:
 def watch(name: str) -> None:
     """Return when an application is gone."""
     while state(name) is not None:
-        time.sleep(LOOK)
+        time.sleep(POLL)
 
 
 def status(name: str) -> tuple[ServeStatus, ApplicationStatusOverview]:

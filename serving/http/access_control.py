@@ -17,7 +17,7 @@ from breadcrumbs.serving.http.origins import ANY
 from breadcrumbs.serving.http.shares import Held
 from breadcrumbs.serving.refusals import Forbidden, Refused, Unauthorized
 from breadcrumbs.serving.setting_names import both
-from breadcrumbs.serving.state.keys import Key, Keys, KeyScope
+from breadcrumbs.serving.state.keys import NO_KEY, Key, Keys, KeyScope
 
 SAFE = ("GET", "HEAD", "OPTIONS")
 
@@ -97,7 +97,6 @@ class Guard:
                     f"setting {both('origins')} lets it; a proxy passes the name on with "
                     f"proxy_set_header Host $http_host"
                 )
-        scope["breadcrumbs.actor"] = "api"
         scope["breadcrumbs.key"] = None
         right = None if self._keys is None else needed(scope["method"], scope["path"])
         if self._keys is None or right is None:
@@ -108,14 +107,15 @@ class Guard:
         key = self._keys.find(secret.strip())
         if key is None:
             raise Unauthorized("the key is not known here; it may have been revoked")
-        scope["breadcrumbs.actor"], scope["breadcrumbs.key"] = key.actor, key
+        scope["breadcrumbs.key"] = key
         if not key.may(right):
             raise Forbidden(f"the key {key.name!r} may {', '.join(key.scopes)}; this takes {right}")
 
 
 def actor(request: Request) -> str:
     """Return who asks, for the log of what went live: `key NAME`, or `api` where no keys are."""
-    return str(request.scope["breadcrumbs.actor"])
+    key = key_of(request)
+    return NO_KEY if key is None else key.actor
 
 
 def key_of(request: Request) -> Key | None:

@@ -16,6 +16,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from breadcrumbs.serving.http import errors
 from breadcrumbs.serving.http.metrics import Metrics
+from breadcrumbs.serving.http.notes import note, notes
 from breadcrumbs.serving.http.route_names import Template
 from breadcrumbs.serving.http.traces import Traces
 from breadcrumbs.serving.logs import ACCESS, Requests
@@ -32,11 +33,6 @@ LONGEST = 200
 _ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 _PARENT = re.compile(rb"(?!ff)[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}(-.*)?")
 """A `traceparent`, as W3C's Trace Context has it."""
-
-
-def note(request: Request, **numbers: Any) -> None:
-    """Put numbers on a request's log line."""
-    request.scope["breadcrumbs.notes"].update(numbers)
 
 
 class Access:
@@ -69,7 +65,6 @@ class Access:
             return
         began, request_id, status, whole = time.perf_counter(), _request_id(scope), 0, False
         method, path = scope["method"], scope["path"]  # before what is inside changes them
-        scope["breadcrumbs.notes"] = {}
 
         async def answer(message: Message) -> None:
             nonlocal status, whole
@@ -83,7 +78,7 @@ class Access:
             await self._app(scope, receive, answer)
         except Exception:
             SERVER.exception("request %s failed", request_id)
-            scope["problem"] = "internal"
+            note(scope, problem="internal")
             if status and not whole:
                 raise  # half an answer is out: only a broken connection can say so
             if not status:
@@ -92,20 +87,22 @@ class Access:
             self._count(scope, method, path, status, time.perf_counter() - began, request_id)
 
     def _count(self, scope: Scope, method: str, path: str, status: int, seconds: float, request_id: str) -> None:
-        if errors.TOLD in scope:
-            status, scope["problem"] = scope[errors.TOLD]
+        noted = notes(scope)
+        problem = noted.pop("problem", None)
+        if "told" in noted:
+            status, problem = noted.pop("told")
         route = self._template(method, path)
         self._requests(route, str(status)).inc()
         self._durations(route).observe(seconds)
-        if "problem" in scope:
-            self._metrics.rejected.labels(scope["problem"]).inc()
+        if problem is not None:
+            self._metrics.rejected.labels(problem).inc()
         logs = self._log and route not in self._unlogged and LOG.isEnabledFor(logging.INFO)
         if not logs and self._traces is None:
             return
         line = _line(scope, method, path, route) | {"status": status, "ms": round(seconds * 1000, 2)}
-        line |= scope["breadcrumbs.notes"] | {"request_id": request_id}
-        if "problem" in scope:
-            line["problem"] = scope["problem"]
+        line |= noted | {"request_id": request_id}
+        if problem is not None:
+            line["problem"] = problem
         parent = dict(scope["headers"]).get(b"traceparent", b"")
         if self._traces is not None:
             ended = time.time_ns()

@@ -20,6 +20,7 @@ from breadcrumbs.models.errors import BreadcrumbsError, FormatError
 from breadcrumbs.models.images.errors import ImageError, ImageTooLarge
 from breadcrumbs.models.snapshots.parquet import ExtraMissing
 from breadcrumbs.models.spool import FileTooLarge
+from breadcrumbs.serving.http.notes import note
 from breadcrumbs.serving.http.open_inference.tensors import Malformed
 from breadcrumbs.serving.predict.devices import EngineError
 from breadcrumbs.serving.refits.jobs import KeyReused
@@ -38,8 +39,6 @@ from breadcrumbs.serving.refusals import (
 from breadcrumbs.serving.state.store import Conflict, NotFound, StoreError, StoreFull, is_full
 
 LOG = logging.getLogger("breadcrumbs.server")
-TOLD = "breadcrumbs.told"
-"""Where a scope has the status and the type of an answer that the connection gave in the app's place."""
 
 STATUS: dict[type[BreadcrumbsError], tuple[int, str]] = {
     FormatError: (422, "format"),
@@ -88,7 +87,7 @@ def is_open_inference(scope: Scope) -> bool:
 
 
 def _answer(request: Request, kind: str, message: str, code: int, headers: Mapping[str, str] | None = None) -> Response:
-    request.scope["problem"] = kind
+    note(request.scope, problem=kind)
     if is_open_inference(request.scope):
         return JSONResponse({"error": message}, 400 if code == 422 else code, headers)
     return JSONResponse(body(kind, message), code, headers)

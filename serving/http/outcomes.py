@@ -5,7 +5,7 @@ It knows nothing of bodies and answers.
 
 from fastapi import Request
 
-from breadcrumbs.serving.http.access_log import note
+from breadcrumbs.serving.http.notes import note
 from breadcrumbs.serving.http.service import Service
 from breadcrumbs.serving.predict.inference import Outcome
 
@@ -25,7 +25,7 @@ def record(request: Request, service: Service, outcome: Outcome, *, predicts: bo
         "compute_ms": round(1000 * outcome.computed, 3),
     }
     service.metrics.queue.observe(outcome.queued)
-    note(request, images=len(outcome.scores), head=outcome.head.version, batch_size=outcome.batch_size, **timing)
+    note(request.scope, images=len(outcome.scores), head=outcome.head.version, batch_size=outcome.batch_size, **timing)
     if predicts:
         _count_groups(service, outcome)
     return timing

@@ -17,6 +17,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from breadcrumbs.serving.http import errors
 from breadcrumbs.serving.http.arrival import ARRIVAL, Arrival, Pace
 from breadcrumbs.serving.http.disconnect import LEAVING, Leaving
+from breadcrumbs.serving.http.notes import note
 
 HEAD = 65_536
 """Bytes of a request's line and headers at most; also of anything else that comes between two pieces of a body."""
@@ -250,7 +251,7 @@ class PatientProtocol(HttpToolsProtocol):
         if ours and not self._deaf and not self.transport.is_closing():
             self.transport.write(_answer(status, kind, message))
             if self._in_message and not self._in_head:
-                self.scope[errors.TOLD] = (int(status[:3]), kind)  # type: ignore[literal-required]
+                note(self.scope, told=(int(status[:3]), kind))  # type: ignore[arg-type]  # uvicorn's own type
 
 
 class _Flow(FlowControl):

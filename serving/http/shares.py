@@ -120,7 +120,7 @@ class Held:
 def client(scope: Scope) -> str:
     """Return whose request it is: the key's name, or the address where there are no keys."""
     key = scope.get("breadcrumbs.key")
-    return f"key {key.name}" if key is not None else str((scope.get("client") or ("",))[0])
+    return str(key.actor) if key is not None else str((scope.get("client") or ("",))[0])
 
 
 def cut_stalled(among: Sequence[Scope]) -> Scope | None:

@@ -18,7 +18,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, Field
 
 from breadcrumbs.serving.refits.refit import RefitRequest, Verdict
-from breadcrumbs.serving.state.keys import owner_of
+from breadcrumbs.serving.state.keys import NO_KEY, owner_of
 from breadcrumbs.serving.state.store import Conflict, NotFound, Store, StoreError
 
 LOG = logging.getLogger("breadcrumbs.job")
@@ -59,7 +59,7 @@ class Kept(BaseModel):
     request: RefitRequest
     created: str
     key: str | None = None
-    actor: str = "api"
+    actor: str = NO_KEY
     elsewhere: bool = False
     """Whether a server took it that does not run refits: then it waits in the store, whoever stops."""
 

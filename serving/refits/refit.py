@@ -25,7 +25,7 @@ from breadcrumbs.serving.refusals import tell
 from breadcrumbs.serving.state import heads, snapshots
 from breadcrumbs.serving.state.activation_log import Activation
 from breadcrumbs.serving.state.heads import HeadRecord, Lineage
-from breadcrumbs.serving.state.keys import owner_of
+from breadcrumbs.serving.state.keys import NO_KEY, owner_of
 from breadcrumbs.serving.state.live_head import Live
 from breadcrumbs.serving.state.store import Conflict, Store
 from breadcrumbs.training.config import RefitSpec
@@ -153,7 +153,7 @@ def _bounded(path: Path) -> bytes:
 
 async def settle(
     job: str, request: RefitRequest, store: Store, bundle: Bundle, live: Live, compared: int, head: LinearHead,
-    report: RefitReport, actor: str = "api",
+    report: RefitReport, actor: str = NO_KEY,
 ) -> Verdict:  # fmt: skip
     """Store the head and, if the spec and the gate say so and nobody was first, make it live for who asked for it."""
     lineage = Lineage(
@@ -186,7 +186,7 @@ async def _go_live(
         return None, f"not activated: the gate says no: {'; '.join(gate.reasons) or 'without a reason'}"
     reason = "the gate says yes" if gate.passed else "the spec says always; the gate says no"
     try:
-        asked = "" if actor == "api" else f" by {actor}"
+        asked = "" if actor == NO_KEY else f" by {actor}"
         activation = await live.activate(record.version, f"refit {job}{asked}", reason, compared)
     except Conflict as error:
         return None, f"not activated: compared with head {compared}, but {error}"

@@ -23,7 +23,9 @@ PREFIX = "crumb_"
 """Of every key, so that scanners for leaked secrets know one."""
 
 ACTOR = "key "
-"""Before a key's name in logs of who did what."""
+"""Before a key's name where a log says who did something."""
+NO_KEY = "api"
+"""Who did something, where a request came without a key."""
 
 KeyScope = Literal["predict", "refit", "promote", "admin"]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
@@ -160,14 +162,14 @@ class Keys:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._stamp = self._look()
+        self._stamp = self._state()
         self._keys = read(path).keys
         if not self._keys:
             LOG.warning("%s has no keys, so nobody can come in; %s", path, remedy(path))
 
     def find(self, secret: bytes) -> Key | None:
         """Return the key whose secret this is; every key is compared, each in constant time."""
-        stamp = self._look()
+        stamp = self._state()
         if stamp != self._stamp:
             self._stamp = stamp
             try:
@@ -181,7 +183,7 @@ class Keys:
                 found = key
         return found
 
-    def _look(self) -> tuple[int, ...]:
+    def _state(self) -> tuple[int, ...]:
         try:
             seen = os.stat(self._path)  # noqa: PTH116 - on the way of every request; Path.stat costs twice that
         except OSError:

@@ -149,7 +149,7 @@ async def _keep(file: UploadFile, request: Request, service: Service) -> str:
 @router.get("/v1/refit", responses=problems(422))
 async def listing(service: Serving, limit: Limit = LIMIT, after: AfterName = None) -> JobList:
     """List refits, the newest first."""
-    found, more = await service.jobs.listed(limit, after)
+    found, more = await service.jobs.page(limit, after)
     return JobList(refits=found, next=more)
 
 
@@ -180,7 +180,7 @@ async def restart(job_id: JobId, request: Request, response: Response, service: 
 )  # fmt: skip
 async def report(job_id: JobId, service: Serving) -> HTMLResponse:
     """Show a refit's report as a self-contained page."""
-    data = await service.jobs.page(job_id)
+    data = await service.jobs.report_page(job_id)
     return HTMLResponse(data, headers={"Content-Security-Policy": POLICY, "X-Content-Type-Options": "nosniff"})
 
 
