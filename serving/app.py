@@ -22,10 +22,10 @@ from breadcrumbs.models.images import decoding
 from breadcrumbs.models.images.budget import Budget
 from breadcrumbs.models.machine import cores, memory
 from breadcrumbs.serving import environment, logs
-from breadcrumbs.serving.fast_path import Front
+from breadcrumbs.serving.fast_path import FastPath
 from breadcrumbs.serving.http import errors
-from breadcrumbs.serving.http.access_control import Guard
-from breadcrumbs.serving.http.access_log import Access
+from breadcrumbs.serving.http.access_control import AccessControl
+from breadcrumbs.serving.http.access_log import AccessLog
 from breadcrumbs.serving.http.arrival import pace_of
 from breadcrumbs.serving.http.compressed import Compressed
 from breadcrumbs.serving.http.forwarded import Forwarded
@@ -112,11 +112,11 @@ def create_app(
         app.include_router(routes.router)
     app.mount("/console", console.Pages(directory=console.FILES))
     hosts = Hosts(settings.allowed_hosts, settings.host)
-    answering = Compressed(Unframed(Front(app, app.build_middleware_stack())))
-    guarded = Guard(answering, keys, hosts, settings.origins, Held(settings.max_held_bytes))
+    answering = Compressed(Unframed(FastPath(app, app.build_middleware_stack())))
+    guarded = AccessControl(answering, keys, hosts, settings.origins, Held(settings.max_held_bytes))
     own = [one for one in app.routes if isinstance(one, Route | Mount)]  # and what includes the routers
     template = templates([*own, *(route for routes in ROUTES for route in routes.router.routes)])
-    counted = Access(open_to(settings.origins, guarded), metrics, template, settings.access_log, traces)
+    counted = AccessLog(open_to(settings.origins, guarded), metrics, template, settings.access_log, traces)
     app.middleware_stack = Forwarded(counted, settings.root_path, settings.trusted_proxies)
     return app
 

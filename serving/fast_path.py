@@ -27,7 +27,7 @@ _INFER = re.compile(r"/v2/models/([A-Za-z0-9._-]+)/infer")
 Answer = Callable[[Request, Service], Awaitable[Response]]
 
 
-class Front:
+class FastPath:
     """Plain ASGI before an app.
 
     Args:

@@ -49,7 +49,7 @@ def needed(method: str, path: str) -> KeyScope | None:
     return "admin"
 
 
-class Guard:
+class AccessControl:
     """The middleware.
 
     Args:

@@ -35,7 +35,7 @@ _PARENT = re.compile(rb"(?!ff)[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a
 """A `traceparent`, as W3C's Trace Context has it."""
 
 
-class Access:
+class AccessLog:
     """The middleware.
 
     Args:

@@ -16,7 +16,7 @@ from breadcrumbs.serving.refusals import Abandoned
 T = TypeVar("T")
 
 
-class Leaving:
+class Disconnect:
     """Tells who listens that a connection's client has gone, for less than a task that asks for the next message."""
 
     def __init__(self) -> None:
@@ -37,8 +37,8 @@ class Leaving:
         return partial(self._listeners.discard, listener)
 
 
-LEAVING = "breadcrumbs.leaving"
-"""Where a scope has its connection's `Leaving`, if the server's own protocol made it."""
+DISCONNECT = "breadcrumbs.disconnect"
+"""Where a scope has its connection's `Disconnect`, if the server's own protocol made it."""
 
 
 async def while_connected(request: Request, work: Coroutine[Any, Any, T]) -> T:
@@ -55,11 +55,11 @@ async def while_connected(request: Request, work: Coroutine[Any, Any, T]) -> T:
             gone = True
             here.cancel()
 
-    leaving: Leaving | None = request.scope.get(LEAVING)
-    if leaving is not None and leaving.gone:
+    disconnect: Disconnect | None = request.scope.get(DISCONNECT)
+    if disconnect is not None and disconnect.gone:
         work.close()
         raise Abandoned("the client left before the work began")
-    end = _watch(request, left) if leaving is None else leaving.listen(left)
+    end = _watch(request, left) if disconnect is None else disconnect.listen(left)
     try:
         return await work
     except asyncio.CancelledError:

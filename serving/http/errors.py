@@ -100,7 +100,7 @@ def internal(request: Request) -> Response:
 
 
 async def _unforeseen(request: Request, _: Exception) -> Response:
-    return internal(request)  # `Access`, which hears of the error too, writes it to the log
+    return internal(request)  # `AccessLog`, which hears of the error too, writes it to the log
 
 
 def install(app: FastAPI) -> None:

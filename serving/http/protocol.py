@@ -16,7 +16,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from breadcrumbs.serving.http import errors
 from breadcrumbs.serving.http.arrival import ARRIVAL, Arrival, Pace
-from breadcrumbs.serving.http.disconnect import LEAVING, Leaving
+from breadcrumbs.serving.http.disconnect import DISCONNECT, Disconnect
 from breadcrumbs.serving.http.notes import note
 
 HEAD = 65_536
@@ -41,7 +41,7 @@ class PatientProtocol(HttpToolsProtocol):
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
         super().__init__(*arguments, **named)
-        self._leaving = Leaving()
+        self._disconnect = Disconnect()
         self._arrival: Arrival | None = None  # of the body that is coming
         self._timer: asyncio.TimerHandle | None = None
         self._deaf = False  # nothing more is read
@@ -60,7 +60,7 @@ class PatientProtocol(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Wait for nothing more, and tell the requests under way."""
-        self._leaving.tell()
+        self._disconnect.tell()
         self._arrived()
         for cycle, _ in self.pipeline:
             cycle.disconnected = True
@@ -100,7 +100,7 @@ class PatientProtocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         """Wait for the head."""
         super().on_message_begin()
-        self.scope[LEAVING] = self._leaving  # type: ignore[literal-required]
+        self.scope[DISCONNECT] = self._disconnect  # type: ignore[literal-required]
         self._in_head = self._in_message = True
         self._gap = self._framing = self._fresh
         self._fresh = self._came = self._dropped = 0
@@ -230,7 +230,7 @@ class PatientProtocol(HttpToolsProtocol):
     def _end_request(self) -> None:
         """Let the app know of no more of this connection's requests."""
         self._arrived()
-        self._leaving.tell()
+        self._disconnect.tell()
         self.pipeline.clear()
         cycle: Any = self.cycle  # None before the first request, whatever its type says
         if cycle is not None and not cycle.response_complete:
