@@ -1,4 +1,4 @@
-"""The server: its parts made, joined and taken down again. What each part does is in its own module."""
+"""The server: creates its parts, connects them, and shuts them down. What each part does is in its own module."""
 
 import asyncio
 import contextlib
@@ -65,7 +65,7 @@ REFIT = (sys.executable, "-P", "-m", "breadcrumbs", "refit", "--debug")
 """The program that a refit runs; with the traceback of a bug, for this server's log."""
 ROUTES = (predict, snapshots, refit, heads, open_inference, system, console)
 GRACE = 30
-"""Seconds that requests in flight get to end after SIGTERM."""
+"""Seconds that requests in flight have to finish after SIGTERM."""
 LONGEST = 0.05
 """Seconds that a batch should take at most. Larger ones are no faster on a CPU, and take memory that is kept."""
 
@@ -73,13 +73,13 @@ LONGEST = 0.05
 def create_app(
     settings: Settings, refit_command: Sequence[str] = REFIT, run: child.Run = child.run, retries: int = 0
 ) -> FastAPI:
-    """Make the app; models are loaded and the store is opened when it starts.
+    """Return the app. It loads the models and opens the store when it starts.
 
     Args:
-        settings: every knob.
+        settings: of the server.
         refit_command: the program that a refit runs, without its arguments.
         run: runs it, as a child of this process or on another machine.
-        retries: times that a refit is taken up again that another server was to run and did not finish.
+        retries: how often a refit that a lost server left unfinished is started again.
 
     Raises:
         KeysError: the file of keys cannot be used, or other machines are served without one.
@@ -122,7 +122,7 @@ def create_app(
 
 
 def keys_of(settings: Settings) -> Keys | None:
-    """Return who may come in; none: everybody, which is said in the log unless only this machine is served.
+    """Return the API keys. None means that everybody has access; that is logged unless only this machine is served.
 
     Raises:
         KeysError: the file cannot be used, or other machines are served without one.
@@ -136,12 +136,12 @@ def keys_of(settings: Settings) -> Keys | None:
                 f"host {settings.host} serves other machines, and there are no keys: set {both('keys')} to a file that "
                 f"`breadcrumbs keys add` makes, or {both('insecure')} where something in front authenticates"
             )
-        LOG.warning("whoever reaches %s:%d may do everything: there are no keys", settings.host, settings.port)
+        LOG.warning("there are no keys: everyone who reaches %s:%d may do everything", settings.host, settings.port)
     return None
 
 
 def is_loopback(host: str) -> bool:
-    """Whether an address to listen on is reached from this machine only."""
+    """Whether an address to listen on can be reached from this machine only."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
@@ -151,7 +151,7 @@ def is_loopback(host: str) -> bool:
 async def _open(
     settings: Settings, refitting: Callable[..., Refitter], metrics: Metrics, stack: contextlib.AsyncExitStack
 ) -> Service:
-    """Make the parts in order; `stack` takes down those that need it, in the opposite order."""
+    """Create the parts in order. `stack` closes them in the opposite order."""
     await asyncio.to_thread(sweep)
     with about("bundle"):
         bundle = await asyncio.to_thread(read_bundle, settings.bundle)
@@ -159,7 +159,7 @@ async def _open(
         store = Store.open(settings.store, settings.max_store_bytes)
     for used in (bundle.folder, store.folder):
         if used is not None:
-            with contextlib.suppress(OSError):  # where folders cannot be locked, nobody asks whether they are in use
+            with contextlib.suppress(OSError):  # where folders cannot be locked, nobody checks for locks either
                 stack.callback(os.close, locked(used, shared=True))
     log = Log(store)
     with about("store"):
@@ -224,18 +224,18 @@ async def _open(
 
 
 class Server(uvicorn.Server):
-    """Uvicorn, which ends refits first when it is told to stop: their event streams would keep it waiting."""
+    """Uvicorn, which stops refits first at shutdown, since their open event streams would delay it."""
 
     def __init__(self, app: FastAPI, config: uvicorn.Config) -> None:
         super().__init__(config)
         self._app = app
 
     def end(self) -> None:
-        """End in order, also when it has not begun."""
+        """Stop in order, even if it has not begun to serve."""
         self.should_exit = True
 
     async def shutdown(self, sockets: list[socket] | None = None) -> None:
-        """Stop accepting, end what is in flight, take the app down."""
+        """Stop accepting connections, finish requests in flight, shut the app down."""
         for one in self.servers:
             one.close()
         for listening in sockets or []:
@@ -245,7 +245,7 @@ class Server(uvicorn.Server):
 
 
 def config(app: FastAPI, settings: Settings) -> uvicorn.Config:
-    """How uvicorn serves an app: its own access lines off, logging left to whoever runs it."""
+    """Return uvicorn's configuration: no access log of its own, and no logging setup."""
     return uvicorn.Config(
         app.middleware_stack or app,  # FastAPI's own entry looks for OpenTelemetry in every request
         http=type("Protocol", (PatientProtocol,), {"pace": pace_of(settings)}),
@@ -267,18 +267,19 @@ def run(
     sockets: list[socket] | None = None,
     beside: Callable[[], Coroutine[None, None, None]] | None = None,
 ) -> None:
-    """Serve until SIGTERM or SIGINT, then end what is in flight and return.
+    """Serve until SIGTERM or SIGINT, then finish requests in flight and return.
 
     Args:
         settings: every knob.
-        sockets: that listen already; absent: they are made for the settings' address, before anything is opened.
-        beside: what runs beside the server from when it can answer.
+        sockets: that listen already. None means that they are created for the address in the settings, before anything
+            else is opened.
+        beside: what runs beside the server as soon as it can answer.
 
     Raises:
         BreadcrumbsError: bundle, store or device cannot be used, or the address cannot be listened on.
     """
     logs.configure(settings.log_format, settings.log_level)
-    if sockets is None:  # else whoever keeps this process has said it
+    if sockets is None:  # otherwise the parent process has warned
         environment.warn()
     stop: Callable[[], object] = _interrupt
     # Uvicorn has handlers of its own while it serves, and raises the signal again once it has shut down in order; that
@@ -289,7 +290,7 @@ def run(
         nonlocal stop
         loop, task = asyncio.get_running_loop(), asyncio.current_task()
         how = config(app, settings)
-        how.lifespan = "off"  # so that an error of ours comes out as it is, not as a traceback in uvicorn's log
+        how.lifespan = "off"  # so that our errors are raised, not logged by uvicorn as tracebacks
         server = Server(app, how)
         stop = partial(loop.call_soon_threadsafe, task.cancel) if task else _interrupt
         async with app.router.lifespan_context(app):

@@ -1,7 +1,7 @@
-"""Around every request: its id, its one log line, its numbers, and the answer to what nobody foresaw.
+"""Around every request: its id, its log line, its metrics, and the answer to an unexpected error.
 
-Routes put what they want on the line into `note`. It is plain ASGI, outside of everything else, so that the duration
-is the whole one; it knows nothing of what a request is about, nor of how lines look, which is `serving.logs`'.
+Routes add fields to the line with `serving.http.notes`. This is the outermost middleware, so that it measures the whole
+duration. It knows nothing of what a request is about, or of the line's format (`serving.logs`).
 """
 
 import logging
@@ -27,7 +27,7 @@ PROBES = frozenset({
     *("/healthz", "/readyz", "/metrics", "/v2/health/live", "/v2/health/ready", "/v2/models/{model}/ready"),
     "/v2/models/{model}/versions/{version}/ready",
 })  # fmt: skip
-"""Routes that machines ask again and again."""
+"""Routes that are probed again and again."""
 LONGEST = 200
 """Characters of a path, and of an address, that are logged."""
 _ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
@@ -43,7 +43,7 @@ class AccessLog:
         metrics: where requests are counted.
         template: names a request's route, for metrics and lines alike.
         lines: which requests are logged.
-        traces: where each is sent as a span, if anywhere.
+        traces: sends each request as a span. None means that no spans are sent.
     """
 
     def __init__(
@@ -64,7 +64,7 @@ class AccessLog:
             await self._app(scope, receive, send)
             return
         began, request_id, status, whole = time.perf_counter(), _request_id(scope), 0, False
-        method, path = scope["method"], scope["path"]  # before what is inside changes them
+        method, path = scope["method"], scope["path"]  # before inner middleware changes them
 
         async def answer(message: Message) -> None:
             nonlocal status, whole
@@ -80,7 +80,7 @@ class AccessLog:
             SERVER.exception("request %s failed", request_id)
             note(scope, problem="internal")
             if status and not whole:
-                raise  # half an answer is out: only a broken connection can say so
+                raise  # part of the answer is sent: only closing the connection shows the error
             if not status:
                 await errors.internal(Request(scope))(scope, receive, answer)
         finally:
@@ -115,7 +115,7 @@ class AccessLog:
 
 
 def _line(scope: Scope, method: str, path: str, route: str) -> dict[str, Any]:
-    """What a request's line begins with: what was asked, and who asked."""
+    """Return the first fields of a request's line: method, route, path, client, key."""
     line: dict[str, Any] = {"method": method, "route": route}
     if path != route:
         line["path"] = path[:LONGEST]

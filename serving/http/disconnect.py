@@ -1,7 +1,7 @@
-"""Clients that go away: the work for them is cancelled, so that nothing is computed for nobody.
+"""Clients that disconnect: their work is cancelled.
 
-The server's own protocol tells it; under another one, such as a test's, the connection's next message does. It knows
-nothing of what the work is.
+The server's own protocol reports a disconnect. Under another server, such as a test's, the next ASGI message does. It
+knows nothing of what the work is.
 """
 
 import asyncio
@@ -17,14 +17,14 @@ T = TypeVar("T")
 
 
 class Disconnect:
-    """Tells who listens that a connection's client has gone, for less than a task that asks for the next message."""
+    """Calls listeners when a connection's client has gone. This is cheaper than a task that awaits the next message."""
 
     def __init__(self) -> None:
         self.gone = False
         self._listeners = set[Callable[[], None]]()
 
     def tell(self) -> None:
-        """The client has gone; told once."""
+        """Call the listeners, once: the client has gone."""
         if self.gone:
             return
         self.gone = True
@@ -32,20 +32,20 @@ class Disconnect:
             listener()
 
     def listen(self, listener: Callable[[], None]) -> Callable[[], None]:
-        """Have `listener` called when the client goes; returns what ends that."""
+        """Call `listener` when the client goes; returns a function that removes it."""
         self._listeners.add(listener)
         return partial(self._listeners.discard, listener)
 
 
 DISCONNECT = "breadcrumbs.disconnect"
-"""Where a scope has its connection's `Disconnect`, if the server's own protocol made it."""
+"""Key in a scope of its connection's `Disconnect`, if the server's own protocol made it."""
 
 
 async def while_connected(request: Request, work: Coroutine[Any, Any, T]) -> T:
-    """Await `work`, and cancel it as soon as the client goes away. The body must have been read.
+    """Await `work`, and cancel it if the client disconnects. The body must have been read.
 
     Raises:
-        Abandoned: the client went away first.
+        Abandoned: the client disconnected first.
     """
     here, waits, gone = asyncio.current_task(), True, False
 
@@ -72,7 +72,7 @@ async def while_connected(request: Request, work: Coroutine[Any, Any, T]) -> T:
 
 
 def _watch(request: Request, left: Callable[[], None]) -> Callable[[], object]:
-    """Have `left` called when the client goes, under a server that tells so in the next message only."""
+    """Call `left` when the client goes, under a server that reports it only in the next message."""
 
     def ended(watching: asyncio.Task[None]) -> None:
         if not watching.cancelled():

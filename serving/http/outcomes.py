@@ -1,4 +1,4 @@
-"""What every route that computes images says of it: to the metrics, to the request's log line, and as its timing.
+"""Records what a request computed: in the metrics, on its log line, and as the timing of its answer.
 
 It knows nothing of bodies and answers.
 """
@@ -17,7 +17,7 @@ def record(request: Request, service: Service, outcome: Outcome, *, predicts: bo
         request: the one that is answered.
         service: whose metrics count.
         outcome: what was computed for it.
-        predicts: whether its answer says anything of classes; features alone are no prediction.
+        predicts: whether the answer has classes; features alone are not a prediction.
     """
     timing = {
         "queue_ms": round(1000 * outcome.queued, 3),
