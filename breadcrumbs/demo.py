@@ -25,11 +25,11 @@ from PIL import Image
 from rich.console import Console
 from rich.table import Table
 
-from breadcrumbs.models import bundle as bundles
+from breadcrumbs.models.bundle import read as read_bundle
 from breadcrumbs.models.errors import BreadcrumbsError
 from breadcrumbs.models.groups import Group, groups
-from breadcrumbs.models.snapshots import snapshot as snapshots
 from breadcrumbs.models.snapshots.snapshot import Snapshot
+from breadcrumbs.models.snapshots.snapshot import write as write_snapshot
 from breadcrumbs.serving.client.client import Client, ServerError
 from breadcrumbs.serving.processes.scratch import locked
 from breadcrumbs.training.config import RefitSpec, TrainConfig
@@ -104,7 +104,7 @@ def _run(out: Path, port: int, mark: int, *, stay: bool, as_json: bool) -> None:
 
 def _walk(client: Client, out: Path) -> tuple[dict[str, Metrics], int]:
     """What was measured of each head, by its name, and on how many images."""
-    bundle = bundles.read(out / "bundle")
+    bundle = read_bundle(out / "bundle")
     data = load(TrainConfig.model_validate(bundle.manifest.recipe))
     chosen, reported = _halves(data.test)
     class_groups = groups(bundle.manifest.train_counts, bundle.manifest.groups)
@@ -112,7 +112,7 @@ def _walk(client: Client, out: Path) -> tuple[dict[str, Metrics], int]:
     before = _measure(client, reported, class_groups)
     _say(f"4  upload the snapshots of the last {SNAPSHOTS} epochs, and a hold-out of {len(chosen)} images")
     holdout = out / "holdout.safetensors"
-    snapshots.write(holdout, _features(client, chosen, data.classes, epoch=bundle.manifest.recipe["epochs"] + 1))
+    write_snapshot(holdout, _features(client, chosen, data.classes, epoch=bundle.manifest.recipe["epochs"] + 1))
     uploads = sorted((out / "snapshots").glob("epoch-*.safetensors"))[-SNAPSHOTS:]
     stored = [client.put_snapshot(path).sha256 for path in uploads]
     _say("5  refit: EMANATE transfer, class-balanced head, comparison with the live one")

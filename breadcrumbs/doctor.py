@@ -15,7 +15,7 @@ from typing import Literal
 
 import onnxruntime as ort
 
-from breadcrumbs.models import bundle as bundles
+from breadcrumbs.models.bundle import read as read_bundle
 from breadcrumbs.models.errors import BreadcrumbsError
 from breadcrumbs.models.images.budget import Budget
 from breadcrumbs.models.machine import cores, memory
@@ -41,7 +41,7 @@ class Finding:
 
 def examine(settings: Settings) -> Iterator[Finding]:
     """Look at everything that a server with these settings needs."""
-    looks: tuple[Callable[[Settings], Finding], ...] = (
+    checks: tuple[Callable[[Settings], Finding], ...] = (
         _python,
         _machine,
         _engine,
@@ -52,8 +52,8 @@ def examine(settings: Settings) -> Iterator[Finding]:
         _store,
         _keys,
     )
-    for look in looks:
-        yield look(settings)
+    for check in checks:
+        yield check(settings)
 
 
 def _environment(_: Settings) -> Finding:
@@ -122,7 +122,7 @@ def _refits(settings: Settings) -> Finding:
 
 def _bundle(settings: Settings) -> Finding:
     try:
-        bundle = bundles.read(settings.bundle)
+        bundle = read_bundle(settings.bundle)
         bundle.head()
         bundle.backbone(settings.precision)
     except BreadcrumbsError as error:

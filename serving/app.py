@@ -1,4 +1,4 @@
-"""The server: its parts made, joined and taken down again. What each part does is in its own module."""
+"""The server: creates its parts, connects them, and shuts them down. What each part does is in its own module."""
 
 import asyncio
 import contextlib
@@ -17,15 +17,15 @@ from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
 from starlette.routing import Mount, Route
 
-from breadcrumbs.models import bundle as bundles
+from breadcrumbs.models.bundle import read as read_bundle
 from breadcrumbs.models.images import decoding
 from breadcrumbs.models.images.budget import Budget
 from breadcrumbs.models.machine import cores, memory
 from breadcrumbs.serving import environment, logs
-from breadcrumbs.serving.fast_path import Front
+from breadcrumbs.serving.fast_path import FastPath
 from breadcrumbs.serving.http import errors
-from breadcrumbs.serving.http.access_control import Guard
-from breadcrumbs.serving.http.access_log import Access
+from breadcrumbs.serving.http.access_control import AccessControl
+from breadcrumbs.serving.http.access_log import AccessLog
 from breadcrumbs.serving.http.arrival import pace_of
 from breadcrumbs.serving.http.compressed import Compressed
 from breadcrumbs.serving.http.forwarded import Forwarded
@@ -36,8 +36,7 @@ from breadcrumbs.serving.http.metrics import Metrics
 from breadcrumbs.serving.http.origins import ANY, open_to
 from breadcrumbs.serving.http.protocol import PatientProtocol
 from breadcrumbs.serving.http.route_names import templates
-from breadcrumbs.serving.http.routes import console, open_inference, predict, refit, snapshots, system
-from breadcrumbs.serving.http.routes import heads as heads_routes
+from breadcrumbs.serving.http.routes import console, heads, open_inference, predict, refit, snapshots, system
 from breadcrumbs.serving.http.service import Service
 from breadcrumbs.serving.http.shares import Held, Turnstile
 from breadcrumbs.serving.http.traces import Traces
@@ -52,9 +51,10 @@ from breadcrumbs.serving.refits.jobs import Jobs
 from breadcrumbs.serving.refits.worker import Refitter
 from breadcrumbs.serving.setting_names import about, both
 from breadcrumbs.serving.settings import Settings
-from breadcrumbs.serving.state import heads, live_head
+from breadcrumbs.serving.state import live_head
 from breadcrumbs.serving.state.activation_log import Log
 from breadcrumbs.serving.state.conversion import Converter
+from breadcrumbs.serving.state.heads import read as read_head
 from breadcrumbs.serving.state.keys import Keys, KeysError
 from breadcrumbs.serving.state.lease import Lease
 from breadcrumbs.serving.state.live_head import Live
@@ -63,9 +63,9 @@ from breadcrumbs.serving.state.store import Store
 LOG = logging.getLogger("breadcrumbs.server")
 REFIT = (sys.executable, "-P", "-m", "breadcrumbs", "refit", "--debug")
 """The program that a refit runs; with the traceback of a bug, for this server's log."""
-ROUTES = (predict, snapshots, refit, heads_routes, open_inference, system, console)
+ROUTES = (predict, snapshots, refit, heads, open_inference, system, console)
 GRACE = 30
-"""Seconds that requests in flight get to end after SIGTERM."""
+"""Seconds that requests in flight have to finish after SIGTERM."""
 LONGEST = 0.05
 """Seconds that a batch should take at most. Larger ones are no faster on a CPU, and take memory that is kept."""
 
@@ -73,13 +73,13 @@ LONGEST = 0.05
 def create_app(
     settings: Settings, refit_command: Sequence[str] = REFIT, run: child.Run = child.run, retries: int = 0
 ) -> FastAPI:
-    """Make the app; models are loaded and the store is opened when it starts.
+    """Return the app. It loads the models and opens the store when it starts.
 
     Args:
-        settings: every knob.
+        settings: of the server.
         refit_command: the program that a refit runs, without its arguments.
         run: runs it, as a child of this process or on another machine.
-        retries: times that a refit is taken up again that another server was to run and did not finish.
+        retries: how often a refit that a lost server left unfinished is started again.
 
     Raises:
         KeysError: the file of keys cannot be used, or other machines are served without one.
@@ -112,17 +112,17 @@ def create_app(
         app.include_router(routes.router)
     app.mount("/console", console.Pages(directory=console.FILES))
     hosts = Hosts(settings.allowed_hosts, settings.host)
-    answering = Compressed(Unframed(Front(app, app.build_middleware_stack())))
-    guarded = Guard(answering, keys, hosts, settings.origins, Held(settings.max_held_bytes))
+    answering = Compressed(Unframed(FastPath(app, app.build_middleware_stack())))
+    guarded = AccessControl(answering, keys, hosts, settings.origins, Held(settings.max_held_bytes))
     own = [one for one in app.routes if isinstance(one, Route | Mount)]  # and what includes the routers
     template = templates([*own, *(route for routes in ROUTES for route in routes.router.routes)])
-    counted = Access(open_to(settings.origins, guarded), metrics, template, settings.access_log, traces)
+    counted = AccessLog(open_to(settings.origins, guarded), metrics, template, settings.access_log, traces)
     app.middleware_stack = Forwarded(counted, settings.root_path, settings.trusted_proxies)
     return app
 
 
 def keys_of(settings: Settings) -> Keys | None:
-    """Return who may come in; none: everybody, which is said in the log unless only this machine is served.
+    """Return the API keys. None means that everybody has access; that is logged unless only this machine is served.
 
     Raises:
         KeysError: the file cannot be used, or other machines are served without one.
@@ -136,12 +136,12 @@ def keys_of(settings: Settings) -> Keys | None:
                 f"host {settings.host} serves other machines, and there are no keys: set {both('keys')} to a file that "
                 f"`breadcrumbs keys add` makes, or {both('insecure')} where something in front authenticates"
             )
-        LOG.warning("whoever reaches %s:%d may do everything: there are no keys", settings.host, settings.port)
+        LOG.warning("there are no keys: everyone who reaches %s:%d may do everything", settings.host, settings.port)
     return None
 
 
 def is_loopback(host: str) -> bool:
-    """Whether an address to listen on is reached from this machine only."""
+    """Whether an address to listen on can be reached from this machine only."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
@@ -151,20 +151,20 @@ def is_loopback(host: str) -> bool:
 async def _open(
     settings: Settings, refitting: Callable[..., Refitter], metrics: Metrics, stack: contextlib.AsyncExitStack
 ) -> Service:
-    """Make the parts in order; `stack` takes down those that need it, in the opposite order."""
+    """Create the parts in order. `stack` closes them in the opposite order."""
     await asyncio.to_thread(sweep)
     with about("bundle"):
-        bundle = await asyncio.to_thread(bundles.read, settings.bundle)
+        bundle = await asyncio.to_thread(read_bundle, settings.bundle)
     with about("store"):
         store = Store.open(settings.store, settings.max_store_bytes)
     for used in (bundle.folder, store.folder):
         if used is not None:
-            with contextlib.suppress(OSError):  # where folders cannot be locked, nobody asks whether they are in use
+            with contextlib.suppress(OSError):  # where folders cannot be locked, nobody checks for locks either
                 stack.callback(os.close, locked(used, shared=True))
     log = Log(store)
     with about("store"):
         activation = await live_head.first(store, bundle, log)
-        _, head = await heads.read(store, activation.head)
+        _, head = await read_head(store, activation.head)
     size = (bundle.manifest.preprocess.height, bundle.manifest.preprocess.width)
 
     def backbone() -> Path:
@@ -224,18 +224,18 @@ async def _open(
 
 
 class Server(uvicorn.Server):
-    """Uvicorn, which ends refits first when it is told to stop: their event streams would keep it waiting."""
+    """Uvicorn, which stops refits first at shutdown, since their open event streams would delay it."""
 
     def __init__(self, app: FastAPI, config: uvicorn.Config) -> None:
         super().__init__(config)
         self._app = app
 
     def end(self) -> None:
-        """End in order, also when it has not begun."""
+        """Stop in order, even if it has not begun to serve."""
         self.should_exit = True
 
     async def shutdown(self, sockets: list[socket] | None = None) -> None:
-        """Stop accepting, end what is in flight, take the app down."""
+        """Stop accepting connections, finish requests in flight, shut the app down."""
         for one in self.servers:
             one.close()
         for listening in sockets or []:
@@ -245,7 +245,7 @@ class Server(uvicorn.Server):
 
 
 def config(app: FastAPI, settings: Settings) -> uvicorn.Config:
-    """How uvicorn serves an app: its own access lines off, logging left to whoever runs it."""
+    """Return uvicorn's configuration: no access log of its own, and no logging setup."""
     return uvicorn.Config(
         app.middleware_stack or app,  # FastAPI's own entry looks for OpenTelemetry in every request
         http=type("Protocol", (PatientProtocol,), {"pace": pace_of(settings)}),
@@ -267,18 +267,19 @@ def run(
     sockets: list[socket] | None = None,
     beside: Callable[[], Coroutine[None, None, None]] | None = None,
 ) -> None:
-    """Serve until SIGTERM or SIGINT, then end what is in flight and return.
+    """Serve until SIGTERM or SIGINT, then finish requests in flight and return.
 
     Args:
         settings: every knob.
-        sockets: that listen already; absent: they are made for the settings' address, before anything is opened.
-        beside: what runs beside the server from when it can answer.
+        sockets: that listen already. None means that they are created for the address in the settings, before anything
+            else is opened.
+        beside: what runs beside the server as soon as it can answer.
 
     Raises:
         BreadcrumbsError: bundle, store or device cannot be used, or the address cannot be listened on.
     """
     logs.configure(settings.log_format, settings.log_level)
-    if sockets is None:  # else whoever keeps this process has said it
+    if sockets is None:  # otherwise the parent process has warned
         environment.warn()
     stop: Callable[[], object] = _interrupt
     # Uvicorn has handlers of its own while it serves, and raises the signal again once it has shut down in order; that
@@ -289,7 +290,7 @@ def run(
         nonlocal stop
         loop, task = asyncio.get_running_loop(), asyncio.current_task()
         how = config(app, settings)
-        how.lifespan = "off"  # so that an error of ours comes out as it is, not as a traceback in uvicorn's log
+        how.lifespan = "off"  # so that our errors are raised, not logged by uvicorn as tracebacks
         server = Server(app, how)
         stop = partial(loop.call_soon_threadsafe, task.cancel) if task else _interrupt
         async with app.router.lifespan_context(app):

@@ -1,4 +1,4 @@
-"""Environment variables that look like settings and are none: a slip of the pen, or what Kubernetes sets by itself.
+"""Environment variables with our prefix that are not settings: typing errors, and what Kubernetes sets by itself.
 
 It knows nothing of what a setting does.
 """
@@ -14,7 +14,7 @@ from breadcrumbs.serving.settings import Settings
 
 LOG = logging.getLogger("breadcrumbs.server")
 OTHERS = ("key",)
-"""Variables of ours that are no settings of the server: the key that the commands send."""
+"""Variables of ours that are not settings of the server: the key that the commands send."""
 OF_SERVICE = re.compile(
     r"BREADCRUMBS_([A-Z0-9_]+_)?(SERVICE_HOST|SERVICE_PORT(_[A-Z0-9_]+)?|PORT_[0-9]+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)"
 )
@@ -24,7 +24,9 @@ ADDRESS = re.compile(r"(tcp|udp|sctp)://")
 
 
 def strangers(environment: Mapping[str, str] = os.environ) -> Iterator[str]:
-    """Yield a sentence for each variable with our prefix that nothing reads, with the setting that is meant."""
+    """Yield a sentence for each variable with our prefix that is not a setting, with the setting that was probably
+    meant.
+    """
     known = {variable(name) for name in (*Settings.model_fields, *OTHERS)}
     for name, value in sorted(environment.items()):
         called = name.upper()  # as settings are looked up
@@ -38,6 +40,6 @@ def strangers(environment: Mapping[str, str] = os.environ) -> Iterator[str]:
 
 
 def warn() -> None:
-    """Log what `strangers` says."""
+    """Log a warning for each variable that `strangers` yields."""
     for stranger in strangers():
         LOG.warning("%s", stranger)

@@ -1,8 +1,8 @@
-"""The shortest way for most requests.
+"""A short path for the most frequent requests.
 
-A raw image to `/v1/predict` and tensors to `/v2/models/NAME/infer` are most of a server's traffic, and FastAPI's own
-way to a route costs more than a small model. Such a request goes straight to the route's function, with the same
-checks, errors and numbers; whatever has parameters or another form takes the long way to the same function. It knows
+A raw image to `/v1/predict` and tensors to `/v2/models/NAME/infer` are most of a server's traffic, and FastAPI's
+routing costs more than a small model. Such a request goes straight to the route's function, with the same checks,
+errors and metrics. A request with parameters or in another form takes FastAPI's path to the same function. It knows
 nothing of images, tensors or heads.
 """
 
@@ -27,11 +27,11 @@ _INFER = re.compile(r"/v2/models/([A-Za-z0-9._-]+)/infer")
 Answer = Callable[[Request, Service], Awaitable[Response]]
 
 
-class Front:
-    """Plain ASGI before an app.
+class FastPath:
+    """The middleware before an app.
 
     Args:
-        app: whose `state.service` answers.
+        app: its `state.service` answers.
         long_way: the app with all that FastAPI puts around it.
     """
 
@@ -59,12 +59,12 @@ class Front:
 
 
 def _headers_only(scope: Scope, send: Send) -> Send:
-    """Let HEAD be answered as GET is, without the body."""
+    """Answer HEAD as GET, without the body."""
     scope["method"], ended = "GET", False
 
     async def answer(message: Message) -> None:
         nonlocal ended
-        scope["method"] = "HEAD"  # for whoever counts, and for uvicorn
+        scope["method"] = "HEAD"  # for the access log and uvicorn
         if message["type"] == "http.response.start":
             await send(message)
         if not ended:
@@ -75,7 +75,7 @@ def _headers_only(scope: Scope, send: Send) -> Send:
 
 
 def _short_way(scope: Scope) -> Answer | None:
-    """Return what answers a POST without parameters and not by a web page; none: the long way."""
+    """Return what answers a POST that has no parameters and no Origin. None means FastAPI's path."""
     if scope["method"] != "POST" or scope["query_string"]:
         return None
     named = dict(scope["headers"])

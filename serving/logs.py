@@ -1,7 +1,7 @@
-"""How a server logs: one format for any number of processes, their libraries' records and their warnings.
+"""How a server logs: one format for all its processes, their libraries and Python's warnings.
 
-Text is for people, JSON for programs; either way a record is one line, and only a traceback in text has more, indented.
-What came from outside can neither begin a line nor move a terminal's cursor. It knows nothing of what is logged.
+Text is for people, JSON for programs. A record is one line; in text, a traceback follows in indented lines. Text from
+outside is escaped, so it can neither begin a line nor move a terminal's cursor. It knows nothing of what is logged.
 """
 
 import json
@@ -21,20 +21,21 @@ from breadcrumbs.models.printable import escaped
 Format = Literal["text", "json"]
 Level = Literal["debug", "info", "warning", "error"]
 Requests = Literal["all", "no-probes", "none"]
-"""Which requests have a line."""
+"""Which requests are logged."""
 ACCESS = "breadcrumbs.access"
-"""The logger whose records have fields: the mapping that they are made of."""
+"""The logger of requests; the arguments of its records are a mapping of fields."""
 LOG = logging.getLogger("breadcrumbs.process")
 
 _BARE = re.compile(r"[!#-<>-~]+")
 """A value that needs no quotes: ASCII without spaces, quotes and equals signs."""
 _encode = json.JSONEncoder(separators=(",", ":"), default=str).encode
-"""In ASCII: what a terminal would obey is escaped, half surrogates too. pydantic's is faster and leaves them."""
+"""In ASCII, so that terminal control characters and lone surrogates are escaped. pydantic's encoder is faster, but
+leaves them."""
 
 
 def configure(form: Format, level: Level = "info") -> None:
-    """Have this process log to standard error in one format: records, warnings, and errors that nobody catches."""
-    # Not in the formats, so not asked for: see "Optimization" in Python's Logging HOWTO.
+    """Log to standard error in one format: records, warnings, and uncaught errors."""
+    # Our formats do not show these, so they are not collected: see "Optimization" in Python's Logging HOWTO.
     logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     logging._srcfile = None  # noqa: SLF001 - that page names it
     handler = logging.StreamHandler()
@@ -47,11 +48,11 @@ def configure(form: Format, level: Level = "info") -> None:
 
 
 def end(sentence: str, error: BaseException | None = None) -> None:
-    """Tell the sentence that ends a command: as a line where the log is JSON, else as every command does.
+    """Print the error that ends a command: as a log line if the log is JSON, else as a sentence.
 
     Args:
-        sentence: it.
-        error: whose traceback is wanted, too.
+        sentence: what to print.
+        error: its traceback is printed, too.
     """
     forms = {type(handler.formatter) for handler in logging.root.handlers}
     if Json in forms:
@@ -64,7 +65,7 @@ def end(sentence: str, error: BaseException | None = None) -> None:
 
 
 class Text(logging.Formatter):
-    """Time with its zone, level, logger, message; of a request, `name=value` of each field."""
+    """Time with its zone, level, logger, message; for a request, `name=value` for each field."""
 
     def format(self, record: logging.LogRecord) -> str:
         """Return a line, and indented ones of a traceback."""
@@ -77,9 +78,9 @@ class Text(logging.Formatter):
 
 
 class Json(logging.Formatter):
-    """`time`, `level`, `logger` and `message`; of a request its fields, of an error its `traceback`.
+    """`time`, `level`, `logger` and `message`; for a request its fields, for an error its `traceback`.
 
-    Python-json-logger's would be as long once it had these times and this escaping.
+    Python-json-logger would need as much code for these times and this escaping.
     """
 
     def format(self, record: logging.LogRecord) -> str:
@@ -113,7 +114,7 @@ def _value(text: str) -> str:
 
 
 def _json(value: object) -> str:
-    return _encode(value).replace("\x7f", "\\u007f")  # a control character that JSON does not mind
+    return _encode(value).replace("\x7f", "\\u007f")  # a control character that JSON allows
 
 
 def _continued(line: str) -> str:

@@ -1,6 +1,7 @@
-"""Requests that the server will not take: why, as errors.
+"""Errors for requests that the server refuses.
 
-Every message names the limit and what came. It knows nothing of HTTP; the status codes are in `serving.http.errors`.
+Every message names the limit and the value that came. It knows nothing of HTTP; the status codes are in
+`serving.http.errors`.
 """
 
 from pydantic import ValidationError
@@ -9,7 +10,7 @@ from breadcrumbs.models.errors import BreadcrumbsError
 
 
 class Refused(BreadcrumbsError):
-    """A request that the server will not take."""
+    """A request that the server refuses."""
 
 
 class TooLarge(Refused):
@@ -21,23 +22,23 @@ class Unsupported(Refused):
 
 
 class BadRequest(Refused):
-    """A request that does not say what it wants, or says it wrongly."""
+    """A request that is incomplete or malformed."""
 
 
 class Forbidden(Refused):
-    """A request for something that is switched off here, or that its key may not do."""
+    """A request for something that is switched off, or that its key may not do."""
 
 
 class Unauthorized(Refused):
-    """A request without a key, or with one that is not known."""
+    """A request without a key, or with an unknown one."""
 
 
 class Abandoned(Refused):
-    """A request whose client has gone; nobody reads the answer."""
+    """A request whose client has disconnected; nobody reads the answer."""
 
 
 class Overloaded(Refused):
-    """A request that would have to wait too long; try again after `retry_after` seconds."""
+    """A request that would wait too long; the client may retry after `retry_after` seconds."""
 
     def __init__(self, message: str, retry_after: float = 1.0) -> None:
         super().__init__(message)
@@ -45,15 +46,15 @@ class Overloaded(Refused):
 
 
 class OverQuota(Refused):
-    """An upload for which its key has no bytes left."""
+    """An upload beyond its key's quota of bytes."""
 
 
 class TooManyJobs(Overloaded):
-    """A refit of a key that has as many waiting or running as it may."""
+    """A refit beyond the number that its key may have waiting or running."""
 
 
 def tell(error: ValidationError) -> str:
-    """Say in a sentence where a model's first defect is and what was expected."""
+    """Return a sentence about the first error: the field, what was expected, what came."""
     first = error.errors(include_url=False, include_context=False)[0]
     place = ".".join(str(part) for part in first["loc"])
     came = "" if first["type"] in {"missing", "json_invalid"} else f", got {first['input']!r:.80}"

@@ -1,10 +1,10 @@
-"""What is kept of a store, as an operator says it; the command line's flags. What it means is `serving.upkeep`'s."""
+"""What `store gc` keeps, as flags of the command line. `serving.upkeep` applies it."""
 
 from pydantic import BaseModel, ConfigDict, Field
 
 
 class Retention(BaseModel):
-    """What is kept. The live head always is, and snapshots of unfinished refits; the log of activations too."""
+    """What is kept. The live head, snapshots of unfinished refits and the activation log always are."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
@@ -15,5 +15,5 @@ class Retention(BaseModel):
     days: float = Field(default=30.0, ge=0)
     """Days for which everything is kept."""
     max_bytes: int = Field(default=0, ge=0)
-    """Largest size of the store, in bytes; beyond it, the oldest objects go even if they are younger than `days`; 0: no
-    limit."""
+    """Largest size of the store, in bytes; beyond it, the oldest objects are removed even if they are younger than
+    `days`; 0 means no limit."""

@@ -1,6 +1,5 @@
-"""Settings that are lists, as people write them: with commas, as a JSON list, one value, or nothing.
-
-Each entry is checked, and an origin is written as browsers send it. It knows nothing of what the lists are for.
+"""Settings that are lists: with commas, as a JSON list, one value, or nothing. Each entry is checked, and an origin is
+normalised to what browsers send. It knows nothing of what the lists are for.
 """
 
 import ipaddress
@@ -15,13 +14,13 @@ from pydantic_settings import NoDecode
 HOST = re.compile(r"\*|(\*\.)?[A-Za-z0-9_-][A-Za-z0-9._-]*|\[?[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*\]?")
 """A name, `*.` and a name, any name, or an address, without port."""
 ORIGIN = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://([^\s/?#@*\\]+)/?")
-"""Scheme and host, perhaps a port; a slash at the end does no harm."""
+"""Scheme, host and optional port; a slash at the end is allowed."""
 PORTS = {"http": 80, "https": 443}
-"""Of each scheme, the port that browsers leave out."""
+"""The default port of each scheme, which browsers leave out."""
 
 
 def split(given: object) -> object:
-    """Return the entries of a list: an environment variable's text, or what came with each flag."""
+    """Return the entries of a list, from an environment variable's text or from the values of a flag."""
     parts = [given] if isinstance(given, str) else given
     if not isinstance(parts, Sequence):
         return given
@@ -55,7 +54,7 @@ def _proxy(address: str) -> str:
 
 
 def _origin(origin: str) -> str:
-    """Return an origin as browsers write it: small letters, no slash, no port where it is the scheme's own."""
+    """Return an origin as browsers write it: lower case, no slash, no default port."""
     if origin == "*":
         return origin
     wrong = "expected a scheme and a host, without a path, as https://lab.example, or * for every site"

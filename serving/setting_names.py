@@ -1,4 +1,4 @@
-"""How a setting is called: by its flag, by its environment variable, and in an error that is about it.
+"""The names of a setting: its flag, its environment variable, and both in an error message.
 
 It knows nothing of which settings there are.
 """
@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from breadcrumbs.models.errors import BreadcrumbsError
 
 PREFIX = "BREADCRUMBS_"
-"""Of every environment variable that is a setting."""
+"""Prefix of every environment variable that is a setting."""
 
 
 def flag(name: str) -> str:
@@ -23,13 +23,13 @@ def variable(name: str) -> str:
 
 
 def both(name: str) -> str:
-    """Return flag and variable, for a message to somebody who may have used either."""
+    """Return flag and variable, for a message to a user of either."""
     return f"{flag(name)} ({variable(name)})"
 
 
 @contextlib.contextmanager
 def about(*names: str) -> Iterator[None]:
-    """Note on every error inside which settings it is about; `with_notes` says so."""
+    """Add the names of the settings to every error raised inside, as a note that `with_notes` shows."""
     try:
         yield
     except (BreadcrumbsError, OSError) as error:
@@ -38,5 +38,5 @@ def about(*names: str) -> Iterator[None]:
 
 
 def with_notes(error: Exception, words: str = "") -> str:
-    """Return an error's own words, or others for them, and its notes."""
+    """Return an error's message, or `words` in its place, and its notes."""
     return "; ".join((words or str(error), *getattr(error, "__notes__", ())))

@@ -1,8 +1,8 @@
-"""Every setting of the server: a field is a flag of `breadcrumbs serve`, an environment variable and a documented row.
+"""Every setting of the server. Each field is a flag of `breadcrumbs serve`, an environment variable and a row in the
+docs.
 
 The text below a field is its help and its row in `docs/serving.md`; the environment variable is `BREADCRUMBS_` and the
-field's name in capitals. Only `serving.environment` reads the environment besides. Nothing here knows what a setting
-does.
+field's name in capitals. It knows nothing of what a setting does.
 """
 
 import os
@@ -25,7 +25,7 @@ from breadcrumbs.training.config import RefitDevice
 
 MIB = 2**20
 GROUPS = ("Model", "Store", "Network", "Keys and browsers", "Computing", "Limits", "Refits", "Logs")
-"""In which help and documentation show the settings, in this order."""
+"""The groups of settings, in the order of help and docs."""
 MODEL, STORE, NETWORK, ACCESS, COMPUTING, LIMITS, REFITS, LOGS = (
     Parameter(group=Group(title, sort_key=place)) for place, title in enumerate(GROUPS)
 )
@@ -33,11 +33,11 @@ PATH = re.compile(r"(/[A-Za-z0-9._~-]+)*")
 COLLECTOR = re.compile(r"https?://[^\s/]+(/\S*)?")
 
 SWITCHES = {"true": "all", "on": "all", "yes": "all", "1": "all"} | dict.fromkeys(("false", "off", "no", "0"), "none")
-"""What `access_log` was before there were three, as it is written in an environment."""
+"""Values of `access_log` from when it was a switch."""
 
 
 def wants_json(words: Sequence[str]) -> bool:
-    """Whether a command line or the environment asks for a JSON log; errors in settings are lines of it, too."""
+    """Whether a command line or the environment asks for a JSON log. Errors in settings are logged in it, too."""
     given = [word.partition("=")[2] for word in words if word.startswith("--log-format=")]
     given += [value for name, value in pairwise(words) if name == "--log-format"]
     return (given or [os.environ.get("BREADCRUMBS_LOG_FORMAT", "")])[-1] == "json"
@@ -54,15 +54,15 @@ class Settings(BaseSettings):
     """Precision of the backbone: `half` uses the bundle's half-precision backbone, which is faster on a GPU and slower
     on a CPU."""
     start_timeout: Annotated[float, MODEL] = Field(default=60.0, gt=0, le=86400)
-    """Seconds that the models may take at start to load and to answer a blank image; after that, the start has failed.
-    TensorRT may take any time."""
+    """Seconds for the models to load and to answer a blank image at start; after that, the start fails. There is no
+    limit with TensorRT."""
     store: Annotated[str, STORE] = "store"
     """Where heads, snapshots, refits and the activation log are kept: a folder, created if missing, or `s3://`, `gs://`
     or `az://` with bucket and prefix. It holds all state, so keep it where it survives the container."""
     follow: Annotated[float, STORE] = Field(default=0.5, ge=0, le=3600)
-    """Seconds between two checks for heads and refits of other servers on this store; 0: never."""
+    """Seconds between two polls of the store for heads and refits of other servers; 0 means never."""
     max_store_bytes: Annotated[int, STORE] = Field(default=64 * 1024 * MIB, ge=0)
-    """Largest size of the store, in bytes; beyond it, uploads are refused with 507; 0: no limit but the disk's.
+    """Largest size of the store, in bytes; beyond it, uploads are refused with 507; 0 means no limit but the disk's.
     `breadcrumbs store gc` makes room."""
     host: Annotated[str, NETWORK] = "127.0.0.1"
     """Address to listen on; 0.0.0.0 for every interface, which needs `keys`."""
@@ -72,41 +72,44 @@ class Settings(BaseSettings):
     """Processes on this port and store. Each has its own queue and limits; the cores are divided among them. More than
     one pays on machines with more cores than one server can use; a GPU is best fed by one."""
     root_path: Annotated[str, NETWORK] = ""
-    """Path below which a reverse proxy serves this server, as `/ml/shoes`, whether the proxy strips it or not."""
+    """Path below which a reverse proxy serves this server, for example `/ml/shoes`; the proxy may strip it or not."""
     trusted_proxies: Annotated[Proxies, NETWORK] = ()
-    """Addresses or networks of reverse proxies, as `127.0.0.1` or `10.0.0.0/8`, whose `X-Forwarded-For`, `-Host`,
-    `-Proto` and `-Prefix` are believed; name none that passes these headers on from its clients."""
+    """Addresses or networks of trusted reverse proxies, for example `127.0.0.1` or `10.0.0.0/8`: their
+    `X-Forwarded-For`, `-Host`, `-Proto` and `-Prefix` are used. Do not name a proxy that forwards these headers from
+    its clients."""
     keep_alive: Annotated[float, NETWORK] = Field(default=75.0, gt=0, le=3600)
     """Seconds that an idle connection is kept open. Keep it longer than a proxy in front keeps its own (60 in nginx and
     AWS load balancers, 600 in Google's), or requests are lost."""
     receipt: Annotated[float, NETWORK] = Field(default=30.0, gt=0, le=3600)
-    """Seconds for a request's line and headers, and most seconds that its body may be behind `receipt_rate`; after
-    that, it is answered with 408."""
+    """Seconds for a request's line and headers, and the most seconds that its body may be behind `receipt_rate`; after
+    that, the answer is 408."""
     receipt_idle: Annotated[float, NETWORK] = Field(default=10.0, gt=0, le=3600)
-    """Longest pause between two pieces of a body, in seconds; after that, the request is answered with 408."""
+    """Longest pause between two pieces of a body, in seconds; after that, the answer is 408."""
     receipt_rate: Annotated[int, NETWORK] = Field(default=65_536, ge=1)
-    """Bytes a second at which a body must arrive, as long as it takes."""
+    """Bytes per second at which a body must arrive, however long it takes."""
     keys: Annotated[Path | None, ACCESS] = None
-    """File of API keys, made by `breadcrumbs keys add`; none: everyone may do everything, which is allowed only on an
-    address of this machine."""
+    """File of API keys, made by `breadcrumbs keys add`. Without one, everyone may do everything, which is allowed only
+    on an address of this machine."""
     insecure: Annotated[bool, ACCESS] = False
     """Listen on addresses other than this machine's without keys, because a proxy in front authenticates."""
     allowed_hosts: Annotated[HostNames, ACCESS] = ()
-    """Names that this server answers to, as `models.example`, or `*.example` for all below; another `Host` is refused
-    with 403. `localhost`, loopback addresses and the address that the client is connected to always count. None: also
-    this machine's host name. `*`: any name, which gives up the protection against DNS rebinding."""
+    """Names that this server answers to, for example `models.example`, or `*.example` for all names below it; any other
+    `Host` is refused with 403. `localhost`, loopback addresses and the address that the client is connected to are
+    always allowed. If none is given, this machine's host name is allowed, too. `*` allows any name, without protection
+    against DNS rebinding."""
     origins: Annotated[Origins, ACCESS] = ()
-    """Other sites whose web pages may use this server, as `https://lab.example` (CORS); `*`: every site. Keys still
-    count."""
+    """Other sites whose web pages may use this server (CORS), for example `https://lab.example`; `*` means every site.
+    Keys are still required."""
     device: Annotated[Literal["auto", "cpu", "cuda", "tensorrt"], COMPUTING] = "auto"
     """Where the models run. `auto` takes the GPU if there is one, else the CPU, and logs which; a GPU that cannot be
     used is an error. `cuda` requires a GPU: use it in production, so that a missing driver is noticed at once.
-    `tensorrt` is `cuda` with the backbone in TensorRT, whose libraries you install."""
+    `tensorrt` is `cuda` with the backbone in TensorRT; you install its libraries."""
     tensorrt_cache: Annotated[Path | None, COMPUTING] = None
-    """Folder where TensorRT caches the engines it builds; none: it builds them at each start, which takes minutes."""
+    """Folder where TensorRT caches the engines it builds. Without one, it builds them at each start, which takes
+    minutes."""
     threads: Annotated[int, COMPUTING] = Field(default=0, ge=0, le=1024)
-    """CPU threads that compute; 0: one per core. A single image uses all of them; under load, each computes its own
-    batch."""
+    """CPU threads that compute; 0 means one per core. A single image uses all of them; under load, each computes its
+    own batch."""
     max_batch: Annotated[int, COMPUTING] = Field(default=32, ge=1, le=4096)
     """Largest number of images computed together. A larger batch gives more images per second under load and takes more
     memory; idle latency stays the same, since an image never waits for a batch to fill."""
@@ -114,63 +117,63 @@ class Settings(BaseSettings):
     """Largest number of waiting images; beyond it, requests are refused at once with 503 and `Retry-After`. Set it to
     about `deadline` times the images per second that the machine reaches."""
     deadline: Annotated[float, COMPUTING] = Field(default=10.0, gt=0, le=3600)
-    """Seconds from the last byte of a request to its answer; after that, it is answered with 503 and not computed."""
+    """Seconds from the last byte of a request to its answer; after that, the answer is 503 and nothing is computed."""
     decode_threads: Annotated[int, COMPUTING] = Field(default=0, ge=0, le=256)
-    """Threads that only decode images; 0: none on a CPU, where the computing threads decode, and one per core beside a
-    GPU."""
+    """Threads that only decode images; 0 means one per core with a GPU, and none on a CPU, where the computing threads
+    decode."""
     decode_memory: Annotated[int, COMPUTING] = Field(default=0, ge=0)
-    """Memory for decoding images, in bytes, over all threads; 0: a quarter of the memory of the machine or container,
-    divided among the workers. An image takes 8 to 18 bytes per pixel; one that does not fit now waits, one that never
-    fits is refused with 413. A JPEG much larger than the network's input is reduced while it is decoded, and takes
+    """Memory for decoding images, in bytes, over all threads; 0 means a quarter of the memory of the machine or
+    container, divided among the workers. An image takes 8 to 18 bytes per pixel. It waits until it fits; if it can
+    never fit, it is refused with 413. A JPEG much larger than the network's input is reduced during decoding, and takes
     less."""
     max_image_bytes: Annotated[int, LIMITS] = Field(default=20 * MIB, ge=1)
     """Largest size of one encoded image, in bytes."""
     max_pixels: Annotated[int, LIMITS] = Field(default=MAX_PIXELS, ge=1)
-    """Largest number of pixels in one image, read from its header before decoding. The default is above the cameras of
-    today's phones (50 and 108 million)."""
+    """Largest number of pixels in one image, read from its header before decoding. The default allows the photos of
+    today's phones (50 and 108 million pixels)."""
     max_images: Annotated[int, LIMITS] = Field(default=64, ge=1, le=100_000)
     """Largest number of images in one request."""
     max_body_bytes: Annotated[int, LIMITS] = Field(default=64 * MIB, ge=1)
     """Largest size of one predict or features request, all images together, in bytes."""
     max_snapshot_bytes: Annotated[int, LIMITS] = Field(default=2048 * MIB, ge=1)
-    """Largest size of one uploaded snapshot, in bytes; it is written to disk, not held in memory."""
+    """Largest size of one uploaded snapshot, in bytes. Snapshots are written to disk, not held in memory."""
     max_snapshots: Annotated[int, LIMITS] = Field(default=32, ge=1, le=10_000)
     """Largest number of snapshots in one refit."""
     max_held_bytes: Annotated[int, LIMITS] = Field(default=512 * MIB, ge=1)
-    """Memory for the bodies of all current requests together, in bytes; beyond it, a body that has stalled goes, or
-    else the request is refused with 503. One key, or address where there are none, may have three quarters of it for
-    bodies over 1 MiB."""
+    """Memory for the bodies of all current requests together, in bytes. Beyond it, a stalled request is ended; if none
+    has stalled, the new one is refused with 503. One key (or one address, if there are no keys) may use three quarters
+    of it for bodies over 1 MiB."""
     max_uploads: Annotated[int, LIMITS] = Field(default=16, ge=1, le=10_000)
-    """Largest number of simultaneous snapshot uploads; beyond it, one that has stalled goes, or else the upload is
-    refused with 503. One key, or address where there are none, may have three quarters of them."""
+    """Largest number of simultaneous snapshot uploads. Beyond it, a stalled upload is ended; if none has stalled, the
+    new one is refused with 503. One key (or one address, if there are no keys) may use three quarters of them."""
     refit: Annotated[Literal["here", "elsewhere", "off"], REFITS] = "here"
-    """Where refits started on this server run. Of all servers on one store, one says `here`. `elsewhere`: that server
-    runs them; this one can start, show and cancel them all the same. `off`: no refits, only predictions and head
-    swaps."""
+    """Where refits run. `here`: on this server; set it on one of the servers that share a store. `elsewhere`: on that
+    server; this one can still start, show and cancel them. `off`: no refits, only predictions and head swaps."""
     refit_queue: Annotated[int, REFITS] = Field(default=8, ge=0, le=10_000)
     """Largest number of refits waiting behind the running one; beyond it, they are refused with 503."""
     refit_timeout: Annotated[float, REFITS] = Field(default=3600.0, gt=0)
-    """Seconds that one refit may take; after that, its process is stopped and the refit has failed."""
+    """Seconds that one refit may take; after that, its process is stopped and the refit fails."""
     refit_memory: Annotated[int, REFITS] = Field(default=0, ge=0)
-    """Memory limit of a refit's process, in bytes; beyond it, the process is stopped; 0: three quarters of the memory
-    of the machine or container. Memory-mapped files do not count."""
+    """Memory limit of a refit's process, in bytes; beyond it, the process is stopped; 0 means three quarters of the
+    memory of the machine or container. Memory-mapped files do not count."""
     refit_cpu: Annotated[Literal["idle", "share"], REFITS] = "idle"
-    """CPU time of a refit. `idle`: what requests leave, so that they hardly feel it; while a server is busy without a
-    pause, a refit waits. `share`: a tenth of a busy server's time too, which requests feel."""
+    """CPU time of a refit. `idle`: only what requests leave, so they are hardly slower; on a server that is always
+    busy, a refit waits. `share`: also a tenth of a busy server's time, so requests are slower."""
     refit_device: Annotated[RefitDevice, REFITS] = "auto"
-    """Where a refit is solved. `auto`: on the GPU, if PyTorch sees one that has 2 GiB free and the rows are many enough
-    to pay for it, else on the CPU. `cpu` keeps the GPU for requests. `cuda`: a refit that cannot have the GPU fails."""
+    """Where a refit is solved. `auto`: on the GPU, if PyTorch sees one with 2 GiB free and there are enough rows to
+    make it faster, else on the CPU. `cpu` keeps the GPU for requests. `cuda`: a refit fails if it cannot use the
+    GPU."""
     log_format: Annotated[logs.Format, LOGS] = "text"
     """Format of every line that the server writes to standard error: `text` for people, `json` for programs, one object
-    a line."""
+    per line."""
     log_level: Annotated[logs.Level, LOGS] = "info"
-    """Least level of what is logged; a request's line has the level `info`."""
+    """Lowest level that is logged; a request's line has the level `info`."""
     access_log: Annotated[logs.Requests, LOGS] = "all"
-    """Which requests are logged, one line each: all, none, or all but those to `/healthz`, `/readyz`, `/metrics` and
-    the health and readiness routes of `/v2`."""
+    """Which requests are logged, one line each: `all`, `none`, or `no-probes`, which leaves out `/healthz`, `/readyz`,
+    `/metrics` and the health and readiness routes of `/v2`."""
     otlp_endpoint: Annotated[str | None, LOGS] = None
-    """Where to send each request as an OpenTelemetry span (OTLP over HTTP), as `http://collector:4318/v1/traces`; needs
-    the extra `otel`."""
+    """URL to send each request to as an OpenTelemetry span (OTLP over HTTP), for example
+    `http://collector:4318/v1/traces`; needs the extra `otel`."""
 
     @field_validator("access_log", mode="before")
     @classmethod

@@ -1,8 +1,8 @@
-"""Looking after a store: is everything in it whole, and what may go.
+"""Maintenance of a store: is everything in it undamaged, and what can be removed.
 
-`verify` reads every byte and changes nothing. `collect` removes what no policy keeps, in an order that a running server
-survives: first the marks that make things visible, then, once it is sure that nobody took one up meanwhile, the rest.
-It knows nothing of engines or HTTP.
+`verify` reads every byte and changes nothing. `collect` removes what the policy does not keep, in an order that is safe
+while servers run: first the marks that make things visible; then it checks that nothing began to use them meanwhile,
+and removes the rest. It knows nothing of engines or HTTP.
 """
 
 import asyncio
@@ -20,25 +20,25 @@ from breadcrumbs.models.refit_report import RefitReport
 from breadcrumbs.serving.refits import job
 from breadcrumbs.serving.refits.job import ENDED
 from breadcrumbs.serving.retention import Retention
-from breadcrumbs.serving.state import heads, snapshots
+from breadcrumbs.serving.state import heads, snapshot_deletion
 from breadcrumbs.serving.state.activation_log import Activation, Log
 from breadcrumbs.serving.state.heads import HeadRecord
 from breadcrumbs.serving.state.owners import sweep
-from breadcrumbs.serving.state.snapshots import SnapshotRecord
+from breadcrumbs.serving.state.snapshot_record import SnapshotRecord
 from breadcrumbs.serving.state.store import Item, NotFound, Store, StoreError
 from breadcrumbs.training.terminal.bars import Told, silent
 
 SETTLE = 2.0
-"""Seconds between removing marks and looking whether somebody took one up."""
+"""Seconds between removing marks and checking whether something began to use them."""
 THINGS = ("heads/", "snapshots/", "holds/", "refits/")
-"""Where that lies of which the policy says whether it stays."""
+"""Prefixes of the objects that the policy is about."""
 UNDER_WAY = timedelta(hours=1)
-"""What is younger may be a writer's that is still at work."""
+"""Younger objects may belong to a write in progress."""
 
 
 @dataclass(frozen=True)
 class Finding:
-    """Something that is not as it should be: `damaged`, or a `leftover` of a writer that was killed."""
+    """A defect of the store: something `damaged`, or a `leftover` of a killed writer."""
 
     name: str
     kind: Literal["damaged", "leftover"]
@@ -47,7 +47,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class Verified:
-    """What `verify` looked at, and what it found."""
+    """What `verify` read, and what it found."""
 
     heads: int
     snapshots: int
@@ -63,7 +63,7 @@ class Verified:
 
 
 async def verify(store: Store, told: Told = silent) -> Verified:
-    """Read everything in a store and compare it with its digests; `told` hears how much of it is done."""
+    """Read everything in a store and compare it with its digests; `told` is called with the progress."""
     items = {item.name: item for item in await store.items()}
     log = Log(store)
     records = await log.readable()
@@ -72,12 +72,12 @@ async def verify(store: Store, told: Told = silent) -> Verified:
     versions = sorted({heads.version_of(name) for name in items if heads.version_of(name)})
     names = sorted({name.partition(".")[0] for name in items if name.startswith("snapshots/")})
     jobs = sorted({name.split("/")[1] for name in items if name.startswith("refits/")})
-    looks = [partial(_verify_head, store, version, items) for version in versions]
-    looks += [partial(_verify_snapshot, store, name, items) for name in names]
-    looks += [partial(_verify_refit, store, one, items) for one in jobs]
-    for done, look in enumerate(looks, 1):
-        findings += await look()
-        told(done, len(looks))
+    checks = [partial(_verify_head, store, version, items) for version in versions]
+    checks += [partial(_verify_snapshot, store, name, items) for name in names]
+    checks += [partial(_verify_refit, store, one, items) for one in jobs]
+    for done, check in enumerate(checks, 1):
+        findings += await check()
+        told(done, len(checks))
     half = "half-written by a writer that was killed"
     findings += [Finding(path.name, "leftover", half) for path in store.leftovers()]
     size = sum(item.size for item in items.values())
@@ -85,7 +85,7 @@ async def verify(store: Store, told: Told = silent) -> Verified:
 
 
 async def _verify_live(store: Store, records: list[Activation]) -> list[Finding]:
-    """Compare the newest activation with the head that it names; whether that head is sound is looked at later."""
+    """Compare the newest activation with the head that it names; the head itself is verified later."""
     if not records:
         return []
     live = records[-1]
@@ -142,18 +142,18 @@ async def collect(
     store: Store, retention: Retention, *, dry: bool = False, settle: float = SETTLE, now: datetime | None = None,
     told: Told = silent,
 ) -> list[Item]:  # fmt: skip
-    """Remove what the policy does not keep, and return it.
+    """Remove what the policy does not keep, and return what was removed.
 
     Args:
-        store: to look after; a server may be using it.
+        store: a server may be using it.
         retention: the policy.
-        dry: only say what would go.
-        settle: seconds to wait for whoever took something up meanwhile.
+        dry: only return what would be removed.
+        settle: seconds to wait before checking what is in use.
         now: the time.
-        told: hears how many of the objects that go are gone.
+        told: called with the progress.
 
     Raises:
-        StoreError: the log is damaged, or the store cannot be read or written; then nothing is lost that is visible.
+        StoreError: the log is damaged, or the store cannot be read or written. Nothing visible is lost then.
     """
     now = now or datetime.now(UTC)
     gone = await _plan(store, retention, now)
@@ -164,35 +164,36 @@ async def collect(
     try:
         for name in filter(_is_mark, known):
             marks[name] = f"gone/marks/{secrets.token_hex(8)}"
-            with contextlib.suppress(NotFound):  # somebody has deleted it meanwhile
+            with contextlib.suppress(NotFound):  # it was deleted meanwhile
                 await store.move(name, marks[name])
         await asyncio.sleep(settle if marks else 0)
         needed, _ = await _needed(store, retention, await _records(store, marks))
-        written = await store.names("")  # a mark that is there again, or a new hold: somebody uploaded the same
+        written = await store.names("")  # a mark that is back, or a new hold: the same snapshot was uploaded again
         again = {_owner(name) for name in written if name in marks or (name.startswith("holds/") and name not in known)}
         taken &= needed | again
-    finally:  # whatever happens, what does not go is visible again
+    finally:  # whatever happens, what is kept becomes visible again
         for name in [name for name in marks if _owner(name) in taken]:
-            await snapshots.put_back(store, marks.pop(name), name)
+            await snapshot_deletion.put_back(store, marks.pop(name), name)
     return await _remove(store, [item for item in gone if _owner(item.name) not in taken], marks, now, told)
 
 
 async def _remove(store: Store, gone: list[Item], marks: dict[str, str], now: datetime, told: Told) -> list[Item]:
-    """Delete what is invisible already, and what nobody knows of; return what went."""
+    """Delete what is invisible, and what belongs to nothing; return what was removed."""
     known, kept = {item.name for item in gone}, set[str]()
     for done, item in enumerate(gone, 1):
         owner = _owner(item.name)
         if item.name.startswith("snapshots/") and item.name.endswith(".safetensors"):
-            if not await snapshots.drop(store, owner.rpartition("/")[2], marks.pop(f"{owner}.json", None), known):
+            mark = marks.pop(f"{owner}.json", None)
+            if not await snapshot_deletion.drop(store, owner.rpartition("/")[2], mark, known):
                 kept.add(owner)
         elif not _is_mark(item.name):
             await store.delete(item.name)
         told(done, len(gone))
     for aside in marks.values():
         await store.delete(aside)
-    await snapshots.recover(store, now - UNDER_WAY)
+    await snapshot_deletion.recover(store, now - UNDER_WAY)
     for path in store.leftovers():
-        with contextlib.suppress(FileNotFoundError):  # it was being written, and has its name by now
+        with contextlib.suppress(FileNotFoundError):  # the writer has finished and renamed it
             if datetime.fromtimestamp(path.stat().st_mtime, UTC) < now - UNDER_WAY:
                 path.unlink()
     await sweep(store)
@@ -201,24 +202,24 @@ async def _remove(store: Store, gone: list[Item], marks: dict[str, str], now: da
 
 
 def _told(items: Iterable[Item]) -> list[Item]:
-    """What an operator hears of: everything but holds, which have no bytes."""
+    """Return what is reported: everything but holds, which are empty."""
     return [item for item in items if not item.name.startswith("holds/")]
 
 
 def _is_mark(name: str) -> bool:
-    """Whether an object is what makes its thing visible."""
+    """Whether an object is a mark, which makes a head, snapshot or refit visible."""
     return name.endswith(("/head.json", "/request.json")) or (name.startswith("snapshots/") and name.endswith(".json"))
 
 
 def _owner(name: str) -> str:
-    """The thing that an object belongs to: `heads/000001`, `snapshots/<sha>`, `refits/<id>`."""
+    """Return what an object belongs to: `heads/000001`, `snapshots/<sha>`, `refits/<id>`."""
     if name.startswith("holds/"):
         return f"snapshots/{name.split('/')[1]}"
     return name.partition(".")[0] if name.startswith("snapshots/") else "/".join(name.split("/")[:2])
 
 
 async def _records(store: Store, marks: dict[str, str]) -> dict[int, HeadRecord]:
-    """All heads' records, those just made invisible too."""
+    """Return the records of all heads, including those just made invisible."""
     found = {record.version: record for record in await heads.records(store)}
     asides = await store.get_all(aside for name, aside in marks.items() if name.endswith("/head.json"))
     hidden = map(HeadRecord.model_validate_json, asides.values())
@@ -226,7 +227,7 @@ async def _records(store: Store, marks: dict[str, str]) -> dict[int, HeadRecord]
 
 
 async def _needed(store: Store, retention: Retention, records: dict[int, HeadRecord]) -> tuple[set[str], set[str]]:
-    """The things that nothing may remove, and those that only their age or the size may."""
+    """Return what must stay, and what may go only if the store is too large."""
     log = await Log(store).read()
     versions = {log[-1].head} if log else set[int]()
     if log and (known := records.get(log[-1].head)) and known.digest != log[-1].digest:
@@ -240,13 +241,13 @@ async def _needed(store: Store, retention: Retention, records: dict[int, HeadRec
     for name in await store.names("refits"):
         if name.endswith("/request.json"):
             try:
-                trail = await job.read(store, name.split("/")[1])
+                history = await job.read(store, name.split("/")[1])
             except StoreError:
                 continue
-            if trail.job.state not in ENDED:
-                asked = trail.job.request
+            if history.job.state not in ENDED:
+                asked = history.job.request
                 wanted = {f"snapshots/{sha}" for sha in (*asked.snapshots, asked.holdout) if sha}
-                needed |= {f"refits/{trail.job.id}"} | wanted
+                needed |= {f"refits/{history.job.id}"} | wanted
     wished = {heads.folder(version) for version in newest}
     for version in versions | newest:
         if record := records.get(version):
@@ -257,7 +258,7 @@ async def _needed(store: Store, retention: Retention, records: dict[int, HeadRec
 
 
 async def _plan(store: Store, retention: Retention, now: datetime) -> list[Item]:
-    """What goes, the oldest first, the marks before the rest."""
+    """Return what is removed, the oldest first, marks before the rest."""
     items = [item for item in await store.items() if item.name.startswith(THINGS)]
     things: dict[str, list[Item]] = {}
     for item in items:

@@ -1,9 +1,9 @@
-"""Several processes on one port and one store, each a whole server; what is live they learn from the store.
+"""Several processes on one port and one store. Each is a complete server, and learns from the store what is live.
 
-The one that is started keeps the others: it holds their sockets, starts them again when they die or no longer answer,
-and ends them in order. The kernel spreads connections over the sockets; they stay open over a restart, so whoever
-connects meanwhile waits and is not refused. Refits run in the first only. It computes nothing, and knows nothing of
-HTTP, models or the store.
+The parent process holds their sockets, restarts a process that dies or does not answer, and stops them in order. The
+kernel spreads connections over the sockets. They stay open during a restart, so new connections wait and are not
+refused. Refits run in the first process only. The parent computes nothing, and knows nothing of HTTP, models or the
+store.
 """
 
 import asyncio
@@ -29,13 +29,13 @@ from breadcrumbs.serving.settings import Settings
 
 LOG = logging.getLogger("breadcrumbs.workers")
 PULSE = 2.0
-"""Seconds between two questions whether a process still answers."""
+"""Seconds between two pings of a process."""
 PATIENCE = 30.0
-"""Seconds that it may take to answer; then it is killed."""
+"""Seconds that it may take to answer a ping; then it is killed."""
 GRACE = 40.0
-"""Seconds that it may take to end; a server takes 30 for its requests."""
+"""Seconds that it may take to stop; a server gives its requests 30."""
 PAUSE = 0.5
-"""Seconds before one that died is started again; twice as long each time, while it does not live for a minute."""
+"""Seconds before a process that died is restarted. They double each time it lives for less than a minute."""
 
 
 class WorkersError(BreadcrumbsError):
@@ -43,11 +43,11 @@ class WorkersError(BreadcrumbsError):
 
 
 def run(settings: Settings) -> None:
-    """Serve with `settings.workers` processes until SIGTERM or SIGINT, then end them in order.
+    """Serve with `settings.workers` processes until SIGTERM or SIGINT, then stop them in order.
 
     Raises:
         AddressError: the address cannot be listened on.
-        WorkersError: the first process did not start; it has said why.
+        WorkersError: the first process did not start; it has logged why.
     """
     logs.configure(settings.log_format, settings.log_level)
     environment.warn()
@@ -60,7 +60,7 @@ def run(settings: Settings) -> None:
 
 
 def share(settings: Settings, index: int) -> Settings:
-    """Return the settings of one process: its part of the cores, and refits in the first alone."""
+    """Return the settings of one process: its share of cores and memory, and refits only in the first."""
     threads = settings.threads or max(1, cores() // settings.workers)
     refit = "elsewhere" if settings.refit == "here" and index else settings.refit
     decoding = Budget(settings.decode_memory).size // settings.workers
@@ -68,12 +68,12 @@ def share(settings: Settings, index: int) -> Settings:
 
 
 async def _keep_all(settings: Settings, sockets: list[socket.socket], numbers: Path) -> None:
-    """Keep all processes until a signal; the first alone until it serves, since it prepares the store."""
+    """Run all processes until a signal. The first starts alone, since it prepares the store."""
     stop = asyncio.Event()
 
     def end() -> None:
         stop.set()
-        for one in sockets:  # each process closes its own; a connection that nobody takes must not wait here
+        for one in sockets:  # each process closes its own; new connections must not wait in ours
             one.close()
 
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -96,7 +96,7 @@ async def _announce(kept: list["_Kept"], address: tuple[str, int]) -> None:
 
 
 class _Kept:
-    """One process, started anew whenever it dies."""
+    """One process, restarted whenever it dies."""
 
     def __init__(
         self, settings: Settings, index: int, listening: socket.socket, numbers: Path, stop: asyncio.Event
@@ -116,9 +116,9 @@ class _Kept:
             if self._stop.is_set():
                 return
             if not self.serves.is_set():
-                raise WorkersError(f"process {self._index} did not start: exit status {code}; what it said is above")
+                raise WorkersError(f"process {self._index} did not start: exit status {code}; its log is above")
             pause = PAUSE if time.monotonic() - began > 60 else min(2 * pause, 30.0)
-            LOG.error("process %d ended with %d; it is started again in %.1f s", self._index, code, pause)
+            LOG.error("process %d ended with status %d; restarting it in %.1f s", self._index, code, pause)
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._stop.wait(), pause)
 
@@ -127,7 +127,7 @@ class _Kept:
         ours, theirs = socket.socketpair()
         handles = (self._listening.fileno(), theirs.fileno())
         process = await asyncio.create_subprocess_exec(
-            # env gives one variable more, which the library of the metrics reads when it is imported
+            # env sets a variable that prometheus_client reads when it is imported
             *(
                 "env",
                 f"PROMETHEUS_MULTIPROC_DIR={self._numbers}",
@@ -139,7 +139,7 @@ class _Kept:
             *(self._settings.model_dump_json(), *map(str, handles)),
             stdin=asyncio.subprocess.DEVNULL,
             pass_fds=handles,
-            process_group=0,  # so that Ctrl-C comes to us alone; in our session, since the kernel weighs sessions
+            process_group=0,  # so that Ctrl-C reaches only us; in our session: the kernel shares CPU by session
         )
         theirs.close()
         reader, writer = await asyncio.open_connection(sock=ours)
@@ -156,8 +156,8 @@ class _Kept:
     async def _ask(
         self, process: asyncio.subprocess.Process, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> None:
-        """Wait until it serves; then ask it again and again whether it does, and kill it when it does not answer."""
-        with contextlib.suppress(OSError):  # its end is what the other task waits for
+        """Wait until it serves; then ping it, and kill it if it does not answer."""
+        with contextlib.suppress(OSError):  # the process has ended; `_once` waits for that
             if not await reader.read(1):
                 return
             self.serves.set()
@@ -172,7 +172,7 @@ class _Kept:
                     process.kill()
 
     async def _end(self, process: asyncio.subprocess.Process) -> None:
-        """Once all are to stop, tell it so, and after a while make it."""
+        """When all are to stop, terminate it; kill it after `GRACE`."""
         await self._stop.wait()
         with contextlib.suppress(ProcessLookupError):
             process.terminate()
@@ -182,22 +182,22 @@ class _Kept:
 
 
 async def answer(line: socket.socket) -> None:
-    """In a process: say that it serves, then answer whoever keeps it; end in order when nobody does any more."""
+    """In a process: report that it serves, then answer the parent's pings. Stop in order if the parent is gone."""
     reader, writer = await asyncio.open_connection(sock=line)
     writer.write(b"!")
     with contextlib.suppress(OSError):
         while await reader.read(1):
             writer.write(b"!")
-    LOG.error("whoever kept this process is gone: it ends")
+    LOG.error("the parent process is gone: this one stops")
     os.kill(os.getpid(), signal.SIGTERM)
 
 
 def work(text: str, listening: int, line: int) -> None:
-    """Be one of the processes; its keeper gave it its settings as JSON and two sockets."""
-    from breadcrumbs.serving.app import run as serve
+    """Run one of the processes, with settings as JSON and two sockets from the parent."""
+    from breadcrumbs.serving import app
 
     end = socket.socket(fileno=line)
-    serve(Settings.model_validate_json(text), [socket.socket(fileno=listening)], lambda: answer(end))
+    app.run(Settings.model_validate_json(text), [socket.socket(fileno=listening)], lambda: answer(end))
 
 
 if __name__ == "__main__":
@@ -205,4 +205,4 @@ if __name__ == "__main__":
         work(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]))
     except BreadcrumbsError as error:
         logs.end(with_notes(error))
-        os._exit(2)  # a thread of a model that does not end would keep the process
+        os._exit(2)  # a model's thread that does not end would keep the process alive

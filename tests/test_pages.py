@@ -21,7 +21,7 @@ from breadcrumbs.models.snapshots.snapshot import Snapshot
 from breadcrumbs.serving.refits.job import Kept
 from breadcrumbs.serving.state.activation_log import Activation
 from breadcrumbs.serving.state.heads import HeadRecord, Lineage
-from breadcrumbs.serving.state.snapshots import SnapshotRecord
+from breadcrumbs.serving.state.snapshot_record import SnapshotRecord
 from breadcrumbs.training.config import RECIPES, RefitSpec, TrainConfig
 
 ROOT = Path(__file__).parents[1]

@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 
 from breadcrumbs.classify.results import Prediction
-from breadcrumbs.models import bundle as bundles
+from breadcrumbs.models.bundle import read as read_bundle
 from breadcrumbs.models.files import read_regular
 from breadcrumbs.models.head import ranked
 from breadcrumbs.models.images.budget import Budget
@@ -27,7 +27,7 @@ def predict(
     Raises:
         BundleError, EngineError: the bundle cannot be read or run.
     """
-    opened = bundles.read(bundle)
+    opened = read_bundle(bundle)
     transform, head = opened.manifest.preprocess, opened.head()
     engine = Engine(partial(opened.backbone_path, "full"), head, 0, (transform.height, transform.width))
     decoder = Decoder(transform, max_pixels, Budget(), engine.compute)

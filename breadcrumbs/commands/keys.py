@@ -5,7 +5,7 @@ from pathlib import Path
 from cyclopts import App
 from rich.table import Table
 
-from breadcrumbs.serving.state.keys import Scope
+from breadcrumbs.serving.state.keys import KeyScope
 from breadcrumbs.training.terminal.refit_events import Json, tell_json
 from breadcrumbs.training.terminal.screen import show
 
@@ -45,7 +45,7 @@ def add_key(
     name: str,
     /,
     *,
-    scope: tuple[Scope, ...],
+    scope: tuple[KeyScope, ...],
     max_bytes: int | None = None,
     max_jobs: int | None = None,
     file: Path = Path("keys.json"),

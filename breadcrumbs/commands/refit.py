@@ -81,8 +81,8 @@ def _there(
 ) -> tuple[dict[str, Any], str]:  # fmt: skip
     """The report of a refit on a server, and what became of its head."""
     from breadcrumbs.serving.client.client import Client
-    from breadcrumbs.serving.client.refit import refit as refit_there
+    from breadcrumbs.serving.client.refit import refit as refit_on_server
 
     with Client(server, key=key) as client:
-        report, became = refit_there(client, snapshots, holdout, spec, out, tell)
+        report, became = refit_on_server(client, snapshots, holdout, spec, out, tell)
     return report, f"head {became.head}: {became.note}"

@@ -38,14 +38,14 @@ def train(
         json: Print one JSON object: the bundle's folder and its metrics.
         config: Fields of the configuration.
     """
-    from breadcrumbs.training.config import recipe as find
+    from breadcrumbs.training.config import recipe as recipe_named
     from breadcrumbs.training.config import recipe_for
 
     given = {} if config is None else config.model_dump(include=config.model_fields_set)
     if resume:
         base = TrainConfig.model_validate(read_settings(out / "config.json"))
     else:
-        base = find(recipe or recipe_for(given.get("data")))
+        base = recipe_named(recipe or recipe_for(given.get("data")))
     chosen = TrainConfig.model_validate({**base.model_dump(), **given})
     try:
         with stoppable():
@@ -103,11 +103,11 @@ def evaluate(
         max_pixels: Largest number of pixels in one image, as for `train`.
         json: Print one JSON object with everything.
     """
-    from breadcrumbs.models import bundle as bundles
+    from breadcrumbs.models.bundle import read as read_bundle
     from breadcrumbs.training.measure import config_of, measure
     from breadcrumbs.training.terminal.tables import shown
 
-    opened, *other = (bundles.read(folder) for folder in (bundle, against) if folder is not None)
+    opened, *other = (read_bundle(folder) for folder in (bundle, against) if folder is not None)
     given = {"data": data, "test_data": test_data, "images": images, "check": check, "max_pixels": max_pixels}
     config, *others = (config_of(one, **given) for one in (opened, *other))
     found = measure(opened, config, (other[0], others[0]) if other else None)
@@ -163,10 +163,10 @@ def snapshot(
         workers: Processes that decode and augment.
         json: Print one JSON object: the files, and the number of images in each class.
     """
-    from breadcrumbs.models import bundle as bundles
+    from breadcrumbs.models.bundle import read as read_bundle
     from breadcrumbs.training.make_snapshots import look
 
-    opened = bundles.read(bundle)
+    opened = read_bundle(bundle)
     made = look(
         opened, out, data=data, folder=images, epochs=epochs, clean=clean, check=check, max_pixels=max_pixels,
         workers=workers,
@@ -204,12 +204,12 @@ def convert(
         classes: Names of the labels 0, 1, 2, …, if neither the file nor the bundle has them; repeat for each class.
         json: Print one JSON object: the snapshot, its contents, and what was changed.
     """
-    from breadcrumbs.models import bundle as bundles
+    from breadcrumbs.models.bundle import read as read_bundle
     from breadcrumbs.models.snapshots.convert import in_child
     from breadcrumbs.models.snapshots.fields import Given
     from breadcrumbs.models.snapshots.formats import LIMIT
 
-    opened = None if bundle is None else bundles.read(bundle)
+    opened = None if bundle is None else read_bundle(bundle)
     names = classes or (None if opened is None else opened.manifest.classes)
     given = Given(None if opened is None else opened.backbone_digest, epoch, names)
     with step(f"convert {source.name}"):

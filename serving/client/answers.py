@@ -14,8 +14,8 @@ from numpy.typing import DTypeLike, NDArray
 
 from breadcrumbs.models import safetensor
 from breadcrumbs.models.errors import FormatError
-from breadcrumbs.models.snapshots import snapshot as snapshots
-from breadcrumbs.models.snapshots.snapshot import Snapshot
+from breadcrumbs.models.snapshots.snapshot import Snapshot, to_bytes
+from breadcrumbs.models.snapshots.snapshot import read as read_snapshot
 from breadcrumbs.serving.http.schemas import PredictResponse, Timing
 
 T = TypeVar("T")
@@ -98,9 +98,9 @@ def joined_snapshots(parts: Sequence[bytes]) -> bytes:
     index = {name: place for place, name in enumerate(classes)}
     labels = [index[one.classes[label]] for one in read for label in one.labels.tolist()]
     rows = np.concatenate([one.features for one in read])
-    return snapshots.to_bytes(Snapshot(rows, np.array(labels, np.int64), classes, read[0].backbone, read[0].epoch))
+    return to_bytes(Snapshot(rows, np.array(labels, np.int64), classes, read[0].backbone, read[0].epoch))
 
 
 def _whole(path: Path) -> Snapshot:
-    found = snapshots.read(path)
+    found = read_snapshot(path)
     return found.take(np.arange(len(found.labels)))  # a copy: the file goes

@@ -3,7 +3,7 @@
 Both clients send these, so that each is described once. It knows nothing of connections or of waiting.
 """
 
-import json as texts
+import json
 import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
@@ -34,7 +34,7 @@ from breadcrumbs.serving.refits.refit import RefitRequest
 from breadcrumbs.serving.state.activation_log import Activation
 from breadcrumbs.serving.state.heads import HeadRecord
 from breadcrumbs.serving.state.pages import MOST
-from breadcrumbs.serving.state.snapshots import SnapshotRecord
+from breadcrumbs.serving.state.snapshot_record import SnapshotRecord
 from breadcrumbs.training.config import RefitSpec
 
 Answer = TypeVar("Answer")
@@ -69,7 +69,7 @@ def features(files: Sequence[File]) -> Call[Features]:
 
 def snapshot(files: Sequence[File], labels: Sequence[str | int], epoch: int) -> Call[bytes]:
     """Return the bytes of a snapshot of labelled images; labels are class names or indices."""
-    words = {"labels": texts.dumps(list(labels)), "epoch": str(epoch)}
+    words = {"labels": json.dumps(list(labels)), "epoch": str(epoch)}
     more = {"files": _form(files), "data": words, "params": {"format": "safetensors"}}
     return Call("POST", "/v1/features", bytes, more, repeatable=True)
 
@@ -146,7 +146,7 @@ def events(job: str, after: int = 0) -> Call[None]:
 
 def event(line: str) -> dict[str, Any] | None:
     """Return the event in a line of a stream, if there is one in it."""
-    found: dict[str, Any] | None = texts.loads(line.removeprefix("data: ")) if line.startswith("data: ") else None
+    found: dict[str, Any] | None = json.loads(line.removeprefix("data: ")) if line.startswith("data: ") else None
     return found
 
 

@@ -8,8 +8,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from breadcrumbs.models import head as heads
 from breadcrumbs.models.files import write_whole
+from breadcrumbs.models.head import from_onnx, to_bytes
 from breadcrumbs.serving.client.client import Client, ServerError
 from breadcrumbs.serving.refits.refit import Verdict
 from breadcrumbs.training.config import RefitSpec
@@ -74,6 +74,6 @@ def _upload(client: Client, path: Path, tell: Tell) -> str:
 def _fetch(client: Client, job: str, version: int, report: dict[str, Any], out: Path) -> None:
     head = client.head_onnx(version)
     write_whole(out / "head.onnx", head)
-    write_whole(out / "head.safetensors", heads.to_bytes(heads.from_onnx(head)))
+    write_whole(out / "head.safetensors", to_bytes(from_onnx(head)))
     write_whole(out / "report.json", json.dumps(report, indent=1).encode() + b"\n")
     write_whole(out / "report.html", client.report_page(job))

@@ -21,7 +21,7 @@ from ray import serve
 from ray.serve.config import AutoscalingConfig, BackpressureConfig, ProxyLocation
 from ray.serve.schema import ApplicationStatus, ApplicationStatusOverview, ServeStatus
 
-from breadcrumbs.models import bundle as bundles
+from breadcrumbs.models.bundle import read as read_bundle
 from breadcrumbs.serving.app import GRACE, REFIT, keys_of
 from breadcrumbs.serving.cluster import proxy, refits
 from breadcrumbs.serving.cluster.connection import ClusterError, last_line
@@ -34,8 +34,8 @@ from breadcrumbs.serving.state.activation_log import Log
 from breadcrumbs.serving.state.store import Store
 
 LOG = logging.getLogger("breadcrumbs.cluster")
-LOOK = 0.5
-"""Seconds between two looks at how far Ray is."""
+POLL = 0.5
+"""Seconds between two polls of Ray's state."""
 CALLBACK = "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH"
 """Ray's name for what its proxies import; it goes with Ray's controller, whose children they are."""
 
@@ -56,7 +56,7 @@ def check(settings: Settings, cluster: ClusterSettings) -> Settings:
         raise ClusterError(str(error)) from error
     keys_of(settings)
     store = Store.open(settings.store, settings.max_store_bytes)
-    asyncio.run(live_head.first(store, bundles.read(settings.bundle), Log(store)))
+    asyncio.run(live_head.first(store, read_bundle(settings.bundle), Log(store)))
     return each
 
 
@@ -138,7 +138,7 @@ def _wait(name: str) -> None:
         if now != told:
             LOG.info("%s", now or "waiting for Ray")
             told = now
-        time.sleep(LOOK)
+        time.sleep(POLL)
 
 
 def state(name: str) -> ApplicationStatusOverview | None:
@@ -155,7 +155,7 @@ def states(part: str, one: ApplicationStatusOverview) -> str:
 def watch(name: str) -> None:
     """Return when an application is gone."""
     while state(name) is not None:
-        time.sleep(LOOK)
+        time.sleep(POLL)
 
 
 def status(name: str) -> tuple[ServeStatus, ApplicationStatusOverview]:

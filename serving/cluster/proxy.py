@@ -15,7 +15,7 @@ from uvicorn.config import HTTP_PROTOCOLS
 
 from breadcrumbs.serving.http import errors
 from breadcrumbs.serving.http.arrival import ARRIVAL, Arrival, Pace, pace_of
-from breadcrumbs.serving.http.disconnect import LEAVING
+from breadcrumbs.serving.http.disconnect import DISCONNECT
 from breadcrumbs.serving.http.protocol import PatientProtocol
 from breadcrumbs.serving.refusals import Overloaded
 from breadcrumbs.serving.settings import Settings
@@ -30,10 +30,10 @@ def middlewares() -> list[Middleware]:
     pace = pace_of(Settings())
     spoken = type("Protocol", (PatientProtocol,), {"pace": pace})
     HTTP_PROTOCOLS["auto"] = spoken  # type: ignore[assignment]  # Ray has no setting for it; uvicorn takes a class too
-    return [Middleware(Door, pace=pace)]
+    return [Middleware(ProxyMiddleware, pace=pace)]
 
 
-class Door:
+class ProxyMiddleware:
     """Plain ASGI around a proxy.
 
     Args:
@@ -50,7 +50,7 @@ class Door:
         if scope["type"] != "http" or scope["path"].startswith("/-/"):
             await self._app(scope, receive, send)
             return
-        for own in (LEAVING, ARRIVAL):  # they end here: Ray sends the scope to another process
+        for own in (DISCONNECT, ARRIVAL):  # they end here: Ray sends the scope to another process
             scope.pop(own, None)
         arriving, answer = _Arriving(receive, self._pace), _Answer(send)
         await self._app(scope, arriving, answer)

@@ -19,8 +19,8 @@ class ClusterSettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     address: str | None = None
-    """Address of the Ray cluster, as `10.0.0.5:6379`; none: the one that this machine belongs to, or else one that is
-    started here and runs as long as the command."""
+    """Address of the Ray cluster, for example `10.0.0.5:6379`. Default: the cluster that this machine belongs to, or
+    else one that is started here and runs as long as the command."""
     name: str = Field(default="breadcrumbs", pattern=r"^[A-Za-z0-9._-]{1,64}$")
     """Name of the application, to tell it from others on the cluster."""
     min_replicas: int = Field(default=1, ge=1, le=1000)

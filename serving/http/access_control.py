@@ -1,7 +1,7 @@
-"""Who may come in, by the request's host, the web page it came from, its key; and how much all may hold in memory.
+"""Access control: by the request's host, the web page that it came from, and its key.
 
-What is not named here needs `admin`. Plain ASGI before everything that answers, so that no route, no fast path and no
-mounted file goes round it. It knows nothing of what a request is about.
+What is not named here needs `admin`. It is ASGI middleware around everything that answers, so that no route and no file
+is left out. It knows nothing of what a request is about.
 """
 
 import re
@@ -17,12 +17,11 @@ from breadcrumbs.serving.http.origins import ANY
 from breadcrumbs.serving.http.shares import Held
 from breadcrumbs.serving.refusals import Forbidden, Refused, Unauthorized
 from breadcrumbs.serving.setting_names import both
-from breadcrumbs.serving.state.keys import Key, Keys
-from breadcrumbs.serving.state.keys import Scope as Right
+from breadcrumbs.serving.state.keys import NO_KEY, Key, Keys, KeyScope
 
 SAFE = ("GET", "HEAD", "OPTIONS")
 
-RIGHTS: tuple[tuple[str, str, Right | None], ...] = (
+RIGHTS: tuple[tuple[str, str, KeyScope | None], ...] = (
     (
         r"GET|HEAD",
         r"/|/healthz|/readyz|/docs(/oauth2-redirect)?|/openapi\.json|/static-offline-docs/.*|/console/.*",
@@ -37,27 +36,27 @@ RIGHTS: tuple[tuple[str, str, Right | None], ...] = (
     (r"GET|HEAD", r"/v2/?|/v2/models/.*", "predict"),
     (r"POST", r"/v2/models/.*/infer|/v2/repository/index", "predict"),
 )
-"""Method, path, and the scope that a key needs; None: none. The first that fits counts."""
+"""Method, path, and the scope that a key needs. None means that no key is needed. The first match counts."""
 
 _RIGHTS = tuple((re.compile(method), re.compile(path), right) for method, path, right in RIGHTS)
 
 
-def needed(method: str, path: str) -> Right | None:
-    """Return the scope that a request needs; None: it needs no key."""
+def needed(method: str, path: str) -> KeyScope | None:
+    """Return the scope that a request needs. None means that it needs no key."""
     for methods, paths, right in _RIGHTS:
         if paths.fullmatch(path) and methods.fullmatch(method):
             return right
     return "admin"
 
 
-class Guard:
+class AccessControl:
     """The middleware.
 
     Args:
         app: what it guards.
-        keys: who may come in; none: everybody.
+        keys: the API keys. None means that everybody has access.
         hosts: the names that the server answers to.
-        origins: web pages of other servers that may ask, as `https://lab.example`; `*`: all.
+        origins: origins of other sites whose pages may send requests, as `https://lab.example`; `*` means all.
         held: counts the bodies in memory.
     """
 
@@ -70,7 +69,7 @@ class Guard:
         self._any = ANY in origins
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Let one request through, or say why not."""
+        """Let one request through, or refuse it."""
         if scope["type"] == "http":
             try:
                 self._check(scope, dict(scope["headers"]))
@@ -98,7 +97,6 @@ class Guard:
                     f"setting {both('origins')} lets it; a proxy passes the name on with "
                     f"proxy_set_header Host $http_host"
                 )
-        scope["breadcrumbs.actor"] = "api"
         scope["breadcrumbs.key"] = None
         right = None if self._keys is None else needed(scope["method"], scope["path"])
         if self._keys is None or right is None:
@@ -109,32 +107,33 @@ class Guard:
         key = self._keys.find(secret.strip())
         if key is None:
             raise Unauthorized("the key is not known here; it may have been revoked")
-        scope["breadcrumbs.actor"], scope["breadcrumbs.key"] = key.actor, key
+        scope["breadcrumbs.key"] = key
         if not key.may(right):
             raise Forbidden(f"the key {key.name!r} may {', '.join(key.scopes)}; this takes {right}")
 
 
 def actor(request: Request) -> str:
-    """Return who asks, for the log of what went live: `key NAME`, or `api` where no keys are."""
-    return str(request.scope["breadcrumbs.actor"])
+    """Return the actor for the activation log: `key NAME`, or `api` without a key."""
+    key = key_of(request)
+    return NO_KEY if key is None else key.actor
 
 
 def key_of(request: Request) -> Key | None:
-    """Return the key that a request came with; None where no keys are."""
+    """Return the key of a request. None means that it has no key."""
     key: Key | None = request.scope["breadcrumbs.key"]
     return key
 
 
 def check_owner(request: Request, owners: Collection[str], what: str) -> None:
-    """Refuse to end what only another key made.
+    """Refuse to cancel or delete what only other keys made.
 
     Args:
-        request: whose key asks.
-        owners: names of the keys that made it; none: nobody's, made where no keys were.
-        what: it is, for the refusal.
+        request: its key must be an owner.
+        owners: names of the keys that made it; empty if it was made without a key.
+        what: the thing, for the error message.
 
     Raises:
-        Forbidden: there are keys here, and this one neither made it nor has `admin`.
+        Forbidden: the server has keys, and this one neither made it nor has `admin`.
     """
     key = key_of(request)
     if key is None or key.may("admin") or key.name in owners:
@@ -143,11 +142,11 @@ def check_owner(request: Request, owners: Collection[str], what: str) -> None:
     raise Forbidden(f"{what} {whose}, not to the key {key.name!r}; its owner or a key with admin may do this")
 
 
-def check_right(request: Request, right: Right, what: str) -> None:
-    """Refuse what takes more than the route itself.
+def check_right(request: Request, right: KeyScope, what: str) -> None:
+    """Refuse what needs another scope than the route itself.
 
     Raises:
-        Forbidden: there are keys here, and this one lacks the scope.
+        Forbidden: the server has keys, and this one lacks the scope.
     """
     key = key_of(request)
     if key is not None and not key.may(right):

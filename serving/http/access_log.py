@@ -1,7 +1,7 @@
-"""Around every request: its id, its one log line, its numbers, and the answer to what nobody foresaw.
+"""Around every request: its id, its log line, its metrics, and the answer to an unexpected error.
 
-Routes put what they want on the line into `note`. It is plain ASGI, outside of everything else, so that the duration
-is the whole one; it knows nothing of what a request is about, nor of how lines look, which is `serving.logs`'.
+Routes add fields to the line with `serving.http.notes`. This is the outermost middleware, so that it measures the whole
+duration. It knows nothing of what a request is about, or of the line's format (`serving.logs`).
 """
 
 import logging
@@ -16,6 +16,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from breadcrumbs.serving.http import errors
 from breadcrumbs.serving.http.metrics import Metrics
+from breadcrumbs.serving.http.notes import note, notes
 from breadcrumbs.serving.http.route_names import Template
 from breadcrumbs.serving.http.traces import Traces
 from breadcrumbs.serving.logs import ACCESS, Requests
@@ -26,7 +27,7 @@ PROBES = frozenset({
     *("/healthz", "/readyz", "/metrics", "/v2/health/live", "/v2/health/ready", "/v2/models/{model}/ready"),
     "/v2/models/{model}/versions/{version}/ready",
 })  # fmt: skip
-"""Routes that machines ask again and again."""
+"""Routes that are probed again and again."""
 LONGEST = 200
 """Characters of a path, and of an address, that are logged."""
 _ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
@@ -34,12 +35,7 @@ _PARENT = re.compile(rb"(?!ff)[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a
 """A `traceparent`, as W3C's Trace Context has it."""
 
 
-def note(request: Request, **numbers: Any) -> None:
-    """Put numbers on a request's log line."""
-    request.scope["breadcrumbs.notes"].update(numbers)
-
-
-class Access:
+class AccessLog:
     """The middleware.
 
     Args:
@@ -47,7 +43,7 @@ class Access:
         metrics: where requests are counted.
         template: names a request's route, for metrics and lines alike.
         lines: which requests are logged.
-        traces: where each is sent as a span, if anywhere.
+        traces: sends each request as a span. None means that no spans are sent.
     """
 
     def __init__(
@@ -68,8 +64,7 @@ class Access:
             await self._app(scope, receive, send)
             return
         began, request_id, status, whole = time.perf_counter(), _request_id(scope), 0, False
-        method, path = scope["method"], scope["path"]  # before what is inside changes them
-        scope["breadcrumbs.notes"] = {}
+        method, path = scope["method"], scope["path"]  # before inner middleware changes them
 
         async def answer(message: Message) -> None:
             nonlocal status, whole
@@ -83,29 +78,31 @@ class Access:
             await self._app(scope, receive, answer)
         except Exception:
             SERVER.exception("request %s failed", request_id)
-            scope["problem"] = "internal"
+            note(scope, problem="internal")
             if status and not whole:
-                raise  # half an answer is out: only a broken connection can say so
+                raise  # part of the answer is sent: only closing the connection shows the error
             if not status:
                 await errors.internal(Request(scope))(scope, receive, answer)
         finally:
             self._count(scope, method, path, status, time.perf_counter() - began, request_id)
 
     def _count(self, scope: Scope, method: str, path: str, status: int, seconds: float, request_id: str) -> None:
-        if errors.TOLD in scope:
-            status, scope["problem"] = scope[errors.TOLD]
+        noted = notes(scope)
+        problem = noted.pop("problem", None)
+        if "told" in noted:
+            status, problem = noted.pop("told")
         route = self._template(method, path)
         self._requests(route, str(status)).inc()
         self._durations(route).observe(seconds)
-        if "problem" in scope:
-            self._metrics.rejected.labels(scope["problem"]).inc()
+        if problem is not None:
+            self._metrics.rejected.labels(problem).inc()
         logs = self._log and route not in self._unlogged and LOG.isEnabledFor(logging.INFO)
         if not logs and self._traces is None:
             return
         line = _line(scope, method, path, route) | {"status": status, "ms": round(seconds * 1000, 2)}
-        line |= scope["breadcrumbs.notes"] | {"request_id": request_id}
-        if "problem" in scope:
-            line["problem"] = scope["problem"]
+        line |= noted | {"request_id": request_id}
+        if problem is not None:
+            line["problem"] = problem
         parent = dict(scope["headers"]).get(b"traceparent", b"")
         if self._traces is not None:
             ended = time.time_ns()
@@ -118,7 +115,7 @@ class Access:
 
 
 def _line(scope: Scope, method: str, path: str, route: str) -> dict[str, Any]:
-    """What a request's line begins with: what was asked, and who asked."""
+    """Return the first fields of a request's line: method, route, path, client, key."""
     line: dict[str, Any] = {"method": method, "route": route}
     if path != route:
         line["path"] = path[:LONGEST]

@@ -1,8 +1,8 @@
 """How a request's body arrives: how long the server still waits for it, and how far it is behind.
 
-A body starts with `grace` seconds. Each second costs one, each `rate` bytes give one back, and there are never more
-than `grace`: so a fast start buys no later silence, and the rate that counts is the recent one. A pause may take
-`idle` seconds. It knows nothing of HTTP.
+A body starts with `grace` seconds. Each second costs one, each `rate` bytes give one back, and it never has more than
+`grace`. So a fast start does not allow a later pause; only the recent rate counts. A pause may take `idle` seconds. It
+knows nothing of HTTP.
 """
 
 from collections.abc import Callable
@@ -13,7 +13,7 @@ from breadcrumbs.serving.settings import Settings
 STALLED = 3.0
 """Seconds behind, after which a body loses its place when another request needs it."""
 ARRIVAL = "breadcrumbs.arrival"
-"""Where a scope has its body's `Arrival`, if the server's own protocol made it."""
+"""Key in a scope of its body's `Arrival`, if the server's own protocol made it."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class Arrival:
     Args:
         pace: that it must keep.
         now: the time, as the event loop tells it.
-        cut: ends the request and its connection; returns False where it is the server that does not read.
+        cut: ends the request and its connection; returns False if the server itself has paused reading.
     """
 
     __slots__ = ("_last", "_pace", "_until", "cut", "whole")
@@ -57,7 +57,7 @@ class Arrival:
         self._last, self._until = now, now + pace.grace
 
     def shift(self, seconds: float) -> None:
-        """Leave out a time in which the server did not read."""
+        """Do not count a time in which the server did not read."""
         self._last += seconds
         self._until += seconds
 

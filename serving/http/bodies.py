@@ -1,6 +1,6 @@
-"""The bodies of requests: bytes counted as they come, never as a header promises them; forms and JSON.
+"""The bodies of requests: bytes, forms and JSON. Bytes are counted as they arrive, whatever the headers say.
 
-Every refusal names the limit and what came. It knows nothing of images, models or the store; the numbers come from
+Every error names the limit and what came. It knows nothing of images, models or the store; the numbers come from
 `serving.settings`.
 """
 
@@ -23,21 +23,23 @@ from breadcrumbs.serving.refusals import Abandoned, BadRequest, TooLarge, Unsupp
 Model = TypeVar("Model", bound=BaseModel)
 
 CONTAINERS = 300_000
-"""Lists and objects in one JSON body at most: an empty one has 2 bytes there and 60 in memory."""
+"""Largest number of lists and objects in a JSON body: an empty one takes 2 bytes there and 60 in memory."""
 VALUES = 4_000_000
-"""Values in one JSON body at most: a digit takes 2 bytes there and 48 in memory until it is a tensor's."""
+"""Largest number of values in a JSON body: a digit takes 2 bytes there and 48 in memory until it is in a tensor."""
 FORM_FIELDS = 8
-"""Parts of one multipart body that are no files, at most; each may have `SMALL_BODY` bytes, and is kept in memory."""
+"""Largest number of fields in a multipart body that are not files; each may have `SMALL_BODY` bytes, and is kept in
+memory."""
 
 
 async def chunks(request: Request, limit: int, what: str) -> AsyncGenerator[bytes, None]:
-    """Yield a request's body as it comes, counted; inflated where it is compressed, and counted again.
+    """Yield a request's body as it arrives, inflated if it is compressed. Its bytes are counted before and after
+    inflating.
 
     Raises:
         TooLarge: more than `limit` bytes, compressed or not, or a Content-Length that already says so.
-        Unsupported: the body is compressed otherwise than by gzip or deflate.
-        BadRequest: it is not what its coding says.
-        Abandoned: the client went away in the middle.
+        Unsupported: the body is compressed by something else than gzip or deflate.
+        BadRequest: it is not valid gzip or deflate data.
+        Abandoned: the client disconnected.
     """
     inflater = _check_headers(request, limit, what)
     came = _came(request, limit, what)
@@ -56,7 +58,7 @@ async def chunks(request: Request, limit: int, what: str) -> AsyncGenerator[byte
 
 
 async def _came(request: Request, limit: int, what: str) -> AsyncGenerator[bytes, None]:
-    """Yield a request's body as it comes, counted, and as it is."""
+    """Yield a request's body as it arrives, counted, without inflating it."""
     size, more = 0, True
     while more:
         chunk, more = await _next_chunk(request, size, limit, what)
@@ -81,7 +83,7 @@ def _count(size: int, piece: bytes, limit: int, what: str) -> int:
 
 
 def _check_headers(request: Request, limit: int, what: str) -> Inflater | None:
-    """What inflates a body; None: it is not compressed."""
+    """Return what inflates a body. None means that it is not compressed."""
     declared = request.headers.get("content-length", "0")
     if declared.isdecimal() and int(declared) > limit:
         raise TooLarge(f"{what} has {declared} bytes; the limit is {limit}")
@@ -107,7 +109,7 @@ async def _next_chunk(request: Request, size: int, limit: int, what: str) -> tup
 
 
 def hold(request: Request, size: int) -> None:
-    """Count bytes that a request has in memory, until it is answered; raises as `Held.take` does."""
+    """Count bytes that a request holds in memory until it is answered; raises as `Held.take`."""
     held: Held = request.scope["breadcrumbs.held"]
     held.take(request.scope, size)
 
@@ -140,13 +142,13 @@ async def save_body(request: Request, path: Path, limit: int, what: str) -> str:
 
 
 async def read_form(request: Request, limit: int, max_files: int, what: str) -> FormData:
-    """Read a multipart body, its files spooled to disk where they are large; the caller closes it.
+    """Read a multipart body; large files are spooled to disk. The caller closes it.
 
     Raises:
-        BadRequest: it is no multipart body, or has too many fields.
+        BadRequest: it is not a multipart body, or has too many fields.
         TooLarge: it has too many files, or bytes.
-        Unsupported, Abandoned: as `chunks` does; Unsupported also where its text is not UTF-8, since some
-            of Python's codecs take quadratic time.
+        Unsupported, Abandoned: as `chunks` does; Unsupported also if its text is not UTF-8, since some of Python's
+            codecs take quadratic time.
     """
     kind, parameters = parse_options_header(request.headers.get("content-type"))
     if kind != b"multipart/form-data":
@@ -170,13 +172,13 @@ async def read_json(request: Request, model: type[Model], limit: int = SMALL_BOD
     """Read a JSON body into a checked model.
 
     Raises:
-        BadRequest: it is no JSON, or not what `model` expects; naming the field.
+        BadRequest: it is not JSON, or not what `model` expects; the message names the field.
     """
     return parse_json(await read_body(request, limit, "JSON body"), model, "JSON body")
 
 
 def parse_json(data: bytes | str, model: type[Model], what: str) -> Model:
-    """Parse JSON into a checked model, no text for a number; raises as `read_json` does, and as `check_json`."""
+    """Parse JSON into a checked model, strictly: no text for a number. Raises as `read_json` and `check_json`."""
     check_json(data.encode() if isinstance(data, str) else data, what)
     try:
         return model.model_validate_json(data, strict=True)
@@ -199,5 +201,5 @@ def check_json(data: bytes, what: str) -> None:
 
 
 def media_type(request: Request) -> str:
-    """Return the content type without its parameters, in small letters."""
+    """Return the content type in lower case, without its parameters."""
     return request.headers.get("content-type", "").partition(";")[0].strip().lower()

@@ -1,7 +1,7 @@
-"""Answers in gzip or deflate, where the request's `Accept-Encoding` asks for it.
+"""Answers in gzip or deflate, if the request's `Accept-Encoding` asks for it.
 
-Plain ASGI around what answers. Only whole answers of text are compressed, and the tensors of `/v2`, whose clients ask
-on purpose: images and streams are left as they are, and so is what is small. It knows nothing of what answers mean.
+Only complete text answers are compressed, and the tensors of `/v2`, whose clients ask for it on purpose. Images,
+streams and small answers are sent as they are. It knows nothing of what answers mean.
 """
 
 import asyncio
@@ -14,7 +14,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 SMALLEST = 1024
 """Bytes below which an answer is not compressed."""
 THREAD = 2**16
-"""Bytes from which on a thread does it, so that others are not kept waiting."""
+"""Bytes from which on a thread compresses, so that other requests do not wait."""
 LEVEL = 4
 TEXTS = ("application/json", "text/plain", "text/html")
 TENSORS = "application/octet-stream"
@@ -81,7 +81,7 @@ async def _pack(body: bytes, coding: str) -> bytes:
 
 
 def chosen(accept: str) -> str | None:
-    """Return the coding that an `Accept-Encoding` asks for first of those that are offered; None: none of them."""
+    """Return the offered coding that an `Accept-Encoding` prefers. None means that it accepts none of them."""
     weights: dict[str, float] = {}
     for part in accept.lower().split(","):
         name, _, parameters = part.partition(";")

@@ -1,7 +1,7 @@
-"""Clients that go away: the work for them is cancelled, so that nothing is computed for nobody.
+"""Clients that disconnect: their work is cancelled.
 
-The server's own protocol tells it; under another one, such as a test's, the connection's next message does. It knows
-nothing of what the work is.
+The server's own protocol reports a disconnect. Under another server, such as a test's, the next ASGI message does. It
+knows nothing of what the work is.
 """
 
 import asyncio
@@ -16,15 +16,15 @@ from breadcrumbs.serving.refusals import Abandoned
 T = TypeVar("T")
 
 
-class Leaving:
-    """Tells who listens that a connection's client has gone, for less than a task that asks for the next message."""
+class Disconnect:
+    """Calls listeners when a connection's client has gone. This is cheaper than a task that awaits the next message."""
 
     def __init__(self) -> None:
         self.gone = False
         self._listeners = set[Callable[[], None]]()
 
     def tell(self) -> None:
-        """The client has gone; told once."""
+        """Call the listeners, once: the client has gone."""
         if self.gone:
             return
         self.gone = True
@@ -32,20 +32,20 @@ class Leaving:
             listener()
 
     def listen(self, listener: Callable[[], None]) -> Callable[[], None]:
-        """Have `listener` called when the client goes; returns what ends that."""
+        """Call `listener` when the client goes; returns a function that removes it."""
         self._listeners.add(listener)
         return partial(self._listeners.discard, listener)
 
 
-LEAVING = "breadcrumbs.leaving"
-"""Where a scope has its connection's `Leaving`, if the server's own protocol made it."""
+DISCONNECT = "breadcrumbs.disconnect"
+"""Key in a scope of its connection's `Disconnect`, if the server's own protocol made it."""
 
 
 async def while_connected(request: Request, work: Coroutine[Any, Any, T]) -> T:
-    """Await `work`, and cancel it as soon as the client goes away. The body must have been read.
+    """Await `work`, and cancel it if the client disconnects. The body must have been read.
 
     Raises:
-        Abandoned: the client went away first.
+        Abandoned: the client disconnected first.
     """
     here, waits, gone = asyncio.current_task(), True, False
 
@@ -55,11 +55,11 @@ async def while_connected(request: Request, work: Coroutine[Any, Any, T]) -> T:
             gone = True
             here.cancel()
 
-    leaving: Leaving | None = request.scope.get(LEAVING)
-    if leaving is not None and leaving.gone:
+    disconnect: Disconnect | None = request.scope.get(DISCONNECT)
+    if disconnect is not None and disconnect.gone:
         work.close()
         raise Abandoned("the client left before the work began")
-    end = _watch(request, left) if leaving is None else leaving.listen(left)
+    end = _watch(request, left) if disconnect is None else disconnect.listen(left)
     try:
         return await work
     except asyncio.CancelledError:
@@ -72,7 +72,7 @@ async def while_connected(request: Request, work: Coroutine[Any, Any, T]) -> T:
 
 
 def _watch(request: Request, left: Callable[[], None]) -> Callable[[], object]:
-    """Have `left` called when the client goes, under a server that tells so in the next message only."""
+    """Call `left` when the client goes, under a server that reports it only in the next message."""
 
     def ended(watching: asyncio.Task[None]) -> None:
         if not watching.cancelled():

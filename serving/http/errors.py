@@ -1,7 +1,7 @@
 """The one mapping from errors to HTTP: a status, and the shape `{"error": {"type": …, "message": …}}`.
 
-It covers the whole tree of `models.errors`, what FastAPI raises by itself (404, 405, 422), and, through
-`internal`, whatever nobody foresaw. It knows nothing of what the requests were about.
+It covers the whole tree of `models.errors`, what FastAPI raises by itself (404, 405, 422), and unexpected errors
+(`internal`). It knows nothing of what the requests were about.
 """
 
 import logging
@@ -20,6 +20,7 @@ from breadcrumbs.models.errors import BreadcrumbsError, FormatError
 from breadcrumbs.models.images.errors import ImageError, ImageTooLarge
 from breadcrumbs.models.snapshots.parquet import ExtraMissing
 from breadcrumbs.models.spool import FileTooLarge
+from breadcrumbs.serving.http.notes import note
 from breadcrumbs.serving.http.open_inference.tensors import Malformed
 from breadcrumbs.serving.predict.devices import EngineError
 from breadcrumbs.serving.refits.jobs import KeyReused
@@ -38,8 +39,6 @@ from breadcrumbs.serving.refusals import (
 from breadcrumbs.serving.state.store import Conflict, NotFound, StoreError, StoreFull, is_full
 
 LOG = logging.getLogger("breadcrumbs.server")
-TOLD = "breadcrumbs.told"
-"""Where a scope has the status and the type of an answer that the connection gave in the app's place."""
 
 STATUS: dict[type[BreadcrumbsError], tuple[int, str]] = {
     FormatError: (422, "format"),
@@ -66,7 +65,7 @@ STATUS: dict[type[BreadcrumbsError], tuple[int, str]] = {
     TooManyJobs: (429, "quota"),
     BreadcrumbsError: (422, "invalid"),
 }
-"""Status and type of each error; a class that is not here has its nearest parent's."""
+"""Status and type of each error; a class that is missing here has those of its nearest parent."""
 
 HTTP_TYPES = {400: "bad_request", 404: "not_found", 405: "method_not_allowed", 413: "too_large"}
 
@@ -77,7 +76,7 @@ def status(error: BreadcrumbsError) -> tuple[int, str]:
 
 
 def body(kind: str, message: str) -> dict[str, dict[str, str]]:
-    """Return the one shape of an error."""
+    """Return the body of an error."""
     return {"error": {"type": kind, "message": message}}
 
 
@@ -88,24 +87,24 @@ def is_open_inference(scope: Scope) -> bool:
 
 
 def _answer(request: Request, kind: str, message: str, code: int, headers: Mapping[str, str] | None = None) -> Response:
-    request.scope["problem"] = kind
+    note(request.scope, problem=kind)
     if is_open_inference(request.scope):
         return JSONResponse({"error": message}, 400 if code == 422 else code, headers)
     return JSONResponse(body(kind, message), code, headers)
 
 
 def internal(request: Request) -> Response:
-    """The answer to an error that nobody foresaw; what it was is in the log, under the request's id."""
+    """Return the answer to an unexpected error, which is in the log under the request's id."""
     message = "an unexpected error in the server; this is a bug. The server's log has it under this X-Request-ID"
     return _answer(request, "internal", message, 500)
 
 
 async def _unforeseen(request: Request, _: Exception) -> Response:
-    return internal(request)  # `Access`, which hears of the error too, writes it to the log
+    return internal(request)  # `AccessLog` gets the error, too, and logs it
 
 
 def install(app: FastAPI) -> None:
-    """Answer every error of this app in the one shape, and say so in `/openapi.json`."""
+    """Answer every error of this app in the same shape, and describe it in `/openapi.json`."""
     made = app.openapi
     app.openapi = lambda: _described(made())  # type: ignore[method-assign]  # FastAPI's own way to change it
     app.add_exception_handler(BreadcrumbsError, _known)
@@ -122,7 +121,7 @@ async def _known(request: Request, error: Exception) -> Response:
 
 
 def known(request: Request, error: BreadcrumbsError) -> Response:
-    """The answer to one of our errors."""
+    """Return the answer to one of our errors."""
     code, kind = status(error)
     headers = {}
     if isinstance(error, Overloaded):
@@ -133,7 +132,7 @@ def known(request: Request, error: BreadcrumbsError) -> Response:
 
 
 async def _disk(request: Request, error: Exception) -> Response:
-    """The answer where the server's own disk fails, which has no words for clients."""
+    """Return the answer to an error of the server's disk; details are only logged."""
     LOG.error("%s: %s", request.url.path, error)
     if is_full(error):
         return _answer(request, "store_full", "the server's disk is full; nothing was kept", 507)
@@ -156,7 +155,7 @@ async def _http(request: Request, error: Exception) -> Response:
 
 
 def _described(schema: dict[str, Any]) -> dict[str, Any]:
-    """FastAPI describes what its parser refuses in a shape of its own, which is never sent."""
+    """Replace FastAPI's description of its own 422, which is never sent."""
     for path, methods in schema["paths"].items():
         for operation in methods.values():
             said = operation["responses"].get("422", {}).get("content", {}).get("application/json", {})
@@ -172,7 +171,7 @@ def _described(schema: dict[str, Any]) -> dict[str, Any]:
 
 
 def _allowed(request: Request) -> str:
-    """The methods that a path has; Starlette itself knows only those of the first route that fits."""
+    """Return the methods of a path; Starlette itself knows only those of the first matching route."""
     path = request.scope["path"].removeprefix(request.scope.get("root_path", ""))
     paths = request.app.openapi()["paths"]
     fitting = [path] if path in paths else [one for one in paths if compile_path(one)[0].match(path)]

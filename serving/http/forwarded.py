@@ -1,8 +1,8 @@
-"""What a reverse proxy says about a request, where the proxy is trusted; and the path prefix below which it serves.
+"""The headers of trusted reverse proxies, and the path prefix below which a proxy serves.
 
 Behind `https://lab.example/ml/`, clients ask for `/ml/v1/heads`. The app sees `/v1/heads` with the prefix as ASGI's
-`root_path`, whether the proxy strips the prefix or not; every Location that it answers with gets the prefix. It knows
-nothing of routes.
+`root_path`, whether the proxy strips the prefix or not. Every Location in an answer gets the prefix. It knows nothing
+of routes.
 """
 
 import ipaddress
@@ -16,7 +16,7 @@ from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 PREFIX = re.compile(r"(/[A-Za-z0-9._~-]+)*")
 FORWARDED_HOST = "breadcrumbs.forwarded_host"
-"""Where a scope has the host that the client asked the trusted proxy for."""
+"""Key in a scope of the host that the client asked the trusted proxy for."""
 
 
 class Forwarded:
@@ -24,8 +24,8 @@ class Forwarded:
 
     Args:
         app: what it wraps.
-        prefix: path below which the app is served, as `/ml`; empty: none.
-        proxies: addresses or networks whose X-Forwarded-Prefix, -Host, -Proto and -For are believed.
+        prefix: path below which the app is served, as `/ml`; empty for none.
+        proxies: addresses or networks whose X-Forwarded-Prefix, -Host, -Proto and -For are trusted.
     """
 
     def __init__(self, app: ASGIApp, prefix: str = "", proxies: Sequence[str] = ()) -> None:

@@ -1,6 +1,6 @@
-"""No page of this server may be shown in a frame of another site: that is said of every answer that is HTML.
+"""Forbids other sites to show this server's pages in a frame, by headers on every HTML answer.
 
-Plain ASGI around what answers; a page that says itself who may frame it keeps its own word. It knows nothing of pages.
+A page with its own `frame-ancestors` keeps it. It knows nothing of pages.
 """
 
 from starlette.datastructures import MutableHeaders

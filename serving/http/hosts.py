@@ -1,7 +1,7 @@
-"""The names that a server answers to: a browser sends the one that it believes in, so others stop DNS rebinding.
+"""The host names that a server answers to. Refusing other names stops DNS rebinding.
 
-An address cannot be made to point elsewhere: the one that the client is connected to is accepted, as health probes of
-Kubernetes and load balancers send it. It knows nothing of routes or keys.
+The address that the client is connected to is always accepted: it cannot be rebound, and health probes of Kubernetes
+and load balancers send it. It knows nothing of routes or keys.
 """
 
 import ipaddress
@@ -22,7 +22,7 @@ class Hosts:
     """The names of one server.
 
     Args:
-        names: hosts without ports, as `models.example`; `*.example` for every name below, `*` for any; none: this
+        names: hosts without ports, as `models.example`; `*.example` for every name below, `*` for any. Empty means this
             machine's name and `listening`.
         listening: the address or name that the server listens on.
     """
@@ -35,7 +35,7 @@ class Hosts:
         self._knows = lru_cache(maxsize=256)(self._find)
 
     def check(self, scope: Scope) -> None:
-        """Let a request through that is meant for this server.
+        """Check the host of a request.
 
         Raises:
             Refused: it has no Host header, or several.
@@ -48,7 +48,7 @@ class Hosts:
             self.expect(host.decode("latin-1"), (scope.get("server") or ("",))[0])
 
     def expect(self, host: str, address: str = "") -> None:
-        """Accept a host, as a header has it, on a connection to `address`.
+        """Check a host header on a connection to `address`.
 
         Raises:
             Forbidden: it is not one of the names.

@@ -17,7 +17,7 @@ from breadcrumbs.serving.refusals import BadRequest, TooLarge, Unsupported, tell
 from breadcrumbs.serving.settings import Settings
 
 RAW = ("", "application/octet-stream", "binary/octet-stream", "application/x-www-form-urlencoded")
-"""What clients send beside an image when they do not say what it is; the last is curl's word for any data."""
+"""Content types of clients that do not set one for an image; the last is curl's default."""
 DOCUMENTED = ("image/jpeg", "image/png", "image/webp", "application/octet-stream")
 FORMS = ("the bytes of one image, with any content type of an image or none", "multipart/form-data", "application/json")
 
@@ -32,8 +32,8 @@ class Upload:
 
     Attributes:
         images: the bytes of image files, at least one.
-        labels: one an image, names or indices; or none.
-        epoch: of the snapshot that is asked for; or none.
+        labels: one per image, names or indices. None means that none came.
+        epoch: of the snapshot that is asked for. None means that none came.
     """
 
     images: list[bytes]
@@ -45,10 +45,10 @@ async def read(request: Request, settings: Settings) -> Upload:
     """Read a request's images.
 
     Raises:
-        Unsupported: the content type says that it is none of `FORMS`. An image's own content type is not looked at: its
-            bytes decide what it is.
+        Unsupported: the content type is none of `FORMS`. An image's own content type is ignored: its bytes decide what
+            it is.
         TooLarge: the body, an image, or the number of images is over its limit.
-        BadRequest: there is no image, or the body is not what its content type says.
+        BadRequest: there is no image, or the body does not match its content type.
     """
     kind = bodies.media_type(request)
     if kind.startswith("image/") or kind in RAW:

@@ -1,6 +1,6 @@
-"""Compressed bodies, taken apart piece by piece, so that a small one cannot become a large one in memory at once.
+"""Compressed bodies, inflated piece by piece, so that a small body cannot fill the memory.
 
-It knows nothing of requests or limits: whoever reads the pieces counts them.
+It knows nothing of requests or limits; its caller counts the bytes.
 """
 
 import zlib
@@ -13,11 +13,11 @@ PIECE = 2**18
 
 
 class Corrupt(ValueError):
-    """Data that is not what its coding says."""
+    """Data that is not valid in its coding."""
 
 
 class Inflater:
-    """The inverse of one coding.
+    """Inflates one body.
 
     Args:
         coding: `gzip`, or `deflate`, with the zlib header that the standard asks for or without, as some send it.

@@ -1,4 +1,4 @@
-"""The sockets of a server, made before anything else is: who cannot have the address must not touch the store.
+"""The sockets of a server, created before anything else: without its address, a server must not touch the store.
 
 It knows nothing of what is served.
 """
@@ -20,7 +20,7 @@ OF_HOST = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT, errno.EINVAL)
 
 
 class AddressError(BreadcrumbsError):
-    """The server cannot listen where it should."""
+    """The server cannot listen on its address."""
 
 
 def listen(host: str, port: int) -> list[socket.socket]:
@@ -82,7 +82,7 @@ def _bound(family: int, address: Any, *, shares: bool = False) -> socket.socket:
 
 @contextlib.contextmanager
 def _told(host: str, port: int) -> Iterator[None]:
-    """Say of what the system refuses which address it is about, and what to do."""
+    """Turn the system's errors into one that names the address and the remedy."""
     try:
         yield
     except (OSError, UnicodeError) as error:

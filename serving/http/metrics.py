@@ -1,8 +1,8 @@
 """The numbers at `/metrics`: names, units and buckets in one place; every app has a registry of its own.
 
-Several processes on one port count in files of a folder that an environment variable names to the library; each then
-tells the sum of all. Seconds and bytes, `_total` on counters, no label without a bound: classes are counted by group,
-never by name. It knows nothing of who counts.
+Several processes on one port count in shared files, in a folder named by an environment variable; each returns the sum.
+Seconds and bytes, `_total` on counters, no label without a bound: classes are counted by group, never by name. It knows
+nothing of who counts.
 """
 
 from collections.abc import Iterator
@@ -73,14 +73,14 @@ class Metrics:
         self.head.observe(head)
 
     def swapped(self, actor: str) -> None:
-        """Count that a head went live; of `refit <id>` only the first word, which is bounded."""
+        """Count that a head went live; of `refit <id>` only the first word, so that the label is bounded."""
         self.swaps.labels(actor.partition(" ")[0]).inc()
 
     def live(self, version: int, digest: str) -> None:
-        """Name the live head, and no other."""
+        """Set the live head, and no other."""
         named = (str(version), digest)
         if self._live not in {None, named}:
-            self.head_info.labels(*self._live).set(0)  # of several processes, what one told stays in its file
+            self.head_info.labels(*self._live).set(0)  # with several processes, old values stay in a process's file
             self.head_info.clear()
         self.head_info.labels(*named).set(1)
         self._live = named

@@ -1,7 +1,7 @@
-"""Web pages of other sites that may ask the server (CORS), and what a browser lets them send and read.
+"""Web pages of other sites that may use the server (CORS), and which headers they may send and read.
 
-It is outside of the checks of names and keys: a preflight has no key, and a page must be able to read why it was
-refused. It knows nothing of routes.
+It runs before the checks of hosts and keys: a preflight has no key, and a page must be able to read a refusal. It knows
+nothing of routes.
 """
 
 from collections.abc import Sequence
@@ -44,7 +44,7 @@ READ = (
 
 
 def open_to(origins: Sequence[str], app: ASGIApp) -> ASGIApp:
-    """Let pages of some origins ask; of none, and the app is as it was."""
+    """Return the app, open to pages of some origins; without origins, the app itself."""
     if not origins:
         return app
     return CORSMiddleware(app, origins, METHODS, SENT, expose_headers=READ)

@@ -1,11 +1,11 @@
-"""What every route that computes images says of it: to the metrics, to the request's log line, and as its timing.
+"""Records what a request computed: in the metrics, on its log line, and as the timing of its answer.
 
 It knows nothing of bodies and answers.
 """
 
 from fastapi import Request
 
-from breadcrumbs.serving.http.access_log import note
+from breadcrumbs.serving.http.notes import note
 from breadcrumbs.serving.http.service import Service
 from breadcrumbs.serving.predict.inference import Outcome
 
@@ -17,7 +17,7 @@ def record(request: Request, service: Service, outcome: Outcome, *, predicts: bo
         request: the one that is answered.
         service: whose metrics count.
         outcome: what was computed for it.
-        predicts: whether its answer says anything of classes; features alone are no prediction.
+        predicts: whether the answer has classes; features alone are not a prediction.
     """
     timing = {
         "queue_ms": round(1000 * outcome.queued, 3),
@@ -25,7 +25,7 @@ def record(request: Request, service: Service, outcome: Outcome, *, predicts: bo
         "compute_ms": round(1000 * outcome.computed, 3),
     }
     service.metrics.queue.observe(outcome.queued)
-    note(request, images=len(outcome.scores), head=outcome.head.version, batch_size=outcome.batch_size, **timing)
+    note(request.scope, images=len(outcome.scores), head=outcome.head.version, batch_size=outcome.batch_size, **timing)
     if predicts:
         _count_groups(service, outcome)
     return timing

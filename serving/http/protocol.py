@@ -1,8 +1,8 @@
-"""Uvicorn's HTTP protocol with a bound for whatever clients send, and for how long they take to send it.
+"""Uvicorn's HTTP protocol with limits on what clients send, and on how long they take.
 
 A head has `grace` seconds and `HEAD` bytes; a body keeps the pace of `serving.http.arrival`. What is neither head nor
-body (chunk sizes and extensions, trailers, empty lines between requests) is counted and dropped. Who breaks a bound
-loses the connection. It knows nothing of routes; the timers cost a request about a microsecond.
+body (chunk sizes and extensions, trailers, empty lines between requests) is counted and dropped. A client that exceeds
+a limit loses the connection. It knows nothing of routes; the timers cost a request about a microsecond.
 """
 
 import asyncio
@@ -16,31 +16,33 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from breadcrumbs.serving.http import errors
 from breadcrumbs.serving.http.arrival import ARRIVAL, Arrival, Pace
-from breadcrumbs.serving.http.disconnect import LEAVING, Leaving
+from breadcrumbs.serving.http.disconnect import DISCONNECT, Disconnect
+from breadcrumbs.serving.http.notes import note
 
 HEAD = 65_536
-"""Bytes of a request's line and headers at most; also of anything else that comes between two pieces of a body."""
+"""Largest size of a request's line and headers, and of anything else between two pieces of a body, in bytes."""
 FRAMING = 2**20
 """Bytes of chunk sizes, chunk extensions and trailers that a body may have beyond its own size."""
 DRAIN = 64 * 2**20
-"""Bytes of a body that are read and dropped after its answer, for clients that read the answer last."""
+"""Bytes of a body that are read and dropped after the answer, for clients that send everything before they read."""
 PIPELINED = 1_000
 """Requests on one connection that may wait for the answer to an earlier one."""
 LINGER = 1.0
-"""Seconds that a client has to read why it was refused; what it sends meanwhile is dropped."""
+"""Seconds before a refused connection is closed, so that the client can read why; what it sends meanwhile is
+dropped."""
 LOST = 4 * 2**20
-"""Bytes that are dropped so at most."""
+"""Largest number of bytes that are dropped in that time."""
 
 
 class PatientProtocol(HttpToolsProtocol):
-    """HTTP/1.1, as far as a client's patience is not abused."""
+    """HTTP/1.1 with limits."""
 
     pace: ClassVar[Pace] = Pace()
     """How fast requests must arrive."""
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
         super().__init__(*arguments, **named)
-        self._leaving = Leaving()
+        self._disconnect = Disconnect()
         self._arrival: Arrival | None = None  # of the body that is coming
         self._timer: asyncio.TimerHandle | None = None
         self._deaf = False  # nothing more is read
@@ -58,15 +60,15 @@ class PatientProtocol(HttpToolsProtocol):
         self._expect_head()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Wait for nothing more, and tell the requests under way."""
-        self._leaving.tell()
+        """Stop all timers, and report the disconnect to the requests in progress."""
+        self._disconnect.tell()
         self._arrived()
         for cycle, _ in self.pipeline:
             cycle.disconnected = True
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Parse a piece; what goes on and on is refused before it ends."""
+        """Parse a piece, and check the limits."""
         if self._deaf:
             self._dropped += len(data)
             if self._dropped > LOST:
@@ -80,7 +82,7 @@ class PatientProtocol(HttpToolsProtocol):
         self._bound(idle)
 
     def _bound(self, idle: asyncio.TimerHandle | None) -> None:
-        """Refuse what goes on and on; empty lines keep no connection, which was idle before them."""
+        """Refuse what exceeds a limit; empty lines do not keep an idle connection open."""
         if self._deaf:
             return
         if self._gap > HEAD and not self._in_message:
@@ -99,7 +101,7 @@ class PatientProtocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         """Wait for the head."""
         super().on_message_begin()
-        self.scope[LEAVING] = self._leaving  # type: ignore[literal-required]
+        self.scope[DISCONNECT] = self._disconnect  # type: ignore[literal-required]
         self._in_head = self._in_message = True
         self._gap = self._framing = self._fresh
         self._fresh = self._came = self._dropped = 0
@@ -143,20 +145,20 @@ class PatientProtocol(HttpToolsProtocol):
         super().on_body(body)
 
     def on_message_complete(self) -> None:
-        """The request is there; how long its answer takes is no fault of the client's."""
+        """Stop the timers: the request is complete."""
         self._in_message = False
         self._gap = 0
         self._arrived()
         super().on_message_complete()
 
     def on_response_complete(self) -> None:
-        """Read on once no request waits."""
+        """Resume reading if no request waits."""
         super().on_response_complete()
         if not self.transport.is_closing():
             self.flow.resume_reading()
 
     def send_400_response(self, msg: str) -> None:
-        """Answer what the parser refused, in the one shape of errors, and close."""
+        """Answer what the parser refused, in the shape of all errors, and close."""
         if not self._deaf:
             self._refuse(b"400 Bad Request", "bad_request", f"this is no HTTP/1.1: {msg}")
 
@@ -186,9 +188,9 @@ class PatientProtocol(HttpToolsProtocol):
             self._arrival.shift(seconds)
 
     def _late(self) -> None:
-        """Give a body that keeps its pace more time; tell any other client that it is too slow."""
+        """Give a body that keeps its pace more time; answer 408 to any other client."""
         self._timer = None
-        if self.flow.read_paused:  # it is we who do not read
+        if self.flow.read_paused:  # the server has paused reading, so the client is not late
             self._timer = self.loop.call_later(self.pace.grace, self._late)
             return
         now = self.loop.time()
@@ -201,7 +203,7 @@ class PatientProtocol(HttpToolsProtocol):
             self._close()
 
     def _cut(self) -> bool:
-        """End the request whose body is coming, because another needs its place."""
+        """End the request whose body is arriving, because another needs its place."""
         if self.flow.read_paused:
             return False
         message = f"the request fell behind, and another needed its place: it must arrive {self.pace}; send it again"
@@ -214,12 +216,12 @@ class PatientProtocol(HttpToolsProtocol):
         self._refuse(b"431 Request Header Fields Too Large", "too_large", message)
 
     def _refuse(self, status: bytes, kind: str, message: str) -> None:
-        """Say why, if it is this client's turn to hear it, and read no more."""
+        """Answer with the error, unless an earlier answer is still due, and read no more."""
         self._say(status, kind, message)
         self._deaf = True
         self._dropped = 0
         self._end_request()
-        self.loop.call_later(LINGER, self.transport.close)  # at once, with bytes unread, it would take the answer back
+        self.loop.call_later(LINGER, self.transport.close)  # closing at once with unread bytes would discard the answer
 
     def _close(self) -> None:
         self._deaf = True
@@ -227,9 +229,9 @@ class PatientProtocol(HttpToolsProtocol):
         self.transport.close()
 
     def _end_request(self) -> None:
-        """Let the app know of no more of this connection's requests."""
+        """Drop this connection's requests."""
         self._arrived()
-        self._leaving.tell()
+        self._disconnect.tell()
         self.pipeline.clear()
         cycle: Any = self.cycle  # None before the first request, whatever its type says
         if cycle is not None and not cycle.response_complete:
@@ -241,7 +243,7 @@ class PatientProtocol(HttpToolsProtocol):
         return not self._in_message and not self.pipeline and cycle is not None and cycle.response_complete
 
     def _say(self, status: bytes, kind: str, message: str) -> None:
-        """Answer in the app's place, unless an answer is on its way or due to an earlier request."""
+        """Answer in the app's place, unless an answer has begun or is due to an earlier request."""
         cycle: Any = self.cycle
         if cycle is not None and not cycle.response_complete:
             ours = self._in_message and not self._in_head and not self.pipeline and not cycle.response_started
@@ -250,11 +252,11 @@ class PatientProtocol(HttpToolsProtocol):
         if ours and not self._deaf and not self.transport.is_closing():
             self.transport.write(_answer(status, kind, message))
             if self._in_message and not self._in_head:
-                self.scope[errors.TOLD] = (int(status[:3]), kind)  # type: ignore[literal-required]
+                note(self.scope, told=(int(status[:3]), kind))  # type: ignore[arg-type]  # uvicorn's own type
 
 
 class _Flow(FlowControl):
-    """Reads nothing more while requests wait for earlier answers, and tells how long nothing was read."""
+    """Pauses reading while requests wait for earlier answers, and reports how long."""
 
     def __init__(
         self, transport: asyncio.Transport, waiting: Callable[[], bool], told: Callable[[float], None]

@@ -1,4 +1,4 @@
-"""The route of a path, as log lines and metrics call it: `/v1/heads/{version}`, also where no route was reached.
+"""The name of a path's route in log and metrics: `/v1/heads/{version}`, even if no route was reached.
 
 It asks the routes as Starlette's router does: the first that takes the method, else the first that has the path. It
 knows nothing of what they answer.
@@ -10,7 +10,7 @@ from functools import lru_cache
 from starlette.routing import BaseRoute, Match
 
 UNMATCHED = "unmatched"
-"""What every path is called that no route has: the names have a bound, whatever clients ask for."""
+"""Name of every path without a route, so that the number of names is bounded."""
 LONGEST = 256
 """Characters of a path that is remembered."""
 

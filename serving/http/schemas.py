@@ -11,7 +11,7 @@ from breadcrumbs.models import printable
 from breadcrumbs.serving.refits.job import Job
 from breadcrumbs.serving.state.activation_log import Activation
 from breadcrumbs.serving.state.heads import HeadRecord
-from breadcrumbs.serving.state.snapshots import SnapshotRecord
+from breadcrumbs.serving.state.snapshot_record import SnapshotRecord
 
 
 def _printable(text: str) -> str:

@@ -1,4 +1,4 @@
-"""What the routes work with: one of each, made in `serving.app` and handed to every route by `Serving`."""
+"""What the routes work with: the parts of the server, created in `serving.app`; every route gets them by `Serving`."""
 
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -61,7 +61,7 @@ Serving = Annotated[Service, Depends(_service)]
 
 
 async def choose(service: Service, head: str) -> BoundHead | None:
-    """Return the head that a request names: none for `active`, which is whatever is live when its batch begins.
+    """Return the head that a request names. None means `active`: the head that is live when its batch begins.
 
     Raises:
         BadRequest: it is neither `active` nor a number.
@@ -105,7 +105,7 @@ def body(*types: str, json: dict[str, Any] | None = None, form: dict[str, Any] |
 
 
 def content(kind: str) -> dict[int | str, dict[str, Any]]:
-    """Describe an answer that is no JSON, for `/openapi.json`."""
+    """Describe an answer that is not JSON, for `/openapi.json`."""
     return {200: {"content": {kind: {"schema": BYTES if kind in BINARIES else {"type": "string"}}}}}
 
 

@@ -1,6 +1,6 @@
-"""What all requests together may hold, and one client of it: memory for bodies, and places for uploads.
+"""Limits on all requests together, and on one client's share: memory for bodies, and places for uploads.
 
-Where there is no room, a request that has stalled goes first. It knows nothing of what bodies are.
+When a limit is reached, a stalled request is ended first. It knows nothing of what bodies are.
 """
 
 import asyncio
@@ -18,21 +18,22 @@ SMALL_BODY = 2**20
 
 
 SHARE = 0.75
-"""Of the memory for bodies and of the uploads, what one client may have: a key, or an address where there are none."""
+"""Share of the memory and of the uploads that one client may have. A client is a key, or an address if there are no
+keys."""
 
 
 BYTES = "breadcrumbs.bytes"
-"""Where a scope has the number of bytes that its body holds."""
+"""Key in a scope of the number of bytes that its body holds."""
 
 
 class Turnstile:
-    """Lets so many in at a time, and one client at most its share of them.
+    """Limits how many requests are inside at a time, of all clients and of each.
 
-    Whoever finds no place gets that of the request that is furthest behind, if one has stalled.
+    At the limit, the request that is furthest behind is ended, if one has stalled.
 
     Args:
-        most: at a time.
-        what: they are, for the refusal.
+        most: largest number at a time.
+        what: what they are, for the error message.
     """
 
     def __init__(self, most: int, what: str) -> None:
@@ -41,10 +42,10 @@ class Turnstile:
 
     @contextlib.contextmanager
     def enter(self, scope: Scope) -> Iterator[None]:
-        """Be inside for as long as this lasts.
+        """Hold a place inside the `with` block.
 
         Raises:
-            Overloaded: there is no place, or this client has its share.
+            Overloaded: all places are taken, or this client has its share.
         """
         share, who = math.ceil(self._most * SHARE), client(scope)
         own = [one for one in self._inside if client(one) == who]
@@ -71,11 +72,11 @@ class Turnstile:
 class Held:
     """The bytes that all requests' bodies have in memory.
 
-    What is large has a share for each client. Where there is no room, the body that is furthest behind goes, if one
-    has stalled.
+    Each client has a share for large bodies. At the limit, the body that is furthest behind is ended, if one has
+    stalled.
 
     Args:
-        most: of all together.
+        most: largest number of bytes together.
     """
 
     def __init__(self, most: int) -> None:
@@ -86,7 +87,7 @@ class Held:
         """Count bytes for a request.
 
         Raises:
-            Overloaded: with them there would be too many, of all or of this client.
+            Overloaded: there would be too many bytes, of all clients or of this one.
         """
         whole = scope.get(BYTES, 0) + size
         while self._sum + size > self._most:
@@ -112,19 +113,19 @@ class Held:
         return stalled is not None
 
     def give(self, scope: Scope) -> None:
-        """Count all bytes of a request as gone."""
+        """Release all bytes of a request."""
         self._sum -= scope.pop(BYTES, 0)
         self._holding.pop(id(scope), None)
 
 
 def client(scope: Scope) -> str:
-    """Return whose request it is: the key's name, or the address where there are no keys."""
+    """Return whose request it is: the key, or the address without a key."""
     key = scope.get("breadcrumbs.key")
-    return f"key {key.name}" if key is not None else str((scope.get("client") or ("",))[0])
+    return str(key.actor) if key is not None else str((scope.get("client") or ("",))[0])
 
 
 def cut_stalled(among: Sequence[Scope]) -> Scope | None:
-    """End the request whose body is furthest behind, and return it; none: none has stalled."""
+    """End the request whose body is furthest behind, and return it. None means that none has stalled."""
     now = asyncio.get_running_loop().time()
     behind = {id(one): one[ARRIVAL].behind(now) for one in among if ARRIVAL in one}
     stalled = [one for one in among if behind.get(id(one), 0.0) >= STALLED]

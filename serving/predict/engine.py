@@ -22,10 +22,9 @@ from typing import Any
 import numpy as np
 import onnxruntime as ort
 
-from breadcrumbs.models import head as heads
 from breadcrumbs.models.arrays import Floats, Pixels
 from breadcrumbs.models.errors import BreadcrumbsError
-from breadcrumbs.models.head import LinearHead
+from breadcrumbs.models.head import LinearHead, to_onnx
 from breadcrumbs.models.machine import cores
 from breadcrumbs.serving.predict import devices
 from breadcrumbs.serving.predict.devices import EngineError, Model, TensorRT, Wish
@@ -122,7 +121,7 @@ class Engine:
         self._running = 0
         self._company = 0.0  # when an image was last not alone
         self._counting = threading.Lock()
-        self._heads = devices.session(heads.to_onnx(head), self.device, 1)
+        self._heads = devices.session(to_onnx(head), self.device, 1)
         self._feature_dim = head.feature_dim
         self._live = self.bind(version, head)
         self.answered = 0.0

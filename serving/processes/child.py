@@ -27,9 +27,9 @@ TAIL = 8_192
 PATIENCE = 0.5
 """Seconds between asking the child to stop and stopping it."""
 ENDED = 0.01
-"""Seconds between two looks whether it has ended."""
-LOOK = 0.2
-"""Seconds between two looks at its memory."""
+"""Seconds between two checks whether the child has ended."""
+POLL = 0.2
+"""Seconds between two checks of its memory."""
 
 
 @dataclass(frozen=True)
@@ -207,7 +207,7 @@ async def _watch(process: Process, memory: int, seen: dict[int, str]) -> None:
         seen.update({pid: began(pid) for pid in own[1:] if pid not in seen})
         if sum(map(_memory, own)) > memory:
             break
-        await asyncio.sleep(LOOK)
+        await asyncio.sleep(POLL)
     _signal(process, signal.SIGKILL)
 
 

@@ -18,7 +18,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, Field, field_validator
 
 from breadcrumbs.serving.refits.refit import RefitRequest, Verdict
-from breadcrumbs.serving.state.keys import owner_of
+from breadcrumbs.serving.state.keys import NO_KEY, owner_of
 from breadcrumbs.serving.state.store import Conflict, NotFound, Store, StoreError
 
 LOG = logging.getLogger("breadcrumbs.job")
@@ -61,7 +61,7 @@ class Kept(BaseModel):
     request: RefitRequest
     created: str
     key: str | None = None
-    actor: str = "api"
+    actor: str = NO_KEY
     elsewhere: bool = False
     """Whether a server took it that does not run refits: then it waits in the store, whoever stops."""
 
@@ -95,7 +95,7 @@ def fold(job: Job, event: dict[str, Any]) -> Job:
     return job.model_copy(update={"progress": job.progress | told})
 
 
-class Trail:
+class History:
     """A job with its events; where it runs, `say` changes it, elsewhere `read` does."""
 
     def __init__(self, store: Store, job: Job, events: list[dict[str, Any]], kept: Kept) -> None:
@@ -205,7 +205,9 @@ def named(key: str) -> str:
     return f"key-{hashlib.sha256(key.encode()).hexdigest()[:24]}"
 
 
-async def create(store: Store, request: RefitRequest, key: str | None, actor: str, *, elsewhere: bool) -> Trail | None:
+async def create(
+    store: Store, request: RefitRequest, key: str | None, actor: str, *, elsewhere: bool
+) -> History | None:
     """Write down a new job; `actor` is who asks for it. None: there is one of that key."""
     now = datetime.now(UTC)
     job = Job(
@@ -219,10 +221,10 @@ async def create(store: Store, request: RefitRequest, key: str | None, actor: st
         await store.create(f"refits/{job.id}/request.json", kept.model_dump_json(indent=1).encode() + b"\n")
     except Conflict:
         return None
-    return Trail(store, job, [], kept)
+    return History(store, job, [], kept)
 
 
-async def read(store: Store, job: str) -> Trail:
+async def read(store: Store, job: str) -> History:
     """Read a job back.
 
     Raises:
@@ -235,7 +237,7 @@ async def read(store: Store, job: str) -> Trail:
         raise StoreError(f"refit {job} is damaged: {error}") from error
     events = await _stored(store, job)
     made = Job(id=job, request=kept.request, created=kept.created, owner=owner_of(kept.actor))
-    return Trail(store, _folded(made, events), events, kept)
+    return History(store, _folded(made, events), events, kept)
 
 
 async def _stored(store: Store, job: str) -> list[dict[str, Any]]:

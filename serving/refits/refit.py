@@ -13,20 +13,19 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from breadcrumbs.models import head as heads
 from breadcrumbs.models.bundle import Bundle
 from breadcrumbs.models.errors import BreadcrumbsError, FormatError
 from breadcrumbs.models.files import write_whole
-from breadcrumbs.models.head import LinearHead
+from breadcrumbs.models.head import LinearHead, to_bytes
+from breadcrumbs.models.head import read as read_head
 from breadcrumbs.models.refit_report import Gate, RefitReport
 from breadcrumbs.serving.processes import child
 from breadcrumbs.serving.processes.scratch import scratch
 from breadcrumbs.serving.refusals import tell
-from breadcrumbs.serving.state import heads as stored
-from breadcrumbs.serving.state import snapshots
+from breadcrumbs.serving.state import heads, snapshots
 from breadcrumbs.serving.state.activation_log import Activation
 from breadcrumbs.serving.state.heads import HeadRecord, Lineage
-from breadcrumbs.serving.state.keys import owner_of
+from breadcrumbs.serving.state.keys import NO_KEY, owner_of
 from breadcrumbs.serving.state.live_head import Live
 from breadcrumbs.serving.state.store import Conflict, Store
 from breadcrumbs.training.config import RefitSpec
@@ -100,7 +99,7 @@ async def make(
 async def _inputs(folder: Path, request: RefitRequest, store: Store, bundle: Bundle, live: LinearHead) -> list[str]:
     """Lay out a child's inputs in a folder and return its arguments."""
     arguments = ["--bundle", str(bundle.folder.absolute()), "--head", str(folder / "live.safetensors")]
-    write_whole(folder / "live.safetensors", heads.to_bytes(live))
+    write_whole(folder / "live.safetensors", to_bytes(live))
     for place, sha in enumerate(request.snapshots):
         await snapshots.fetch(store, sha, folder / f"{place}.safetensors")
         arguments += ["--snapshot", str(folder / f"{place}.safetensors")]
@@ -128,7 +127,7 @@ def _outputs(folder: Path, live: LinearHead) -> Made:
         data = _bounded(folder / "report.json")
         page = _bounded(folder / "report.html") if (folder / "report.html").exists() else None
         report = RefitReport.model_validate_json(data)
-        head = heads.read(folder / "head.safetensors")
+        head = read_head(folder / "head.safetensors")
     except ValidationError as error:
         raise RefitFailed(f"the refit's report is not one: {tell(error)}") from error
     except (OSError, FormatError, ValueError) as error:
@@ -154,7 +153,7 @@ def _bounded(path: Path) -> bytes:
 
 async def settle(
     job: str, request: RefitRequest, store: Store, bundle: Bundle, live: Live, compared: int, head: LinearHead,
-    report: RefitReport, actor: str = "api",
+    report: RefitReport, actor: str = NO_KEY,
 ) -> Verdict:  # fmt: skip
     """Store the head and, if the spec and the gate say so and nobody was first, make it live for who asked for it."""
     lineage = Lineage(
@@ -165,7 +164,7 @@ async def settle(
         spec=request.spec.model_dump(mode="json"),
         owner=owner_of(actor),
     )
-    record = await stored.add(store, head, bundle, lineage, report.candidate.model_dump(mode="json"))
+    record = await heads.add(store, head, bundle, lineage, report.candidate.model_dump(mode="json"))
     activation, note = await _go_live(job, request.spec.activate, report.gate, live, compared, record, actor)
     return Verdict(
         compared=compared,
@@ -187,7 +186,7 @@ async def _go_live(
         return None, f"not activated: the gate says no: {'; '.join(gate.reasons) or 'without a reason'}"
     reason = "the gate says yes" if gate.passed else "the spec says always; the gate says no"
     try:
-        asked = "" if actor == "api" else f" by {actor}"
+        asked = "" if actor == NO_KEY else f" by {actor}"
         activation = await live.activate(record.version, f"refit {job}{asked}", reason, compared)
     except Conflict as error:
         return None, f"not activated: compared with head {compared}, but {error}"

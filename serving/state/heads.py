@@ -12,10 +12,10 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from breadcrumbs.models import head as heads
 from breadcrumbs.models.bundle import Bundle
 from breadcrumbs.models.errors import FormatError
-from breadcrumbs.models.head import LinearHead
+from breadcrumbs.models.head import LinearHead, from_onnx, to_bytes, to_onnx
+from breadcrumbs.models.head import read as read_head
 from breadcrumbs.serving.processes.scratch import scratch
 from breadcrumbs.serving.state.pages import cut
 from breadcrumbs.serving.state.store import Conflict, Item, NotFound, Store, StoreError
@@ -78,8 +78,8 @@ async def add(store: Store, head: LinearHead, bundle: Bundle, lineage: Lineage, 
     Raises:
         StoreError: the store cannot be written; then nothing of the head is left, as far as it can be removed.
     """
-    version = await _claim(store, heads.to_bytes(head))
-    onnx = heads.to_onnx(head)
+    version = await _claim(store, to_bytes(head))
+    onnx = to_onnx(head)
     record = HeadRecord(
         version=version,
         digest=head.digest,
@@ -194,7 +194,7 @@ async def read(store: Store, version: int) -> tuple[HeadRecord, LinearHead]:
         path = place / "head.safetensors"
         try:
             await store.fetch(f"{folder(version)}/head.safetensors", path)
-            head = heads.read(path)
+            head = read_head(path)
         except (FormatError, NotFound) as error:
             raise StoreError(f"head {version} is damaged: {error}") from error
     if head.digest != known.digest:
@@ -207,7 +207,7 @@ async def read_onnx(store: Store, version: int) -> bytes:
     known = await record(store, version)
     data = await store.get(f"{folder(version)}/head.onnx")
     try:
-        digest = heads.from_onnx(data).digest
+        digest = from_onnx(data).digest
     except FormatError as error:
         raise StoreError(f"head {version} is damaged: head.onnx: {error}") from error
     if digest != known.digest:

@@ -23,9 +23,11 @@ PREFIX = "crumb_"
 """Of every key, so that scanners for leaked secrets know one."""
 
 ACTOR = "key "
-"""Before a key's name in logs of who did what."""
+"""Before a key's name where a log says who did something."""
+NO_KEY = "api"
+"""Who did something, where a request came without a key."""
 
-Scope = Literal["predict", "refit", "promote", "admin"]
+KeyScope = Literal["predict", "refit", "promote", "admin"]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
 
 
@@ -42,7 +44,7 @@ class Key(BaseModel):
     """Whose it is; it stands in the log of what went live."""
     sha256: str = Field(pattern="^[0-9a-f]{64}$")
     """Of the key."""
-    scopes: tuple[Scope, ...] = Field(min_length=1)
+    scopes: tuple[KeyScope, ...] = Field(min_length=1)
     """What it may do."""
     created: str
     """ISO 8601."""
@@ -51,7 +53,7 @@ class Key(BaseModel):
     max_jobs: int | None = Field(default=None, ge=0)
     """Refits of its own that wait or run, at most; absent: no limit."""
 
-    def may(self, scope: Scope) -> bool:
+    def may(self, scope: KeyScope) -> bool:
         """Whether the key has a scope; `admin` has all."""
         return scope in self.scopes or "admin" in self.scopes
 
@@ -92,7 +94,7 @@ def read(path: Path) -> KeyFile:
 
 
 def add(
-    path: Path, name: str, scopes: tuple[Scope, ...], max_bytes: int | None = None, max_jobs: int | None = None
+    path: Path, name: str, scopes: tuple[KeyScope, ...], max_bytes: int | None = None, max_jobs: int | None = None
 ) -> str:
     """Add a key to a file, which is made if missing, and return the key: it is not kept anywhere.
 
@@ -160,14 +162,14 @@ class Keys:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._stamp = self._look()
+        self._stamp = self._state()
         self._keys = read(path).keys
         if not self._keys:
             LOG.warning("%s has no keys, so nobody can come in; %s", path, remedy(path))
 
     def find(self, secret: bytes) -> Key | None:
         """Return the key whose secret this is; every key is compared, each in constant time."""
-        stamp = self._look()
+        stamp = self._state()
         if stamp != self._stamp:
             self._stamp = stamp
             try:
@@ -181,7 +183,7 @@ class Keys:
                 found = key
         return found
 
-    def _look(self) -> tuple[int, ...]:
+    def _state(self) -> tuple[int, ...]:
         try:
             seen = os.stat(self._path)  # noqa: PTH116 - on the way of every request; Path.stat costs twice that
         except OSError:

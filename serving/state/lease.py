@@ -26,8 +26,8 @@ RENEW = 2.0
 """Seconds between two writes of the holder."""
 EXPIRY = 10.0
 """Seconds without one after which the lease is over."""
-LOOK = 1.0
-"""Seconds between two looks of those that wait."""
+POLL = 1.0
+"""Seconds between two polls of a server that waits."""
 
 
 class Holder(BaseModel):
@@ -76,7 +76,7 @@ class Lease:
         self._seen: tuple[int, bytes, float] | None = None
         self._writing = asyncio.Lock()
         self.holder: Holder | None = None
-        """Who has it, as of the last look; None: nobody, or this server."""
+        """Who has it, as of the last poll. None means nobody, or this server."""
 
     @property
     def held(self) -> bool:
@@ -95,7 +95,7 @@ class Lease:
         try:
             await self._store.create(self._name(number + 1), _text(self._own))
         except Conflict:
-            return False  # somebody was first, and is seen at the next look
+            return False  # another server was first; the next poll shows which
         self._number, self.holder = number + 1, None
         for old in await self._store.names(self._prefix):
             if _number(old) <= number:

@@ -37,7 +37,7 @@ async def first(store: Store, bundle: Bundle, log: Log) -> Activation:
         try:
             return await _first(store, bundle, log)
         except Conflict as error:
-            LOG.info("%s; looking again", error)
+            LOG.info("%s; reading it again", error)
 
 
 async def _first(store: Store, bundle: Bundle, log: Log) -> Activation:

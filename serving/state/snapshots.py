@@ -20,65 +20,30 @@ import contextlib
 import os
 import re
 import secrets
-from collections.abc import Container, Mapping
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import ValidationError
 
 from breadcrumbs.models.bundle import Bundle
 from breadcrumbs.models.files import sha256
-from breadcrumbs.models.groups import GROUPS, groups
 from breadcrumbs.models.snapshots import formats
-from breadcrumbs.models.snapshots import snapshot as snapshots
 from breadcrumbs.models.snapshots.fields import Given
 from breadcrumbs.models.snapshots.formats import NONE_GIVEN
-from breadcrumbs.models.snapshots.snapshot import Snapshot, SnapshotError
+from breadcrumbs.models.snapshots.snapshot import SnapshotError
+from breadcrumbs.models.snapshots.snapshot import read as read_snapshot
 from breadcrumbs.serving.refusals import BadRequest
 from breadcrumbs.serving.state.conversion import Converter
 from breadcrumbs.serving.state.owners import Claim
 from breadcrumbs.serving.state.pages import cut
-from breadcrumbs.serving.state.store import Conflict, Item, NotFound, Store, StoreError
+from breadcrumbs.serving.state.snapshot_record import SnapshotRecord, beside, describe
+from breadcrumbs.serving.state.store import Item, NotFound, Store, StoreError
 
 TRIES = 20
 """Times that an upload is written when it is deleted again and again while it is."""
 
 
-class SnapshotRecord(BaseModel):
-    """What the store says of a snapshot."""
-
-    model_config = ConfigDict(frozen=True, use_attribute_docstrings=True)
-
-    sha256: str
-    """Of the file; its name here."""
-    rows: int
-    """N."""
-    feature_dim: int
-    """D."""
-    epoch: int
-    """When its features were taken; larger is newer."""
-    backbone: str
-    """sha256 of what made the features."""
-    deployed: bool
-    """Whether that is the backbone that serves."""
-    classes: dict[str, int]
-    """Rows of each class."""
-    groups: dict[str, int]
-    """Rows of the many, medium and few classes, by the bundle's training counts; `new`: classes it does not know."""
-    group_of: dict[str, str] = {}
-    """Which of these groups each class is in."""
-    created: str
-    """As the file says."""
-    stored: str
-    """When it came, ISO 8601."""
-    owner: str | None = None
-    """Name of the key that uploaded it first; absent: none came with it."""
-    converted: tuple[str, ...] = ()
-    """What was changed to make a file in another format safetensors, in words; empty for one that came so."""
-
-
-def _name(sha: str, suffix: str) -> str:
+def object_name(sha: str, suffix: str) -> str:
+    """Return the name of a snapshot's features (`safetensors`) or record (`json`) in the store."""
     if not re.fullmatch(r"[0-9a-f]{64}", sha):
         raise NotFound(f"no snapshot {sha!r:.80}: expected a sha256 of 64 hex digits")
     return f"snapshots/{sha}.{suffix}"
@@ -150,10 +115,10 @@ async def holds(store: Store, sha: str) -> list[str]:
 async def _is_whole(store: Store, sha: str) -> bool:
     """Whether record and features are there, and the features are those of that sha256."""
     try:
-        same = await store.sha256(_name(sha, "safetensors")) == sha
+        same = await store.sha256(object_name(sha, "safetensors")) == sha
     except StoreError:
         return False
-    return same and await store.has(_name(sha, "json"))
+    return same and await store.has(object_name(sha, "json"))
 
 
 async def keep(store: Store, path: Path, record: SnapshotRecord) -> None:
@@ -167,17 +132,17 @@ async def keep(store: Store, path: Path, record: SnapshotRecord) -> None:
     await store.check_room(await asyncio.to_thread(os.path.getsize, path))
     for _ in range(TRIES):
         await _hold(store, sha)
-        await store.put_file(_name(sha, "safetensors"), path)
-        await store.replace(_name(sha, "json"), record.model_dump_json(indent=1).encode() + b"\n")
-        if await store.has(_name(sha, "safetensors")) and await store.has(_name(sha, "json")):
+        await store.put_file(object_name(sha, "safetensors"), path)
+        await store.replace(object_name(sha, "json"), record.model_dump_json(indent=1).encode() + b"\n")
+        if await store.has(object_name(sha, "safetensors")) and await store.has(object_name(sha, "json")):
             return
     raise StoreError(f"snapshot {sha[:12]} was deleted {TRIES} times while it was being written; upload it again")
 
 
 def _examine(path: Path, sha: str, bundle: Bundle) -> SnapshotRecord:
-    snapshot = snapshots.read(path)
+    snapshot = read_snapshot(path)
     fits(sha, snapshot.feature_dim, bundle)
-    return _describe(snapshot, sha, bundle)
+    return describe(snapshot, sha, bundle)
 
 
 def fits(sha: str, feature_dim: int, bundle: Bundle) -> None:
@@ -193,32 +158,6 @@ def fits(sha: str, feature_dim: int, bundle: Bundle) -> None:
         )
 
 
-def _describe(snapshot: Snapshot, sha: str, bundle: Bundle) -> SnapshotRecord:
-    counts = dict(zip(snapshot.classes, snapshot.counts().tolist(), strict=True))
-    return SnapshotRecord(
-        sha256=sha,
-        rows=len(snapshot.labels),
-        feature_dim=snapshot.feature_dim,
-        epoch=snapshot.epoch,
-        backbone=snapshot.backbone,
-        classes=counts,
-        created=snapshot.created,
-        stored=datetime.now(UTC).isoformat(timespec="seconds"),
-        **_beside(bundle, snapshot.backbone, counts),
-    )
-
-
-def _beside(bundle: Bundle, backbone: str, counts: Mapping[str, int]) -> dict[str, Any]:
-    """What a record says of a snapshot beside the bundle that serves, which may be another one tomorrow."""
-    manifest = bundle.manifest
-    known = dict(zip(manifest.classes, groups(manifest.train_counts, manifest.groups), strict=True))
-    group_of = {name: known.get(name, "new") for name in counts}
-    by_group = dict.fromkeys((*GROUPS, "new"), 0)
-    for name, group in group_of.items():
-        by_group[group] += counts[name]
-    return {"deployed": backbone == bundle.backbone_digest, "groups": by_group, "group_of": group_of}
-
-
 async def get(store: Store, sha: str, bundle: Bundle) -> SnapshotRecord:
     """Return what the store says of a snapshot.
 
@@ -226,7 +165,7 @@ async def get(store: Store, sha: str, bundle: Bundle) -> SnapshotRecord:
         NotFound: there is none of that sha256.
         StoreError: its record is damaged.
     """
-    name = _name(sha, "json")
+    name = object_name(sha, "json")
     try:
         data = await store.get(name)
     except NotFound as error:
@@ -235,7 +174,7 @@ async def get(store: Store, sha: str, bundle: Bundle) -> SnapshotRecord:
         found = SnapshotRecord.model_validate_json(data)
     except ValidationError as error:
         raise StoreError(f"snapshot {sha}: its record is damaged: {error.errors()[0]['msg']}") from error
-    return found.model_copy(update=_beside(bundle, found.backbone, found.classes))
+    return found.model_copy(update=beside(bundle, found.backbone, found.classes))
 
 
 async def page(
@@ -262,12 +201,12 @@ async def page(
         bound = _bound(listed, after)
         listed = [place for place in listed if place[:2] < bound]
     chosen = cut(listed, limit, lambda place: place[2])
-    data = await store.get_all(_name(sha, "json") for _, sha, _ in chosen)
+    data = await store.get_all(object_name(sha, "json") for _, sha, _ in chosen)
     found = []
     for _, sha, _ in chosen:
         with contextlib.suppress(KeyError, ValidationError):  # it is refused by name where it is asked for
-            one = SnapshotRecord.model_validate_json(data[_name(sha, "json")])
-            found.append(one.model_copy(update=_beside(bundle, one.backbone, one.classes)))
+            one = SnapshotRecord.model_validate_json(data[object_name(sha, "json")])
+            found.append(one.model_copy(update=beside(bundle, one.backbone, one.classes)))
     return found, f"{chosen[-1][0]}-{chosen[-1][1]}" if len(chosen) < len(listed) else None
 
 
@@ -293,75 +232,6 @@ async def fetch(store: Store, sha: str, path: Path) -> None:
         NotFound: there is none of that sha256.
         StoreError: what lies in the store has another.
     """
-    found = await store.fetch(_name(sha, "safetensors"), path)
+    found = await store.fetch(object_name(sha, "safetensors"), path)
     if found != sha:
         raise StoreError(f"snapshot {sha} is damaged: its bytes have sha256 {found}")
-
-
-async def remove(store: Store, sha: str) -> None:
-    """Delete a snapshot; the record first, so that what is half gone is not there.
-
-    Raises:
-        NotFound: there is none of that sha256.
-    """
-    if not await store.has(_name(sha, "json")):
-        raise NotFound(f"there is no snapshot {sha:.80}")
-    earlier = await holds(store, sha)
-    await store.delete(_name(sha, "json"))
-    for name in earlier:
-        await store.delete(name)
-    await drop(store, sha)
-
-
-async def drop(store: Store, sha: str, record: str | None = None, known: Container[str] = ()) -> bool:
-    """Delete the features of a snapshot whose record is gone; False: somebody uploaded it meanwhile, so it is kept.
-
-    Args:
-        store: where it is.
-        sha: its sha256.
-        record: where it was moved to, from where it comes back if there is a hold that is not `known`; None: it is
-            deleted, and holds do not count.
-        known: the holds that were there when it was decided that the snapshot goes.
-    """
-    features, aside = _name(sha, "safetensors"), f"gone/{sha}/{secrets.token_hex(8)}"
-    moved = True
-    try:
-        await store.move(features, aside)
-    except NotFound:
-        moved = False
-    fresh = record is not None and any(name not in known for name in await holds(store, sha))
-    wanted = fresh or await store.has(_name(sha, "json"))
-    if wanted and moved and not await store.has(features) and await store.sha256(aside) == sha:
-        await store.move(aside, features)
-    elif moved:
-        await store.delete(aside)
-    if record is not None:
-        if fresh and await store.has(features):
-            await put_back(store, record, _name(sha, "json"))
-        await store.delete(record)
-    return not wanted
-
-
-async def put_back(store: Store, aside: str, name: str) -> None:
-    """Give what was moved aside its name back, unless somebody has written that name anew."""
-    with contextlib.suppress(NotFound, Conflict):
-        await store.create(name, await store.get(aside))
-    await store.delete(aside)
-
-
-async def recover(store: Store, older: datetime) -> None:
-    """End what a deletion has left that was killed: features whose record is there come back, others go.
-
-    Args:
-        store: where they are.
-        older: of what is younger, the deletion may still be at work.
-    """
-    for item in await store.items("gone"):
-        sha = item.name.split("/")[1]
-        if item.written >= older:
-            continue
-        lost = sha != "marks" and await store.has(_name(sha, "json")) and not await store.has(_name(sha, "safetensors"))
-        if lost and await store.sha256(item.name) == sha:
-            await store.move(item.name, _name(sha, "safetensors"))
-        else:
-            await store.delete(item.name)

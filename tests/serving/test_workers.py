@@ -130,7 +130,7 @@ def test_several_processes_are_one_server(tiny_bundle: Bundle, tmp_path: Path) -
 
         before = server.workers()
         os.kill(max(before), signal.SIGKILL)
-        server.wait(r"ended with -9; it is started again")
+        server.wait(r"ended with status -9; restarting it")
         assert heads_of(client) == {2}, "who connects meanwhile waits, and is answered"
         assert len(set(server.workers()) - set(before)) == 1
         after = re.findall(
@@ -148,7 +148,7 @@ def test_a_process_that_no_longer_answers_is_replaced(tiny_bundle: Bundle, tmp_p
         stopped = max(server.workers())
         os.kill(stopped, signal.SIGSTOP)
         server.wait(r"has not answered for 5 s: killed")
-        server.wait(r"ended with -9; it is started again")
+        server.wait(r"ended with status -9; restarting it")
         assert heads_of(client) == {1}
         assert stopped not in server.workers()
 

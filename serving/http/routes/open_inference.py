@@ -22,10 +22,9 @@ from breadcrumbs.models.snapshots import fields, npy, npz
 from breadcrumbs.serving.http import bodies, protocol
 from breadcrumbs.serving.http.disconnect import while_connected
 from breadcrumbs.serving.http.open_inference import repository
-from breadcrumbs.serving.http.open_inference import request as requests
-from breadcrumbs.serving.http.open_inference import response as responses
 from breadcrumbs.serving.http.open_inference.repository import Model
-from breadcrumbs.serving.http.open_inference.request import InferRequest
+from breadcrumbs.serving.http.open_inference.request import InferRequest, decode
+from breadcrumbs.serving.http.open_inference.response import encode
 from breadcrumbs.serving.http.outcomes import record
 from breadcrumbs.serving.http.service import Service, Serving, body, choose
 from breadcrumbs.serving.http.shares import SMALL_BODY
@@ -169,7 +168,7 @@ async def answer(
         service: what answers.
         model: its name.
         version: of the head.
-        length: what the header `requests.HEADER` says, if it came.
+        length: what the header `Inference-Header-Content-Length` says. None means that it did not come.
     """
     began = time.perf_counter()
     known = _model(service, model)
@@ -186,14 +185,14 @@ async def _inferred(
     request: Request, service: Service, model: Model, head: BoundHead | None, length: str | None, began: float
 ) -> Response:
     data = await bodies.read_body(request, service.settings.max_body_bytes, "request")
-    asked = requests.decode(data, length, model.image, model.outputs, service.settings.max_images)
+    asked = decode(data, length, model.image, model.outputs, service.settings.max_images)
     _check_size(service, asked)
     work = service.inference.run(asked.values, head, asked.timeout)
     outcome = await while_connected(request, work)
     encoding = time.perf_counter()
     found = _found(outcome, asked)
     record(request, service, outcome, predicts=bool(found.keys() - {"feature"}))
-    text, headers = responses.encode(asked, model.name, str(outcome.head.version), found, outcome.head.head.classes)
+    text, headers = encode(asked, model.name, str(outcome.head.version), found, outcome.head.head.classes)
     ended = time.perf_counter()
     service.statistics.answered(
         model.name, outcome.head.version, len(outcome.scores), outcome.executions, success=ended - began,

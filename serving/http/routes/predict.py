@@ -10,8 +10,7 @@ from pydantic_core import to_json
 
 from breadcrumbs.models import safetensor
 from breadcrumbs.models.head import ranked
-from breadcrumbs.models.snapshots import snapshot as snapshots
-from breadcrumbs.models.snapshots.snapshot import Snapshot
+from breadcrumbs.models.snapshots.snapshot import Snapshot, to_bytes
 from breadcrumbs.serving.http import image_upload
 from breadcrumbs.serving.http.disconnect import while_connected
 from breadcrumbs.serving.http.image_upload import Upload
@@ -132,6 +131,6 @@ def _snapshot(
         if label not in classes:
             classes.append(label)
         indices.append(classes.index(label))
-    return snapshots.to_bytes(
+    return to_bytes(
         Snapshot(values, np.array(indices, np.int64), tuple(classes), service.bundle.backbone_digest, epoch)
     )

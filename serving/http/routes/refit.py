@@ -17,7 +17,7 @@ from breadcrumbs.serving.http.access_control import actor, check_owner, check_ri
 from breadcrumbs.serving.http.schemas import JobDetail, JobList
 from breadcrumbs.serving.http.service import BYTES, AfterName, Limit, Service, Serving, body, content, problems
 from breadcrumbs.serving.processes.scratch import scratch
-from breadcrumbs.serving.refits.job import Job, Trail
+from breadcrumbs.serving.refits.job import History, Job
 from breadcrumbs.serving.refits.refit import RefitRequest
 from breadcrumbs.serving.refusals import BadRequest, Forbidden, TooLarge
 from breadcrumbs.serving.state import snapshots
@@ -149,7 +149,7 @@ async def _keep(file: UploadFile, request: Request, service: Service) -> str:
 @router.get("/v1/refit", responses=problems(422))
 async def listing(service: Serving, limit: Limit = LIMIT, after: AfterName = None) -> JobList:
     """List refits, the newest first."""
-    found, more = await service.jobs.listed(limit, after)
+    found, more = await service.jobs.page(limit, after)
     return JobList(refits=found, next=more)
 
 
@@ -180,7 +180,7 @@ async def restart(job_id: JobId, request: Request, response: Response, service: 
 )  # fmt: skip
 async def report(job_id: JobId, service: Serving) -> HTMLResponse:
     """Show a refit's report as a self-contained page."""
-    data = await service.jobs.page(job_id)
+    data = await service.jobs.report_page(job_id)
     return HTMLResponse(data, headers={"Content-Security-Policy": POLICY, "X-Content-Type-Options": "nosniff"})
 
 
@@ -203,8 +203,8 @@ async def events(
     )
 
 
-async def _stream(trail: Trail, after: int) -> AsyncIterator[str]:
-    async for event in trail.follow(after):
+async def _stream(history: History, after: int) -> AsyncIterator[str]:
+    async for event in history.follow(after):
         if event is None:
             yield ": waiting\n\n"
         else:

@@ -11,9 +11,9 @@ from breadcrumbs.serving.http.schemas import SnapshotList
 from breadcrumbs.serving.http.service import AfterName, Limit, Serving, body, problems
 from breadcrumbs.serving.processes.scratch import scratch
 from breadcrumbs.serving.refusals import Unsupported
-from breadcrumbs.serving.state import owners, snapshots
+from breadcrumbs.serving.state import owners, snapshot_deletion, snapshots
 from breadcrumbs.serving.state.pages import LIMIT
-from breadcrumbs.serving.state.snapshots import SnapshotRecord
+from breadcrumbs.serving.state.snapshot_record import SnapshotRecord
 from breadcrumbs.serving.state.store import Conflict, NotFound, StoreError
 
 BINARY = "application/octet-stream"
@@ -91,5 +91,5 @@ async def delete(sha256: Sha256, request: Request, service: Serving) -> None:
         return
     if job:
         raise Conflict(f"snapshot {sha256[:12]} is needed by refit {job}")
-    await snapshots.remove(service.store, sha256)
+    await snapshot_deletion.remove(service.store, sha256)
     await owners.disown(service.store, sha256)

@@ -1,4 +1,4 @@
-"""What of the cluster needs no Ray: its knobs and their page, the door in the proxies, and what is said without it."""
+"""What of the cluster needs no Ray: its knobs and their page, the proxies' middleware, and what is said without it."""
 
 import asyncio
 import json
@@ -12,7 +12,7 @@ import pytest
 from pydantic import ValidationError
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from breadcrumbs.serving.cluster.proxy import Door, middlewares
+from breadcrumbs.serving.cluster.proxy import ProxyMiddleware, middlewares
 from breadcrumbs.serving.cluster.settings import ClusterSettings
 from breadcrumbs.serving.http.arrival import Pace
 from breadcrumbs.serving.settings import Settings
@@ -88,11 +88,11 @@ def test_a_replica_refuses_before_ray_holds_back() -> None:
 
 
 def asked(app: ASGIApp, body: list[bytes], pause: float = 0.0, path: str = "/v1/predict") -> list[Message]:
-    """What a client gets from an app behind the proxy's door, whose body comes in pieces."""
+    """What a client gets from an app behind the proxy's middleware, whose body comes in pieces."""
     got: list[Message] = []
     pieces = iter(body)
-    (door,) = middlewares()
-    assert door.cls is Door
+    (middleware,) = middlewares()
+    assert middleware.cls is ProxyMiddleware
 
     async def receive() -> Message:
         piece = next(pieces, None)
@@ -105,7 +105,7 @@ def asked(app: ASGIApp, body: list[bytes], pause: float = 0.0, path: str = "/v1/
         got.append(message)
 
     scope = {"type": "http", "method": "POST", "path": path, "headers": [], "query_string": b""}
-    asyncio.run(Door(app, Pace(0.2))(scope, receive, send))
+    asyncio.run(ProxyMiddleware(app, Pace(0.2))(scope, receive, send))
     return got
 
 
@@ -164,7 +164,7 @@ def test_without_ray_the_extra_is_named(command: str) -> None:
     """In one sentence and with exit status 2, by each command."""
     code = f"import sys; sys.modules['ray'] = None; sys.argv[1:] = ['cluster', '{command}']\n"
     answer = subprocess.run(
-        [sys.executable, "-c", f"{code}import breadcrumbs; breadcrumbs.main()"],
+        [sys.executable, "-c", f"{code}from breadcrumbs.cli import main; main()"],
         check=False,
         capture_output=True,
         text=True,

@@ -13,7 +13,7 @@ from starlette.types import Message, Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from breadcrumbs.serving.http.bodies import read_body
-from breadcrumbs.serving.http.disconnect import LEAVING, Leaving, while_connected
+from breadcrumbs.serving.http.disconnect import DISCONNECT, Disconnect, while_connected
 from breadcrumbs.serving.http.protocol import PatientProtocol
 from breadcrumbs.serving.http.shares import Held
 from breadcrumbs.serving.refusals import Abandoned
@@ -64,18 +64,18 @@ def test_work_is_cancelled_when_the_connection_tells_that_its_client_has_gone() 
 
     async def main() -> list[str]:
         seen = list[str]()
-        leaving = Leaving()
+        disconnect = Disconnect()
 
         async def work(name: str) -> str:
             if name == "ends":
                 return name
             seen.append(name)
-            asyncio.get_running_loop().call_soon(leaving.tell)
+            asyncio.get_running_loop().call_soon(disconnect.tell)
             await asyncio.Event().wait()
             raise AssertionError
 
         one = request()
-        one.scope[LEAVING] = leaving
+        one.scope[DISCONNECT] = disconnect
         assert await while_connected(one, work("ends")) == "ends"
         with pytest.raises(Abandoned, match="the client left before the answer was there"):
             await while_connected(one, work("leaves"))

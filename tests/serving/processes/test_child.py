@@ -196,7 +196,7 @@ def test_a_grandchild_that_keeps_the_pipes_holds_nobody(tmp_path: Path, how: str
         if not told.is_set():  # a busy machine had not started it by then
             place.unlink(missing_ok=True)
             return await main(4 * seconds)
-        await asyncio.sleep(2 * child.LOOK)  # the orphan was seen while its parent was there
+        await asyncio.sleep(2 * child.POLL)  # the orphan was seen while its parent was there
         for _ in range({"limit": 0, "one cancel": 1, "two cancels": 2, "five cancels": 5}[how]):
             running.cancel()
             await asyncio.sleep(0.01)

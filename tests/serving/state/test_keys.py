@@ -18,9 +18,9 @@ from breadcrumbs.serving.app import create_app
 from breadcrumbs.serving.client.client import Client, ServerError
 from breadcrumbs.serving.http.access_control import needed
 from breadcrumbs.serving.state import keys
-from breadcrumbs.serving.state.keys import Keys, KeysError, Scope
+from breadcrumbs.serving.state.keys import Keys, KeyScope, KeysError
 
-SCOPES = get_args(Scope)
+SCOPES = get_args(KeyScope)
 OPEN = {("GET", "/"), ("GET", "/healthz"), ("GET", "/readyz"), ("GET", "/docs"), ("GET", "/openapi.json")}
 OPEN |= {("GET", "/docs/oauth2-redirect")}
 OPEN |= {("GET", "/v2/health/live"), ("GET", "/v2/health/ready")}

@@ -16,7 +16,7 @@ from breadcrumbs.models.bundle import Bundle
 from breadcrumbs.models.files import sha256
 from breadcrumbs.models.snapshots import snapshot as snapshot_files
 from breadcrumbs.serving.retention import Retention
-from breadcrumbs.serving.state import snapshots
+from breadcrumbs.serving.state import snapshot_deletion, snapshots
 from breadcrumbs.serving.state.conversion import Converter
 from breadcrumbs.serving.state.store import Item, NotFound, Store
 from breadcrumbs.serving.upkeep import collect, verify
@@ -96,7 +96,7 @@ def test_an_upload_that_meets_deletions_is_whole_or_deleted(
         await spoil(calm, sha, damage)
         store = stepping(objects, turns)
         await turns.run(
-            put(store, file, tiny_bundle), *(snapshots.remove(store, sha) for _ in range(deletions)),
+            put(store, file, tiny_bundle), *(snapshot_deletion.remove(store, sha) for _ in range(deletions)),
             put(store, file, tiny_bundle),
         )  # fmt: skip
         found = await verify(calm)
@@ -193,4 +193,4 @@ def test_a_deletion_that_was_killed_is_ended_by_gc(file: Path, tiny_bundle: Bund
     assert asyncio.run(end(wanted=True)) == [f"snapshots/{sha}.json", f"snapshots/{sha}.safetensors"]
     assert asyncio.run(end(wanted=False)) == []
     with pytest.raises(NotFound):
-        asyncio.run(snapshots.remove(Store(MemoryStore()), sha))
+        asyncio.run(snapshot_deletion.remove(Store(MemoryStore()), sha))
