@@ -240,13 +240,13 @@ async def _needed(store: Store, retention: Retention, records: dict[int, HeadRec
     for name in await store.names("refits"):
         if name.endswith("/request.json"):
             try:
-                trail = await job.read(store, name.split("/")[1])
+                history = await job.read(store, name.split("/")[1])
             except StoreError:
                 continue
-            if trail.job.state not in ENDED:
-                asked = trail.job.request
+            if history.job.state not in ENDED:
+                asked = history.job.request
                 wanted = {f"snapshots/{sha}" for sha in (*asked.snapshots, asked.holdout) if sha}
-                needed |= {f"refits/{trail.job.id}"} | wanted
+                needed |= {f"refits/{history.job.id}"} | wanted
     wished = {heads.folder(version) for version in newest}
     for version in versions | newest:
         if record := records.get(version):

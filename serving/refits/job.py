@@ -84,7 +84,7 @@ def fold(job: Job, event: dict[str, Any]) -> Job:
     return job.model_copy(update={"progress": job.progress | told})
 
 
-class Trail:
+class History:
     """A job with its events; where it runs, `say` changes it, elsewhere `read` does."""
 
     def __init__(self, store: Store, job: Job, events: list[dict[str, Any]], kept: Kept) -> None:
@@ -194,7 +194,9 @@ def named(key: str) -> str:
     return f"key-{hashlib.sha256(key.encode()).hexdigest()[:24]}"
 
 
-async def create(store: Store, request: RefitRequest, key: str | None, actor: str, *, elsewhere: bool) -> Trail | None:
+async def create(
+    store: Store, request: RefitRequest, key: str | None, actor: str, *, elsewhere: bool
+) -> History | None:
     """Write down a new job; `actor` is who asks for it. None: there is one of that key."""
     now = datetime.now(UTC)
     job = Job(
@@ -208,10 +210,10 @@ async def create(store: Store, request: RefitRequest, key: str | None, actor: st
         await store.create(f"refits/{job.id}/request.json", kept.model_dump_json(indent=1).encode() + b"\n")
     except Conflict:
         return None
-    return Trail(store, job, [], kept)
+    return History(store, job, [], kept)
 
 
-async def read(store: Store, job: str) -> Trail:
+async def read(store: Store, job: str) -> History:
     """Read a job back.
 
     Raises:
@@ -224,7 +226,7 @@ async def read(store: Store, job: str) -> Trail:
         raise StoreError(f"refit {job} is damaged: {error}") from error
     events = await _stored(store, job)
     made = Job(id=job, request=kept.request, created=kept.created, owner=owner_of(kept.actor))
-    return Trail(store, _folded(made, events), events, kept)
+    return History(store, _folded(made, events), events, kept)
 
 
 async def _stored(store: Store, job: str) -> list[dict[str, Any]]:

@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 
 from breadcrumbs.models.errors import BreadcrumbsError
 from breadcrumbs.serving.refits import job as jobs
-from breadcrumbs.serving.refits.job import ENDED, Job, State, Trail
+from breadcrumbs.serving.refits.job import ENDED, History, Job, State
 from breadcrumbs.serving.refits.refit import RefitRequest
 from breadcrumbs.serving.refits.worker import Refitter
 from breadcrumbs.serving.refusals import BadRequest, Overloaded, TooManyJobs
@@ -57,7 +57,7 @@ class Jobs:
         self._leading: asyncio.Task[None] | None = None
         self._absent: dict[str, tuple[float, float]] = {}
         self._seconds = look
-        self._trails: dict[str, Trail] = {}
+        self._histories: dict[str, History] = {}
         self._left_out = set[str]()
         self._starting = asyncio.Lock()
         self._looking = asyncio.Lock()
@@ -124,19 +124,19 @@ class Jobs:
             return
         async with self._starting:
             await self._take_in()
-            for trail in self._unfinished():
+            for history in self._unfinished():
                 with contextlib.suppress(NotFound):
-                    await trail.read(quiet=0)
-                if trail.job.state == "queued" and trail.elsewhere:
-                    await self._own.add(trail)
-                elif trail.job.state not in ENDED:
-                    await self._own.conclude(trail)
+                    await history.read(quiet=0)
+                if history.job.state == "queued" and history.elsewhere:
+                    await self._own.add(history)
+                elif history.job.state not in ENDED:
+                    await self._own.conclude(history)
             self._own.open()
             self._leads = True
         LOG.info("refits of this store run here")
 
-    def _unfinished(self) -> list[Trail]:
-        return [trail for trail in self._trails.values() if trail.job.state not in ENDED]
+    def _unfinished(self) -> list[History]:
+        return [history for history in self._histories.values() if history.job.state not in ENDED]
 
     async def _keep_looking(self) -> None:
         said = ""
@@ -155,32 +155,32 @@ class Jobs:
         Args:
             wanted: a job that is looked for even if it was not there a moment ago.
         """
-        for trail in await self._take_in(wanted):
-            if self._refitter is not None and trail.job.state == "queued":
-                await self._refitter.add(trail)
-        for trail in self._unfinished():
-            await self._see(trail)
+        for history in await self._take_in(wanted):
+            if self._refitter is not None and history.job.state == "queued":
+                await self._refitter.add(history)
+        for history in self._unfinished():
+            await self._see(history)
 
-    async def _take_in(self, wanted: str = "") -> list[Trail]:
+    async def _take_in(self, wanted: str = "") -> list[History]:
         """Read the jobs of the store that are not known yet, and return them; forget those that were removed."""
         async with self._looking:
             self._absent.pop(wanted, None)
             names = set(await self._store.folders("refits"))
-            for gone in [name for name, one in self._trails.items() if name not in names and one.job.state in ENDED]:
-                del self._trails[gone]
+            for gone in [name for name, one in self._histories.items() if name not in names and one.job.state in ENDED]:
+                del self._histories[gone]
             self._absent = {name: when for name, when in self._absent.items() if name in names}
             now = time.monotonic()
-            unknown = sorted(names - self._trails.keys() - self._left_out)
+            unknown = sorted(names - self._histories.keys() - self._left_out)
             unknown = [name for name in unknown if self._absent.get(name, (0.0, 0.0))[0] <= now]
             fresh = []
             for start in range(0, len(unknown), AT_ONCE):
                 fresh += await asyncio.gather(*map(self._read, unknown[start : start + AT_ONCE]))
-        return [trail for trail in fresh if trail is not None]
+        return [history for history in fresh if history is not None]
 
-    async def _read(self, name: str) -> Trail | None:
+    async def _read(self, name: str) -> History | None:
         """Read a job; None: it is not there, or damaged."""
         try:
-            trail = await jobs.read(self._store, name)
+            history = await jobs.read(self._store, name)
         except NotFound:  # of a writer that was killed or is at work: nothing was promised; looked for ever less often
             pause = min(2 * self._absent.get(name, (0.0, FIRST))[1], SELDOM)
             self._absent[name] = (time.monotonic() + pause, pause)
@@ -190,16 +190,16 @@ class Jobs:
             self._left_out.add(name)
             return None
         self._absent.pop(name, None)
-        self._trails[name] = trail
-        return trail
+        self._histories[name] = history
+        return history
 
-    async def _see(self, trail: Trail) -> None:
+    async def _see(self, history: History) -> None:
         """Read what another server wrote of a job: the wish to cancel it, or how far it has come."""
         if self._refitter is None:
-            await trail.read()
-        elif await self._store.has(f"refits/{trail.job.id}/cancel.json"):
+            await history.read()
+        elif await self._store.has(f"refits/{history.job.id}/cancel.json"):
             with contextlib.suppress(Conflict):
-                await self._refitter.cancel(trail)
+                await self._refitter.cancel(history)
 
     async def again(self, job: str, actor: str = "api", most: int | None = None) -> Job:
         """Queue a refit that came to nothing once more, from its stored inputs, as a new job.
@@ -243,18 +243,18 @@ class Jobs:
             if counts["queued"] + counts["running"] > self._queue:
                 raise Overloaded(f"{counts['queued']} refits are waiting behind one; the limit is {self._queue}", 30)
             async with self._looking:  # so that a look does not take our own for another server's
-                trail = await jobs.create(self._store, request, key, actor, elsewhere=self._refitter is None)
-                if trail is not None:
-                    self._trails[trail.job.id] = trail
-            if trail is None:  # another server was first with this key
+                history = await jobs.create(self._store, request, key, actor, elsewhere=self._refitter is None)
+                if history is not None:
+                    self._histories[history.job.id] = history
+            if history is None:  # another server was first with this key
                 return self._same(await self.find(jobs.named(key or "")), request, key)
             if self._refitter is not None:
-                await self._refitter.add(trail)
-            return trail.job
+                await self._refitter.add(history)
+            return history.job
 
     async def _check_share(self, owner: str | None, most: int) -> None:
         await self.look()
-        own = [trail.job.id for trail in self._unfinished() if trail.job.owner == owner]
+        own = [history.job.id for history in self._unfinished() if history.job.owner == owner]
         if len(own) >= most:
             raise TooManyJobs(
                 f"{len(own)} refits of the key {owner!r} wait or run; its limit is {most}: wait for one to end, cancel "
@@ -262,33 +262,33 @@ class Jobs:
                 30,
             )
 
-    async def _of(self, key: str) -> Trail | None:
-        for trail in self._trails.values():
-            if trail.key == key:
-                return trail
+    async def _of(self, key: str) -> History | None:
+        for history in self._histories.values():
+            if history.key == key:
+                return history
         with contextlib.suppress(NotFound):
             return await self.find(jobs.named(key))
         return None
 
-    def _same(self, trail: Trail, request: RefitRequest, key: str | None) -> Job:
-        if trail.job.request != request:
-            raise KeyReused(f"Idempotency-Key {key!r} was already used for a different request: {trail.job.id}")
-        return trail.job
+    def _same(self, history: History, request: RefitRequest, key: str | None) -> Job:
+        if history.job.request != request:
+            raise KeyReused(f"Idempotency-Key {key!r} was already used for a different request: {history.job.id}")
+        return history.job
 
-    async def find(self, job: str) -> Trail:
+    async def find(self, job: str) -> History:
         """Return a job with its events, as the store has them now.
 
         Raises:
             NotFound: there is none.
         """
-        if job not in self._trails:
+        if job not in self._histories:
             await self.look(job)
-        if job not in self._trails:
+        if job not in self._histories:
             raise NotFound(f"there is no refit {job!r:.80}")
-        trail = self._trails[job]
-        if self._refitter is None and trail.job.state not in ENDED:
-            await trail.read()
-        return trail
+        history = self._histories[job]
+        if self._refitter is None and history.job.state not in ENDED:
+            await history.read()
+        return history
 
     async def listed(self, limit: int, after: str | None = None) -> tuple[list[Job], str | None]:
         """Return some jobs, the newest first.
@@ -305,29 +305,29 @@ class Jobs:
         """
         if self._refitter is None:
             await self.look()
-        found = sorted(((one.job.created, name) for name, one in self._trails.items()), reverse=True)
+        found = sorted(((one.job.created, name) for name, one in self._histories.items()), reverse=True)
         if after is not None:
             created, slash, name = after.partition("/")
             if not slash:
-                if after not in self._trails:
+                if after not in self._histories:
                     raise BadRequest(f"after={after!r:.100}: expected `next` of a page, or a refit that is there")
-                created, name = self._trails[after].job.created, after
+                created, name = self._histories[after].job.created, after
             found = [one for one in found if one < (created, name)]
         chosen = found[:limit]
-        return [self._trails[name].job for _, name in chosen], "/".join(chosen[-1]) if len(chosen) < len(
+        return [self._histories[name].job for _, name in chosen], "/".join(chosen[-1]) if len(chosen) < len(
             found
         ) else None
 
     def counts(self) -> Counter[State]:
         """Return how many jobs are in each state."""
-        return Counter(trail.job.state for trail in self._trails.values())
+        return Counter(history.job.state for history in self._histories.values())
 
     async def using(self, sha: str) -> str | None:
         """Return a job that still needs a snapshot, if there is one."""
         await self.look()
-        for trail in self._unfinished():
-            if sha in {*trail.job.request.snapshots, trail.job.request.holdout}:
-                return trail.job.id
+        for history in self._unfinished():
+            if sha in {*history.job.request.snapshots, history.job.request.holdout}:
+                return history.job.id
         return None
 
     async def report(self, job: str) -> bytes | None:
@@ -357,23 +357,23 @@ class Jobs:
             Conflict: it has ended otherwise, or its head is being stored.
             Overloaded: the server that runs it did not answer.
         """
-        trail = await self.find(job)
+        history = await self.find(job)
         if self._refitter is not None:
-            await self._refitter.cancel(trail)
-            await trail.ended()
-        elif trail.job.state not in ENDED:
+            await self._refitter.cancel(history)
+            await history.ended()
+        elif history.job.state not in ENDED:
             wish = json.dumps({"actor": actor, "at": datetime.now(UTC).isoformat(timespec="milliseconds")})
             with contextlib.suppress(Conflict):
                 await self._store.create(f"refits/{job}/cancel.json", wish.encode() + b"\n")
             try:
-                await asyncio.wait_for(trail.ended(), PATIENCE)
+                await asyncio.wait_for(history.ended(), PATIENCE)
             except TimeoutError as error:
                 raise Overloaded(
                     f"refit {job} is to be cancelled, but the server that runs refits has not done so in {PATIENCE:g} s"
                 ) from error
-        if trail.job.state != "cancelled":
-            raise Conflict(f"refit {job} has {trail.job.state}; it cannot be cancelled any more")
-        return trail.job
+        if history.job.state != "cancelled":
+            raise Conflict(f"refit {job} has {history.job.state}; it cannot be cancelled any more")
+        return history.job
 
     async def close(self) -> None:
         """Stop what runs here; what was not finished, and was asked for here, is interrupted."""
@@ -381,7 +381,7 @@ class Jobs:
         if self._looks is not None:
             self._looks.cancel()
         if self._refitter is not None:
-            await self._refitter.close([trail for trail in self._unfinished() if not trail.elsewhere])
+            await self._refitter.close([history for history in self._unfinished() if not history.elsewhere])
         if self._leading is not None:
             self._leading.cancel()
         self._leads = False

@@ -16,7 +16,7 @@ from breadcrumbs.models.errors import BreadcrumbsError
 from breadcrumbs.serving.predict.engine import BoundHead
 from breadcrumbs.serving.processes import child
 from breadcrumbs.serving.refits import refit
-from breadcrumbs.serving.refits.job import ENDED, Trail
+from breadcrumbs.serving.refits.job import ENDED, History
 from breadcrumbs.serving.refits.refit import Made, RefitFailed
 from breadcrumbs.serving.state import heads as stored
 from breadcrumbs.serving.state.lease import Lost
@@ -57,9 +57,9 @@ class Refitter:
         self._child = run
         self._retries = retries
         self._confirm = confirm or _nothing
-        self._line: asyncio.Queue[Trail] = asyncio.Queue()
+        self._line: asyncio.Queue[History] = asyncio.Queue()
         self._withdrawn = set[str]()
-        self._running: tuple[Trail, asyncio.Task[Any]] | None = None
+        self._running: tuple[History, asyncio.Task[Any]] | None = None
         self._worker: asyncio.Task[None] | None = None
         self._abandoned = False
 
@@ -68,15 +68,15 @@ class Refitter:
         self._abandoned = False
         self._worker = asyncio.create_task(self._work())
 
-    async def add(self, trail: Trail) -> None:
+    async def add(self, history: History) -> None:
         """Put a job at the end of the line."""
-        if not trail.events:
-            await trail.say({"event": "state", "state": "queued"})
-        self._line.put_nowait(trail)
+        if not history.events:
+            await history.say({"event": "state", "state": "queued"})
+        self._line.put_nowait(history)
 
-    async def conclude(self, trail: Trail) -> None:
+    async def conclude(self, history: History) -> None:
         """Say of a job that a dead server left what became of it: its head may be there already, and even live."""
-        job = trail.job.id
+        job = history.job.id
         made = [head for head in await stored.records(self._store) if head.lineage.refit == job]
         verdict = None
         if made:
@@ -84,48 +84,48 @@ class Refitter:
                 report = await self._store.get(f"refits/{job}/report.json")
                 verdict = refit.concluded(made[0], report, await self._live.log())
         if verdict is not None:
-            await trail.end("succeeded", verdict=verdict.model_dump(mode="json"))
-        elif self._may_again(trail):
-            await self._again(trail)
-            self._line.put_nowait(trail)
+            await history.end("succeeded", verdict=verdict.model_dump(mode="json"))
+        elif self._may_again(history):
+            await self._again(history)
+            self._line.put_nowait(history)
         else:
-            await trail.end("interrupted", error=INTERRUPTED)
+            await history.end("interrupted", error=INTERRUPTED)
 
-    def _may_again(self, trail: Trail) -> bool:
+    def _may_again(self, history: History) -> bool:
         """Whether a job that was cut short is run again without being asked for."""
-        starts = sum(event.get("state") == "running" for event in trail.events)
-        return trail.elsewhere and starts <= self._retries
+        starts = sum(event.get("state") == "running" for event in history.events)
+        return history.elsewhere and starts <= self._retries
 
-    async def _again(self, trail: Trail) -> None:
+    async def _again(self, history: History) -> None:
         """Put a job back to where it was before it began, and say so."""
         for name in ("report.json", "report.html"):
-            await self._store.delete(f"refits/{trail.job.id}/{name}")
-        await trail.say({"event": "state", "state": "queued", "message": "its server was lost; it is taken up again"})
+            await self._store.delete(f"refits/{history.job.id}/{name}")
+        await history.say({"event": "state", "state": "queued", "message": "its server was lost; it is taken up again"})
 
-    async def cancel(self, trail: Trail) -> None:
+    async def cancel(self, history: History) -> None:
         """End a job that waits or runs.
 
         Raises:
             Conflict: its head is being stored.
         """
-        if trail.job.state in ENDED:
+        if history.job.state in ENDED:
             return
-        if self._running and self._running[0] is trail:
+        if self._running and self._running[0] is history:
             if not self._running[1].cancel():
-                raise Conflict(f"refit {trail.job.id} has made its head; it cannot be cancelled any more")
-        elif trail.job.state == "queued" and trail.job.id not in self._withdrawn:
-            self._withdrawn.add(trail.job.id)
-            await trail.end("cancelled")
+                raise Conflict(f"refit {history.job.id} has made its head; it cannot be cancelled any more")
+        elif history.job.state == "queued" and history.job.id not in self._withdrawn:
+            self._withdrawn.add(history.job.id)
+            await history.end("cancelled")
 
-    async def close(self, waiting: Sequence[Trail]) -> None:
+    async def close(self, waiting: Sequence[History]) -> None:
         """Stop the running child; it and those that are `waiting` are interrupted."""
         worker, self._worker = self._worker, None
         if worker is None:
             return
-        for trail in waiting:
-            if trail.job.state == "queued" and trail.job.id not in self._withdrawn:
-                self._withdrawn.add(trail.job.id)
-                await trail.end("interrupted", error=INTERRUPTED)
+        for history in waiting:
+            if history.job.state == "queued" and history.job.id not in self._withdrawn:
+                self._withdrawn.add(history.job.id)
+                await history.end("interrupted", error=INTERRUPTED)
         worker.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await worker
@@ -141,77 +141,77 @@ class Refitter:
 
     async def _work(self) -> None:
         while True:
-            trail = await self._line.get()
-            if trail.job.id not in self._withdrawn:
-                await self._run(trail)
+            history = await self._line.get()
+            if history.job.id not in self._withdrawn:
+                await self._run(history)
 
-    async def _run(self, trail: Trail) -> None:
+    async def _run(self, history: History) -> None:
         """Bring one job to its end, whatever happens."""
         began = time.monotonic()
         try:
-            await self._refit(trail)
+            await self._refit(history)
         except Lost as error:
-            LOG.warning("refit %s is left to another server: %s", trail.job.id, error)
+            LOG.warning("refit %s is left to another server: %s", history.job.id, error)
         except RefitFailed as error:
-            await trail.end("failed", error={"type": error.kind, "message": str(error)})
+            await history.end("failed", error={"type": error.kind, "message": str(error)})
         except BreadcrumbsError as error:
-            await trail.end("failed", error={"type": "refit", "message": str(error)})
+            await history.end("failed", error={"type": "refit", "message": str(error)})
         except asyncio.CancelledError:
             stopping = self._worker is None
             if self._abandoned:
                 raise
-            if stopping and trail.job.state not in ENDED and self._may_again(trail):
-                await self._again(trail)
-            elif trail.job.state not in ENDED:
-                await trail.end(
+            if stopping and history.job.state not in ENDED and self._may_again(history):
+                await self._again(history)
+            elif history.job.state not in ENDED:
+                await history.end(
                     "interrupted" if stopping else "cancelled", **({"error": INTERRUPTED} if stopping else {})
                 )
             if stopping:
                 raise
         except Exception:
-            LOG.exception("refit %s: this is a bug", trail.job.id)
-            await trail.end(
+            LOG.exception("refit %s: this is a bug", history.job.id)
+            await history.end(
                 "failed", error={"type": "internal", "message": "an unexpected error; see the server's log"}
             )
         finally:
             self._running = None
-            LOG.info("refit %s: %s after %.1f s", trail.job.id, trail.job.state, time.monotonic() - began)
+            LOG.info("refit %s: %s after %.1f s", history.job.id, history.job.state, time.monotonic() - began)
 
-    async def _refit(self, trail: Trail) -> None:
+    async def _refit(self, history: History) -> None:
         compared = self._live.head
-        making = asyncio.create_task(self._make(trail, compared))
-        self._running = (trail, making)
+        making = asyncio.create_task(self._make(history, compared))
+        self._running = (history, making)
         try:
             made = await making
         except asyncio.CancelledError:
             await child.to_the_end(_over(making))  # the child is being stopped
             raise
-        settling = asyncio.create_task(self._settle(trail, compared.version, made))
+        settling = asyncio.create_task(self._settle(history, compared.version, made))
         try:
             await asyncio.shield(settling)
         except asyncio.CancelledError:
             await child.to_the_end(settling)  # a head that was made is not lost to a server that is stopping
             raise
 
-    async def _make(self, trail: Trail, compared: BoundHead) -> Made:
-        job = trail.job
+    async def _make(self, history: History, compared: BoundHead) -> Made:
+        job = history.job
         await self._confirm()
-        await trail.say({"event": "state", "state": "running", "compared": compared.version})
+        await history.say({"event": "state", "state": "running", "compared": compared.version})
         return await refit.make(
-            job.id, job.request, self._store, self._bundle, compared.head, self._command, self._limits, _Hearing(trail),
-            self._child,
+            job.id, job.request, self._store, self._bundle, compared.head, self._command, self._limits,
+            _Hearing(history), self._child,
         )  # fmt: skip
 
-    async def _settle(self, trail: Trail, compared: int, made: Made) -> None:
-        job = trail.job
+    async def _settle(self, history: History, compared: int, made: Made) -> None:
+        job = history.job
         await self._confirm()
         await self._store.create(f"refits/{job.id}/report.json", made.text)
         if made.page is not None:
             await self._store.create(f"refits/{job.id}/report.html", made.page)
         verdict = await refit.settle(
-            job.id, job.request, self._store, self._bundle, self._live, compared, made.head, made.report, trail.actor
+            job.id, job.request, self._store, self._bundle, self._live, compared, made.head, made.report, history.actor
         )
-        await trail.end("succeeded", verdict=verdict.model_dump(mode="json"))
+        await history.end("succeeded", verdict=verdict.model_dump(mode="json"))
 
 
 async def _nothing() -> None:
@@ -228,15 +228,15 @@ async def _over(making: "asyncio.Task[Made]") -> None:
 class _Hearing:
     """Keeps what a child says, within bounds: progress at most every so often, and not for ever."""
 
-    def __init__(self, trail: Trail) -> None:
-        self._trail = trail
+    def __init__(self, history: History) -> None:
+        self._history = history
         self._last = -PROGRESS_SECONDS
 
     async def __call__(self, event: dict[str, Any]) -> None:
-        if event["event"] not in {"stage", "progress"} or len(self._trail.events) >= EVENTS:
+        if event["event"] not in {"stage", "progress"} or len(self._history.events) >= EVENTS:
             return
         if event["event"] == "progress":
             if time.monotonic() - self._last < PROGRESS_SECONDS:
                 return
             self._last = time.monotonic()
-        await self._trail.say(event)
+        await self._history.say(event)

@@ -17,7 +17,7 @@ from breadcrumbs.serving.http.access_control import actor, check_owner, check_ri
 from breadcrumbs.serving.http.schemas import JobDetail, JobList
 from breadcrumbs.serving.http.service import BYTES, AfterName, Limit, Service, Serving, body, content, problems
 from breadcrumbs.serving.processes.scratch import scratch
-from breadcrumbs.serving.refits.job import Job, Trail
+from breadcrumbs.serving.refits.job import History, Job
 from breadcrumbs.serving.refits.refit import RefitRequest
 from breadcrumbs.serving.refusals import BadRequest, Forbidden, TooLarge
 from breadcrumbs.serving.state import snapshots
@@ -203,8 +203,8 @@ async def events(
     )
 
 
-async def _stream(trail: Trail, after: int) -> AsyncIterator[str]:
-    async for event in trail.follow(after):
+async def _stream(history: History, after: int) -> AsyncIterator[str]:
+    async for event in history.follow(after):
         if event is None:
             yield ": waiting\n\n"
         else:

@@ -130,9 +130,9 @@ def test_an_end_is_written_once(tmp_path: Path) -> None:
         await one.say({"event": "progress", "iteration": 1})
         await one.end("succeeded")
         await other.end("failed")
-        for trail in (one, other, await read(store, one.job.id)):
-            await trail.read()
-            assert trail.job.state == "interrupted"
+        for history in (one, other, await read(store, one.job.id)):
+            await history.read()
+            assert history.job.state == "interrupted"
 
     asyncio.run(main())
     (job,) = [path.name for path in (tmp_path / "refits").iterdir()]
