@@ -18,8 +18,7 @@ from numpy.typing import NDArray
 from breadcrumbs.models.files import write_whole
 from breadcrumbs.models.groups import Convention, Group
 from breadcrumbs.training.report import html, run_plots, style, trail_plots
-from breadcrumbs.training.report.html import Picture
-from breadcrumbs.training.report.run_plots import Interval
+from breadcrumbs.training.report.html import Interval, Picture
 
 ALL_ROWS = 200  # classes that the page lists one and all
 WORST_ROWS = 100  # classes that it lists where there are more
@@ -165,77 +164,67 @@ def _draw(name: str, story: Story) -> Figure | None:
 
 
 def _page(story: Story, files: Mapping[str, bytes]) -> bytes:
-    return html.document(
+    tested = np.bincount(story.labels, minlength=len(story.classes))
+    classes, class_note = _classes(story)
+    titles = {head: f"{head} (exported)" if head == story.head else head for head in story.metrics}
+    return html.render(
+        "run.html",
         story.title,
-        [
-            _summary(story),
-            html.section("All metrics", _metrics_table(story)),
-            *(html.figure(picture, files.get(f"{picture.name}.svg")) for picture in PICTURES),
-            html.section("Classes", _classes_table(story), *(html.note(words) for words in story.notes)),
-            html.section("Configuration", html.settings(story.config)),
-        ],
+        story=story,
+        summary=_summary(story),
+        group_note=_group_note(story, int((tested == 0).sum())),
+        heads={title: story.metrics[head] for head, title in titles.items()},
+        intervals={titles[head]: story.intervals[head] for head in titles.keys() & story.intervals.keys()},
+        figures=[(picture, files.get(f"{picture.name}.svg")) for picture in PICTURES],
+        classes=classes,
+        class_note=class_note,
+        tested=tested,
+        recall={head: story.recall(head) for head in story.metrics},
     )
 
 
-def _summary(story: Story) -> str:
-    """The numbers that a reader wants first, and what the groups mean."""
-    seen = np.bincount(story.labels, minlength=len(story.classes))
+def _summary(story: Story) -> list[tuple[str, str]]:
+    """The numbers that a reader wants first."""
     least, most = (int(story.counts.min()), int(story.counts.max())) if len(story.counts) else (0, 0)
     seconds = sum(line["seconds"] for line in story.history if isinstance(line.get("seconds"), int | float))
-    facts = [
-        ("balanced accuracy", " ".join(_measured(story, story.head, "balanced"))),
-        ("few-shot recall", " ".join(_measured(story, story.head, "few"))),
+    return [
+        ("balanced accuracy", _measured(story, "balanced")),
+        ("few-shot recall", _measured(story, "few")),
         ("exported head", story.head),
         ("classes", f"{len(story.classes):,}"),
         ("training images", f"{int(story.counts.sum()):,} ({least:,} to {most:,} a class)"),
         ("test images", f"{len(story.labels):,}"),
         ("epochs", f"{len(story.history):,}" + (f" in {_duration(seconds)}" if seconds else "")),
     ]
-    notes = [f"Groups of convention {story.convention}: {CONVENTIONS[story.convention]}, medium: those between."]
-    missing = int((seen == 0).sum())
-    if missing:
-        notes.append(
-            f"{missing:,} of {len(story.classes):,} classes have no test image: no recall, and no part in a mean."
+
+
+def _measured(story: Story, name: str) -> str:
+    """A metric of the exported head and its interval, as text."""
+    value = html.metric(story.metrics.get(story.head, {}).get(name), name)
+    return f"{value} {html.interval(story.intervals.get(story.head, {}).get(name), name)}".rstrip()
+
+
+def _group_note(story: Story, untested: int) -> str:
+    words = f"Groups of convention {story.convention}: {CONVENTIONS[story.convention]}, medium: those between."
+    if untested:
+        words += (
+            f" {untested:,} of {len(story.classes):,} classes have no test image: no recall, and no part in a mean."
         )
-    return f"{html.facts(facts)}\n<p>{html.text(' '.join(notes))}</p>"
+    return words
 
 
-def _metrics_table(story: Story) -> str:
-    title = {head: f"{head} (exported)" if head == story.head else head for head in story.metrics}
-    intervals = {
-        title[head]: {name: (own.low, own.high) for name, own in story.intervals[head].items()}
-        for head in title.keys() & story.intervals.keys()
-    }
-    return html.metrics_table({title[head]: found for head, found in story.metrics.items()}, intervals)
+def _classes(story: Story) -> tuple[list[int], str]:
+    """The classes of the table, most training images first, and a sentence that says which they are.
 
-
-def _classes_table(story: Story) -> str:
-    """Every class in the tail's order; of more than ALL_ROWS, those with the lowest recall of the exported head."""
-    counts, seen = story.counts, np.bincount(story.labels, minlength=len(story.classes))
-    order = [int(c) for c in np.argsort(-counts, kind="stable")]
-    note = "Most training images first."
-    if len(order) > ALL_ROWS:
-        own = story.recall(story.head) if story.head in story.metrics else (None,) * len(order)
-        recall = {c: value for c in order if (value := own[c]) is not None}
-        order = sorted(recall, key=lambda c: (recall[c], c))[:WORST_ROWS]
-        note = f"The {len(order)} of {len(story.classes):,} classes with the lowest recall of the exported head."
-    recalls = {head: story.recall(head) for head in story.metrics}
-    rows = [
-        (
-            f"<bdi>{html.text(story.classes[c])}</bdi>", f"{counts[c]:,}", story.groups[c], f"{seen[c]:,}",
-            *(html.share(recalls[head][c]) for head in recalls),
-        )
-        for c in order
-    ]  # fmt: skip
-    titles = ("class", "training images", "group", "test images", *(f"recall, {html.text(head)}" for head in recalls))
-    return f"<p>{note}</p>" + html.table(titles, rows, "numbers")
-
-
-def _measured(story: Story, head: str, name: str) -> tuple[str, str]:
-    """A metric and its interval, as text."""
-    own = story.intervals.get(head, {}).get(name)
-    interval = None if own is None else (own.low, own.high)
-    return html.measured(story.metrics.get(head, {}).get(name), interval, name)
+    Of more than ALL_ROWS classes, those with the lowest recall of the exported head.
+    """
+    order = [int(c) for c in style.long_tail(story.counts)]
+    if len(order) <= ALL_ROWS:
+        return order, "Most training images first."
+    own = story.recall(story.head) if story.head in story.metrics else (None,) * len(order)
+    recall = {c: value for c in order if (value := own[c]) is not None}
+    worst = sorted(recall, key=lambda c: (recall[c], c))[:WORST_ROWS]
+    return worst, f"The {len(worst)} of {len(order):,} classes with the lowest recall of the exported head."
 
 
 def _duration(seconds: float) -> str:

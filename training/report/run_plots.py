@@ -7,7 +7,7 @@ Letters: N rows, C classes.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from breadcrumbs.models.groups import Group
 from breadcrumbs.training.report import style
+from breadcrumbs.training.report.html import Interval
 from breadcrumbs.training.report.style import FAINT, GROUP_COLOURS, INK, NAMED, Floats, Integers, label, styled
 
 WORST = 12  # rows of the confusion
@@ -27,19 +28,6 @@ BARS = ("many", "medium", "few", "balanced", "all")
 SHADES = LinearSegmentedColormap.from_list("shades", ["#ffffff", "#9cc4e4", "#0065a8", "#06304f"])
 
 History = Sequence[Mapping[str, Any]]
-
-
-class Interval(Protocol):
-    """A measured value and the two ends of its 95 % interval."""
-
-    @property
-    def value(self) -> float: ...  # noqa: D102
-
-    @property
-    def low(self) -> float: ...  # noqa: D102
-
-    @property
-    def high(self) -> float: ...  # noqa: D102
 
 
 @styled
