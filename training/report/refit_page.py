@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from breadcrumbs.models.refit_report import Measured, RefitReport
-from breadcrumbs.training.report import html, refit_plots, run_plots, style
+from breadcrumbs.training.report import class_axis, html, refit_plots, run_plots, style
 from breadcrumbs.training.report.html import Picture
 
 ALL_ROWS = 200  # classes that the page lists one and all
@@ -158,7 +158,7 @@ def _classes(report: RefitReport) -> tuple[list[int], str]:
 
     Of more than ALL_ROWS classes, those that changed most.
     """
-    order = [int(c) for c in style.long_tail(np.array(report.classes.train_images))]
+    order = [int(c) for c in class_axis.long_tail(np.array(report.classes.train_images))]
     if len(order) <= ALL_ROWS:
         return order, "Most training images first; change in points, and its 95 % interval."
     known = {c: abs(one.value) for c, one in enumerate(report.change) if one is not None}

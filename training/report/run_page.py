@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from breadcrumbs.models.files import write_whole
 from breadcrumbs.models.groups import Convention, Group
-from breadcrumbs.training.report import html, run_plots, style, trail_plots
+from breadcrumbs.training.report import class_axis, html, run_plots, style, trail_plots
 from breadcrumbs.training.report.html import Interval, Picture
 
 ALL_ROWS = 200  # classes that the page lists one and all
@@ -218,7 +218,7 @@ def _classes(story: Story) -> tuple[list[int], str]:
 
     Of more than ALL_ROWS classes, those with the lowest recall of the exported head.
     """
-    order = [int(c) for c in style.long_tail(story.counts)]
+    order = [int(c) for c in class_axis.long_tail(story.counts)]
     if len(order) <= ALL_ROWS:
         return order, "Most training images first."
     own = story.recall(story.head) if story.head in story.metrics else (None,) * len(order)
