@@ -15,7 +15,7 @@ from breadcrumbs.training.config import Check, TrainConfig, read_settings
 from breadcrumbs.training.stopping import STATUS, Terminated, stoppable
 from breadcrumbs.training.terminal.bars import step
 from breadcrumbs.training.terminal.refit_events import Json, tell_json
-from breadcrumbs.training.terminal.screen import show
+from breadcrumbs.training.terminal.tables import show
 
 
 def train(

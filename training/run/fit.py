@@ -26,12 +26,21 @@ from breadcrumbs.training.data.dataset import Data, load
 from breadcrumbs.training.data.sizes import reduced
 from breadcrumbs.training.data.sources import check_place
 from breadcrumbs.training.metrics import Metrics, evaluate
-from breadcrumbs.training.run import checkpoint, features, snapshots
+from breadcrumbs.training.run import features, snapshots
 from breadcrumbs.training.run.epoch import train_epoch
 from breadcrumbs.training.run.features import features_of
 from breadcrumbs.training.run.journal import Journal
 from breadcrumbs.training.run.package import heads_of, package
-from breadcrumbs.training.run.state import Run, TrainingError, backbone_of, prepare, restore, state_of
+from breadcrumbs.training.run.state import (
+    Run,
+    TrainingError,
+    backbone_of,
+    load_checkpoint,
+    prepare,
+    restore,
+    save_checkpoint,
+    state_of,
+)
 from breadcrumbs.training.run.trail import Trail
 
 log = logging.getLogger("breadcrumbs.training")
@@ -67,11 +76,11 @@ def fit(config: TrainConfig, out: Path, *, resume: bool = False, data: Data | No
         data = load(config, show=processes.is_main()) if data is None else data
     run = prepare(config, data, backbone)
     if resume:
-        restore(run, checkpoint.load(out / "checkpoint.pt", run.accelerator.device))
+        restore(run, load_checkpoint(out / "checkpoint.pt", run.accelerator.device))
     elif processes.is_main():
         write_whole(out / "config.json", config.model_dump_json(indent=1).encode() + b"\n")
         write_whole(out / "data.json", json.dumps(data.as_dict(), indent=1).encode() + b"\n")
-        checkpoint.save(out / "checkpoint.pt", state_of(run))  # so that Ctrl-C leaves one at any time
+        save_checkpoint(out / "checkpoint.pt", state_of(run))  # so that Ctrl-C leaves one at any time
     _announce(run)
     if config.frozen and run.epoch < config.epochs:
         features.keep(run)
@@ -120,14 +129,14 @@ def _epoch(run: Run, journal: Journal, out: Path) -> None:
     scalars["seconds"] = time.monotonic() - started
     journal.epoch(run.epoch, scalars, heads, by_class)
     if processes.is_main():
-        checkpoint.save(out / "checkpoint.pt", state_of(run))
+        save_checkpoint(out / "checkpoint.pt", state_of(run))
     processes.wait()
 
 
 def export_checkpoint(out: Path, *, half: bool = False) -> Bundle:
     """Make the bundle of a run again from its newest checkpoint; see `package`."""
     path = out / "checkpoint.pt"
-    state = checkpoint.load(path, torch.device("cpu"))
+    state = load_checkpoint(path, torch.device("cpu"))
     config = TrainConfig.model_validate_json(state["config"])
     backbone = backbone_of(config, bare=True)
     run = prepare(config, load(config), backbone)

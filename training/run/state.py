@@ -5,9 +5,11 @@ It knows nothing of epochs, losses or what is written beside the checkpoint.
 Letters: N images, D feature dimensions, C classes.
 """
 
+import io
 import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol, cast
 
 import torch
@@ -18,7 +20,8 @@ from torch.optim.lr_scheduler import CosineAnnealingLR
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from breadcrumbs.models import backbones
-from breadcrumbs.models.errors import BreadcrumbsError
+from breadcrumbs.models.errors import BreadcrumbsError, FormatError
+from breadcrumbs.models.files import write_whole
 from breadcrumbs.models.images.preprocess import Preprocess
 from breadcrumbs.models.networks import Backbone
 from breadcrumbs.training import processes
@@ -225,3 +228,27 @@ def restore(run: Run, state: dict[str, Any]) -> None:
     if run.trail is not None:
         run.trail.load_state_dict(state["trail"])
     run.epoch = state["epoch"]
+
+
+def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
+    """Write a checkpoint; the file is complete or absent."""
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    write_whole(path, buffer.getvalue())
+
+
+def load_checkpoint(path: Path, device: torch.device) -> dict[str, Any]:
+    """Read a checkpoint with `weights_only`, so that it cannot run code.
+
+    Raises:
+        FormatError: the file is missing or damaged.
+    """
+    try:
+        state: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
+    except FileNotFoundError as error:
+        raise FormatError(
+            f"no checkpoint at {path}; `breadcrumbs train --out {path.parent}` writes one after each epoch"
+        ) from error
+    except Exception as error:  # pickle, zip and torch each raise their own
+        raise FormatError(f"{path} is damaged: {error}") from error
+    return state
