@@ -164,10 +164,10 @@ def snapshot(
         json: Print one JSON object: the files, and the number of images in each class.
     """
     from breadcrumbs.models import bundle as bundles
-    from breadcrumbs.training.make_snapshots import look
+    from breadcrumbs.training.make_snapshots import make_snapshots
 
     opened = bundles.read(bundle)
-    made = look(
+    made = make_snapshots(
         opened, out, data=data, folder=images, epochs=epochs, clean=clean, check=check, max_pixels=max_pixels,
         workers=workers,
     )  # fmt: skip

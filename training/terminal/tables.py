@@ -36,7 +36,7 @@ def show(result: RenderableType, console: Console | None = None) -> None:
 
 
 def shown(found: Found) -> Iterator[RenderableType]:
-    """Yield the parts of what `training.measure` found, in the order in which to print them; the rest is in the JSON."""
+    """Yield the parts of what `training.measure` found that are worth printing; the rest is in the JSON."""
     yield _heads(found)
     yield _chosen(found)
     yield _classes(found)
