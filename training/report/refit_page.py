@@ -1,6 +1,6 @@
-"""A refit's report as a page that needs nothing beside it: the data of `report.json` in, HTML out.
+"""A refit's report as a page that needs no other file: the data of `report.json` in, HTML out.
 
-It knows nothing of how the numbers came about; its pictures are `refit_plots'`, its form is `page`'s.
+It knows nothing of how the numbers are computed. `refit_plots` draws its pictures, `templates/refit.html` is the page.
 """
 
 from collections.abc import Callable
@@ -13,8 +13,8 @@ from breadcrumbs.models.refit_report import Measured, RefitReport
 from breadcrumbs.training.report import class_axis, html, refit_plots, run_plots, style
 from breadcrumbs.training.report.html import Picture
 
-ALL_ROWS = 200  # classes that the page lists one and all
-CHANGED_ROWS = 100  # classes that it lists where there are more
+ALL_ROWS = 200  # more classes than this are not all listed
+CHANGED_ROWS = 100  # classes that are listed then
 
 Draw = Callable[[RefitReport], Figure | None]
 
@@ -25,8 +25,8 @@ PICTURES: tuple[tuple[Picture, Draw], ...] = (
             "Recall by group",
             "Bars of mean recall of many-, medium-, few-shot and all classes, live and candidate, with 95 % intervals.",
             "Each bar is the mean recall of a group’s classes (“all”: the share of rows), and the thin line its 95 % "
-            "bootstrap interval. Both heads answered the same rows, so the paired difference above is the sharper "
-            "comparison: two intervals may overlap where the difference is clear.",
+            "bootstrap interval. Both heads were measured on the same rows, so the paired difference above is the more "
+            "precise comparison: two intervals may overlap although the difference is clear.",
             "No group has a held-out row.",
         ),
         lambda report: run_plots.group_bars(_heads(report), report.intervals),
@@ -37,8 +37,8 @@ PICTURES: tuple[tuple[Picture, Draw], ...] = (
             "Class by class",
             "Bars of the change of each class’s recall from live to candidate, most training images first.",
             "Above the line the candidate finds more of a class’s images than the live head, below it fewer; the thin "
-            "line is the 95 % interval of the change. Classes stand in the order of their training images, so a refit "
-            "that helps the tail rises to the right.",
+            "line is the 95 % interval of the change. Classes are ordered by their training images, so if a refit "
+            "helps the tail, the changes rise to the right.",
             "No class has a held-out row.",
         ),
         lambda report: refit_plots.changes(report.classes, report.change),
@@ -48,7 +48,7 @@ PICTURES: tuple[tuple[Picture, Draw], ...] = (
             "regressions",
             "What got worse",
             "Bars of the classes that lost most recall, with intervals and both recalls.",
-            "The classes that lost most, the worst first: an interval that reaches the zero line may be chance.",
+            "The classes that lost most, the worst first. If an interval reaches zero, the loss may be chance.",
             "No class lost recall.",
         ),
         lambda report: refit_plots.losses(report.regressions),
@@ -56,9 +56,9 @@ PICTURES: tuple[tuple[Picture, Draw], ...] = (
     (
         Picture(
             "confusions",
-            "Which confusions came and went",
-            "Dots of the number of rows of a class that are taken for another, live and candidate.",
-            "Rows of the first class that were taken for the second. A red line grew, a grey one shrank.",
+            "Which confusions increased and decreased",
+            "Dots of the number of rows of a class that are confused with another, live and candidate.",
+            "Rows of the first class that were classified as the second. Red: the number increased. Grey: it fell.",
             "No confusion changed.",
         ),
         lambda report: refit_plots.confusions(report.moves),
@@ -66,23 +66,23 @@ PICTURES: tuple[tuple[Picture, Draw], ...] = (
     (
         Picture(
             "gains",
-            "Adversarial gain, and what Lemma 1 says of it",
+            "Adversarial gain, and its bound by Lemma 1",
             "Dots of each class’s adversarial gain, and a dash for the bound of Lemma 1.",
             "The gain is how much harder the augmented features of a class are than the newest ones alone, measured on "
-            "images that the measuring heads were not fitted on. The dash is the bound that Lemma 1 sets; where a "
-            "cross lies below it, the lemma’s premise did not hold. Classes with few rows are noisy.",
-            "There was only one look at all the classes, so there is nothing to measure a gain between.",
+            "images that the measuring heads were not fitted to. The dash is the bound of Lemma 1; if a cross is below "
+            "it, the lemma’s premise did not hold. Classes with few rows are noisy.",
+            "Only one snapshot has all the classes, and a gain is measured between two.",
         ),
         lambda report: refit_plots.gains(report.certificate, report.classes),
     ),
     (
         Picture(
             "solver",
-            "How the head was solved for",
+            "How the head was computed",
             "Lines of the gradient’s norm and of the objective over the iterations.",
-            "Each line is one convex problem; where λ was chosen there is one for each λ that was tried, and the "
-            "chosen one is solved again, further. The norm should fall to what was asked for.",
-            "The solver told nothing of its way.",
+            "Each line is one convex problem. If λ was chosen automatically, there is one for each λ that was tried, "
+            "and the chosen one is solved again, more precisely. The norm should fall to the requested value.",
+            "The solver recorded no steps.",
         ),
         lambda report: refit_plots.trace(report.solver.trace if report.solver else ()),
     ),

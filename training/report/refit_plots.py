@@ -1,7 +1,6 @@
 """The pictures of a refit's report: a report's parts in, a matplotlib figure out.
 
-As in `plots`, up to 40 classes are drawn one by one, more become a cloud with a running mean. How they are drawn is
-`drawing`'s.
+Up to 40 classes are drawn one by one; more become a cloud with a running mean. The look is in `style` and `class_axis`.
 
 Letters: C classes.
 """
@@ -146,7 +145,7 @@ def confusions(moves: Sequence[Move]) -> Figure | None:
     """Draw the confusions whose rows changed most in number, live beside candidate; None if none did."""
     if not moves:
         return None
-    names = [f"{label(one.true, i, 18)} taken for {label(one.predicted, i, 18)}" for i, one in enumerate(moves)]
+    names = [f"{label(one.true, i, 18)} classified as {label(one.predicted, i, 18)}" for i, one in enumerate(moves)]
     figure, axis = _rows(names, 0.3)
     at = np.arange(len(moves))
     live, candidate = (np.array([getattr(one, head) for one in moves]) for head in ("live", "candidate"))

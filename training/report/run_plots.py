@@ -1,7 +1,7 @@
 """The pictures of a run's report: numbers in, a matplotlib figure out.
 
-They say the same at 2 classes and at 8,000: up to 40 classes are drawn and named one by one, more become a curve. It
-knows nothing of runs, files or pages; the trail's pictures are `trail_plots`', how they are drawn is `drawing`'s.
+They work for 2 classes and for 8,000: up to 40 classes are drawn and named one by one, more become a curve. It knows
+nothing of runs, files or pages. `trail_plots` has the pictures of the trail; the look is in `style` and `class_axis`.
 
 Letters: N rows, C classes.
 """
