@@ -36,7 +36,7 @@ from breadcrumbs.training.config import RefitSpec, TrainConfig
 from breadcrumbs.training.data.dataset import Split, load
 from breadcrumbs.training.metrics import Metrics, evaluate
 from breadcrumbs.training.terminal.refit_events import tell_json
-from breadcrumbs.training.terminal.screen import show
+from breadcrumbs.training.terminal.tables import show
 
 START_SECONDS = 60
 INTERRUPTED = 130  # the command line's status

@@ -9,11 +9,11 @@ Letters: N rows, D feature dimensions, C classes; e the newest epoch, e' an olde
 import torch
 from torch import Tensor
 
-ROWS = 8192  # whose logits are held together
+ROWS = 8192  # rows whose logits are in memory at the same time
 
 
 def class_means(features: Tensor, labels: Tensor, classes: int) -> tuple[Tensor, Tensor]:
-    """Return the mean feature z̄_y of each class, and how many rows it stands on.
+    """Return the mean feature z̄_y of each class, and the number of its rows.
 
     Args:
         features: (N, D), any floating dtype; summed in at least float32.

@@ -1,4 +1,4 @@
-"""From a trained network to ONNX, and no further unless both give the same answers on real images.
+"""Exports a trained network to ONNX, and refuses it unless both give the same results on real images.
 
 It knows nothing of training. The gate compares torch and ONNX Runtime on every test image: features within 1e-3 of
 the largest feature, and the same top class from both heads.
@@ -29,7 +29,7 @@ OPSET = 18
 
 
 class ExportError(BreadcrumbsError):
-    """The exported network does not give the answers of the trained one."""
+    """The exported network does not give the results of the trained one."""
 
 
 def to_onnx(features: Features, preprocess: Preprocess) -> bytes:
@@ -50,7 +50,7 @@ def to_onnx(features: Features, preprocess: Preprocess) -> bytes:
 
 
 def _forget_origin(model: ModelProto) -> None:
-    """Drop the exporter's notes: stack traces with the paths of this machine, different on every machine."""
+    """Remove the exporter's notes: stack traces with the paths of this machine."""
     for part in (model, model.graph, *model.graph.node, *model.graph.value_info, *model.graph.initializer):
         part.doc_string = ""
         del part.metadata_props[:]
@@ -60,7 +60,7 @@ def _forget_origin(model: ModelProto) -> None:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """The exporter speaks of its own inner life, at length; errors still come through as exceptions."""
+    """Silence the exporter's log, warnings and output; errors are still raised."""
     loggers = [logging.getLogger(name) for name in ("onnxscript", "onnx_ir")]
     levels = [logger.level for logger in loggers]
     try:
@@ -81,7 +81,7 @@ def run_onnx(model: bytes, batches: Iterable[Tensor]) -> Floats:
 
 
 def run_both(features: Features, model: bytes, batches: Iterable[Tensor]) -> tuple[Floats, Floats]:
-    """Return the features (N, D) of batches of uint8 images by torch and by ONNX Runtime, each batch seen once."""
+    """Return the features (N, D) of batches of uint8 images by torch and by ONNX Runtime, in one pass."""
     session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
     with torch.no_grad():
         pairs = [(features(images).numpy(), session.run(None, {"image": images.numpy()})[0]) for images in batches]
@@ -90,7 +90,7 @@ def run_both(features: Features, model: bytes, batches: Iterable[Tensor]) -> tup
 
 
 def gate(torch_features: Floats, onnx_features: Floats, heads: Iterable[LinearHead]) -> float:
-    """Refuse an export that answers otherwise than the network it came from.
+    """Refuse an export whose results differ from those of the trained network.
 
     Args:
         torch_features, onnx_features: (N, D) of the same real images.
@@ -100,7 +100,7 @@ def gate(torch_features: Floats, onnx_features: Floats, heads: Iterable[LinearHe
         The largest difference of a feature, relative to the largest feature.
 
     Raises:
-        ExportError: beyond the tolerance, or a top class differs.
+        ExportError: a feature differs by more than the tolerance, or a top class differs.
     """
     difference = float(np.abs(torch_features - onnx_features).max() / np.abs(torch_features).max())
     if not difference <= TOLERANCE:

@@ -1,7 +1,7 @@
-"""A backbone in half precision, for GPUs: the same graph with f16 weights, and a gate on what it costs.
+"""A backbone in half precision, for GPUs: the same graph with f16 weights, and a gate on the recall that it loses.
 
 A GPU's tensor cores run it up to twice as fast; on a CPU it is slower. Inputs and outputs keep their types. It knows
-nothing of training or of where the file goes.
+nothing of training or of where the file is written.
 """
 
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ from breadcrumbs.models.head import IR_VERSION, LinearHead, parse_onnx
 from breadcrumbs.training.export import ExportError
 from breadcrumbs.training.metrics import evaluate
 
-LOSS = 1e-3  # of recall that half precision may cost, overall and in each group
+LOSS = 1e-3  # largest loss of recall by half precision, overall and in each group
 
 
 def to_half(backbone: bytes) -> bytes:
@@ -34,7 +34,7 @@ def gate(full: Floats, half: Floats, labels: NDArray[np.int64], head: LinearHead
     Args:
         full, half: features (N, D) of the same images by both backbones.
         labels: (N,).
-        head: what is served.
+        head: the exported head.
         groups: each class's group (C,).
 
     Returns:

@@ -1,6 +1,6 @@
-"""New looks at images: snapshots made with a bundle's backbone, by ONNX Runtime, for a refit to stand on.
+"""Snapshots of images for a refit, made with a bundle's backbone by ONNX Runtime.
 
-It knows nothing of heads or of what becomes of a snapshot.
+It knows nothing of heads or of what a snapshot is used for.
 
 Letters: N images.
 """
@@ -29,14 +29,14 @@ from breadcrumbs.training.terminal.bars import track
 
 
 @dataclass(frozen=True)
-class Looks:
-    """The snapshots that were written, and what is in each.
+class Written:
+    """The snapshots that were written, and what they hold.
 
     Attributes:
         paths: of the files, the oldest epoch first.
-        rows: images of each class that has some, by name.
-        new: those of them that the bundle does not know.
-        notes: what was seen in the data and is no fault, a sentence each.
+        rows: number of images of each class that has some, by name.
+        new: those of these classes that the bundle does not know.
+        notes: remarks on the data that are not errors, a sentence each.
     """
 
     paths: tuple[Path, ...]
@@ -45,7 +45,7 @@ class Looks:
     notes: tuple[str, ...] = ()
 
 
-def look(
+def make_snapshots(
     bundle: Bundle,
     out: Path,
     *,
@@ -56,31 +56,30 @@ def look(
     check: Check = "headers",
     max_pixels: int = MAX_PIXELS,
     workers: int = 0,
-) -> Looks:
-    """Look at images with a bundle's backbone and write a snapshot of each look.
+) -> Written:
+    """Pass images through a bundle's backbone and write a snapshot of each epoch.
 
-    Every look is augmented afresh as the bundle's recipe says, by chances of its own: the same data, seed and epoch
-    give the same snapshot. An image's id is its row in the data, so a later look at the same data gives it the same id.
-    Classes are matched by name; those that the bundle does not know come after its own. Epochs go on from the bundle's
-    newest snapshot.
+    Every epoch is augmented anew as the bundle's recipe says; the same data, seed and epoch give the same snapshot. An
+    image's id is its row in the data, so later epochs of the same data have the same ids. Classes are matched by name;
+    those that the bundle does not know come after its own. Epochs are numbered from the bundle's newest snapshot on.
 
     Args:
-        bundle: whose backbone looks, and whose classes come first.
+        bundle: has the backbone, and the classes that come first.
         out: folder for `epoch-0038.safetensors` and so on.
-        data: the images, as for training, nothing held out; none: those that the bundle was trained on.
+        data: the images, as for training, with none held out; None means those that the bundle was trained on.
         folder: root of the paths in list files.
-        epochs: looks.
-        clean: look once, with the transform of evaluation.
+        epochs: number of epochs.
+        clean: one epoch, with the transform of evaluation.
         check: how the images are checked first.
-        max_pixels: of one image.
+        max_pixels: largest number of pixels in one image.
         workers: processes that decode and augment.
 
     Raises:
-        DataError: the images are not as they should be, the bundle cannot augment, or a snapshot would be overwritten.
+        DataError: the images cannot be used, the bundle cannot augment, or a snapshot would be overwritten.
         SnapshotError: a feature is not finite.
     """
     if epochs < 1 or (clean and epochs > 1):
-        raise DataError(f"--epochs {epochs}: expected at least 1, and 1 with --clean, since clean looks are all alike")
+        raise DataError(f"--epochs {epochs}: expected at least 1, and 1 with --clean, since clean epochs are all equal")
     config = _config(bundle, data, folder, workers, check, clean=clean).model_copy(update={"max_pixels": max_pixels})
     found = images(config)
     split, names = found.split, found.classes
@@ -105,13 +104,13 @@ def look(
             path, Snapshot(np.concatenate(made), labels, classes, bundle.backbone_digest, epoch, ids=split.ids)
         )
     rows = {classes[c]: int(n) for c, n in enumerate(np.bincount(labels)) if n}
-    return Looks(tuple(paths), rows, classes[len(bundle.manifest.classes) :], found.notes)
+    return Written(tuple(paths), rows, classes[len(bundle.manifest.classes) :], found.notes)
 
 
 def _config(
     bundle: Bundle, data: str | None, folder: Path | None, workers: int, check: Check, *, clean: bool
 ) -> TrainConfig:
-    """The bundle's recipe as far as it says where images are and how they are augmented."""
+    """The part of the bundle's recipe that says where images are and how they are augmented."""
     preprocess = bundle.manifest.preprocess
     if not clean and preprocess.height != preprocess.width:
         raise DataError(
@@ -121,7 +120,7 @@ def _config(
     augmentation = recipe.get("augmentation", TrainConfig.model_fields["augmentation"].default)
     known = config_of(bundle, data=data, images=folder).model_dump()
     changed = {"augmentation": augmentation, "size": preprocess.height, "workers": workers, "check": check}
-    if data is not None:  # what the recipe says of its own data is not said of another's
+    if data is not None:  # these fields are about the recipe's own data
         changed |= {"test_data": None, "imbalance": None, "largest": None, "download": False}
     return TrainConfig.model_validate({**known, **changed})
 

@@ -1,6 +1,6 @@
 """A bundle, measured on test images: its heads and what becomes of them without training, each with its intervals.
 
-Features are made by ONNX Runtime from the exported backbone, so it is what the server will do. A head whose τ or prior
+Features are computed by ONNX Runtime from the exported backbone, as on the server. A head whose τ or prior
 offset t has to be chosen is cross-fitted: chosen on one half of the test rows and measured on the other, then the other
 way round, so that no row is measured by a head that was chosen on it. It knows nothing of how results are shown.
 

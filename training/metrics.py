@@ -1,4 +1,4 @@
-"""How good a head is, group by group, how sure that is, and whether another is better: on logits and labels, in numpy.
+"""Metrics of a head by group, their confidence intervals, and the comparison of two heads: logits and labels, in numpy.
 
 It knows nothing of models, files or torch; the groups are `models.groups`'.
 
@@ -18,14 +18,14 @@ from breadcrumbs.models.head import softmax
 
 BINS = 15  # of the expected calibration error
 DRAWS = 1000  # of the bootstrap
-AT_ONCE = 1_000_000  # numbers held at once while rows are resampled or turned into probabilities
+AT_ONCE = 1_000_000  # numbers in memory at the same time while rows are resampled or turned into probabilities
 
 Integers = NDArray[np.integer]
 
 
 @dataclass(frozen=True)
 class Metrics:
-    """How good one head is on one set. Shares are 0 … 1; a group without rows is None.
+    """The metrics of one head on one set. Shares are 0 … 1; None means that a group has no rows.
 
     Attributes:
         all: share of rows whose top class is right.
@@ -36,7 +36,7 @@ class Metrics:
         macro_f1: mean over the classes that have rows of 2·hits / (rows of the class + rows given the class).
         ece: expected calibration error of the top class, 15 bins.
         nll: mean negative log-likelihood.
-        recall: of each class, None where the set has no row of it.
+        recall: of each class; None means that the set has no row of it.
     """
 
     all: float
@@ -52,7 +52,7 @@ class Metrics:
     recall: tuple[float | None, ...]
 
     def as_dict(self) -> dict[str, Any]:
-        """The metrics as JSON's own types."""
+        """Return the metrics as types of JSON."""
         return asdict(self)
 
 
@@ -77,7 +77,7 @@ class Interval:
 
 @dataclass(frozen=True, eq=False)
 class _Counts:
-    """K resamples as sums: a class's rows (C,), those right (K, C), rows given it (K, C), gap by bin (K, BINS)."""
+    """Sums of K resamples: rows of each class (C,), right ones (K, C), predicted as it (K, C), gap by bin (K, BINS)."""
 
     rows: Integers
     hits: Integers
@@ -87,24 +87,24 @@ class _Counts:
 
 @dataclass(frozen=True, eq=False)
 class Resamples:
-    """What the metrics need of the rows as they are (K = 1) and of DRAWS resamples of them."""
+    """The sums that the metrics need, of the rows themselves (K = 1) and of DRAWS resamples of them."""
 
     counts: _Counts
     draws: _Counts
 
     def intervals(self, class_groups: Sequence[Group]) -> dict[str, Interval]:
-        """The interval of each metric, with each class's group (C,); a group without rows is left out."""
+        """Return the interval of each metric, with each class's group (C,); a group without rows is left out."""
         values, draws = _summary(self.counts, class_groups), _summary(self.draws, class_groups)
         return {name: _interval(float(value[0]), draws[name]) for name, value in values.items()}
 
 
 def intervals(logits: Floats, labels: Integers, class_groups: Sequence[Group], seed: int = 0) -> dict[str, Interval]:
-    """Measure logits (N, C) against labels (N,), every metric but the likelihood with its interval.
+    """Measure logits (N, C) against labels (N,), and return every metric except the likelihood with its interval.
 
-    Rows are drawn within their class, so an interval speaks of other test images of the same classes, for a head that
-    stays as it is. Two metrics lean by their nature: among resamples the worst class is more often worse than better,
-    and calibration looks worse, so these intervals reach further to the bad side and may miss their own value. A class
-    whose rows are all right, or all wrong, adds no width.
+    Rows are drawn within their class, so an interval is about other test images of the same classes, for the same head.
+    Two metrics are biased: in resamples the recall of the worst class is more often lower than higher, and calibration
+    is worse. Their intervals extend further to the bad side and may not contain the value. A class whose rows are all
+    right, or all wrong, adds no width.
 
     Returns:
         all, balanced, many, medium, few, harmonic, worst, macro_f1, ece; a group without rows is left out.
@@ -113,7 +113,7 @@ def intervals(logits: Floats, labels: Integers, class_groups: Sequence[Group], s
 
 
 def resample(logits: Floats, labels: Integers, seed: int = 0) -> Resamples:
-    """Draw DRAWS resamples of the rows within their classes, once for any grouping of the classes."""
+    """Draw DRAWS resamples of the rows within their classes, to be used for any grouping of the classes."""
     outcome = _outcome(logits, labels)
     parts = [_counts(outcome, places) for places in _draws(labels, seed)]
     hits, given, gap = (np.concatenate([getattr(p, name) for p in parts]) for name in ("hits", "given", "gap"))
@@ -122,7 +122,7 @@ def resample(logits: Floats, labels: Integers, seed: int = 0) -> Resamples:
 
 @dataclass(frozen=True, eq=False)
 class _Outcome:
-    """What a head made of each row (N,): class given, bin of its confidence, confidence less right, likelihood."""
+    """The result for each row (N,): predicted class, bin of its confidence, confidence − right, likelihood."""
 
     labels: Integers
     given: Integers
@@ -145,7 +145,7 @@ def _outcome(logits: Floats, labels: Integers) -> _Outcome:
 
 
 def _draws(labels: Integers, seed: int) -> Iterator[Integers]:
-    """Yield places (k, N) in the rows: k resamples at a time, each row replaced by one of its class; DRAWS in all."""
+    """Yield row numbers (k, N), k resamples at a time, DRAWS in all: each row is replaced by one of its class."""
     rng = np.random.default_rng(seed)
     order = labels.argsort(kind="stable")
     counts = np.bincount(labels)
@@ -157,11 +157,11 @@ def _draws(labels: Integers, seed: int) -> Iterator[Integers]:
 
 
 def _counts(outcome: _Outcome, places: Integers | None = None) -> _Counts:
-    """Sum up the rows at places (K, N); none: the rows as they are, K = 1."""
+    """Sum up the rows at places (K, N); None means all rows as they are, K = 1."""
     at = np.arange(len(outcome.labels))[None] if places is None else places
     resamples, classes = len(at), outcome.classes
     given = outcome.given[at]
-    right = given == outcome.labels  # a resampled row has the label of the row whose place it takes
+    right = given == outcome.labels  # a resampled row has the label of the row that it replaces
 
     def sums(index: Integers, size: int, weights: Floats | None = None) -> NDArray[Any]:
         flat = (index + size * np.arange(resamples)[:, None]).ravel()
@@ -204,8 +204,8 @@ def compare(
     """Compare two heads' logits (N, C) on the same labels (N,), row by row.
 
     Returns:
-        `balanced` and each group that has rows: mean recall of the candidate less that of the live head. Rows are drawn
-        within their class, so the interval speaks of other images of the same classes.
+        `balanced` and each group that has rows: mean recall of the candidate − that of the live head. Rows are drawn
+        within their class, so the interval is about other images of the same classes.
     """
     value, draws = _changes(live, candidate, labels, seed)
     found: dict[str, Interval] = {}
@@ -217,7 +217,7 @@ def compare(
 
 
 def compare_classes(live: Floats, candidate: Floats, labels: Integers, seed: int = 0) -> list[Interval | None]:
-    """The same of each class's recall (C,), by itself; None for a class without rows."""
+    """Compare the recall of each class (C,) in the same way; None for a class without rows."""
     value, draws = _changes(live, candidate, labels, seed)
     return [_interval(float(v), draws[:, c]) if np.isfinite(v) else None for c, v in enumerate(value)]
 
@@ -227,7 +227,7 @@ def _changes(
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Change of each class's recall (C,), and in DRAWS resamples (DRAWS, C); NaN for a class without rows.
 
-    A row's change is −1, 0 or 1, so the counts of each class are enough to resample it.
+    A row changes by −1, 0 or 1, so the counts of each in a class are enough to resample it.
     """
     classes = candidate.shape[1]
     change = (candidate.argmax(1) == labels).astype(np.float64) - (live.argmax(1) == labels)

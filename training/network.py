@@ -21,7 +21,7 @@ class Features(nn.Module):
         super().__init__()
         self.network = backbone.network
         # (x / 255 - mean) / std as one product and sum, a plane at a time: with the channels last, ONNX Runtime's CPU
-        # takes 20 times as long for it, three values at a time
+        # takes 20 times as long, since it works on three values at a time
         mean, std = (torch.tensor(values)[:, None, None] for values in (preprocess.mean, preprocess.std))
         self.register_buffer("scale", 1 / (255 * std), persistent=False)
         self.register_buffer("shift", -mean / std, persistent=False)
@@ -34,7 +34,7 @@ class Features(nn.Module):
 
 
 class Trunk(nn.Module):
-    """What the training images teach: the features and the joint head."""
+    """The part that learns from the training images: the features and the joint head."""
 
     def __init__(self, features: Features, feature_dim: int, classes: int) -> None:
         super().__init__()

@@ -1,8 +1,8 @@
-"""Several training processes as one: who does what, and how their parts are put together.
+"""Several training processes as one: which rows each takes, and how their results are combined.
 
-Each process takes its share of a batch and of an evaluation; what it computed lies in a tensor that is zero wherever
-another process works, so a sum makes the whole, every row exactly once and without padding. With one process
-everything here does nothing. It knows nothing of networks or data.
+Each process takes its share of a batch and of an evaluation. It puts its results into a tensor that is zero at the rows
+of all other processes, so the sum over the processes has every row exactly once, without padding. With one process all
+functions here do nothing. It knows nothing of networks or data.
 """
 
 from collections.abc import Iterable
@@ -13,22 +13,22 @@ from torch import Tensor
 
 
 def world() -> int:
-    """How many processes train together."""
+    """Return the number of processes that train together."""
     return dist.get_world_size() if dist.is_initialized() else 1
 
 
 def rank() -> int:
-    """This process's number, 0 … world − 1."""
+    """Return this process's number, 0 … world − 1."""
     return dist.get_rank() if dist.is_initialized() else 0
 
 
 def is_main() -> bool:
-    """Whether this process writes and prints."""
+    """Return whether this is the process that writes and prints."""
     return rank() == 0
 
 
 def mine(rows: Tensor) -> Tensor:
-    """This process's share of some rows int64 (M,); the shares differ by one row at most and together are all."""
+    """Return this process's share of the rows int64 (M,); the sizes of the shares differ by one at most."""
     return rows.tensor_split(world())[rank()]
 
 
@@ -40,12 +40,12 @@ def add_up(tensor: Tensor) -> Tensor:
 
 
 def whole(part: Tensor, place: Tensor, rows: int) -> Tensor:
-    """Put together what every process has a share of.
+    """Combine the shares of all processes.
 
     Args:
         part: (M, …), this process's rows.
-        place: int64 (M,), where they belong.
-        rows: how many there are together.
+        place: int64 (M,), the index of each in the result.
+        rows: of the result.
 
     Returns:
         (rows, …), the same in every process.
@@ -54,19 +54,19 @@ def whole(part: Tensor, place: Tensor, rows: int) -> Tensor:
 
 
 def agree(tensors: Iterable[Tensor]) -> None:
-    """Give every process the main one's values, where sums on a GPU may differ in the last bit."""
+    """Give every process the values of the main one: sums on a GPU may differ in the last bit."""
     if world() > 1:
         for tensor in tensors:
             dist.broadcast(tensor.detach(), 0)
 
 
 def wait() -> None:
-    """Go on when every process has come here."""
+    """Return when every process has called this."""
     if world() > 1:
         dist.barrier()
 
 
 def leave() -> None:
-    """Part, at the end of a run."""
+    """Leave the group of processes at the end of a run."""
     if dist.is_initialized():
         dist.destroy_process_group()

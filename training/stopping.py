@@ -1,4 +1,4 @@
-"""SIGTERM as Ctrl-C: whoever stops a run gets the same sentence and the same checkpoint. It knows nothing of runs."""
+"""SIGTERM stops a run as Ctrl-C does: with the same message and the same checkpoint. It knows nothing of runs."""
 
 import contextlib
 import os
@@ -15,9 +15,9 @@ class Terminated(KeyboardInterrupt):
 
 @contextlib.contextmanager
 def stoppable() -> Iterator[None]:
-    """Within: SIGTERM raises `Terminated`, at any time, also where it makes something else fail first.
+    """Raise `Terminated` on SIGTERM inside this block, even if the signal first makes something else fail.
 
-    A process forked within takes SIGTERM as it would without: its parent is the one to say something.
+    A process forked inside the block handles SIGTERM by default: only the parent prints a message.
     """
     owner, came = os.getpid(), False
 
@@ -27,7 +27,7 @@ def stoppable() -> Iterator[None]:
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)
         came = True
-        signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # workers that end now, too, are no news: torch would raise
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # else torch raises because its workers end as well
         raise Terminated
 
     before = signal.signal(signal.SIGTERM, stop)
@@ -36,7 +36,7 @@ def stoppable() -> Iterator[None]:
     except Terminated:
         raise
     except Exception as error:
-        if came:  # raised within a callback that made another error of it, or beside a worker that ended first
+        if came:  # a callback replaced the exception, or a worker ended first
             raise Terminated from error
         raise
     finally:

@@ -14,7 +14,7 @@ from breadcrumbs.serving import environment
 from breadcrumbs.serving.cluster.settings import ClusterSettings
 from breadcrumbs.serving.settings import Settings
 from breadcrumbs.training.terminal.refit_events import Json, tell_json
-from breadcrumbs.training.terminal.screen import show
+from breadcrumbs.training.terminal.tables import show
 
 if TYPE_CHECKING:
     from ray.serve.schema import ApplicationStatusOverview, ServeStatus

@@ -8,7 +8,7 @@ from rich.table import Table
 from breadcrumbs.commands.server import LOCAL, Key, Server
 from breadcrumbs.models.printable import escaped
 from breadcrumbs.training.terminal.refit_events import Json, tell_json
-from breadcrumbs.training.terminal.screen import show
+from breadcrumbs.training.terminal.tables import show
 
 if TYPE_CHECKING:
     from breadcrumbs.serving.client.client import Client

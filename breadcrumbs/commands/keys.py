@@ -7,7 +7,7 @@ from rich.table import Table
 
 from breadcrumbs.serving.state.keys import KeyScope
 from breadcrumbs.training.terminal.refit_events import Json, tell_json
-from breadcrumbs.training.terminal.screen import show
+from breadcrumbs.training.terminal.tables import show
 
 HELP = """Create, list and revoke the API keys of a server. Without a command, list the names and scopes in a file.
 

@@ -12,7 +12,7 @@ from breadcrumbs.commands.server import Key
 from breadcrumbs.models.errors import BreadcrumbsError
 from breadcrumbs.training.config import RefitDevice, RefitSpec, read_settings
 from breadcrumbs.training.terminal.refit_events import Json, Tell, tell_json, telling
-from breadcrumbs.training.terminal.screen import show
+from breadcrumbs.training.terminal.tables import show
 
 
 def refit(

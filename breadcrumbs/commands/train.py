@@ -15,7 +15,7 @@ from breadcrumbs.training.config import Check, TrainConfig, read_settings
 from breadcrumbs.training.stopping import STATUS, Terminated, stoppable
 from breadcrumbs.training.terminal.bars import step
 from breadcrumbs.training.terminal.refit_events import Json, tell_json
-from breadcrumbs.training.terminal.screen import show
+from breadcrumbs.training.terminal.tables import show
 
 
 def train(
@@ -164,10 +164,10 @@ def snapshot(
         json: Print one JSON object: the files, and the number of images in each class.
     """
     from breadcrumbs.models.bundle import read as read_bundle
-    from breadcrumbs.training.make_snapshots import look
+    from breadcrumbs.training.make_snapshots import make_snapshots
 
     opened = read_bundle(bundle)
-    made = look(
+    made = make_snapshots(
         opened, out, data=data, folder=images, epochs=epochs, clean=clean, check=check, max_pixels=max_pixels,
         workers=workers,
     )  # fmt: skip

@@ -14,7 +14,7 @@ from breadcrumbs.models.images.preprocess import Preprocess
 from breadcrumbs.models.snapshots import snapshot as snapshots
 from breadcrumbs.training.config import RefitSpec
 from breadcrumbs.training.data.dataset import DataError, load
-from breadcrumbs.training.make_snapshots import look
+from breadcrumbs.training.make_snapshots import make_snapshots
 from breadcrumbs.training.measure import config_of
 from breadcrumbs.training.refit.refit import refit
 
@@ -28,7 +28,7 @@ def bundle(run: Path) -> Bundle:
 @pytest.mark.slow
 def test_a_clean_look_is_the_one_that_training_ends_with(bundle: Bundle, tmp_path: Path) -> None:
     """Same images, same backbone, same transform: the same features, labels and ids, one epoch later."""
-    made = look(bundle, tmp_path, clean=True)
+    made = make_snapshots(bundle, tmp_path, clean=True)
 
     old, new = bundle.snapshots()[0], snapshots.read(made.paths[0])
     assert np.allclose(new.features, old.features, atol=1e-5)
@@ -43,8 +43,8 @@ def test_a_clean_look_is_the_one_that_training_ends_with(bundle: Bundle, tmp_pat
 @pytest.mark.slow
 def test_looks_are_augmented_each_by_its_own_chances(bundle: Bundle, tmp_path: Path) -> None:
     """No two alike, each the same whenever it is made, by any number of workers; a refit can stand on them."""
-    made = look(bundle, tmp_path / "one", epochs=2)
-    again = look(bundle, tmp_path / "two", epochs=2, workers=1)
+    made = make_snapshots(bundle, tmp_path / "one", epochs=2)
+    again = make_snapshots(bundle, tmp_path / "two", epochs=2, workers=1)
 
     first, second = (snapshots.read(path) for path in made.paths)
     assert [path.name for path in made.paths] == ["epoch-0005.safetensors", "epoch-0006.safetensors"]
@@ -64,7 +64,7 @@ def test_classes_are_matched_by_name_and_new_ones_come_last(bundle: Bundle, imag
     shutil.copytree(images / "test" / "green", photos / "amber")
     shutil.copytree(images / "test" / "blue", photos / "blue")
 
-    made = look(bundle, tmp_path / "out", data=str(photos), clean=True)
+    made = make_snapshots(bundle, tmp_path / "out", data=str(photos), clean=True)
 
     found = snapshots.read(made.paths[0])
     assert found.classes == ("blue", "green", "red", "amber")
@@ -82,7 +82,7 @@ def test_a_list_file_may_leave_classes_without_images(images: Path, tmp_path: Pa
     (tmp_path / "list.txt").write_text("".join(f"{path.relative_to(images)} 1\n" for path in names))
     (tmp_path / "classnames.txt").write_text("oak\nelm\nyew\n")
 
-    made = look(bundle, tmp_path / "out", data=str(tmp_path / "list.txt"), folder=images, clean=True)
+    made = make_snapshots(bundle, tmp_path / "out", data=str(tmp_path / "list.txt"), folder=images, clean=True)
 
     found = snapshots.read(made.paths[0])
     assert made.rows == {"elm": 8}
@@ -104,7 +104,7 @@ def test_what_cannot_be_looked_at_is_refused(tmp_path: Path, more: dict[str, obj
     bundle = write_bundle(tmp_path / "bundle")
 
     with pytest.raises(DataError, match=message):
-        look(bundle, tmp_path / "out", **more)  # type: ignore[arg-type]  # a dict of several types
+        make_snapshots(bundle, tmp_path / "out", **more)  # type: ignore[arg-type]  # a dict of several types
 
     assert not (tmp_path / "out").exists()
 
@@ -115,19 +115,19 @@ def test_an_empty_folder_and_a_broken_file_are_named(tmp_path: Path) -> None:
     (tmp_path / "photos" / "oak").mkdir(parents=True)
 
     with pytest.raises(DataError, match="there is no image"):
-        look(bundle, tmp_path / "out", data=str(tmp_path / "photos"))
+        make_snapshots(bundle, tmp_path / "out", data=str(tmp_path / "photos"))
     (tmp_path / "photos" / "oak" / "a.png").write_bytes(b"junk")
     with pytest.raises(DataError, match=r"a\.png"):
-        look(bundle, tmp_path / "out", data=str(tmp_path / "photos"))
+        make_snapshots(bundle, tmp_path / "out", data=str(tmp_path / "photos"))
 
 
 @pytest.mark.slow
 def test_no_snapshot_is_overwritten(bundle: Bundle, tmp_path: Path) -> None:
     """The second time the first of them is named."""
-    look(bundle, tmp_path, clean=True)
+    make_snapshots(bundle, tmp_path, clean=True)
 
     with pytest.raises(DataError, match=r"epoch-0005\.safetensors exists already"):
-        look(bundle, tmp_path, epochs=2)
+        make_snapshots(bundle, tmp_path, epochs=2)
 
 
 def test_an_input_that_is_no_square_can_only_be_looked_at_clean(tmp_path: Path) -> None:
@@ -137,7 +137,7 @@ def test_an_input_that_is_no_square_can_only_be_looked_at_clean(tmp_path: Path) 
     wide = Bundle(bundle.folder, bundle.manifest.model_copy(update={"preprocess": preprocess}))
 
     with pytest.raises(DataError, match="8 × 9; augmentation makes squares"):
-        look(wide, tmp_path / "out")
+        make_snapshots(wide, tmp_path / "out")
 
 
 @pytest.mark.slow

@@ -111,7 +111,7 @@ def test_two_processes_go_on_as_one(images: Path, alone: Path, tmp_path: Path) -
     """A run of one process, stopped after two epochs, is resumed by two, and ends where one would have ended."""
     chosen = json.loads((alone / "config.json").read_text())
     code = (
-        "import json, sys; from pathlib import Path; from breadcrumbs.training.run import checkpoint;"
+        "import json, sys; from pathlib import Path;"
         "from breadcrumbs.training.run.fit import _epoch; from breadcrumbs.training.config import TrainConfig;"
         "from breadcrumbs.training.data.dataset import load; from breadcrumbs.training.run.journal import Journal;"
         "from breadcrumbs.training.run.state import prepare;"

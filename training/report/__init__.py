@@ -1,4 +1,4 @@
-"""What a run or a refit found, as pages and pictures that need nothing beside them.
+"""The results of a run or a refit as pages and pictures that need no other file.
 
 It knows nothing of how anything was measured. Begin with `run_page` or `refit_page`.
 """

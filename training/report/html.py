@@ -1,19 +1,24 @@
-"""A page that needs nothing beside it: one HTML file with its style and pictures inside, and nothing that can act.
+"""Renders report pages: one HTML file with its style and pictures inside, and nothing that can act.
 
-Whatever is shown passes through `text`, so a class called `<script>` is a name. It knows nothing of what a page tells;
-`training.report.run_page` and `training.report.refit_page` do.
+`templates/` has the pages. Every value is escaped when it is written, so a class called `<script>` is only a name. This
+module knows nothing of what a page says; `run_page` and `refit_page` do.
 """
 
 import base64
-import html
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path, PurePosixPath, PureWindowsPath
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol
 
+if TYPE_CHECKING:
+    from jinja2 import Environment
+
+TEMPLATES = Path(__file__).parent / "templates"
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
-"""The page's Content-Security-Policy: its own pictures and style, no script, nothing from anywhere."""
+"""The page's Content-Security-Policy: its own pictures and style, no script, nothing from another address."""
+STYLE = (TEMPLATES / "style.css").read_text("utf-8")
 
 MEANING = {
     "all": "share of images whose top class is right",
@@ -29,13 +34,31 @@ MEANING = {
 }
 SHARES = set(MEANING) - {"nll"}
 
-Ends = tuple[float, float]
-"""The two ends of an interval."""
+
+class Interval(Protocol):
+    """A measured value and the two ends of its 95 % interval."""
+
+    @property
+    def value(self) -> float: ...  # noqa: D102
+
+    @property
+    def low(self) -> float: ...  # noqa: D102
+
+    @property
+    def high(self) -> float: ...  # noqa: D102
 
 
 @dataclass(frozen=True)
 class Picture:
-    """One picture of the page: its file name, its heading, what it shows, how to read it, what is missing without."""
+    """The words around one picture of a page.
+
+    Attributes:
+        name: of its file, and of its place in the page.
+        heading: above it.
+        alt: what it shows, for readers who cannot see it.
+        reading: how to read it.
+        absent: the sentence in its place, if it cannot be drawn.
+    """
 
     name: str
     heading: str
@@ -44,118 +67,96 @@ class Picture:
     absent: str
 
 
-def document(title: str, sections: Iterable[str]) -> bytes:
-    """Return the page: its title as a heading, and below it sections that are HTML already."""
-    body = "\n".join(sections)
-    return f"""<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="color-scheme" content="light dark">
-<meta http-equiv="Content-Security-Policy" content="{POLICY}">
-<title>{text(title)}</title>
-<style>{STYLE}</style>
-</head>
-<body>
-<main>
-<h1>{text(title)}</h1>
-{body}
-</main>
-</body>
-</html>
-""".encode()
+def render(template: str, title: str, **values: Any) -> bytes:
+    """Return a page.
+
+    Args:
+        template: file name of the page's template.
+        title: of the page.
+        values: what the template shows, as text or data; it is escaped.
+    """
+    page = _environment().get_template(template).render(title=title, policy=POLICY, style=STYLE, **values)
+    return page.encode()
 
 
-def section(heading: str, *parts: str) -> str:
-    """A heading and what is below it, HTML already."""
-    return "\n".join(("<section>", f"<h2>{text(heading)}</h2>", *parts, "</section>"))
+@cache
+def _environment() -> "Environment":
+    # Imported here, since the server needs this module's policy and style, and is installed without Jinja2.
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+    from markupsafe import Markup
+
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined,
+        trim_blocks=True, lstrip_blocks=True,
+        finalize=lambda value: value if isinstance(value, Markup) else printable(str(value)),
+    )  # fmt: skip
+    environment.filters |= {
+        "base64": lambda data: base64.b64encode(data).decode(),
+        "interval": interval,
+        "meaning": lambda name: MEANING.get(name, ""),
+        "metric": metric,
+        "metric_names": _metric_names,
+        "percent": percent,
+        "points": points,
+        "setting": _setting,
+        "thousands": "{:,}".format,
+    }
+    return environment
 
 
-def facts(named: Iterable[tuple[str, str]]) -> str:
-    """The numbers that a reader wants first: name and value, as text."""
-    items = "\n".join(f"<div><dt>{text(name)}</dt><dd>{text(value)}</dd></div>" for name, value in named)
-    return f"<dl>\n{items}\n</dl>"
+def printable(words: str) -> str:
+    """Return a text that HTML can hold: white space becomes a space, other unprintable characters become `�`."""
+    return "".join(
+        c if c.isprintable() or c in "\u200c\u200d" else " " if c.isspace() else "\ufffd" for c in words
+    )  # the two exceptions join letters, and some scripts need them
 
 
-def note(words: str) -> str:
-    """A sentence where something would be."""
-    return f'<p class="note">{text(words)}</p>'
-
-
-def figure(picture: Picture, svg: bytes | None) -> str:
-    """A picture with its heading and how to read it; without the picture, what is missing."""
-    if svg is None:
-        body = note(picture.absent)
-    else:
-        data = base64.b64encode(svg).decode()
-        image = f'<img src="data:image/svg+xml;base64,{data}" alt="{text(picture.alt)}">'
-        body = f"<figure>\n{image}\n<figcaption>{text(picture.reading)}</figcaption>\n</figure>"
-    return f'<section id="{picture.name}">\n<h2>{text(picture.heading)}</h2>\n{body}\n</section>'
-
-
-def table(titles: Iterable[str], rows: Iterable[Iterable[str]], kind: str) -> str:
-    """A table of cells that are HTML already."""
-    head = "".join(f'<th scope="col">{title}</th>' for title in titles)
-    body = "\n".join("<tr>" + "".join(f"<td>{cell}</td>" for cell in row) + "</tr>" for row in rows)
-    return (
-        f'<div class="wide"><table class="{kind}">\n<thead><tr>{head}</tr></thead>\n'
-        f"<tbody>\n{body}\n</tbody>\n</table></div>"
-    )
-
-
-def measured(value: object, interval: Ends | None, name: str) -> tuple[str, str]:
-    """A metric and its interval, as text; shares in percent."""
+def metric(value: object, name: str) -> str:
+    """Return a metric as text, a share in percent; a dash for what is not a number."""
     if not isinstance(value, int | float):
-        return "–", ""
-    percent = name in SHARES
-    words = f"{100 * value:.1f} %" if percent else f"{value:.4g}"
-    if interval is None:
-        return words, ""
-    low, high = (f"{100 * v:.1f}" if percent else f"{v:.4g}" for v in interval)
-    return words, f"({low} – {high})"
+        return "–"
+    return percent(value) if name in SHARES else f"{value:.4g}"
 
 
-def metrics_table(heads: Mapping[str, Mapping[str, Any]], intervals: Mapping[str, Mapping[str, Ends]]) -> str:
-    """A table of every metric of every head, with its 95 % interval where there is one."""
-    names = dict.fromkeys(name for found in heads.values() for name, value in found.items() if _scalar(value))
-
-    def cell(head: str, name: str) -> str:
-        words, ends = measured(heads[head].get(name), intervals.get(head, {}).get(name), name)
-        return f"{text(words)}<small>{text(ends)}</small>"
-
-    rows = [
-        (f"{text(name)}<small>{text(MEANING.get(name, ''))}</small>", *(cell(head, name) for head in heads))
-        for name in names
-    ]
-    if not rows:
-        return note("No head was measured.")
-    hint = "<p>In brackets the 95 % bootstrap interval, where there is one.</p>" if intervals else ""
-    return table(("metric", *map(text, heads)), rows, "numbers") + hint
+def interval(ends: Interval | None, name: str) -> str:
+    """Return the interval of a metric as text; empty if there is none."""
+    if ends is None:
+        return ""
+    low, high = (f"{100 * end:.1f}" if name in SHARES else f"{end:.4g}" for end in (ends.low, ends.high))
+    return f"({low} – {high})"
 
 
-def share(value: float | None) -> str:
-    """A share as text, in percent."""
+def percent(value: float | None) -> str:
+    """Return a share as text, in percent; a dash for None."""
     return "–" if value is None else f"{100 * value:.1f} %"
 
 
-def _scalar(value: Any) -> bool:
-    return value is None or isinstance(value, int | float)
+def points(change: Interval) -> str:
+    """Return a change of a share and its interval as text, in percentage points."""
+    value, low, high = (100 * end for end in (change.value, change.low, change.high))
+    return f"{value:+.1f}; {low:+.1f} … {high:+.1f}".replace("-", "−")
 
 
-def settings(named: Mapping[str, Any]) -> str:
-    """A table of settings, JSON values; of an absolute path only the last part is shown."""
-    return table(("setting", "value"), [(text(k), text(_setting(v))) for k, v in named.items()], "config")
+def _metric_names(heads: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """The metrics that any head has, lists left out, in the order of their first appearance."""
+    return list(
+        dict.fromkeys(
+            name
+            for metrics in heads.values()
+            for name, value in metrics.items()
+            if value is None or isinstance(value, int | float)
+        )
+    )
 
 
 def _setting(value: Any) -> str:
-    """A setting as text."""
+    """A setting as text, from a JSON value."""
     value = _without_paths(value)
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
 
 
 def _without_paths(value: Any) -> Any:
-    """The value with the last part alone of every absolute path: a report is passed on, a home folder is not."""
+    """The value with only the last part of every absolute path: a report is passed on, a home folder is not."""
     if isinstance(value, Mapping):
         return {key: _without_paths(own) for key, own in value.items()}
     if isinstance(value, list | tuple):
@@ -167,44 +168,3 @@ def _without_paths(value: Any) -> Any:
                 return f"…/{path.name}"
         return words
     return value
-
-
-def text(words: str) -> str:
-    """Text that is safe in HTML, in an attribute too; what is no letter, a broken one included, becomes `�`."""
-    whole = (c if c.isprintable() or c in "\u200c\u200d" else " " if c.isspace() else "\ufffd" for c in words)
-    return html.escape("".join(whole))
-
-
-STYLE = """
-:root { --ink: #1d2127; --soft: #59616c; --paper: #ffffff; --line: #dfe3e8; --tint: #f5f6f8; }
-@media (prefers-color-scheme: dark) {
-  :root { --ink: #e4e7eb; --soft: #a2aab5; --paper: #141414; --line: #343a42; --tint: #1d2126; }
-  figure img { filter: invert(0.92) hue-rotate(180deg); }
-}
-body { margin: 0; background: var(--paper); color: var(--ink); font: 16px/1.5 system-ui, sans-serif; }
-main { max-width: 52rem; margin: 0 auto; padding: 1.5rem 1rem 4rem; }
-h1, h2 { line-height: 1.25; overflow-wrap: anywhere; }
-h1 { font-size: 1.7rem; }
-h2 { font-size: 1.2rem; margin: 2.5rem 0 0.75rem; }
-p, figcaption { color: var(--soft); max-width: 44rem; }
-dl { display: grid; grid-template-columns: repeat(auto-fill, minmax(11rem, 1fr)); gap: 0.9rem 1.5rem; }
-dt, small, figcaption { font-size: 0.875rem; }
-dt, small { color: var(--soft); }
-small { display: block; }
-dd { margin: 0; font-weight: 600; overflow-wrap: anywhere; }
-figure { margin: 0; }
-figure img { display: block; max-width: 100%; height: auto; }
-figcaption { margin-top: 0.5rem; }
-.note { background: var(--tint); border-radius: 6px; padding: 0.75rem 1rem; }
-.verdict { background: var(--tint); border-left: 4px solid var(--soft); border-radius: 6px; padding: 0.1rem 1rem; }
-.verdict.yes { border-color: #2e7d4f; }
-.verdict.no { border-color: #b3261e; }
-.verdict p, .verdict li { color: var(--ink); }
-.wide { overflow-x: auto; }
-table { border-collapse: collapse; width: 100%; font-size: 0.9rem; font-variant-numeric: tabular-nums; }
-th, td { text-align: left; vertical-align: top; padding: 0.4rem 1rem 0.4rem 0; border-bottom: 1px solid var(--line); }
-th { color: var(--soft); font-weight: 500; }
-td:first-child { overflow-wrap: anywhere; min-width: 8rem; }
-.numbers td:not(:first-child) { white-space: nowrap; }
-.config td:last-child { overflow-wrap: anywhere; }
-"""

@@ -1,7 +1,7 @@
 """The report that a run ends with: one page that needs nothing beside it, and each picture as SVG and PNG.
 
-What it shows arrives as a `Story`. A part that the story lacks is a sentence where its picture would be. It knows
-nothing of training or of models; the pictures are `plots`', the page's form is `page`'s.
+The content is a `Story`. If a part is missing, a sentence stands in place of its picture. It knows nothing of training
+or of models. `run_plots` and `trail_plots` draw the pictures, `templates/run.html` is the page.
 
 Letters: N test images, C classes.
 """
@@ -17,12 +17,11 @@ from numpy.typing import NDArray
 
 from breadcrumbs.models.files import write_whole
 from breadcrumbs.models.groups import Convention, Group
-from breadcrumbs.training.report import html, run_plots, style, trail_plots
-from breadcrumbs.training.report.html import Picture
-from breadcrumbs.training.report.run_plots import Interval
+from breadcrumbs.training.report import class_axis, html, run_plots, style, trail_plots
+from breadcrumbs.training.report.html import Interval, Picture
 
-ALL_ROWS = 200  # classes that the page lists one and all
-WORST_ROWS = 100  # classes that it lists where there are more
+ALL_ROWS = 200  # more classes than this are not all listed
+WORST_ROWS = 100  # classes that are listed then
 
 CONVENTIONS: dict[Convention, str] = {
     "A": "many: at least 100 training images, few: at most 20",
@@ -32,22 +31,22 @@ CONVENTIONS: dict[Convention, str] = {
 
 @dataclass(frozen=True)
 class Story:
-    """What there is to tell of one finished run.
+    """The content of the report of one finished run.
 
     Attributes:
         title: the page's heading.
         classes, counts, groups: name, training images and group of each class (C,).
-        convention: which bounds the groups have.
+        convention: of the bounds of the groups.
         config: the resolved configuration, JSON values; of an absolute path only the last part is shown.
         history: the lines of `log.jsonl`, an epoch each: `epoch`, losses as `<head>_loss`, `seconds`, metrics under
-            each head's name; and, where measured, `drift` (movement of each class's mean in units of its spread, null
-            where undefined) and `crumbs` (share of each class's balanced features that are of older epochs).
+            each head's name; and, if measured, `drift` (movement of each class's mean in units of its spread, null
+            if undefined) and `crumbs` (share of each class's balanced features that are from older epochs).
         labels: of the test images (N,).
         logits: of each head (N, C); empty if they were not kept.
         metrics: of each head, as `Metrics.as_dict()` gives them.
         intervals: 95 % intervals of each head's metrics, by the metric's name.
-        exported: the head that is served; absent: `balanced` if there is one, else the first.
-        notes: what was seen in the data and is no fault, a sentence each.
+        exported: the head that is served; None means `balanced` if there is one, else the first.
+        notes: remarks on the data that are not errors, a sentence each.
     """
 
     title: str
@@ -66,11 +65,11 @@ class Story:
 
     @property
     def head(self) -> str:
-        """The head that the run is for."""
+        """The exported head."""
         return self.exported or ("balanced" if "balanced" in self.metrics else next(iter(self.metrics), "balanced"))
 
     def recall(self, head: str) -> Sequence[float | None]:
-        """A head's recall of each class (C,), None where the test set has no image of it."""
+        """Return a head's recall of each class (C,); None means that the test set has no image of it."""
         return self.metrics[head].get("recall") or (None,) * len(self.classes)
 
 
@@ -80,55 +79,55 @@ PICTURES = (
         "Recall by group",
         "Bars of mean recall of many-, medium-, few-shot and all classes for each head, with 95 % intervals.",
         "Each bar is the mean recall of a group’s classes (“all”: the share of images), and the thin line its 95 % "
-        "bootstrap interval: how far the number would move with other test images of the same classes.",
+        "bootstrap interval: how much the number would vary with other test images of the same classes.",
         "No head was measured, so there are no groups to compare.",
     ),
     Picture(
         "counts-and-recall",
         "The long tail, and recall along it",
         "Above, the recall of each class for each head; below, its training images on a logarithmic scale.",
-        "Classes stand in the same order in both panels, most training images first: a head that treats the tail "
-        "fairly stays level above while the counts below fall; of many classes the thick line is a running mean.",
+        "Classes have the same order in both panels, most training images first. The recall of a head that treats the "
+        "tail fairly stays level while the counts fall. With many classes, the thick line is a running mean.",
         "There are no classes to draw.",
     ),
     Picture(
         "curves",
         "Epoch by epoch",
         "Lines of the loss and of the balanced accuracy of each head over the epochs.",
-        "The losses of two heads are not to be compared, since each averages over another mix of classes; the balanced "
-        "accuracies below them are, and where one still rises at the right edge, more epochs may help.",
+        "The losses of two heads cannot be compared, since each averages over another mix of classes; the balanced "
+        "accuracies below them can. If one still rises at the right edge, more epochs may help.",
         "The log has no epoch with a loss or a balanced accuracy, so there is no curve.",
     ),
     Picture(
         "confusion",
-        "What the weakest classes are taken for",
+        "What the weakest classes are confused with",
         "A table of percentages: rows are the true classes with the lowest recall, columns what they are predicted as.",
-        "Each row shares out the test images of one of the classes with the lowest recall of the exported head: the "
-        "outlined cell is what it gets right, a dark cell beside it is the class that it is most taken for.",
+        "Each row is one of the classes with the lowest recall of the exported head, and shows how its test images are "
+        "classified. The outlined cell is the share that is right; another dark cell is a frequent confusion.",
         "The exported head’s logits on the test images were not kept, so confusions cannot be counted.",
     ),
     Picture(
         "drift",
         "How fast the features move",
         "Lines of the movement of the class means per epoch by group, with dashed lines of their sampling error.",
-        "The lines are the movement of a class’s mean since the epoch before, divided by the class’s spread (of many "
-        "classes the median, and the band their middle 80 %): at a group’s dashed line it is no more than chance would "
-        "make of so few images, and the higher above it, the more an old crumb needs re-centring.",
-        "The run measured no movement of the class means (that takes two epochs), so there is no drift to draw.",
+        "The lines are the movement of a class’s mean since the previous epoch, divided by the class’s spread (with "
+        "many classes the median, and the band is the middle 80 %). At a group’s dashed line, the movement is what "
+        "chance gives with so few images; the higher above it, the more an old crumb needs to be re-centred.",
+        "The run has no measured movement of the class means (this needs two epochs), so there is no drift to draw.",
     ),
     Picture(
         "crumbs",
         "Where the balanced set comes from",
         "Share of features that are crumbs of older epochs, for each class, and by group over the epochs.",
-        "A share of 75 % says that three of four features that the balanced head sees of a class were left by older "
-        "epochs; above the median of each group and the middle 80 %, below each class, most training images first.",
-        "The run kept no account of crumbs in the balanced set, so their share cannot be drawn.",
+        "A share of 75 % means that three of four features of a class that the balanced head sees are from older "
+        "epochs. Above: the median of each group and the middle 80 %. Below: each class, most training images first.",
+        "The run did not record the crumbs in the balanced set, so their share cannot be drawn.",
     ),
 )  # fmt: skip
 
 
 def write(folder: Path, story: Story) -> dict[str, bytes]:
-    """Write the report's files into a folder, each whole, and return them as `report` does."""
+    """Write the report's files into a folder, each complete or not at all, and return them as `report` does."""
     files = report(story)
     for name, data in files.items():
         write_whole(folder / name, data)
@@ -136,7 +135,7 @@ def write(folder: Path, story: Story) -> dict[str, bytes]:
 
 
 def report(story: Story) -> dict[str, bytes]:
-    """Return the report's files by name: `index.html`, and `<picture>.svg` and `.png` of each picture there is.
+    """Return the report's files by name: `index.html`, and `<picture>.svg` and `.png` of each picture that it has.
 
     The same story gives the same bytes.
     """
@@ -165,77 +164,67 @@ def _draw(name: str, story: Story) -> Figure | None:
 
 
 def _page(story: Story, files: Mapping[str, bytes]) -> bytes:
-    return html.document(
+    tested = np.bincount(story.labels, minlength=len(story.classes))
+    classes, class_note = _classes(story)
+    titles = {head: f"{head} (exported)" if head == story.head else head for head in story.metrics}
+    return html.render(
+        "run.html",
         story.title,
-        [
-            _summary(story),
-            html.section("All metrics", _metrics_table(story)),
-            *(html.figure(picture, files.get(f"{picture.name}.svg")) for picture in PICTURES),
-            html.section("Classes", _classes_table(story), *(html.note(words) for words in story.notes)),
-            html.section("Configuration", html.settings(story.config)),
-        ],
+        story=story,
+        summary=_summary(story),
+        group_note=_group_note(story, int((tested == 0).sum())),
+        heads={title: story.metrics[head] for head, title in titles.items()},
+        intervals={titles[head]: story.intervals[head] for head in titles.keys() & story.intervals.keys()},
+        figures=[(picture, files.get(f"{picture.name}.svg")) for picture in PICTURES],
+        classes=classes,
+        class_note=class_note,
+        tested=tested,
+        recall={head: story.recall(head) for head in story.metrics},
     )
 
 
-def _summary(story: Story) -> str:
-    """The numbers that a reader wants first, and what the groups mean."""
-    seen = np.bincount(story.labels, minlength=len(story.classes))
+def _summary(story: Story) -> list[tuple[str, str]]:
+    """The numbers that a reader wants first."""
     least, most = (int(story.counts.min()), int(story.counts.max())) if len(story.counts) else (0, 0)
     seconds = sum(line["seconds"] for line in story.history if isinstance(line.get("seconds"), int | float))
-    facts = [
-        ("balanced accuracy", " ".join(_measured(story, story.head, "balanced"))),
-        ("few-shot recall", " ".join(_measured(story, story.head, "few"))),
+    return [
+        ("balanced accuracy", _measured(story, "balanced")),
+        ("few-shot recall", _measured(story, "few")),
         ("exported head", story.head),
         ("classes", f"{len(story.classes):,}"),
         ("training images", f"{int(story.counts.sum()):,} ({least:,} to {most:,} a class)"),
         ("test images", f"{len(story.labels):,}"),
         ("epochs", f"{len(story.history):,}" + (f" in {_duration(seconds)}" if seconds else "")),
     ]
-    notes = [f"Groups of convention {story.convention}: {CONVENTIONS[story.convention]}, medium: those between."]
-    missing = int((seen == 0).sum())
-    if missing:
-        notes.append(
-            f"{missing:,} of {len(story.classes):,} classes have no test image: no recall, and no part in a mean."
+
+
+def _measured(story: Story, name: str) -> str:
+    """A metric of the exported head and its interval, as text."""
+    value = html.metric(story.metrics.get(story.head, {}).get(name), name)
+    return f"{value} {html.interval(story.intervals.get(story.head, {}).get(name), name)}".rstrip()
+
+
+def _group_note(story: Story, untested: int) -> str:
+    words = f"Groups of convention {story.convention}: {CONVENTIONS[story.convention]}, medium: those between."
+    if untested:
+        words += (
+            f" {untested:,} of {len(story.classes):,} classes have no test image: no recall, and no part in a mean."
         )
-    return f"{html.facts(facts)}\n<p>{html.text(' '.join(notes))}</p>"
+    return words
 
 
-def _metrics_table(story: Story) -> str:
-    title = {head: f"{head} (exported)" if head == story.head else head for head in story.metrics}
-    intervals = {
-        title[head]: {name: (own.low, own.high) for name, own in story.intervals[head].items()}
-        for head in title.keys() & story.intervals.keys()
-    }
-    return html.metrics_table({title[head]: found for head, found in story.metrics.items()}, intervals)
+def _classes(story: Story) -> tuple[list[int], str]:
+    """The classes of the table, most training images first, and a sentence that says which they are.
 
-
-def _classes_table(story: Story) -> str:
-    """Every class in the tail's order; of more than ALL_ROWS, those with the lowest recall of the exported head."""
-    counts, seen = story.counts, np.bincount(story.labels, minlength=len(story.classes))
-    order = [int(c) for c in np.argsort(-counts, kind="stable")]
-    note = "Most training images first."
-    if len(order) > ALL_ROWS:
-        own = story.recall(story.head) if story.head in story.metrics else (None,) * len(order)
-        recall = {c: value for c in order if (value := own[c]) is not None}
-        order = sorted(recall, key=lambda c: (recall[c], c))[:WORST_ROWS]
-        note = f"The {len(order)} of {len(story.classes):,} classes with the lowest recall of the exported head."
-    recalls = {head: story.recall(head) for head in story.metrics}
-    rows = [
-        (
-            f"<bdi>{html.text(story.classes[c])}</bdi>", f"{counts[c]:,}", story.groups[c], f"{seen[c]:,}",
-            *(html.share(recalls[head][c]) for head in recalls),
-        )
-        for c in order
-    ]  # fmt: skip
-    titles = ("class", "training images", "group", "test images", *(f"recall, {html.text(head)}" for head in recalls))
-    return f"<p>{note}</p>" + html.table(titles, rows, "numbers")
-
-
-def _measured(story: Story, head: str, name: str) -> tuple[str, str]:
-    """A metric and its interval, as text."""
-    own = story.intervals.get(head, {}).get(name)
-    interval = None if own is None else (own.low, own.high)
-    return html.measured(story.metrics.get(head, {}).get(name), interval, name)
+    Of more than ALL_ROWS classes, those with the lowest recall of the exported head.
+    """
+    order = [int(c) for c in class_axis.long_tail(story.counts)]
+    if len(order) <= ALL_ROWS:
+        return order, "Most training images first."
+    own = story.recall(story.head) if story.head in story.metrics else (None,) * len(order)
+    recall = {c: value for c in order if (value := own[c]) is not None}
+    worst = sorted(recall, key=lambda c: (recall[c], c))[:WORST_ROWS]
+    return worst, f"The {len(worst)} of {len(order):,} classes with the lowest recall of the exported head."
 
 
 def _duration(seconds: float) -> str:

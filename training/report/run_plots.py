@@ -1,26 +1,28 @@
 """The pictures of a run's report: numbers in, a matplotlib figure out.
 
-They say the same at 2 classes and at 8,000: up to 40 classes are drawn and named one by one, more become a curve. It
-knows nothing of runs, files or pages; the trail's pictures are `trail_plots`', how they are drawn is `drawing`'s.
+They work for 2 classes and for 8,000: up to 40 classes are drawn and named one by one, more become a curve. It knows
+nothing of runs, files or pages. `trail_plots` has the pictures of the trail; the look is in `style` and `class_axis`.
 
 Letters: N rows, C classes.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
-from matplotlib.ticker import FuncFormatter, NullFormatter
+from matplotlib.ticker import FuncFormatter
 from numpy.typing import NDArray
 
 from breadcrumbs.models.arrays import Floats
 from breadcrumbs.models.groups import Group
-from breadcrumbs.training.report import style
-from breadcrumbs.training.report.style import FAINT, GROUP_COLOURS, INK, NAMED, Integers, label, styled
+from breadcrumbs.training.report import class_axis, style
+from breadcrumbs.training.report.class_axis import NAMED, label
+from breadcrumbs.training.report.html import Interval
+from breadcrumbs.training.report.style import FAINT, GROUP_COLOURS, INK, Integers, styled
 
 WORST = 12  # rows of the confusion
 COLUMNS = 18  # of the confusion, before "others"
@@ -30,27 +32,13 @@ SHADES = LinearSegmentedColormap.from_list("shades", ["#ffffff", "#9cc4e4", "#00
 History = Sequence[Mapping[str, Any]]
 
 
-class Interval(Protocol):
-    """A measured value and the two ends of its 95 % interval."""
-
-    @property
-    def value(self) -> float: ...  # noqa: D102
-
-    @property
-    def low(self) -> float: ...  # noqa: D102
-
-    @property
-    def high(self) -> float: ...  # noqa: D102
-
-
 @styled
 def counts_and_recall(
     counts: Integers, groups: Sequence[Group], classes: Sequence[str], recall: Mapping[str, Sequence[float | None]]
 ) -> Figure:
     """Draw training images of each class (C,), most first, and above them the recall of each head (C,)."""
-    order = style.long_tail(counts)
-    room = style.room_below(classes) if len(order) <= NAMED else 0.4
-    figure, (above, below) = style.panels(4.6 + room, rows=2, ratios=(3, 2))
+    order = class_axis.long_tail(counts)
+    figure, (above, below) = style.panels(4.6 + class_axis.room_below(classes), rows=2, ratios=(3, 2))
     above.tick_params(axis="x", length=0)
     for head, values in recall.items():
         _recall_of_head(above, np.array(values, np.float64)[order], head, style.head_colour(head, recall))
@@ -60,12 +48,10 @@ def counts_and_recall(
     style.share_axis(above, "recall")
     if any(value is not None for values in recall.values() for value in values):
         style.legend(above, lines=1)
-    style.over_the_tail(below, counts, groups, classes, counts[order].astype(np.float64))
-    below.set_yscale("log", nonpositive="clip")
+    class_axis.over_the_tail(below, counts, groups, classes, counts[order].astype(np.float64))
+    style.log_axis(below)
     below.set_ylim(0.5, 2 * max(int(counts.max()), 5))
     below.yaxis.set_major_formatter(FuncFormatter(lambda n, _: f"{n:,.0f}" if n >= 1 else ""))
-    below.yaxis.set_minor_formatter(NullFormatter())
-    below.tick_params(axis="y", which="minor", length=0)
     below.set_ylabel("training images")
     _group_names(above, [groups[c] for c in order])
     return figure
@@ -182,24 +168,8 @@ def _recall_of_head(axis: Axes, recall: Floats, head: str, colour: str) -> None:
         (dots,) = axis.plot(rank, recall, "o", color=colour, label=head, markersize=5.5, clip_on=False)
         dots.set_in_layout(False)
         return
-    # A class's recall is as coarse as its few test images: the eye needs the mean over its neighbours in the tail.
-    (dots,) = axis.plot(
-        rank, recall, "o", color=colour, alpha=float(np.clip(60 / len(recall), 0.1, 0.6)), markersize=3,
-        markeredgewidth=0, rasterized=True, clip_on=False,
-    )  # fmt: skip
-    dots.set_in_layout(False)
-    axis.plot(rank, running_mean(recall, max(9, len(recall) // 25)), color=colour, label=head, linewidth=2.2)
-
-
-def running_mean(values: Floats, window: int) -> NDArray[np.float64]:
-    """Return the mean over each value's neighbours (C,), NaN left out, fewer neighbours at both ends."""
-    known = np.isfinite(values)
-    sums = np.concatenate([[0.0], np.cumsum(np.where(known, values, 0.0))])
-    seen = np.concatenate([[0], np.cumsum(known)])
-    at = np.arange(len(values))
-    low, high = np.maximum(at - window // 2, 0), np.minimum(at + window // 2 + 1, len(values))
-    rows = seen[high] - seen[low]
-    return np.where(rows > 0, (sums[high] - sums[low]) / np.maximum(rows, 1), np.nan)
+    class_axis.cloud(axis, rank, recall, colour, len(recall))
+    axis.plot(rank, class_axis.tail_mean(recall), color=colour, label=head, linewidth=2.2)
 
 
 def _group_names(axis: Axes, ordered: Sequence[Group]) -> None:

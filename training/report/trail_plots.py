@@ -11,14 +11,12 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.patches import Patch
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from numpy.typing import NDArray
 
 from breadcrumbs.models.arrays import Floats
 from breadcrumbs.models.groups import GROUPS, Group
-from breadcrumbs.training.report import style
-from breadcrumbs.training.report.style import GROUP_COLOURS, GROUP_MARKERS, INK, NAMED, Integers, styled
+from breadcrumbs.training.report import class_axis, style
+from breadcrumbs.training.report.style import GROUP_COLOURS, GROUP_MARKERS, INK, Integers, styled
 
 SINGLE = 12  # more classes than this share one line a group
 
@@ -44,11 +42,7 @@ def drift(history: History, counts: Integers, groups: Sequence[Group]) -> Figure
             axis.axhline(error, color=colour, linewidth=1.1, linestyle=(0, (4, 3)), zorder=1.5)
     axis.plot([], [], color=INK, linewidth=1.1, linestyle=(0, (4, 3)), label="sampling error 1/√n")
     if log_scale:
-        axis.set_yscale("log")
-        axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5), numticks=12))
-        axis.yaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:g}"))
-        axis.yaxis.set_minor_formatter(NullFormatter())
-        axis.tick_params(axis="y", which="minor", length=0)
+        style.log_axis(axis, (1, 2, 5), ticks=12)
     axis.set_ylabel("movement of the class mean\nper epoch, in class spreads")
     style.epoch_axis(axis, epochs[0], epochs[-1])
     style.legend(axis)
@@ -62,8 +56,9 @@ def crumb_shares(history: History, counts: Integers, groups: Sequence[Group], cl
     if not np.isfinite(shares).any():
         return None
     over_epochs = len(epochs) > 1
-    room = style.room_below(classes) if len(counts) <= NAMED else 0.4
-    figure, axes = style.panels(2.8 + room + 2.4 * over_epochs, rows=1 + over_epochs, share=False)
+    figure, axes = style.panels(
+        2.8 + class_axis.room_below(classes) + 2.4 * over_epochs, rows=1 + over_epochs, share=False
+    )
     if over_epochs:
         for group in GROUPS:
             own = np.array([g == group for g in groups])
@@ -73,11 +68,10 @@ def crumb_shares(history: History, counts: Integers, groups: Sequence[Group], cl
         style.share_axis(axes[0], "share of crumbs")
         style.legend(axes[0])
     last = axes[-1]
-    style.over_the_tail(last, counts, groups, classes, shares[-1][style.long_tail(counts)])
+    class_axis.over_the_tail(last, counts, groups, classes, shares[-1][class_axis.long_tail(counts)])
     style.share_axis(last, f"share in epoch {epochs[-1]}")
     if not over_epochs:
-        patches = [Patch(color=GROUP_COLOURS[group], label=group) for group in GROUPS if group in groups]
-        style.legend(last, handles=patches)
+        style.group_legend(last, groups)
     return figure
 
 

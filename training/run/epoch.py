@@ -1,8 +1,8 @@
-"""One pass over the training images: two heads learn, crumbs are left.
+"""One pass over the training images: two heads learn, and features are kept as crumbs.
 
 For each batch: the backbone and the joint head take a step on the images; the balanced head takes a step on its part
-of a class-balanced set; the features of the forward pass that just happened become crumbs. Nothing in a step waits for
-the GPU. It knows nothing of EMANATE's formulas (`emanate`, `trail`), of files, or of what an epoch is followed by.
+of a class-balanced set; the features of that forward pass become crumbs. Nothing in a step waits for the GPU. It knows
+nothing of EMANATE's formulas (`emanate`, `trail`), of files, or of what follows an epoch.
 
 Letters: N images, D feature dimensions, C classes, B a batch, S steps an epoch.
 """
@@ -15,16 +15,16 @@ from torch.nn.functional import cross_entropy
 
 from breadcrumbs.training import processes
 from breadcrumbs.training.data.loader import Batch
-from breadcrumbs.training.run.state import Looks, Run, TrainingError
+from breadcrumbs.training.run.state import Batches, Run, TrainingError
 from breadcrumbs.training.run.trail import BalancedBatch
 from breadcrumbs.training.terminal.bars import track
 
-LOOK = 100  # steps between two looks at the losses: each look waits for the GPU
+CHECK_EVERY = 100  # steps between two checks of the losses: each check waits for the GPU
 SHOWN = 8  # images named in an error
 
 
 def train_epoch(run: Run) -> dict[str, float]:
-    """Pass over the training images once; both heads learn; crumbs are left.
+    """Pass over the training images once: both heads learn, and crumbs are recorded.
 
     Returns:
         The mean loss of each head that learned.
@@ -32,7 +32,7 @@ def train_epoch(run: Run) -> dict[str, float]:
     Raises:
         TrainingError: a loss is not finite; the message names the epoch, the step and the images of its batch.
     """
-    # Seeded by the epoch's number: a resumed run sees what the whole run would have seen.
+    # Seeded by the epoch's number: a resumed run draws what an uninterrupted run would draw.
     torch.manual_seed((run.config.seed * 1_000_003 + run.epoch) * processes.world() + processes.rank())
     steps, device = len(run.images), run.accelerator.device
     losses = torch.full((2, steps), torch.nan, device=device)
@@ -45,7 +45,7 @@ def train_epoch(run: Run) -> dict[str, float]:
         losses[0, step] = _joint_step(run, batch, _size(run, step))
         if balanced is not None:
             losses[1, step] = _balanced_step(run, next(balanced))
-        if step % LOOK == LOOK - 1:
+        if step % CHECK_EVERY == CHECK_EVERY - 1:
             _check_finite(run, losses[:1, : step + 1])
     processes.add_up(losses[0])
     if run.trail is not None:
@@ -56,7 +56,7 @@ def train_epoch(run: Run) -> dict[str, float]:
 
 
 def _size(run: Run, step: int) -> int:
-    """How many images a step has, over all processes: N over S, the first ones taking the rest."""
+    """The images of a step over all processes: N / S, rounded up in the first steps and down in the others."""
     whole, rest = divmod(len(run.data.train), len(run.images))
     return whole + (step < rest)
 
@@ -87,9 +87,9 @@ def _joint_step(run: Run, batch: Batch, size: int) -> Tensor:
 
 
 def _balanced_step(run: Run, batch: BalancedBatch) -> Tensor:
-    """Every process takes the same step on the same features, so nothing has to be exchanged."""
+    """Every process takes the same step on the same features, so no gradients are exchanged."""
     loss = cross_entropy(run.network.balanced(batch.features), batch.labels, reduction="sum")
-    loss = loss / max(1, len(batch.labels))  # of no features 0, not NaN
+    loss = loss / max(1, len(batch.labels))  # without features the loss is 0, not NaN
     loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
     _advance(run, 1)
     return loss.detach()
@@ -102,22 +102,22 @@ def _advance(run: Run, which: int) -> None:
 
 
 def _balanced_batches(run: Run, steps: int) -> Iterator[BalancedBatch] | None:
-    """What the balanced head learns from in this epoch, a batch a step; none where it does not learn.
+    """The batches of the balanced head in this epoch, one a step; None means that it does not learn.
 
     `breadcrumb`: the trail, from the second epoch on; `breadcrumb-paper`: class-balanced images, forwarded once more,
-    until every class has its q_y epochs; `crt`: those always.
+    until every class has its q_y epochs; `crt`: class-balanced images in every epoch.
     """
     if run.trail is not None and (run.trail.complete or (run.again is None and run.trail.epochs)):
         return (run.trail.balanced(step, steps) for step in range(steps))
     return None if run.again is None else _forwarded_again(run, run.again)
 
 
-def _forwarded_again(run: Run, again: Looks) -> Iterator[BalancedBatch]:
+def _forwarded_again(run: Run, again: Batches) -> Iterator[BalancedBatch]:
     """Class-balanced images, forwarded a second time.
 
-    `crt` forwards them as in evaluation: batch norm normalising a balanced batch by itself would give features that no
-    image has later, and nothing in the backbone may move. The paper's release forwards them as in training, and batch
-    norm's running statistics see them.
+    `crt` uses evaluation mode: in training mode, batch norm would normalise a balanced batch by its own statistics,
+    which gives features that no image has later, and would change the backbone. The paper's release uses training
+    mode, and updates batch norm's running statistics.
     """
     device = run.accelerator.device
     for step, (images, labels, _) in enumerate(again.epoch(run.epoch)):

@@ -1,6 +1,6 @@
 """Features of a split in evaluation mode; those of a frozen network are computed once and kept.
 
-It knows nothing of losses or of what the features are measured by.
+It knows nothing of losses or metrics.
 
 Letters: N images, D feature dimensions.
 """
@@ -19,13 +19,13 @@ from breadcrumbs.training.network import TwoHeads
 from breadcrumbs.training.run.state import Run, step_of
 from breadcrumbs.training.terminal.bars import track
 
-LIMIT = 4 * 2**30  # bytes of kept features; the trail of a method that has one needs about twice as much
+LIMIT = 4 * 2**30  # bytes of kept features; a trail needs about twice as much in addition
 
 log = logging.getLogger("breadcrumbs.training")
 
 
 class KeptBatches:
-    """Kept features f32 (N, D) with their labels int64 (N,), as an order says; stands where `TrainingBatches` does."""
+    """Kept features f32 (N, D) and labels int64 (N,) in batches of an order; used in place of `TrainingBatches`."""
 
     def __init__(self, features: Tensor, labels: Tensor, order: Order) -> None:
         self._features, self._labels, self.order = features, labels, order
@@ -34,15 +34,15 @@ class KeptBatches:
         return len(self.order)
 
     def epoch(self, number: int) -> Iterator[Batch]:
-        """This process's part of every batch of an epoch: features (B, D), labels and rows (B,)."""
+        """Yield this process's part of every batch of an epoch: features (B, D), labels and rows (B,)."""
         self.order.epoch = number
-        for looks in self.order:
-            rows = torch.tensor([look[-1] for look in looks], dtype=torch.int64)
+        for batch in self.order:
+            rows = torch.tensor([place[-1] for place in batch], dtype=torch.int64)
             yield self._features[rows.to(self._features.device)], self._labels[rows], rows
 
 
 class _Probe(nn.Module):
-    """The joint head on features that are there already; answers as `Trunk` does."""
+    """The joint head on features that are computed already; returns the same as `Trunk`."""
 
     def __init__(self, joint: nn.Linear) -> None:
         super().__init__()
@@ -54,9 +54,9 @@ class _Probe(nn.Module):
 
 
 def keep(run: Run, limit: int = LIMIT) -> None:
-    """Compute the features of a frozen network once, without augmentation, and train on these from now on.
+    """Compute the features of a frozen network once, without augmentation, and train on them from now on.
 
-    With more than `limit` bytes of features nothing is kept: images are augmented and forwarded in every epoch.
+    If the features take more than `limit` bytes, none is kept: images are augmented and forwarded in every epoch.
     """
     data, width = run.data, run.network.joint.in_features
     size = 4 * width * (len(data.train) + len(data.test))
@@ -84,7 +84,9 @@ def features_of(run: Run, network: TwoHeads, split: Split, title: str = "test im
     network.eval()
     device = run.accelerator.device
     rows = processes.mine(torch.arange(len(split)))
-    own = [torch.zeros(0, network.joint.in_features, device=device)]  # of fewer images than processes some have none
+    own = [
+        torch.zeros(0, network.joint.in_features, device=device)
+    ]  # with fewer images than processes, some processes have none
     with torch.no_grad(), run.autocast():
         batches = evaluation_batches(split, run.preprocess, run.config, rows)
         tracked = track(batches, len(batches), title, show=processes.is_main())

@@ -1,7 +1,7 @@
-"""One training run, top to bottom: two heads in one loop, and a bundle at the end.
+"""One training run from top to bottom: two heads in one loop, and a bundle at the end.
 
-Balancing costs no forward pass of its own (`epoch`, `trail`). It knows nothing of EMANATE's formulas (`emanate`) or of
-how files are laid out (`models`).
+Balancing needs no forward pass of its own (`epoch`, `trail`). It knows nothing of EMANATE's formulas (`emanate`) or of
+file formats (`models`).
 
 Letters: N images, D feature dimensions, C classes.
 """
@@ -26,12 +26,21 @@ from breadcrumbs.training.data.dataset import Data, load
 from breadcrumbs.training.data.sizes import reduced
 from breadcrumbs.training.data.sources import check_place
 from breadcrumbs.training.metrics import Metrics, evaluate
-from breadcrumbs.training.run import checkpoint, features, snapshots
+from breadcrumbs.training.run import features, snapshots
 from breadcrumbs.training.run.epoch import train_epoch
 from breadcrumbs.training.run.features import features_of
 from breadcrumbs.training.run.journal import Journal
 from breadcrumbs.training.run.package import heads_of, package
-from breadcrumbs.training.run.state import Run, TrainingError, backbone_of, prepare, restore, state_of
+from breadcrumbs.training.run.state import (
+    Run,
+    TrainingError,
+    backbone_of,
+    load_checkpoint,
+    prepare,
+    restore,
+    save_checkpoint,
+    state_of,
+)
 from breadcrumbs.training.run.trail import Trail
 
 log = logging.getLogger("breadcrumbs.training")
@@ -43,18 +52,18 @@ def fit(config: TrainConfig, out: Path, *, resume: bool = False, data: Data | No
     Started by `torchrun` or `accelerate launch`, several processes train together; the main one writes.
 
     Args:
-        config: what to do.
+        config: of the run.
         out: the run's folder.
-        resume: go on from the checkpoint there.
-        data: the images; absent: those that the configuration names.
+        resume: continue from the checkpoint there.
+        data: the images; None means those that the configuration names.
 
     Returns:
         The bundle, at `out/bundle`.
 
     Raises:
-        DataError: before anything starts, if the images are not as they should be.
+        DataError: the images cannot be used; raised before training starts.
         TrainingError: the folder holds another run, or the loss is no longer finite.
-        ExportError: the exported network does not answer as the trained one.
+        ExportError: the exported network does not give the results of the trained one.
     """
     if (out / "checkpoint.pt").exists() and not resume:
         raise TrainingError(
@@ -62,16 +71,16 @@ def fit(config: TrainConfig, out: Path, *, resume: bool = False, data: Data | No
         )
     with PartialState().main_process_first():  # it may download
         if data is None:
-            check_place(config)  # before weights are downloaded, and once all processes have met
-        backbone = backbone_of(config, bare=resume)  # what cannot work is refused before an image is read
+            check_place(config)  # before weights are downloaded
+        backbone = backbone_of(config, bare=resume)  # a wrong configuration is refused before an image is read
         data = load(config, show=processes.is_main()) if data is None else data
     run = prepare(config, data, backbone)
     if resume:
-        restore(run, checkpoint.load(out / "checkpoint.pt", run.accelerator.device))
+        restore(run, load_checkpoint(out / "checkpoint.pt", run.accelerator.device))
     elif processes.is_main():
         write_whole(out / "config.json", config.model_dump_json(indent=1).encode() + b"\n")
         write_whole(out / "data.json", json.dumps(data.as_dict(), indent=1).encode() + b"\n")
-        checkpoint.save(out / "checkpoint.pt", state_of(run))  # so that Ctrl-C leaves one at any time
+        save_checkpoint(out / "checkpoint.pt", state_of(run))  # so that there is one whenever Ctrl-C comes
     _announce(run)
     if config.frozen and run.epoch < config.epochs:
         features.keep(run)
@@ -120,14 +129,14 @@ def _epoch(run: Run, journal: Journal, out: Path) -> None:
     scalars["seconds"] = time.monotonic() - started
     journal.epoch(run.epoch, scalars, heads, by_class)
     if processes.is_main():
-        checkpoint.save(out / "checkpoint.pt", state_of(run))
+        save_checkpoint(out / "checkpoint.pt", state_of(run))
     processes.wait()
 
 
 def export_checkpoint(out: Path, *, half: bool = False) -> Bundle:
-    """Make the bundle of a run again from its newest checkpoint; see `package`."""
+    """Make the bundle of a run from its newest checkpoint; see `package`."""
     path = out / "checkpoint.pt"
-    state = checkpoint.load(path, torch.device("cpu"))
+    state = load_checkpoint(path, torch.device("cpu"))
     config = TrainConfig.model_validate_json(state["config"])
     backbone = backbone_of(config, bare=True)
     run = prepare(config, load(config), backbone)
@@ -136,7 +145,7 @@ def export_checkpoint(out: Path, *, half: bool = False) -> Bundle:
 
 
 def evaluate_heads(run: Run) -> dict[str, Metrics]:
-    """Measure every head on the test images."""
+    """Return the metrics of every head on the test images."""
     kept = run.test_features
     found = features_of(run, run.measured, run.data.test) if kept is None else kept
     own = groups(run.data.train_counts.tolist(), run.config.groups)
@@ -146,10 +155,10 @@ def evaluate_heads(run: Run) -> dict[str, Metrics]:
 
 
 def _snapshot(run: Run, trail: Trail) -> Snapshot:
-    """The epoch's features as a file's content: Z^e, with the joint head that saw them."""
+    """The epoch's features Z^e as a snapshot, with the joint head of that epoch."""
     rows, fresh = trail.snapshot()
     index = rows.cpu().numpy()
-    half = fresh.half()  # the file may be half as large, where nothing overflows
+    half = fresh.half()  # the file is half as large, if no feature overflows
     return Snapshot(
         features=(half if bool(half.isfinite().all()) else fresh.float()).cpu().numpy(),
         labels=run.data.train.labels[index],

@@ -1,6 +1,6 @@
-"""What a run tells while it runs: a log line, a JSON line and TensorBoard scalars for every epoch.
+"""The record of a run: a log line, a JSON line and TensorBoard scalars for every epoch.
 
-It knows nothing of how the numbers come about.
+It knows nothing of how the numbers are computed.
 """
 
 import json
@@ -21,7 +21,7 @@ log = logging.getLogger("breadcrumbs.training")
 class Journal:
     """The record of one run, appended to `log.jsonl` and `tensorboard/` in its folder; a context manager.
 
-    With `write` off it is silent: of several processes only one writes.
+    Without `write` it does nothing: of several processes only one writes.
     """
 
     def __init__(self, folder: Path, epochs: int, first: int, *, write: bool = True) -> None:
@@ -33,7 +33,7 @@ class Journal:
             self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=first)
 
     def _forget_from(self, epoch: int) -> None:
-        """Drop lines of epochs that a resumed run will do again, and a last one that was cut short."""
+        """Remove lines of epochs that a resumed run will repeat, and an incomplete last line."""
         if self._file.exists():
             whole = (line for line in self._file.read_text().splitlines() if line.endswith("}"))
             kept = [line for line in whole if json.loads(line)["epoch"] < epoch]
@@ -54,7 +54,7 @@ class Journal:
         Args:
             epoch: its number, from 1.
             scalars: losses and seconds, by name.
-            heads: what was measured of each head.
+            heads: metrics of each head.
             by_class: lists of C numbers, by name; NaN is written as null.
         """
         if self._board is None:
@@ -76,12 +76,12 @@ class Journal:
 
 
 def read_log(folder: Path) -> list[dict[str, Any]]:
-    """The lines of a run's `log.jsonl`, an epoch each; none where there is no log yet."""
+    """Return the lines of a run's `log.jsonl`, one an epoch; empty if there is no log yet."""
     file = folder / "log.jsonl"
     return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
 
 
 def groups_line(metrics: Metrics) -> str:
-    """Each group's recall, their mean over the classes (`balanced`) and the share of images (`all`), in percent."""
+    """Return each group's recall, the mean over all classes (`balanced`) and over all images (`all`), in percent."""
     values = {name: getattr(metrics, name) for name in (*GROUPS, "balanced", "all")}
     return ", ".join(f"{name} {'–' if v is None else f'{100 * v:.1f}'}" for name, v in values.items())

@@ -1,7 +1,7 @@
 """From a finished run to a bundle: export, gate, newest snapshot, crumbs, metrics, report.
 
-What is measured here is measured on the exported model by ONNX Runtime, so it is what the server will do. It knows
-nothing of the training loop.
+All metrics are of the exported model in ONNX Runtime, so they are those of the server. It knows nothing of the training
+loop.
 """
 
 import hashlib
@@ -41,7 +41,7 @@ from breadcrumbs.training.run.journal import read_log
 from breadcrumbs.training.terminal.bars import step, track
 
 SAMPLES = 24
-"""Images that a bundle carries to be tried with at most."""
+"""Largest number of sample images in a bundle."""
 
 
 def package(
@@ -52,7 +52,7 @@ def package(
     With `half` the bundle has a second backbone, in half precision.
 
     Raises:
-        ExportError: ONNX Runtime does not answer as torch does, or half precision loses recall.
+        ExportError: ONNX Runtime does not give the results of torch, or half precision loses recall.
     """
     network.eval()
     with step("export the backbone to ONNX"):
@@ -98,7 +98,7 @@ def package(
 
 
 def samples(split: Split, classes: int, preprocess: Preprocess, config: TrainConfig) -> dict[str, bytes]:
-    """The first test image of each class as PNG, as the server would see it; of many classes `SAMPLES`, evenly."""
+    """Return the first test image of each class as PNG, as the server sees it; of many classes `SAMPLES`."""
     wanted = np.unique(np.linspace(0, classes - 1, min(classes, SAMPLES)).round().astype(int))
     rows = [rows[0] for label in wanted if len(rows := np.flatnonzero(split.labels == label))]
     chosen = images_of(split.take(np.array(rows)), preprocess, config, "samples")
@@ -114,14 +114,14 @@ def samples(split: Split, classes: int, preprocess: Preprocess, config: TrainCon
 def _half(
     backbone: bytes, test: Floats, data: Data, preprocess: Preprocess, config: TrainConfig, head: LinearHead
 ) -> tuple[bytes, float]:
-    """The backbone in half precision, and the share of test images that it puts into another class."""
+    """The backbone in half precision, and the share of test images whose top class changes."""
     low = to_half(backbone)
     found = export.run_onnx(low, images_of(data.test, preprocess, config, "in half precision"))
     return low, gate(test, found, data.test.labels, head, groups(data.train_counts.tolist(), config.groups))
 
 
 def heads_of(network: TwoHeads, config: TrainConfig) -> dict[str, nn.Linear]:
-    """The heads that learned, the exported one first."""
+    """Return the heads that learned, the exported one first."""
     joint = {"joint": network.joint}
     return joint if config.method == "plain" else {"balanced": network.balanced, **joint}
 
@@ -132,13 +132,13 @@ def _linear(layer: nn.Linear, classes: tuple[str, ...]) -> LinearHead:
 
 
 def images_of(split: Split, preprocess: Preprocess, config: TrainConfig, title: str = "images") -> Iterator[Tensor]:
-    """The images of a split as the server would see them, uint8 (B, H, W, 3) each; shown under a title."""
+    """Return batches of a split's images as the server sees them, uint8 (B, H, W, 3), with a progress bar."""
     batches = evaluation_batches(split, preprocess, config)
     return (images for images, _, _ in track(batches, len(batches), title))
 
 
 def _newest(backbone: bytes, joint: LinearHead, data: Data, preprocess: Preprocess, config: TrainConfig) -> Snapshot:
-    """One more look at the training images, after the last epoch, with the exported backbone."""
+    """A snapshot of the training images by the exported backbone, as one more epoch."""
     digest = hashlib.sha256(backbone).hexdigest()
     return Snapshot(
         features=export.run_onnx(backbone, images_of(data.train, preprocess, config, "training images")),
@@ -148,7 +148,7 @@ def _newest(backbone: bytes, joint: LinearHead, data: Data, preprocess: Preproce
 
 
 def _snapshot_files(newest: Snapshot, data: Data, folder: Path) -> dict[str, bytes]:
-    """The newest snapshot and, of older epochs, the rows that still balance the tail."""
+    """Files of the newest snapshot and, of older epochs, of the rows that still balance the tail."""
     counts = torch.from_numpy(data.train_counts)
     epochs_back = back_track(counts, balanced_target(int(counts.sum()), len(counts))).numpy()
     files = {f"snapshots/{crumbs.path_of(Path(), newest.epoch)}": snapshots.to_bytes(newest)}

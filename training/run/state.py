@@ -1,13 +1,15 @@
-"""The moving parts of one training run: made, kept in a checkpoint, and brought back exactly.
+"""The state of one training run: created, saved in a checkpoint, and restored exactly.
 
 It knows nothing of epochs, losses or what is written beside the checkpoint.
 
 Letters: N images, D feature dimensions, C classes.
 """
 
+import io
 import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol, cast
 
 import torch
@@ -18,7 +20,8 @@ from torch.optim.lr_scheduler import CosineAnnealingLR
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from breadcrumbs.models import backbones
-from breadcrumbs.models.errors import BreadcrumbsError
+from breadcrumbs.models.errors import BreadcrumbsError, FormatError
+from breadcrumbs.models.files import write_whole
 from breadcrumbs.models.images.preprocess import Preprocess
 from breadcrumbs.models.networks import Backbone
 from breadcrumbs.training import processes
@@ -34,33 +37,34 @@ class TrainingError(BreadcrumbsError):
     """A run that cannot go on."""
 
 
-class Looks(Protocol):
-    """The training images as an order says, or what a frozen network makes of them."""
+class Batches(Protocol):
+    """Batches of the training images in some order, or of the features that a frozen network computes from them."""
 
     order: Order
 
     def __len__(self) -> int:
-        """Steps an epoch."""
+        """Return the steps of an epoch."""
 
     def epoch(self, number: int) -> Iterator[Batch]:
-        """This process's part of every batch of an epoch."""
+        """Yield this process's part of every batch of an epoch."""
 
 
 @dataclass(eq=False)
 class Run:
-    """The moving parts of one run.
+    """The state of one run.
 
     Attributes:
-        network: what learns.
-        step: its trunk as a training step calls it: compiled, and averaging gradients over the processes, where asked.
-        average: the moving average of the network, or none.
-        trail: where the method has one.
+        network: the network that is trained.
+        step: its trunk as a training step calls it: compiled, or averaging gradients over the processes, if needed.
+        average: the moving average of the network; None means that there is none.
+        trail: the crumbs; None means that the method has none.
         images: every training image once an epoch.
-        again: class-balanced images for a second forward pass, where the method has one.
+        again: class-balanced images for a second forward pass; None means that the method has none.
         optimizers, schedules: of the trunk, and of the balanced head.
-        epoch: the last one finished.
-        kept: whether `images` and `again` give features, which a frozen network computes once
-        (`training.run.features`). test_features: f32 (M, D) of the test images, where they are kept, too.
+        epoch: the last finished one.
+        kept: whether `images` and `again` return features, which a frozen network computes once
+            (`training.run.features`).
+        test_features: f32 (M, D) of the test images, if `kept`.
     """
 
     config: TrainConfig
@@ -71,8 +75,8 @@ class Run:
     step: nn.Module
     average: AveragedModel | None
     trail: Trail | None
-    images: Looks
-    again: Looks | None
+    images: Batches
+    again: Batches | None
     optimizers: tuple[Optimizer, Optimizer]
     schedules: tuple[CosineAnnealingLR, CosineAnnealingLR]
     epoch: int = 0
@@ -81,20 +85,20 @@ class Run:
 
     @property
     def measured(self) -> TwoHeads:
-        """The network that is evaluated and exported: the moving average, where there is one."""
+        """The network that is evaluated and exported: the moving average, if there is one."""
         return self.network if self.average is None else cast(TwoHeads, self.average.module)
 
     def autocast(self) -> torch.autocast:
-        """Within: the forward pass in bfloat16, where the configuration says so."""
+        """Return a context in which the forward pass is in bfloat16, if the configuration says so."""
         return torch.autocast(self.accelerator.device.type, torch.bfloat16, enabled=_half(self.config))
 
 
 def backbone_of(config: TrainConfig, *, bare: bool = False) -> Backbone:
-    """Make a run's backbone, which needs no images, so that what cannot work is refused before any is read.
+    """Make a run's backbone. It needs no images, so a wrong configuration is refused before any image is read.
 
     Args:
-        config: what to do.
-        bare: leave it with random weights, for a checkpoint to replace.
+        config: of the run.
+        bare: keep random weights, which a checkpoint will replace.
 
     Raises:
         BackboneError: there is no such backbone for images of that size, or no such weights for it here.
@@ -108,19 +112,19 @@ def prepare(config: TrainConfig, data: Data, backbone: Backbone | None = None) -
     """Make the network, the trail and the optimizers of a run, on the GPU if there is one.
 
     Args:
-        config: what to do.
+        config: of the run.
         data: the images.
-        backbone: what `backbone_of` made of the configuration just before; absent: made here.
+        backbone: the result of `backbone_of` for this configuration; None means that it is made here.
 
     Raises:
         TrainingError: there are more processes than images in a step.
         BackboneError: as `backbone_of`.
     """
-    accelerator = Accelerator(mixed_precision="no")  # which half a step is in, `Run.autocast` says
+    accelerator = Accelerator(mixed_precision="no")  # `Run.autocast` sets the precision of a step
     backbone = backbone or backbone_of(config)
     preprocess = preprocess_for(data.train, config, backbone.pixels)
     network = TwoHeads(Features(backbone, preprocess), backbone.feature_dim, len(data.classes)).to(accelerator.device)
-    network.to(memory_format=torch.channels_last)  # as the pixels lie: a fifth faster
+    network.to(memory_format=torch.channels_last)  # the order of the pixels: a fifth faster
     network.features.requires_grad_(not config.frozen)
     average = _average(network, config.ema)
     labels = torch.from_numpy(data.train.labels)
@@ -155,7 +159,7 @@ def _half(config: TrainConfig) -> bool:
 
 
 def step_of(trunk: nn.Module, accelerator: Accelerator, config: TrainConfig) -> nn.Module:
-    """A module as a training step calls it: compiled, and averaging gradients over the processes, where asked."""
+    """Return a module as a training step calls it: compiled, or averaging gradients over the processes, if needed."""
     if processes.world() > 1 and accelerator.device.type == "cuda":
         nn.SyncBatchNorm.convert_sync_batchnorm(trunk)  # type: ignore[no-untyped-call]  # torch leaves it untyped
     if config.compile:
@@ -192,7 +196,7 @@ def _sgd(parameters: Iterable[nn.Parameter], learning_rate: float, config: Train
 
 
 def state_of(run: Run) -> dict[str, Any]:
-    """Everything that a checkpoint holds."""
+    """Return everything that a checkpoint holds."""
     return {
         "config": run.config.model_dump_json(),
         "epoch": run.epoch,
@@ -205,13 +209,13 @@ def state_of(run: Run) -> dict[str, Any]:
 
 
 def restore(run: Run, state: dict[str, Any]) -> None:
-    """Go on from a checkpoint.
+    """Restore a run from the content of a checkpoint.
 
     Raises:
-        TrainingError: it was made with another configuration.
+        TrainingError: the checkpoint was made with another configuration.
     """
     was, now = json.loads(state["config"]), json.loads(run.config.model_dump_json())
-    decides = [name for name in now if name != "check"]  # how images are checked changes nothing in a run
+    decides = [name for name in now if name != "check"]  # the check of the images does not change the run
     changed = [f"{name} was {was.get(name)!r}, is {now[name]!r}" for name in decides if was.get(name) != now[name]]
     if changed:
         raise TrainingError("a resumed run keeps its configuration, but " + "; ".join(changed))
@@ -225,3 +229,27 @@ def restore(run: Run, state: dict[str, Any]) -> None:
     if run.trail is not None:
         run.trail.load_state_dict(state["trail"])
     run.epoch = state["epoch"]
+
+
+def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
+    """Write a checkpoint; the file is complete or absent."""
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    write_whole(path, buffer.getvalue())
+
+
+def load_checkpoint(path: Path, device: torch.device) -> dict[str, Any]:
+    """Read a checkpoint with `weights_only`, so that it cannot run code.
+
+    Raises:
+        FormatError: the file is missing or damaged.
+    """
+    try:
+        state: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
+    except FileNotFoundError as error:
+        raise FormatError(
+            f"no checkpoint at {path}; `breadcrumbs train --out {path.parent}` writes one after each epoch"
+        ) from error
+    except Exception as error:  # pickle, zip and torch each raise their own
+        raise FormatError(f"{path} is damaged: {error}") from error
+    return state

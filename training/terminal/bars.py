@@ -1,6 +1,6 @@
-"""How far a long piece of work has come: a bar for a person at a terminal, now and then a line in a log.
+"""Progress of long work: a bar at a terminal, a line now and then in a log.
 
-All of it goes to standard error, so that what a command prints is its result alone. It knows nothing of the work.
+It goes to standard error, so that standard output has only the result of a command. It knows nothing of the work.
 """
 
 import contextlib
@@ -15,12 +15,12 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 T = TypeVar("T")  # the generic syntax needs Python 3.12
 Told = Callable[[int, int | None], None]
-"""Hears how much is done, and of how much, if that is known."""
+"""Takes how much is done, and the total; None means that the total is not known."""
 
 SECONDS_SILENT = 2.0
-"""Work that is done sooner is not worth a line in a log."""
+"""Work that ends sooner gets no line in a log."""
 SECONDS_BETWEEN = 10.0
-"""Between two lines, whatever they are about."""
+"""Shortest time between two lines, over all work."""
 
 
 def silent(_done: int, _total: int | None) -> None:
@@ -29,7 +29,7 @@ def silent(_done: int, _total: int | None) -> None:
 
 @contextlib.contextmanager
 def bar(title: str, *, show: bool = True) -> Iterator[Told]:
-    """Give what some work is to tell how far it is, and take the bar away at the end; until it tells, time is shown."""
+    """Show a progress bar and remove it at the end; yield the function that reports progress to it."""
     if not show:
         yield silent
     elif not sys.stderr.isatty():
@@ -43,7 +43,7 @@ def bar(title: str, *, show: bool = True) -> Iterator[Told]:
 
 @contextlib.contextmanager
 def step(title: str) -> Iterator[None]:
-    """Show that something goes on whose length nobody knows: the time it takes, or in a log its name."""
+    """Show that work of unknown length is going on: the time so far, or its name in a log."""
     if sys.stderr.isatty():
         with bar(title):
             yield
@@ -62,22 +62,22 @@ def track(items: Iterable[T], total: int, title: str, *, show: bool = True) -> I
 
 
 class Lines:
-    """A line now and then, for work that takes long.
+    """Prints a line now and then about work that takes long.
 
     Args:
         title: of the work.
-        clock: seconds.
+        clock: returns seconds; tests pass their own.
     """
 
     said: ClassVar[float] = -math.inf
-    """When any work's last line was said."""
+    """When the last line was printed, for any work."""
 
     def __init__(self, title: str, clock: Callable[[], float] = time.monotonic) -> None:
         self._title, self._clock = title, clock
         self._began = clock()
 
     def __call__(self, done: int, total: int | None) -> None:
-        """Print how far it is, if that is due."""
+        """Print the progress, if a line is due."""
         now = self._clock()
         if now >= max(self._began + SECONDS_SILENT, Lines.said + SECONDS_BETWEEN):
             Lines.said = now

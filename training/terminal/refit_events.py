@@ -1,4 +1,4 @@
-"""A refit's events as they come: JSON lines for a program, a bar for a person at a terminal, a few lines in a log.
+"""A refit's events as they arrive: JSON lines for a program, a bar at a terminal, a few lines in a log.
 
 It knows nothing of whether the refit runs here or on a server.
 """
@@ -22,7 +22,7 @@ Json = Annotated[bool, Parameter(negative=(), show_default=False)]
 
 @contextlib.contextmanager
 def telling(*, as_json: bool) -> Iterator[Tell]:
-    """Give what a refit is to tell its events to, and take the bar away at the end."""
+    """Show a refit's events and remove the bar at the end; yield the function that takes the events."""
     if as_json:
         yield tell_json
     elif not sys.stderr.isatty():
@@ -54,7 +54,7 @@ def tell_json(event: dict[str, Any]) -> None:
 
 
 class _Lines:
-    """A line for each stage and each tenth of an upload; of the solver the last thing that it told before the next."""
+    """Prints a line for each stage, each tenth of an upload, and the solver's last iteration before the next stage."""
 
     def __init__(self) -> None:
         self._last = ""

@@ -1,21 +1,42 @@
-"""What was measured, as tables and sentences for a terminal: what `training.measure` found, and heads in short."""
+"""The tables that commands print, and how they print them: framed at a terminal, as plain lines in a file or a pipe.
+
+It knows nothing of how anything was measured.
+"""
 
 from collections.abc import Iterator
 from typing import Any
 
-from rich.console import RenderableType
+from rich.console import Console, RenderableType
 from rich.table import Table
 
 from breadcrumbs.models.groups import GROUPS
 
-ALL_CLASSES = 50  # up to so many classes are all shown
-WORST_CLASSES = 20  # of more, so many
+ALL_CLASSES = 50  # more classes than this are not all listed
+WORST_CLASSES = 20  # classes that are listed then
+WIDE = 1000  # columns of a file, so that no line is wrapped
 
 Found = dict[str, Any]
 
 
+def show(result: RenderableType, console: Console | None = None) -> None:
+    """Print a table or a text. Outside a terminal a table has no frame, and no line is wrapped.
+
+    Args:
+        result: a table or a text.
+        console: where to print; None means standard output.
+    """
+    console = console or Console()
+    if not console.is_terminal:
+        console.width = WIDE
+        if isinstance(result, Table):
+            result.box, result.pad_edge = None, False
+            result.title_justify = result.caption_justify = "left"
+            result.leading = int(result.show_lines)
+    console.print(result, highlight=False, markup=False)
+
+
 def shown(found: Found) -> Iterator[RenderableType]:
-    """Yield everything that is worth a look, in order; the rest is in the JSON."""
+    """Yield the parts of what `training.measure` found that are worth printing; the rest is in the JSON."""
     yield _heads(found)
     yield _chosen(found)
     yield _classes(found)
@@ -24,7 +45,7 @@ def shown(found: Found) -> Iterator[RenderableType]:
 
 
 def in_short(title: str, metrics: dict[str, Any]) -> Table:
-    """The heads among `metrics`, and nothing else of it: percent of many, medium, few, balanced and all."""
+    """Return a table of the heads in `metrics`: many, medium, few, balanced and all, in percent."""
     table = Table(title=title)
     for name in ("head", "many", "medium", "few", "balanced", "all"):
         table.add_column(name, justify="left" if name == "head" else "right")
@@ -36,7 +57,7 @@ def in_short(title: str, metrics: dict[str, Any]) -> Table:
 
 
 def _heads(found: Found) -> Table:
-    """Every head with its metrics in percent, each over its 95 % interval."""
+    """Every head with its metrics in percent, the 95 % interval below each."""
     table = Table(
         title=f"{found['bundle']} on {found['test_images']} test images: %, and its 95 % interval",
         caption=f"{found['exported']} is what the server answers with; A and B are conventions of many, medium and few",
@@ -57,7 +78,7 @@ def _heads(found: Found) -> Table:
 
 
 def _conventions(found: Found) -> dict[str, str]:
-    """The conventions of groups by their label; where they make the same groups, one stands for all."""
+    """The conventions of groups by their label. If they make the same groups, there is one entry, with both names."""
     members = found["classes"]["groups"]
     if len({tuple(own) for own in members.values()}) == 1:
         return {" = ".join(members): next(iter(members))}
@@ -72,7 +93,7 @@ def _cell(interval: dict[str, float] | None) -> str:
 
 
 def _chosen(found: Found) -> str:
-    """A line for each head that was chosen on one half of the rows and measured on the other."""
+    """A line for each head whose τ or t was chosen on one half of the rows and measured on the other."""
     lines = [
         f"{name.replace('_', ' ')}: " + ", ".join(map(_choice, head["chosen"]))
         for name, head in found["heads"].items()
@@ -89,7 +110,7 @@ def _choice(choice: dict[str, float | None]) -> str:
 
 
 def _classes(found: Found) -> Table:
-    """The recall of each class by every head; of many classes the worst of the exported head."""
+    """The recall of each class by every head; of many classes those with the lowest recall of the exported head."""
     classes, heads = found["classes"], found["heads"]
     recall = heads[found["exported"]]["recall"]
     order = list(range(len(recall)))
@@ -112,7 +133,7 @@ def _classes(found: Found) -> Table:
 
 
 def _difference(found: Found) -> Iterator[str]:
-    """A sentence for each difference: how large, and whether its interval excludes zero."""
+    """A line for each difference: how large it is, and whether its interval excludes zero."""
     against = found["against"]
     yield f"{found['bundle']} less {against['bundle']}, exported heads, the same test images, recall in points:"
     yield f"  balanced: {_verdict(against['balanced'])}"

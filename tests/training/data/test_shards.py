@@ -22,7 +22,7 @@ from breadcrumbs.training.data.dataset import DataError
 from breadcrumbs.training.data.loader import TrainingBatches
 from breadcrumbs.training.data.objects import Span
 from breadcrumbs.training.data.order import Order
-from breadcrumbs.training.make_snapshots import look
+from breadcrumbs.training.make_snapshots import make_snapshots
 from breadcrumbs.training.measure import config_of, measure
 from breadcrumbs.training.run.fit import fit
 
@@ -119,7 +119,10 @@ def test_looks_and_measurements_take_shards_too(
 ) -> None:
     """A snapshot of shards is that of the folder, and a bundle measures the same on them."""
     bundle = bundles.read(run / "bundle")
-    made = [look(bundle, tmp_path / str(i), data=data) for i, data in enumerate((str(images / "train"), packed[0]))]
+    made = [
+        make_snapshots(bundle, tmp_path / str(i), data=data)
+        for i, data in enumerate((str(images / "train"), packed[0]))
+    ]
     folder, ours = (snapshots.read(one.paths[0]) for one in made)
 
     assert np.array_equal(folder.features, ours.features)

@@ -68,7 +68,7 @@ def test_what_a_refit_lacks_is_a_sentence() -> None:
 
     assert sum(tag == "img" for tag, _ in page.tags) == len(PICTURES) - 2
     assert all(p.absent in page.words for p, _ in PICTURES if p.name in ("gains", "solver"))
-    assert any("None was uploaded" in word for word in page.words)
+    assert any("No snapshot was uploaded" in word for word in page.words)
 
 
 def test_classes_that_were_left_out_are_named() -> None:

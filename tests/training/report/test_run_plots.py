@@ -7,7 +7,7 @@ from pictures import CLASSES, COUNTS, GROUPS, drawn, lines, ticks
 
 from breadcrumbs.models.groups import Group
 from breadcrumbs.training.metrics import Interval
-from breadcrumbs.training.report import run_plots, style
+from breadcrumbs.training.report import class_axis, run_plots, style
 
 LABELS = np.repeat([0, 1, 2], 4)
 
@@ -42,7 +42,7 @@ def test_many_classes_become_a_curve_without_names() -> None:
 
 def test_a_running_mean_leaves_out_what_is_not_known() -> None:
     """Fewer neighbours at the ends, NaN only where none is known."""
-    found = run_plots.running_mean(np.array([1.0, np.nan, 3.0, np.nan, np.nan, np.nan]), 3)
+    found = class_axis.running_mean(np.array([1.0, np.nan, 3.0, np.nan, np.nan, np.nan]), 3)
 
     assert found == pytest.approx([1, 2, 3, 3, np.nan, np.nan], nan_ok=True)
 
@@ -136,7 +136,7 @@ def test_no_class_name_stops_a_picture(classes: int) -> None:
     drawn(run_plots.counts_and_recall(counts, groups, names, {"joint": (1.0,) * classes}))
     figure = drawn(run_plots.confusion(np.eye(classes), np.arange(classes), names))
 
-    assert all(len(text) <= style.LABEL for text in ticks(figure))
+    assert all(len(text) <= class_axis.LABEL for text in ticks(figure))
 
 
 @pytest.mark.parametrize("classes", [2, 17])
@@ -155,9 +155,9 @@ def test_the_widest_names_leave_room_for_the_picture(classes: int) -> None:
 
 def test_a_label_keeps_both_ends_of_a_long_name() -> None:
     """Names of one taxonomy differ at their end; a name that cannot be written becomes its number."""
-    assert style.label("Plantae_Tracheophyta_Rosa_canina", 3) == "Plantae_T…osa_canina"
-    assert style.label("two\nlines", 3) == "two lines"
-    assert style.label("日本語", 3) == "class 3"
+    assert class_axis.label("Plantae_Tracheophyta_Rosa_canina", 3) == "Plantae_T…osa_canina"
+    assert class_axis.label("two\nlines", 3) == "two lines"
+    assert class_axis.label("日本語", 3) == "class 3"
 
 
 def test_drawing_leaves_matplotlib_as_it_was() -> None:

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from breadcrumbs.models.errors import FormatError
-from breadcrumbs.training.run import checkpoint
+from breadcrumbs.training.run.state import load_checkpoint, save_checkpoint
 
 CPU = torch.device("cpu")
 STATE: dict[str, Any] = {
@@ -30,9 +30,9 @@ class Payload:
 
 def test_round_trip(tmp_path: Path) -> None:
     """What is saved comes back: numbers, text, nested tensors."""
-    checkpoint.save(tmp_path / "c.pt", STATE)
+    save_checkpoint(tmp_path / "c.pt", STATE)
 
-    found = checkpoint.load(tmp_path / "c.pt", CPU)
+    found = load_checkpoint(tmp_path / "c.pt", CPU)
 
     assert (found["config"], found["epoch"]) == ("{}", 3)
     assert torch.equal(found["network"]["w"], STATE["network"]["w"])
@@ -43,7 +43,7 @@ def test_round_trip(tmp_path: Path) -> None:
 def test_there_is_none(tmp_path: Path) -> None:
     """A checkpoint that is not there is told with what to do."""
     with pytest.raises(FormatError, match=r"no checkpoint at .*c\.pt; `breadcrumbs train --out .*` writes"):
-        checkpoint.load(tmp_path / "c.pt", CPU)
+        load_checkpoint(tmp_path / "c.pt", CPU)
 
 
 @pytest.mark.parametrize("form", ["pickle", "torch", "legacy"])
@@ -56,7 +56,7 @@ def test_code_in_a_checkpoint_is_refused_and_does_not_run(tmp_path: Path, form: 
         torch.save({"epoch": Payload(trace)}, path, _use_new_zipfile_serialization=form == "torch")
 
     with pytest.raises(FormatError, match=r"c\.pt is damaged"):
-        checkpoint.load(path, CPU)
+        load_checkpoint(path, CPU)
 
     assert not trace.exists()
     if form == "torch":  # the payload is sound: who trusts it, runs it
@@ -70,19 +70,19 @@ def test_what_is_no_checkpoint_is_refused(tmp_path: Path, content: bytes) -> Non
     (tmp_path / "c.pt").write_bytes(content)
 
     with pytest.raises(FormatError, match=r"c\.pt is damaged"):
-        checkpoint.load(tmp_path / "c.pt", CPU)
+        load_checkpoint(tmp_path / "c.pt", CPU)
 
 
 @pytest.mark.parametrize("share", [0.1, 0.5, 0.95])
 def test_a_checkpoint_cut_short_is_refused(tmp_path: Path, share: float) -> None:
     """A file that ends early is a FormatError with the path."""
     path = tmp_path / "c.pt"
-    checkpoint.save(path, STATE)
+    save_checkpoint(path, STATE)
     data = path.read_bytes()
     path.write_bytes(data[: int(share * len(data))])
 
     with pytest.raises(FormatError, match=r"c\.pt is damaged"):
-        checkpoint.load(path, CPU)
+        load_checkpoint(path, CPU)
 
 
 def test_a_zip_of_something_else_is_refused(tmp_path: Path) -> None:
@@ -91,16 +91,16 @@ def test_a_zip_of_something_else_is_refused(tmp_path: Path) -> None:
         archive.writestr("hello.txt", "hello")
 
     with pytest.raises(FormatError, match=r"c\.pt is damaged"):
-        checkpoint.load(tmp_path / "c.pt", CPU)
+        load_checkpoint(tmp_path / "c.pt", CPU)
 
 
 def test_a_state_that_cannot_be_saved_leaves_the_old_one(tmp_path: Path) -> None:
     """When saving fails, the checkpoint before it is still there, alone."""
     path = tmp_path / "c.pt"
-    checkpoint.save(path, STATE)
+    save_checkpoint(path, STATE)
 
     with pytest.raises((pickle.PicklingError, AttributeError)):
-        checkpoint.save(path, {"epoch": lambda: 4})
+        save_checkpoint(path, {"epoch": lambda: 4})
 
-    assert checkpoint.load(path, CPU)["epoch"] == 3
+    assert load_checkpoint(path, CPU)["epoch"] == 3
     assert [p.name for p in tmp_path.iterdir()] == ["c.pt"]

@@ -18,9 +18,8 @@ from breadcrumbs.models import bundle as bundles
 from breadcrumbs.models.snapshots import snapshot as snapshots
 from breadcrumbs.training.data.dataset import load
 from breadcrumbs.training.emanate import back_track, balanced_target
-from breadcrumbs.training.run import checkpoint
 from breadcrumbs.training.run.fit import fit, train_epoch
-from breadcrumbs.training.run.state import TrainingError, prepare, restore, state_of
+from breadcrumbs.training.run.state import TrainingError, load_checkpoint, prepare, restore, save_checkpoint, state_of
 
 pytestmark = pytest.mark.slow
 PICTURES = ("groups", "counts-and-recall", "curves", "confusion", "drift", "crumbs")
@@ -109,11 +108,11 @@ def test_a_run_stopped_in_its_first_epoch_goes_on(images: Path, tmp_path: Path) 
     """The checkpoint from before the first epoch is one to go on from, and trains what a fresh run trains."""
     config = small_config(images, epochs=1)
     run = prepare(config, load(config))
-    checkpoint.save(tmp_path / "checkpoint.pt", state_of(run))
+    save_checkpoint(tmp_path / "checkpoint.pt", state_of(run))
     expected = train_epoch(run)
 
     other = prepare(config, load(config))
-    restore(other, checkpoint.load(tmp_path / "checkpoint.pt", torch.device("cpu")))
+    restore(other, load_checkpoint(tmp_path / "checkpoint.pt", torch.device("cpu")))
 
     assert train_epoch(other) == expected
 
