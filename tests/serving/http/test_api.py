@@ -12,7 +12,7 @@ from pathlib import Path
 import httpx
 import numpy as np
 import pytest
-from examples import DOCS, compare, differences, examples, parsed, sections
+from page_examples import DOCS, compare, differences, examples, parsed, sections
 from refits import finish
 from running import make_settings, running
 from tiny import picture, png, tiny_snapshot, write_bundle
