@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 HASHED := --quiet --require-hashes --requirement
 
-.PHONY: help demo test quick check lock bench bench-training bench-refit bench-serving bench-gpu bench-scale chaos docs serve image-check image-check-serve image-check-full clean
+.PHONY: help demo test quick check lock bench bench-training bench-refit bench-serving bench-gpu bench-scale chaos reference docs serve image-check image-check-serve image-check-full clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 16
@@ -80,8 +80,11 @@ bench-scale: $(STAMP)  ## one worker against two; a new head on four servers; a 
 chaos: $(STAMP)  ## five minutes of load, swaps, refits, kill -9, full disk and damage; nothing may be wrong or lost
 	$(BIN)/python benchmarks/chaos.py --seconds 240
 
-docs: $(STAMP)  ## write into docs/api.md what the code says of each route
+reference: $(STAMP)  ## write into docs/api.md what the code says of each route
 	$(BIN)/python docs/reference.py
+
+docs: $(STAMP)  ## build these pages as a site, in site/; a link that leads nowhere is an error
+	$(BIN)/mkdocs build --strict
 
 serve: $(STAMP)  ## serve the embedded bundle
 	$(BIN)/python -m breadcrumbs serve
@@ -102,5 +105,5 @@ image-check-full:  ## the image `full`: predicts, refits and answers from the ne
 	mkdir -p runs
 	$(IMAGE_CHECK) --target full --summary runs/image-full.txt --probe 'python3 .ci/probe.py $$BASE_URL --refit' .
 
-clean:  ## remove .venv, runs and stores
-	rm -rf $(VENV) runs store
+clean:  ## remove .venv, runs, stores and the site
+	rm -rf $(VENV) runs store site

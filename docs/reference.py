@@ -143,7 +143,7 @@ def main() -> None:
     page = PAGE.read_text()
     new = written(page, create_app(Settings()).openapi())
     if "--check" in sys.argv:
-        sys.exit(f"{PAGE} is not up to date: `make docs` writes it" if new != page else 0)
+        sys.exit(f"{PAGE} is not up to date: `make reference` writes it" if new != page else 0)
     PAGE.write_text(new)
 
 

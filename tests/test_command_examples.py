@@ -10,8 +10,8 @@ from pathlib import Path
 import httpx
 import numpy as np
 import pytest
-from examples import DOCS, differences, examples, sections
 from listed_commands import PRINTS_NOTHING, commands
+from page_examples import DOCS, differences, examples, sections
 from running import make_settings, running
 from tiny import picture, png, tiny_snapshot
 

@@ -182,6 +182,15 @@ def test_every_source_file_on_a_page_exists(name: str) -> None:
     assert {path for path in source_files(TEXT[name]) if not (ROOT / path).is_file()} == set()
 
 
+def test_every_test_file_on_a_page_exists() -> None:
+    """Wherever it lies: many pages name a test without its folder."""
+    there = {path.name for path in (ROOT / "tests").rglob("test_*.py")}
+    named = {(page, name) for page, text in TEXT.items() for name in re.findall(r"\btest_\w+\.py\b", text)}
+
+    assert {(page, name) for page, name in named if name not in there} == set()
+    assert len(named) > 50
+
+
 def test_every_source_file_has_its_line_in_the_architecture() -> None:
     """One line a file, empty package files left out."""
     found = {

@@ -1,4 +1,8 @@
-"""The tour, walked: every command of `docs/tour.md`, in order, with a training of two epochs instead of 36."""
+"""The tour and the first page, walked: every command of `docs/tour.md` and `docs/start.md`, in order.
+
+Trainings are shorter: two epochs instead of 36; and the first page's network is a small one, without weights from the
+network.
+"""
 
 import contextlib
 import os
@@ -12,12 +16,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
+import numpy as np
 import pytest
 from patience import PATIENCE
+from PIL import Image
 
 ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "docs" / "tour.md").read_text()
 COMMANDS = re.findall(r"^\$ breadcrumbs (.+)$", PAGE, re.MULTILINE)
+FIRST = re.findall(r"^\$ breadcrumbs (.+)$", (ROOT / "docs" / "start.md").read_text(), re.MULTILINE)
+NETWORK = "--architecture tf_efficientnet_lite0 --frozen"
 EPOCHS = 2
 
 
@@ -48,13 +56,39 @@ def serving(words: list[str], folder: Path, port: int) -> Iterator[None]:
             process.wait(PATIENCE)
 
 
+def free_port() -> int:
+    """A port that nobody listens on."""
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return int(one.getsockname()[1])
+
+
+@pytest.mark.slow
+def test_the_first_page_can_be_walked(tmp_path: Path) -> None:
+    """A folder of photos is trained on and served, and another one is classified."""
+    with np.load(ROOT / "training/data/embedded/fashion-mnist-lt.npz") as data:
+        for label, name in enumerate(data["classes"][:3]):
+            for folder, images in (("photos", "train_images"), ("new-photos", "test_images")):
+                (tmp_path / folder / name).mkdir(parents=True)
+                chosen = data[images][data[images.replace("images", "labels")] == label][:20]
+                for number, one in enumerate(chosen):
+                    Image.fromarray(one).save(tmp_path / folder / name / f"{number:02}.png")
+    port = free_port()
+    train, serve, predict = (shlex.split(one.replace(NETWORK, "--architecture resnet8 --size 28")) for one in FIRST)
+    run([*train, "--no-pretrained", "--epochs", str(EPOCHS)], tmp_path)
+    with serving(serve, tmp_path, port):
+        printed = run([*predict, "--server", f"http://127.0.0.1:{port}"], tmp_path)
+
+    assert any(NETWORK in one for one in FIRST)
+    assert (tmp_path / "runs/photos/report/index.html").exists()
+    assert printed.count(".png") == 60
+
+
 @pytest.mark.slow
 def test_the_tour_can_be_walked(tmp_path: Path) -> None:
     """Every command does what the page says, on the files that the commands before it left."""
     (tmp_path / "models").symlink_to(ROOT / "models")
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        port = one.getsockname()[1]
+    port = free_port()
     printed = {}
     with contextlib.ExitStack() as stack:
         for command in COMMANDS:

@@ -12,7 +12,7 @@ from pathlib import Path
 import httpx
 import numpy as np
 import pytest
-from examples import DOCS, compare, differences, examples, parsed, sections
+from page_examples import DOCS, compare, differences, examples, parsed, sections
 from refits import finish
 from running import make_settings, running
 from tiny import picture, png, tiny_snapshot, write_bundle
@@ -174,7 +174,7 @@ def test_the_example_of_the_readme_runs(
 
 
 def test_the_page_is_what_the_code_says() -> None:
-    """Parameters, bodies, answers and errors of every route; `make docs` writes them."""
+    """Parameters, bodies, answers and errors of every route; `make reference` writes them."""
     line = [sys.executable, "docs/reference.py", "--check"]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     done = subprocess.run(line, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)

@@ -1,0 +1,104 @@
+"""The scripts in `examples/`, run as a user runs them, on a real server with the demo bundle and real refits."""
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from running import make_settings, running
+
+from breadcrumbs import Client
+from breadcrumbs.models import bundle as bundles
+from breadcrumbs.serving.app import REFIT
+
+ROOT = Path(__file__).parents[1]
+EACH = 12
+"""Images of each class in each folder."""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two folders of test images that are part of the package, each with a folder for each class."""
+    place = tmp_path_factory.mktemp("images")
+    with np.load(ROOT / "training/data/embedded/fashion-mnist-lt.npz") as data:
+        for label, name in enumerate(data["classes"]):
+            pixels = data["test_images"][data["test_labels"] == label]
+            for part, chosen in (("corrected", pixels[:EACH]), ("holdout", pixels[EACH : 2 * EACH])):
+                (place / part / name).mkdir(parents=True)
+                for number, one in enumerate(chosen):
+                    Image.fromarray(one).save(place / part / name / f"{number:02}.png")
+    return place
+
+
+@pytest.fixture(scope="module")
+def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of a server for both scripts."""
+    settings = make_settings(bundles.read(ROOT / "models" / "demo"), tmp_path_factory.mktemp("store"))
+    with running(settings, command=REFIT) as client:
+        yield str(client.base_url)
+
+
+def run(script: str, *words: str, place: Path) -> str:
+    """Run a script, and return what it prints."""
+    line = [sys.executable, str(ROOT / "examples" / script), *words]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run(line, cwd=place, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_predict_and_correct(folder: Path, url: str) -> None:
+    """It prints the unsure images, the least sure first, and then learns from the corrected ones."""
+    first = run("predict_and_correct.py", "holdout", "--server", url, place=folder)
+    told = first.splitlines()
+    row = re.compile(r"holdout/\S+: \S+ \((0\.\d\d)\) or \S+$")
+    sure = [float(found[1]) for line in told[1:] if (found := row.match(line))]
+
+    assert told[0] == f"{len(told) - 1} of {10 * EACH} images are unsure, says head 1"
+    assert len(told) > 5
+    assert len(sure) == len(told) - 1
+    assert sure == sorted(sure)
+    assert max(sure) <= 0.7
+
+    words = ("--corrected", "corrected", "--holdout", "holdout", "--server", url)
+    second = run("predict_and_correct.py", "holdout", *words, place=folder)
+    with Client(url) as client:
+        (job,) = client.jobs()
+
+    assert second.startswith(first)
+    assert job.verdict is not None
+    live = job.verdict.head if job.verdict.activated else 1
+    assert second.splitlines()[-2:] == [f"refit succeeded: {job.verdict.note}", f"head {live} is live"]
+
+
+def test_refit_from_features(folder: Path, url: str) -> None:
+    """Features in numpy become a head, which goes live and is taken back."""
+    with Client(url) as client:
+        before = client.heads().live
+        for part in ("corrected", "holdout"):
+            paths = sorted((folder / part).rglob("*.png"))
+            np.savez(
+                folder / part, features=client.features(paths).features, labels=[path.parent.name for path in paths]
+            )
+    printed = run("refit_from_features.py", "corrected.npz", "holdout.npz", "--server", url, place=folder)
+    with Client(url) as client:
+        after = client.heads()
+
+    assert "succeeded" in printed
+    assert re.search(r"^gate passed: (True|False)$", printed, re.MULTILINE)
+    new = after.heads[0].version
+    assert new > before
+    assert printed.splitlines()[-2:] == [f"head {new} is live", f"head {before} is live again"]
+    assert after.live == before
+
+
+@pytest.mark.parametrize("script", sorted(path.name for path in (ROOT / "examples").glob("*.py")))
+def test_a_script_is_short_and_tested(script: str) -> None:
+    """Under 80 lines, and run by a test of its name."""
+    assert len((ROOT / "examples" / script).read_text().splitlines()) < 80
+    assert f"test_{Path(script).stem}" in globals()
