@@ -1,4 +1,4 @@
-"""The types of arrays that many modules speak of."""
+"""Array types shared by many modules."""
 
 import numpy as np
 from numpy.typing import NDArray

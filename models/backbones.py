@@ -72,7 +72,7 @@ def create(name: str, pretrained: bool = False, *, size: int | None = None, weig
     Args:
         name: as above.
         pretrained: with timm's pretrained weights, which are downloaded once.
-        size: side of the square images, in pixels; absent: whatever the network was made for.
+        size: side of the square images, in pixels; None means the size the network was made for.
         weights: a file with weights of this network, in place of those; it is read without executing code.
 
     Raises:

@@ -35,11 +35,11 @@ REQUIRED = ("backbone.onnx", "head.onnx")
 
 
 class BundleError(FormatError):
-    """A bundle with a part missing, damaged, or not fitting the others."""
+    """A bundle with a missing, damaged or mismatched part."""
 
 
 class Lineage(BaseModel):
-    """Where the head of a bundle comes from that a refit made."""
+    """Where a head that a refit made comes from."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -51,12 +51,12 @@ class Lineage(BaseModel):
 
 
 def now() -> str:
-    """The time, as a manifest has it."""
+    """The time now, in the manifest's format."""
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 class Manifest(BaseModel):
-    """What a bundle says of itself; `manifest.json`."""
+    """The content of `manifest.json`."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -88,7 +88,7 @@ class Manifest(BaseModel):
 
 
 class Bundle:
-    """An opened bundle: every file present, and of the digest that the manifest names."""
+    """An opened bundle: every file is present and has the digest in the manifest."""
 
     def __init__(self, folder: Path, manifest: Manifest) -> None:
         self.folder = folder
@@ -121,7 +121,7 @@ class Bundle:
         return self._head("head.onnx")
 
     def joint_head(self) -> LinearHead | None:
-        """The joint head, where the bundle keeps it."""
+        """The joint head, if the bundle has one."""
         return self._head("joint-head.onnx") if "joint-head.onnx" in self.manifest.files else None
 
     def _head(self, name: str) -> LinearHead:
@@ -174,7 +174,7 @@ def read(folder: Path) -> Bundle:
 
 def _check_name(folder: Path, name: str) -> None:
     if not re.fullmatch(r"([a-z0-9-]+/)?[A-Za-z0-9][A-Za-z0-9._-]*", name):
-        raise BundleError(f"{folder}: manifest.json names {name!r:.80}, which is no path inside a bundle")
+        raise BundleError(f"{folder}: manifest.json names {name!r:.80}, which is not a path inside a bundle")
 
 
 def _verify(folder: Path, name: str, digest: str) -> None:
@@ -188,10 +188,10 @@ def _verify(folder: Path, name: str, digest: str) -> None:
 
 
 def write(folder: Path, manifest: Manifest, files: Mapping[str, bytes]) -> Bundle:
-    """Write a bundle beside its place, verify it, then move it there; an older one is replaced.
+    """Write a bundle to a temporary folder, verify it, then move it into place; an older one is replaced.
 
     Args:
-        folder: where it will be.
+        folder: its final place.
         manifest: everything but `files`, which is filled in here.
         files: the bytes of each file, by its path in the bundle.
 

@@ -50,7 +50,7 @@ mapping to status codes is `serving.http.errors`, and a test proves that no leaf
 
 
 class BreadcrumbsError(Exception):
-    """A mistake of the user's or of the surroundings, told in one sentence: what was expected and what came."""
+    """A mistake of the user or the environment, in one sentence: what was expected and what came."""
 
 
 class FormatError(BreadcrumbsError):

@@ -18,12 +18,12 @@ KINDS = {stat.S_IFIFO: "a FIFO", stat.S_IFCHR: "a device", stat.S_IFBLK: "a devi
 
 
 def open_regular(path: Path) -> BufferedReader:
-    """Open a file for reading; what is no regular file, as a FIFO or a device, may never end, so it is refused.
+    """Open a regular file for reading; others, such as a FIFO or a device, may never end and are refused.
 
     Raises:
         OSError: it is not there, cannot be read, or is not a regular file; `strerror` says which.
     """
-    number = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # without waiting for a FIFO's writer
+    number = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # O_NONBLOCK: do not wait for a FIFO's writer
     kind = os.fstat(number).st_mode
     if not stat.S_ISREG(kind):
         os.close(number)
@@ -48,7 +48,7 @@ def write_whole(path: Path, data: bytes) -> None:
 
 @contextlib.contextmanager
 def writing_whole(path: Path) -> Iterator[IO[bytes]]:
-    """Give a file to write, which is at `path` once all went well; after an error, what was there before is."""
+    """Yield a file to write. It replaces `path` on success; after an error `path` is unchanged."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:

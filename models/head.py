@@ -72,7 +72,7 @@ class LinearHead:
 
     @cached_property
     def digest(self) -> str:
-        """The sha256 over classes, weight and bias: what two equal heads share, whatever their file."""
+        """The sha256 over classes, weight and bias: equal for equal heads, whatever their files."""
         state = hashlib.sha256(json.dumps(self.classes).encode())
         state.update(self.weight.astype("<f4").tobytes())
         state.update(self.bias.astype("<f4").tobytes())
@@ -91,7 +91,7 @@ def softmax(logits: NDArray[np.floating]) -> NDArray[np.float64]:
 
 
 def ranked(logits: NDArray[np.floating], classes: Sequence[str], top_k: int) -> list[RankedClass]:
-    """Return the top classes of one image's logits (C,), the most probable first; of equals the first comes first."""
+    """Return the top classes of one image's logits (C,), most probable first; ties keep the order of classes."""
     order = (-logits).argsort(kind="stable")[:top_k]
     places = zip(order.tolist(), softmax(logits)[order].tolist(), strict=True)
     return [{"class": classes[index], "index": index, "probability": probability} for index, probability in places]
@@ -179,7 +179,7 @@ def from_onnx(data: bytes) -> LinearHead:
     """Read back what `to_onnx` made.
 
     Raises:
-        HeadError: not such a model.
+        HeadError: the model is not one that `to_onnx` writes.
     """
     model = parse_onnx(data)
     metadata = {prop.key: prop.value for prop in model.metadata_props}

@@ -13,7 +13,7 @@ CGROUPS = Path("/proc/self/cgroup")
 """The control groups of this process: a line `number:controllers:path` for each hierarchy."""
 MOUNT = Path("/sys/fs/cgroup")
 UNLIMITED = 2**60
-"""Bytes from which a limit means none: version 1 writes the largest number that it has."""
+"""A limit of at least this many bytes means no limit: version 1 writes its largest number."""
 
 
 def cores(cgroups: Path = CGROUPS, mount: Path = MOUNT) -> int:

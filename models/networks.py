@@ -1,4 +1,4 @@
-"""What a backbone is, whoever made it: a network, its width, and the pixels that it takes. It makes none itself."""
+"""The definition of a backbone: a network, its width, and the pixels that it takes. It creates none."""
 
 from dataclasses import dataclass
 

@@ -1,6 +1,6 @@
 """Characters that a terminal or a log must not get: they move the cursor, start a line, or show text in another order.
 
-It knows nothing of where text comes from.
+It knows nothing of where the text comes from.
 """
 
 import re
@@ -11,7 +11,7 @@ _SHORT = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
 
 
 def defect(text: str) -> str | None:
-    """Return what makes a text unfit to be printed, in words that follow its name; None: nothing does."""
+    """Return why a text must not be printed, as words that follow its name; None means it is safe."""
     found = _UNPRINTABLE.search(text)
     if found is None:
         return None
@@ -23,7 +23,7 @@ def defect(text: str) -> str | None:
 
 
 def escaped(text: str) -> str:
-    r"""Return a text in one line that any terminal shows as it is; what is unfit becomes `\n`, `\x1b`, `\u202e`."""
+    r"""Return a text in one line that any terminal shows as it is; unsafe characters become `\n`, `\x1b`, `\u202e`."""
     return _UNPRINTABLE.sub(_escape, text)
 
 

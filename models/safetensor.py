@@ -1,6 +1,6 @@
 """Reading and writing safetensors files whose contents are not trusted.
 
-The header is parsed here, not by the library, because the library accepts what a careful reader must not: a name
+The header is parsed here, not by the library, because the library accepts what must be refused: a name
 twice, header space for hundreds of thousands of empty tensors, offsets that overlap. What passes is mapped into
 memory, never copied. It knows nothing of snapshots or heads.
 

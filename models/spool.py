@@ -1,4 +1,4 @@
-"""Arrays on disk that have no name: what a reader inflates or converts is written to a nameless file and mapped.
+"""Arrays in nameless files on disk: what a reader inflates or converts is written to a nameless file and mapped.
 
 So a large upload takes disk, not memory, and leaves nothing behind when the array is gone. Bytes are written, not
 mapped, so that a full disk is an error and not a signal. It knows nothing of file formats.
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from breadcrumbs.models.errors import FormatError
 
 PIECE = 2**20
-"""Bytes that are handled together, about."""
+"""Bytes handled at a time, approximately."""
 
 Array = NDArray[Any]
 
@@ -30,7 +30,7 @@ def spool(pieces: Iterable[bytes], dtype: np.dtype[Any], limit: int) -> Array:
 
     Raises:
         FileTooLarge: more than `limit` bytes came.
-        FormatError: the bytes do not end with an element.
+        FormatError: the bytes end within an element.
     """
     size = 0
     with tempfile.TemporaryFile(prefix="breadcrumbs-") as file:
@@ -46,7 +46,7 @@ def spool(pieces: Iterable[bytes], dtype: np.dtype[Any], limit: int) -> Array:
 
 
 def converted(array: Array, dtype: np.dtype[Any]) -> Array:
-    """Return an array as row-major `dtype`: itself if it is, else a mapped copy made a few rows at a time.
+    """Return an array as row-major `dtype`: unchanged if it is one, else as a mapped copy made a few rows at a time.
 
     A float that the new type cannot hold becomes infinite; integers must fit.
     """
@@ -65,7 +65,7 @@ def _rows(array: Array, dtype: np.dtype[Any]) -> Iterator[bytes]:
 
 
 def chunks(array: Array) -> Iterator[Array]:
-    """Yield the rows (N, …) in order, as many together as make about `PIECE` bytes."""
+    """Yield the rows (N, …) in order, in chunks of about `PIECE` bytes."""
     step = max(1, PIECE // max(1, array[:1].nbytes))
     for start in range(0, len(array), step):
         yield array[start : start + step]

@@ -45,13 +45,13 @@ def _tried(name: str, size: int | None) -> tuple[nn.Module, int, dict[str, Any]]
         options.insert(0 if made_for is not None and made_for.fixed_input_size else 1, {"img_size": size})
     seed, reasons = torch.get_rng_state(), list[str]()
     for option in options:
-        torch.set_rng_state(seed)  # however many are tried, the same weights
+        torch.set_rng_state(seed)  # the same weights, however many options are tried
         try:
             network = timm.create_model(name, num_classes=0, **option)
             shape = _shape(network, side)
         except Exception as error:  # noqa: BLE001 - the networks raise whatever they meet: shapes, assertions, keys
             if "img_size" in option and isinstance(error, TypeError):
-                continue  # it has no such option
+                continue  # the network has no such option
             reasons.append(" ".join(str(error).split())[:160] or type(error).__name__)
             continue
         if len(shape) != 2:
@@ -114,7 +114,7 @@ def _downloaded(name: str, options: dict[str, Any]) -> nn.Module:
         return timm.create_model(name, pretrained=True, num_classes=0, **options)
     except Exception as error:  # timm and the hub client raise whatever their transport raises
         raise BackboneError(
-            f"the pretrained weights of '{name}' could not be had ({type(error).__name__}: "
+            f"the pretrained weights of '{name}' could not be downloaded ({type(error).__name__}: "
             f"{' '.join(str(error).split())[:200]}); name a file that has them with --weights, fill the hub's cache "
             "(HF_HOME) on a machine with network, or start from random weights with --no-pretrained"
         ) from error

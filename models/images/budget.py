@@ -1,4 +1,4 @@
-"""Memory for decoding images, shared by all threads of a process: who does not fit waits, who never fits is refused.
+"""A memory budget for decoding images, shared by all threads: an image that does not fit waits or is refused.
 
 An image file of 2 kB may decode to a gigabyte. Its header says how large the picture is; what a decoder takes for each
 of its pixels was measured. It knows nothing of how images are decoded.
@@ -15,16 +15,16 @@ from breadcrumbs.models.images.errors import ImageTooLarge
 from breadcrumbs.models.machine import memory
 
 SHARE = 4
-"""A process may take this part of the memory of the machine or container where nobody says otherwise: a quarter."""
+"""The default budget: a quarter of the memory of the machine or container."""
 LARGE = 64 * 2**20
-"""Bytes of one image from which freed memory is given back to the system at once."""
+"""For an image of this many bytes or more, freed memory is returned to the system at once."""
 
 
 class Budget:
-    """Bytes for decoding, taken in the order of asking.
+    """Bytes for decoding, granted in the order of the requests.
 
     Args:
-        size: bytes in all; 0: a quarter of the memory of the machine or container.
+        size: total bytes; 0 means a quarter of the memory of the machine or container.
     """
 
     def __init__(self, size: int = 0) -> None:
@@ -35,19 +35,19 @@ class Budget:
 
     @cached_property
     def size(self) -> int:
-        """Bytes in all; what the machine grants is looked up once."""
+        """Total bytes; the machine's memory is looked up once."""
         return self._given or memory() // SHARE
 
     @contextmanager
     def take(self, count: int, what: str) -> Iterator[None]:
-        """Hold `count` bytes, after waiting for those who came before.
+        """Hold `count` bytes, after waiting for earlier requests.
 
         Args:
             count: bytes.
-            what: what they are for, in an error.
+            what: the image's name in an error message.
 
         Raises:
-            ImageTooLarge: more than there are in all.
+            ImageTooLarge: `count` is more than the whole budget.
         """
         size = self.size
         if count > size:

@@ -37,18 +37,18 @@ from breadcrumbs.models.images.kinds import HEAD, JPEG, UNKNOWN, Kind, jpeg_proc
 from breadcrumbs.models.images.segments import PLAIN, PROFILE, SCAN, segments
 
 MAX_PIXELS = 120_000_000
-"""Pixels of one image where nobody says otherwise: more than the cameras of phones give (50 and 108 million)."""
+"""Default limit of pixels of one image: above what phone cameras give (50 and 108 million)."""
 MAX_SCANS = 64
 """Scans of one JPEG: each visits every block of the image, however few bytes it has. Encoders write 1, or about 10."""
 MAX_SEGMENTS = 10_000
 """Segments of one JPEG or chunks of one PNG: Pillow reads each in Python. A PNG of 20 MiB has about 2,600."""
 BUDGET = Budget()
-"""Memory for decoding in this process where nobody says otherwise."""
+"""Default memory budget for decoding in this process."""
 GAP = 4
 """A JPEG is decoded at 1/2, 1/4 or 1/8 only while it stays this many times larger than what is wanted of it: the
 resized picture then differs by two levels at most."""
 BAND = 2**20
-"""Pixels that are converted together."""
+"""Pixels converted at a time."""
 
 # Bytes for each pixel while an image is decoded and resized, measured at 24 million pixels.
 _JPEG_BYTES, _COEFFICIENTS, _INKS = 8, 6, 10
@@ -69,7 +69,7 @@ _DAMAGED = (
 
 _PROGRESSIVE = b"\xff\xc2"
 _PNG_DEPTH = 24  # the byte of a PNG that says how many bits a channel has
-ORIENTATION = 0x0112  # the EXIF tag: how the camera was held
+ORIENTATION = 0x0112  # the EXIF tag of the camera's orientation
 _TURNS: dict[int, Callable[[Pixels], Pixels]] = {
     2: lambda a: a[:, ::-1],
     3: lambda a: a[::-1, ::-1],
@@ -86,9 +86,9 @@ class Opened:
     """An image whose header was read and whose limits were checked.
 
     Attributes:
-        width, height: pixels, as they lie in the file.
-        cost: bytes that decoding and resizing it take, about.
-        factor: by how much it is reduced while it is decoded: 1, 2, 4 or 8.
+        width, height: in pixels, as stored in the file.
+        cost: approximate bytes that decoding and resizing take.
+        factor: reduction during decoding: 1, 2, 4 or 8.
         decoder: decodes it.
     """
 
@@ -110,18 +110,18 @@ class Opened:
             raise ImageError(f"damaged image: {error}") from error
 
     def shape(self, pixels: Pixels) -> tuple[int, int]:
-        """Rows and columns of the whole picture, held as `pixels` of it are."""
+        """Rows and columns of the whole picture, in the orientation of `pixels`."""
         upright = pixels.shape[0] == -(-self.height // self.factor)
         return (self.height, self.width) if upright else (self.width, self.height)
 
     @property
     def what(self) -> str:
-        """What to call it in an error."""
+        """The image's name in an error message."""
         return f"an image of {self.width} x {self.height} pixels"
 
 
 def load_codecs() -> None:
-    """Load Pillow's decoders now; it would do so when it opens the first image, in a tenth of a second."""
+    """Load Pillow's decoders now, so that the first image does not wait a tenth of a second for them."""
     Image.preinit()
     importlib.import_module("PIL.WebPImagePlugin")
     more_formats()
@@ -129,7 +129,7 @@ def load_codecs() -> None:
 
 @cache
 def more_formats() -> frozenset[str]:
-    """The names of Pillow's readers that the extra `formats` brings; none where it is not installed."""
+    """The names of Pillow's readers that the extra `formats` adds; empty if it is not installed."""
     try:
         importlib.import_module("pillow_heif").register_heif_opener()
     except ImportError:
@@ -234,23 +234,23 @@ def _check_size(width: int, height: int, max_pixels: int) -> None:
 
 
 def _plain_size(data: bytes) -> tuple[int, int] | None:
-    """Width and height of a grey or colour JPEG; None where Pillow should say what it is, which takes longer."""
+    """Width and height of a grey or colour JPEG; None means that Pillow must open it, which is slower."""
     try:
         height, width, colours, _ = simplejpeg.decode_jpeg_header(data)
-    except (ValueError, LookupError):  # the latter where the subsampling is none that it knows
+    except (ValueError, LookupError):  # LookupError: an unknown subsampling
         return None
     return (width, height) if colours in {"Gray", "YCbCr", "RGB"} else None
 
 
 def _reduction(width: int, height: int, shorter: int | None) -> int:
-    """By how much a JPEG may be reduced while it is decoded: 1, 2, 4 or 8."""
+    """The factor by which a JPEG may be reduced during decoding: 1, 2, 4 or 8."""
     if shorter is None:
         return 1
     return max((factor for factor in (2, 4, 8) if min(width, height) >= factor * GAP * shorter), default=1)
 
 
 def _least(size: tuple[int, int], factor: int) -> tuple[int, int]:
-    """Rows and columns of a reduced picture; zeros where all are wanted."""
+    """Rows and columns of the reduced picture; zeros mean all of it."""
     return (0, 0) if factor == 1 else (-(-size[1] // factor), -(-size[0] // factor))
 
 
@@ -285,11 +285,11 @@ def _webp_canvas(header: bytes) -> tuple[int, int] | None:
 
 
 def _jpeg(image: Image.Image, data: bytes, least: tuple[int, int]) -> Pixels:
-    """Pixels by libjpeg-turbo, which is twice as fast and tells lost data; Pillow where it cannot do it."""
+    """Decode with libjpeg-turbo, which is twice as fast and reports lost data; with Pillow if it cannot."""
     try:
         if image.mode in {"RGB", "L"}:
             return _upright(_libjpeg(data, least), image)
-        if image.mode == "CMYK":  # Pillow knows how to turn its inks, and does not tell lost data
+        if image.mode == "CMYK":  # Pillow converts its inks; libjpeg-turbo only reports lost data
             decode_jpeg(data, "CMYK")
     except OtherSubsampling:
         pass
@@ -322,7 +322,7 @@ def _upright(pixels: Pixels, image: Image.Image) -> Pixels:
 
 
 def _rgb(band: Image.Image, data: bytes) -> Image.Image:
-    """Some rows of an image as RGB, laid over white."""
+    """Convert some rows of an image to RGB, laid over white."""
     key = band.info.get("transparency")
     if band.mode.startswith("I"):  # 16-bit grey: Pillow's own conversion would clip instead of scale
         values = np.asarray(band).astype(np.int64)

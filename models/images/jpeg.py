@@ -1,4 +1,4 @@
-"""JPEG to pixels by libjpeg-turbo, with one rule for files that are not quite right.
+"""JPEG to pixels by libjpeg-turbo, with one rule for imperfect files.
 
 libjpeg goes on after most defects and warns. Where nothing is lost, the picture is taken as every viewer shows it;
 where data is missing or damaged, the file is refused. Metadata has no part in it. libjpeg tells the first warning
@@ -17,7 +17,7 @@ from breadcrumbs.models.images.errors import ImageError
 from breadcrumbs.models.images.segments import END, SCAN, STRAY, places
 
 MENDS = 8
-"""Harmless defects of one file that are mended before it is refused."""
+"""Harmless defects repaired in one file before it is refused."""
 EXTRANEOUS = 16
 """Bytes between a scan and the next marker that may be anything; more are the rest of a damaged scan, unless they are
 all the same: padding."""
@@ -33,10 +33,10 @@ class OtherSubsampling(ImageError):
 
 
 def decode_jpeg(data: bytes, colours: str = "RGB", least: tuple[int, int] = (0, 0)) -> Pixels:
-    """Decode a JPEG, as it lies in the file.
+    """Decode a JPEG without applying its EXIF orientation.
 
     Args:
-        data: the file; what follows the end of the first picture is not looked at.
+        data: the file; bytes after the first picture are ignored.
         colours: `RGB` for grey and colour pictures, `CMYK` for those of four inks.
         least: rows and columns that the picture must keep; it may be reduced to 1/2, 1/4 or 1/8.
 
@@ -58,14 +58,14 @@ def decode_jpeg(data: bytes, colours: str = "RGB", least: tuple[int, int] = (0, 
         mended = _mended(data, warning)
         if mended is None:
             raise ImageError(f"damaged image: {warning}")
-        if mended == data:  # harmless, and libjpeg cannot be made to keep quiet about it
+        if mended == data:  # harmless, but libjpeg warns all the same
             return np.asarray(simplejpeg.decode_jpeg(data, colours, strict=False, **size))
         data = mended
     raise ImageError(f"damaged image: more than {MENDS} defects; the last is: {warning}")
 
 
 def _mended(data: bytes, warning: str) -> bytes | None:
-    """The file without the cause of a harmless warning; None for a warning that tells of lost data."""
+    """Return the file without the cause of a harmless warning; None if the warning means lost data."""
     if "Invalid SOS parameters" in warning:
         return _with_sequential_scans(data)
     if "JFIF revision" in warning:
@@ -80,7 +80,7 @@ def _mended(data: bytes, warning: str) -> bytes | None:
 
 
 def _with_sequential_scans(data: bytes) -> bytes:
-    """Write into the scans of a sequential JPEG what a decoder takes them to say: all 64 coefficients, at once."""
+    """Make the scan headers of a sequential JPEG say what decoders assume: all 64 coefficients, at once."""
     kinds = list(places(data))
     if not any(kind in _SEQUENTIAL for kind, _ in kinds):
         return data

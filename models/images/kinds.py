@@ -1,13 +1,13 @@
-"""Which kind of file it is, by its first bytes, and what to do with one that is not read.
+"""The kind of a file, by its first bytes, and the remedy for kinds that are not read.
 
-A name's suffix says nothing: phones and web sites write JPEGs as `.png` and HEIC as `.jpg`. It knows nothing of how
+The suffix is ignored: phones and web sites write JPEGs as `.png` and HEIC as `.jpg`. It knows nothing of how
 images are decoded.
 """
 
 from dataclasses import dataclass
 
 HEAD = 512
-"""Bytes that are enough to tell."""
+"""Bytes needed to recognise every kind."""
 
 
 @dataclass(frozen=True)
@@ -15,7 +15,7 @@ class Kind:
     """A kind of file.
 
     Attributes:
-        name: what the world calls it.
+        name: its common name.
         pillow: the name of Pillow's reader, for images that are read.
         extra: whether it is read only where the extra `formats` is installed.
         remedy: what to do with a file that is not read.
@@ -81,7 +81,7 @@ _BRANDS = {
     **dict.fromkeys((b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1"), HEIC),
     **dict.fromkeys((b"avif", b"avis"), AVIF),
 }
-"""Of an ISO media file, what its first box says it is."""
+"""The brands in the first box of an ISO media file."""
 _MARKUP: tuple[tuple[bytes, Kind], ...] = (
     (b"<svg", _image("SVG", "svg")),
     (b"<!doctype html", Kind("a web page", remedy="the download failed; get the image itself")),

@@ -1,6 +1,6 @@
 """The one evaluation transform: from an image file, or its pixels, to the uint8 pixels that a backbone takes.
 
-The trainer's evaluation, the export gate and the server all call it, so that none of them can differ. It knows nothing
+The trainer's evaluation, the export gate and the server all call it, so that they cannot differ. It knows nothing
 of tensors, batches or normalisation: mean and deviation travel in `Preprocess`, but they are applied inside
 `backbone.onnx`.
 """

@@ -1,4 +1,4 @@
-"""The segments of a JPEG and the chunks of a PNG, told from the bytes alone, before a decoder reads them.
+"""The segments of a JPEG and the chunks of a PNG, found in the bytes alone, before a decoder reads them.
 
 A decoder works for each of them, so that a small file of very many holds it for long: a scan of 115 bytes makes it
 visit every block of the image. What is told here is what libjpeg and Pillow would come to, and never less. A WebP's

@@ -1,4 +1,4 @@
-"""A snapshot in any of the formats → safetensors, by a process of its own that has a memory limit.
+"""A snapshot in any of the formats → safetensors, in a child process with a memory limit.
 
     python -P -m models.snapshots.convert SOURCE TARGET LIMIT GIVEN
 
@@ -29,20 +29,20 @@ from breadcrumbs.models.spool import FileTooLarge
 
 COMMAND = (sys.executable, "-P", "-m", "breadcrumbs.models.snapshots.convert")
 SECONDS = 3600.0
-"""That reading a file of one's own may take."""
+"""Limit for converting a local file."""
 MEMORY = 2 * 2**30
-"""Bytes of data that the process may have; arrays that are mapped from files do not count."""
+"""Bytes of data that the process may allocate; mapped files do not count."""
 
 
 REFUSALS: dict[str, type[BreadcrumbsError]] = {
     error.__name__: error for error in (SnapshotError, FileTooLarge, ExtraMissing)
 }
-"""What the process refuses a file with, by the name that it tells."""
+"""The errors that the child may report, by name."""
 
 
 @dataclass(frozen=True)
 class Converted:
-    """What is in a snapshot that was converted, and what was changed to make it one, in words."""
+    """What is in a snapshot that was converted, and the changes that conversion made, in words."""
 
     rows: int
     classes: int
@@ -54,10 +54,10 @@ def in_child(source: Path, target: Path, given: Given, limit: int, seconds: floa
     """Run this module as a process, and leave `target` whole or as it was.
 
     Raises:
-        BreadcrumbsError: as `open_snapshot` raises; SnapshotError too where the reader died or did not end.
+        BreadcrumbsError: as `open_snapshot` raises; also SnapshotError if the child crashed or timed out.
         OSError: a file cannot be read or written.
     """
-    open_regular(source).close()  # so that its absence is told as that of any file
+    open_regular(source).close()  # raise for a missing file as everywhere else
     fresh = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
     fresh.touch()
     line = [*COMMAND, str(source.absolute()), str(fresh.absolute()), str(limit), json.dumps(asdict(given))]
@@ -73,7 +73,7 @@ def in_child(source: Path, target: Path, given: Given, limit: int, seconds: floa
 
 
 def open_safely(path: Path) -> Snapshot:
-    """Open a snapshot in any format, as `open_snapshot` does; what is not safetensors is read by a process of its own.
+    """Open a snapshot in any format, as `open_snapshot` does; all but safetensors is read in a child process.
 
     Raises:
         BreadcrumbsError, OSError: as `in_child`.
@@ -83,7 +83,7 @@ def open_safely(path: Path) -> Snapshot:
     with tempfile.TemporaryDirectory(prefix="breadcrumbs-") as folder:
         made = Path(folder, "snapshot.safetensors")
         in_child(path, made, Given(), LIMIT)
-        return snapshots.read(made)  # mapped, so that it outlives its name
+        return snapshots.read(made)  # mapped, so it stays readable after the folder is deleted
 
 
 def _heard(source: Path, done: "subprocess.CompletedProcess[bytes]") -> Converted:
@@ -111,7 +111,7 @@ def convert(source: Path, target: Path, given: Given, limit: int) -> Opened:
 
 
 def main(source: str, target: str, limit: str, given: str) -> None:
-    """Convert within the memory limit and tell what came of it."""
+    """Convert within the memory limit and print the result."""
     _, most = resource.getrlimit(resource.RLIMIT_DATA)
     least = MEMORY if most == resource.RLIM_INFINITY else min(MEMORY, most)
     resource.setrlimit(resource.RLIMIT_DATA, (least, most))
@@ -130,7 +130,7 @@ def main(source: str, target: str, limit: str, given: str) -> None:
         made = opened.snapshot
         counts = {"rows": len(made.labels), "classes": len(made.classes), "epoch": made.epoch}
         told = {"event": "converted", "changes": opened.changes, **counts}
-    print(json.dumps(told))  # noqa: T201 - this is what it is for
+    print(json.dumps(told))  # noqa: T201 - the parent reads it
 
 
 if __name__ == "__main__":

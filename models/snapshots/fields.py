@@ -1,7 +1,7 @@
-"""The parts of a snapshot as another format has them, made into the one `Snapshot`.
+"""The parts of a snapshot in another format, made into a `Snapshot`.
 
-Other formats leave things open: labels may be names, a key may be missing, floats may be wider than ours. Here is what
-each of these means, once for all of them. It knows nothing of files.
+Other formats leave things open: labels may be names, a key may be missing, floats may be wider than ours. What
+each of these means is decided here for all formats. It knows nothing of files.
 
 Letters: N rows, D feature dimensions, C classes.
 """
@@ -20,7 +20,7 @@ from breadcrumbs.models.snapshots.snapshot import Integers, Snapshot, rows_told
 from breadcrumbs.models.spool import Array, FileTooLarge, chunks, converted
 
 CLASS_LIMIT = 100_000
-"""C at most: their names must fit the header of the safetensors form."""
+"""The most classes: their names must fit into the safetensors header."""
 
 _STORED = (np.dtype("<f4"), np.dtype("<f2"), np.dtype(ml_dtypes.bfloat16))
 _WHAT = {
@@ -32,7 +32,7 @@ _WHAT = {
 
 @dataclass(frozen=True)
 class Given:
-    """What the caller says of a snapshot, for what its file leaves out; what the file says itself wins."""
+    """The caller's values for what the file leaves out; the file's own values take precedence."""
 
     backbone: str | None = None
     epoch: int | None = None
@@ -41,15 +41,15 @@ class Given:
 
 @dataclass(frozen=True, eq=False)
 class Parts:
-    """What a reader found.
+    """What a reader found in a file.
 
     Attributes:
         features: floats (N, D).
         labels: integers (N,).
-        names: what the labels are indices of, where the file has names for labels; or none.
-        ids, weight, bias: as in `Snapshot`, of any integer or float type; or none.
+        names: the names that the labels index; None means that the file's labels are numbers.
+        ids, weight, bias: as in `Snapshot`, of any integer or float type; None if absent.
         says: the metadata `format`, `backbone`, `epoch` and `created`, those that are there.
-        classes: the class names; or none.
+        classes: the class names; None if absent.
     """
 
     features: Array
@@ -67,7 +67,7 @@ def complete(parts: Parts, given: Given, limit: int) -> tuple[Snapshot, tuple[st
 
     Args:
         parts: what a reader found.
-        given: what to take where the file says nothing.
+        given: values for what the file leaves out.
         limit: bytes that the snapshot may take.
 
     Returns:
@@ -191,6 +191,6 @@ def _mapped(labels: Integers, place: NDArray[np.int64]) -> Integers:
 
 
 def _told(dtype: np.dtype[Any]) -> str:
-    """A dtype in words, with its byte order where that is not ours."""
+    """A dtype in words, with its byte order if that is big-endian."""
     big = dtype.byteorder == ">"
     return f"{'big-endian ' if big else ''}{dtype.name}"

@@ -1,6 +1,6 @@
-"""The one door for snapshots: safetensors, `.npz`, Parquet and Arrow, told apart by their first bytes.
+"""The one reader for snapshots of all formats: safetensors, `.npz`, Parquet and Arrow, told apart by their first bytes.
 
-Whatever comes is turned into a `Snapshot`; only safetensors is ever stored. A file's name and suffix say nothing here,
+Every format becomes a `Snapshot`; only safetensors is ever stored. The file's name and suffix are ignored,
 and nothing is known of HTTP.
 """
 
@@ -17,7 +17,7 @@ from breadcrumbs.models.snapshots.snapshot import Snapshot, SnapshotError
 from breadcrumbs.models.spool import FileTooLarge
 
 LIMIT = 64 * 2**30
-"""Bytes that a converted snapshot may take where nobody says otherwise."""
+"""The default limit of a converted snapshot, in bytes."""
 
 Kind = Literal["safetensors", "npz", "parquet", "arrow"]
 
@@ -41,7 +41,7 @@ NONE_GIVEN = Given()
 
 @dataclass(frozen=True, eq=False)
 class Opened:
-    """A snapshot, the format that it came in, and what was changed to make it ours, in words."""
+    """A snapshot, the format that it came in, and the changes that conversion made, in words."""
 
     snapshot: Snapshot
     kind: Kind
@@ -52,7 +52,7 @@ def kind(path: Path) -> Kind:
     """Tell a file's format by its first bytes.
 
     Raises:
-        SnapshotError: it is none of the formats that are read.
+        SnapshotError: the file is in no supported format.
     """
     with open_regular(path) as file:
         first = file.read(9)
@@ -72,7 +72,7 @@ def open_snapshot(path: Path, given: Given = NONE_GIVEN, limit: int = LIMIT) -> 
 
     Args:
         path: the file.
-        given: what to take where a file that is not safetensors says nothing.
+        given: values for what a file that is not safetensors leaves out.
         limit: bytes that a snapshot which must be converted may take.
 
     Raises:

@@ -1,4 +1,4 @@
-"""A snapshot from a Parquet file or an Arrow file that is not trusted, by pyarrow; the extra `parquet` installs it.
+"""A snapshot from an untrusted Parquet or Arrow file, read by pyarrow; the extra `parquet` installs it.
 
 Row and byte counts that the file's metadata declares are checked before a value is read; what then comes is read some
 rows at a time, counted, and written to disk. A file whose pages lie about their size can still make pyarrow ask for
@@ -23,13 +23,13 @@ from breadcrumbs.models.spool import PIECE, Array, FileTooLarge, spool
 COLUMNS = ("feature", "label", "id")
 SAYS = ("format", "backbone", "epoch", "created")
 ROWS = 8_192
-"""Rows that are read together, at most."""
+"""The most rows read at a time."""
 STRING_LIMIT = 16 * 2**20
-"""Bytes of one string of the metadata: the class names are one."""
+"""The most bytes of one metadata string; the class names are one."""
 
 
 class ExtraMissing(BreadcrumbsError):
-    """A file whose reader is not installed; the message names the extra that installs it."""
+    """The file's reader is not installed; the message names the extra that installs it."""
 
 
 def read_parquet(path: Path, limit: int) -> Parts:
@@ -88,7 +88,7 @@ def _pyarrow() -> Any:
 
 
 def _valid(batch: Any) -> Any:
-    """A batch whose offsets lie in its buffers: Arrow does not look by itself."""
+    """Check that a batch's offsets lie within its buffers: Arrow does not do it by itself."""
     batch.validate(full=True)
     return batch
 
@@ -202,7 +202,7 @@ def _block(column: Any, width: int, start: int) -> Array:
 
 
 def _metadata(schema: Any) -> dict[str, str]:
-    """The keys of ours in a file's metadata; others, such as pandas', say nothing here."""
+    """Our keys in a file's metadata; others, such as those of pandas, are ignored."""
     found = {key.decode("utf-8", "replace"): value for key, value in (schema.metadata or {}).items()}
     try:
         return {key: found[key].decode() for key in (*SAYS, "classes") if key in found}

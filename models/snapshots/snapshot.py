@@ -22,7 +22,7 @@ from breadcrumbs.models.files import write_whole
 from breadcrumbs.models.head import HeadError, check_classes, parse_classes
 
 FORMAT = "breadcrumbs.snapshot/1"
-CHUNK = 65_536  # rows looked at together, so that a large file is never in memory whole
+CHUNK = 65_536  # rows read at a time, so that a large file is never in memory whole
 
 _KNOWN: dict[str, tuple[str, ...]] = {
     "features": ("F32", "F16", "BF16"),
@@ -42,16 +42,16 @@ class SnapshotError(FormatError):
 
 @dataclass(frozen=True, eq=False)
 class Snapshot:
-    """The features of one look at a set of labelled images.
+    """The features of a set of labelled images, computed at one time.
 
     Attributes:
         features: f32, f16 or bf16 (N, D).
         labels: i64 (N,), each an index into `classes`.
         classes: C names.
         backbone: sha256 in hex of the `backbone.onnx`, or of the checkpoint's weights, that made the features.
-        epoch: when, 1 is the first epoch of training; larger is newer.
-        ids: i64 (N,), the same image having the same id in every snapshot; or none.
-        weight, bias: (C, D) and (C,), the classifier of that epoch; or none.
+        epoch: 1 is the first epoch of training; larger is newer.
+        ids: i64 (N,), equal for equal images in every snapshot; None if absent.
+        weight, bias: (C, D) and (C,), the classifier of that epoch; None if absent.
         created: ISO 8601.
     """
 
@@ -84,7 +84,7 @@ class Snapshot:
 
 
 def to_bytes(snapshot: Snapshot) -> bytes:
-    """Return the snapshot as the bytes of its file, after the checks that reading would make."""
+    """Return the snapshot as the bytes of its file, after the same checks as on reading."""
     check(snapshot)
     arrays, metadata = _parts(snapshot)
     return safetensor.encode(arrays, {"created": datetime.now(UTC).isoformat(timespec="seconds")} | metadata)
@@ -149,7 +149,7 @@ def read(path: Path) -> Snapshot:
 
 
 def parse_epoch(text: str) -> int:
-    """Return the epoch that a file says.
+    """Parse the epoch in a file's metadata.
 
     Raises:
         FormatError: it is no whole number of 1 to 9 digits.
@@ -225,6 +225,6 @@ def _value_defect(s: Snapshot) -> str | None:
 
 
 def rows_told(rows: NDArray[Any]) -> str:
-    """Name rows by their numbers, the first five of them."""
+    """Format row numbers, the first five of them."""
     first = ", ".join(str(int(row)) for row in rows[:5])
     return f"row{'s' if len(rows) > 1 else ''} {first}{', …' if len(rows) > 5 else ''}"

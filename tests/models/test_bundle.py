@@ -125,7 +125,7 @@ def test_a_path_out_of_the_bundle_is_refused(copy: Path, name: str) -> None:
     """A manifest cannot name a file outside of its bundle; nothing there is looked at."""
     rewrite(copy, lambda manifest: manifest["files"].update({name: "0" * 64}))
 
-    with pytest.raises(BundleError, match="which is no path inside a bundle") as caught:
+    with pytest.raises(BundleError, match="which is not a path inside a bundle") as caught:
         bundles.read(copy)
 
     assert len(str(caught.value)) < 400

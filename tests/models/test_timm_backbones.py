@@ -130,7 +130,7 @@ def test_pretrained_weights_that_cannot_be_had_are_told_at_once(tmp_path: Path) 
     )
 
     assert ran.returncode == 1
-    assert "BackboneError: the pretrained weights of 'test_resnet' could not be had (" in ran.stderr
+    assert "BackboneError: the pretrained weights of 'test_resnet' could not be downloaded (" in ran.stderr
     assert all(remedy in ran.stderr for remedy in ("--weights", "HF_HOME", "--no-pretrained"))
     assert "Retrying" not in ran.stderr
 

@@ -1,4 +1,4 @@
-"""What can be wrong with labelled images, and what is worth a note, found before anything starts.
+"""Checks of labelled images before a run starts: faults, and notes.
 
 It knows nothing of where images come from.
 """
@@ -19,17 +19,17 @@ from breadcrumbs.training.data.split import Data, Split
 def check(
     splits: Mapping[str, Split], classes: Sequence[str], config: TrainConfig, faults: Faults, *, show: bool
 ) -> list[str]:
-    """Look at names, labels and every file.
+    """Check names, labels and every file.
 
     Args:
         splits: training and, where there is one, test, each by its name in a message.
         classes: the names.
         config: how thoroughly.
-        faults: gets what is wrong.
-        show: show how far it is.
+        faults: collects what is wrong.
+        show: show progress.
 
     Returns:
-        What is worth a note, a sentence each.
+        Notes, a sentence each.
     """
     faults.extend(class_names.faults(classes))
     for name, split in splits.items():
@@ -50,7 +50,7 @@ def check(
 
 
 def _remedy(defect: str, config: TrainConfig) -> str:
-    """Where the paths of a list lead, if a file is not there."""
+    """If a file is missing, where the paths of a list lead."""
     if defect != os.strerror(errno.ENOENT) or Path(config.data).is_dir():
         return ""
     if config.images is None:
@@ -62,10 +62,10 @@ def check_presence(data: Data, instead: Mapping[str, str], faults: Faults, *, te
     """Find too few classes, classes without training images, and a test set without images.
 
     Args:
-        data: what to look at.
-        instead: by class, what is there where no image is.
-        faults: gets what is wrong.
-        tested: where the test images are from; None: they were held out.
+        data: what to check.
+        instead: for a class without images, what its folder has.
+        faults: collects what is wrong.
+        tested: where the test images are from; None means they were held out.
     """
     if len(data.train) == 0 and len(data.test) == 0:
         faults.add("there is no image")

@@ -1,7 +1,8 @@
 """A folder with a folder per class: which of its folders are classes, which are parts, and the images in each class.
 
-The parts (`train`, `test`, `val` and their other names, in any case) are told from classes of these names by what is in
-them: a part holds folders of images, a class holds images. It knows nothing of hold-out or of what an image must be.
+The parts (`train`, `test`, `val` and their other names, in any case) are told apart from classes of these names by
+their content: a part has folders of images, a class has images. It knows nothing of hold-out or of what an image must
+be.
 """
 
 from collections.abc import Sequence
@@ -33,7 +34,7 @@ PARTS: dict[str, Part] = {
     **dict.fromkeys(("val", "valid", "validation", "dev"), "validation"),
 }
 METADATA = ("metadata.csv", "metadata.jsonl")
-"""Lists that a folder may carry, as Hugging Face's do."""
+"""List files that a folder may contain, as those of Hugging Face do."""
 SHOWN = 20  # names in one message
 
 
@@ -43,7 +44,7 @@ class Folders:
 
     Attributes:
         train: the folder of the classes.
-        test: the same of the test images, or none.
+        test: the same for the test images; None if there are none.
         classes: the folder of each class by its name, in the order of names.
     """
 
@@ -94,7 +95,7 @@ def of_test(test: Path, classes: Sequence[str], train: Path, unused: Unused) -> 
     """Return the folders of the test images by class.
 
     Raises:
-        DataError: there is no such folder, or it has classes that the training images have not.
+        DataError: there is no such folder, or it has classes that the training images do not have.
     """
     if not test.is_dir():
         raise DataError(f"no test folder at {test}")
@@ -106,7 +107,7 @@ def of_test(test: Path, classes: Sequence[str], train: Path, unused: Unused) -> 
     ]
     if extra:
         more = f" and {len(extra) - SHOWN} more" if len(extra) > SHOWN else ""
-        raise DataError(f"{test} has classes that {train} has not: {', '.join(extra[:SHOWN])}{more}")
+        raise DataError(f"{test} has classes that {train} does not have: {', '.join(extra[:SHOWN])}{more}")
     if not found and _has_image(test):
         raise DataError(f"{test} has images, but no class folders; expected {test}/CLASS/IMAGE")
     return found
@@ -118,7 +119,7 @@ def images(folder: Path, unused: Unused) -> list[Path]:
 
 
 def _folders(root: Path, unused: Unused) -> list[Path]:
-    """The folders in a folder; what else is there is counted."""
+    """The folders in a folder; other entries are counted."""
     found = []
     above = identities(root)
     for entry in entries(root):
@@ -139,7 +140,7 @@ def _parts(children: Sequence[Path]) -> dict[Path, Part]:
 
 
 def _train(source: Path, parts: dict[Path, Part], rest: Sequence[Path]) -> Path | None:
-    """The folder of the training part; None where the folder itself has the classes."""
+    """The folder of the training part; None means that the folder itself has the classes."""
     trains = [child for child, part in parts.items() if part == "train"]
     others = [child.name for child, part in parts.items() if part != "train"]
     if len(trains) > 1:
@@ -227,7 +228,7 @@ def _has_image(folder: Path) -> bool:
 
 
 def _count_images(folder: Path, most: int | None = None) -> int:
-    """Images that lie in a folder itself; at most so many are counted."""
+    """Images directly in a folder, counted up to a limit."""
     found = (
         entry
         for entry in entries(folder)

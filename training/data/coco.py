@@ -14,7 +14,7 @@ from breadcrumbs.training.data.split import DataError
 
 @dataclass(frozen=True)
 class Found:
-    """What a COCO file says.
+    """The content of a COCO file.
 
     Attributes:
         rows: place among the images (from 1), path and category of each image that has one.

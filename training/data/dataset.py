@@ -44,7 +44,7 @@ def load(config: TrainConfig, *, show: bool = True) -> Data:
 
     Args:
         config: which images.
-        show: show how far it is, and log the notes; of several processes one does.
+        show: show progress and log the notes; with several processes, in one of them.
 
     Raises:
         DataError: naming unreadable files, empty classes, labels out of range and paths that occur twice; or a setting

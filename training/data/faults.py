@@ -1,6 +1,6 @@
-"""What is wrong with data: all of it counted, some of it told, in one error.
+"""Faults in data: all are counted, the first ones are listed in one error.
 
-It knows nothing of what is checked.
+It knows nothing of the checks.
 """
 
 from collections.abc import Iterable
@@ -8,14 +8,14 @@ from collections.abc import Iterable
 from breadcrumbs.training.data.split import DataError
 
 SHOWN = 20
-"""Faults told in one error; of the others the number."""
+"""Faults listed in one error; the others are only counted."""
 
 
 class Faults:
     """Faults found so far; however many there are, only the first `SHOWN` are kept.
 
     Args:
-        where: what they are found in, as the error says it.
+        where: where the faults are, for the error message.
     """
 
     def __init__(self, where: str) -> None:
@@ -25,7 +25,7 @@ class Faults:
         self.count = 0
 
     def add(self, fault: str, remedy: str = "") -> None:
-        """Count one fault, a sentence that names file, class or line; a remedy is told once, at the end."""
+        """Count one fault, a sentence that names file, class or line; each remedy is given once, at the end."""
         self.count += 1
         if len(self._first) < SHOWN:
             self._first.append(fault)
@@ -38,7 +38,7 @@ class Faults:
             self.add(fault)
 
     def tell(self) -> None:
-        """Raise what was found, if anything was.
+        """Raise an error if there are faults.
 
         Raises:
             DataError: with the first faults, the number of all, and the remedies.

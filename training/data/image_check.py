@@ -1,4 +1,4 @@
-"""Whether images can be decoded: told from header and end, for millions, or by decoding each.
+"""Checks that images can be decoded: from header and end, fast for millions, or by decoding each.
 
 It knows nothing of classes.
 """
@@ -25,26 +25,26 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 ENDS = 1024
-"""Bytes read of a file's beginning and end."""
+"""Bytes read at a file's beginning and end."""
 WAITING = 1000
-"""Images that are handed to the threads ahead of the one that is looked at."""
+"""Images submitted to the threads ahead of the one being returned."""
 
 
 class Look(NamedTuple):
-    """What was seen of a file: what is wrong with it, and its mark."""
+    """The result for a file: what is wrong with it, and its mark."""
 
     defect: str | None
     mark: Mark = None
 
 
 def look(paths: Sequence[Path | Span], max_pixels: int, *, full: bool, show: bool) -> Iterator[Look]:
-    """Yield what is seen of each image, in order.
+    """Yield the result for each image, in order.
 
     Args:
         paths: the images.
         max_pixels: of one image.
-        full: decode them all.
-        show: show how far it is.
+        full: decode every image.
+        show: show progress.
     """
     title = "images decoded" if full else "images checked"
     with ThreadPoolExecutor(os.cpu_count() if full else None) as pool:
@@ -81,7 +81,7 @@ def _decoded(path: Path | Span, max_pixels: int) -> Look:
 
 
 def _looked(path: Path | Span, max_pixels: int) -> Look:
-    """What a file's header and end say. Of an object in a bucket it is looked up that it is there; of a shard's member
+    """Check a file's header and end. Of an object in a bucket it is looked up that it is there; of a shard's member
     there, the index says so already.
     """
     try:

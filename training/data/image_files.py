@@ -1,4 +1,4 @@
-"""Image files below a folder, told by their first bytes, and a count of all that is there and not used.
+"""Image files below a folder, recognised by their first bytes, and a count of all other files.
 
 Not used are hidden files and folders, what systems and viewers leave behind, and what is no image that can be read. It
 knows nothing of classes or labels.
@@ -16,16 +16,16 @@ from breadcrumbs.models.images.kinds import HEAD, Kind, kind_of
 from breadcrumbs.training.data.split import DataError
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp"})
-"""A file of this name claims to be an image: if it is none, that is a fault, not a file of another kind."""
+"""Suffixes that claim an image: such a file that is no image is a fault, not just an unused file."""
 SYSTEM = frozenset(
     (
         *("@eadir", "@__thumb", "__macosx", "#recycle", "@recycle", "$recycle.bin", "lost+found", "__pycache__"),
         *("system volume information", "thumbs.db", "ehthumbs.db", "desktop.ini"),
     )
 )
-"""What systems leave in folders, in lower case; what begins with a dot is hidden besides."""
+"""What operating systems leave in folders, in lower case; names with a leading dot are hidden too."""
 THUMBNAILS = frozenset({"thumbnails", "thumbnail", "thumbs", "_thumbs"})
-"""Folders of small copies, below a class."""
+"""Folders of thumbnails below a class."""
 SHOWN = 20  # folders and suffixes named in one sentence
 NO_SUFFIX = "without a suffix"
 BACK = "a link to a folder that is used, or back"
@@ -33,7 +33,7 @@ BACK = "a link to a folder that is used, or back"
 
 @dataclass
 class Unused:
-    """What is there and not used.
+    """Files that are not used.
 
     Attributes:
         files: how many, by suffix in lower case and, where they are images, their kind.
@@ -59,14 +59,14 @@ class Unused:
         self.folders[name] += sum(len(files) for _, _, files in os.walk(folder))
 
     def update(self, other: "Unused") -> None:
-        """Count what another has counted, too."""
+        """Add another count."""
         self.files.update(other.files)
         self.kinds |= other.kinds
         for name, count in other.folders.items():
             self.folders[name] += count
 
     def sentences(self) -> Iterator[str]:
-        """Yield what is not used, in words."""
+        """Yield sentences about the unused files."""
         if self.files:
             yield f"{_files(self.files.total())} not used: {self.words()}{self._remedy()}"
         if self.folders:
@@ -99,12 +99,12 @@ def suffix_of(name: str) -> str:
 
 
 def is_left_out(name: str) -> bool:
-    """Whether a name is hidden, or of what systems leave behind."""
+    """Whether a name is hidden, or left behind by an operating system."""
     return name.startswith(".") or name.lower() in SYSTEM
 
 
 def entries(folder: str | Path) -> list[os.DirEntry[str]]:
-    """Return what is in a folder, by name.
+    """Return the entries of a folder, sorted by name.
 
     Raises:
         DataError: it cannot be read.
@@ -117,7 +117,7 @@ def entries(folder: str | Path) -> list[os.DirEntry[str]]:
 
 
 def is_folder(entry: os.DirEntry[str]) -> bool:
-    """Whether an entry is a folder or a link to one; a link that leads nowhere is none."""
+    """Whether an entry is a folder or a link to one; False for a broken link."""
     try:
         return entry.is_dir()
     except OSError:  # a link to itself
@@ -129,7 +129,7 @@ def is_image(entry: os.DirEntry[str], unused: Unused) -> bool:
     suffix = suffix_of(entry.name)
     try:
         if not entry.is_file() and not entry.is_symlink():
-            unused.files["neither file nor folder"] += 1  # opening a pipe would wait for ever
+            unused.files["neither file nor folder"] += 1  # opening a pipe would block for ever
             return False
         if suffix in SUFFIXES:
             return True
@@ -151,7 +151,7 @@ def walk(top: Path, unused: Unused) -> Iterator[Path]:
 
     Args:
         top: the folder.
-        unused: counts what is there besides.
+        unused: counts the other files.
 
     Raises:
         DataError: a folder cannot be read.
@@ -176,11 +176,11 @@ def walk(top: Path, unused: Unused) -> Iterator[Path]:
 
 
 def identities(folder: Path) -> set[tuple[int, int]]:
-    """Return what a folder and those above it are to the system, by the way that was taken and by the real one."""
+    """Return the identities of a folder and its parents, along the path given and along the real one."""
     return {identity(place) for place in (folder, *folder.absolute().parents, *folder.resolve().parents)}
 
 
 def identity(folder: str | Path) -> tuple[int, int]:
-    """Return what a folder is to the system, by whatever name."""
+    """Return a folder's identity, whatever path leads to it."""
     stat = Path(folder).stat()
     return stat.st_dev, stat.st_ino

@@ -31,7 +31,7 @@ LABELS = (
 """Names of the column of labels, those of names before those of numbers."""
 SPLITS = ("split", "subset", "partition", "set")
 HEADER = "file_name,label"
-"""What to write as the first line."""
+"""An example of a first line."""
 LINE = "path label"
 
 
@@ -47,13 +47,13 @@ class Row:
 
 @dataclass(frozen=True)
 class Rows:
-    """What a list says.
+    """The content of a list.
 
     Attributes:
         rows: of its images.
         named: whether a number is a class's name, as under a header; else it is the class's place, from 0.
         order: the classes in their order, where the list says it.
-        notes: what is in the list and not used, in words.
+        notes: what the list has that is not used, in words.
     """
 
     rows: list[Row]
@@ -82,16 +82,16 @@ def read(file: Path) -> Rows:
 
 
 def _text(file: Path) -> str:
-    """The text of a list, its lines ended by newlines alone."""
+    """The text of a list, with plain newlines."""
     if not file.is_file():
         raise DataError(f"no list file at {file}")
     try:
         data = file.read_bytes()
     except OSError as error:
         raise DataError(f"{file}: {error.strerror or error}") from error
-    wide = data.startswith((b"\xff\xfe", b"\xfe\xff"))  # what spreadsheets call Unicode text
+    wide = data.startswith((b"\xff\xfe", b"\xfe\xff"))  # UTF-16, which spreadsheets call Unicode text
     if b"\0" in data and not wide:
-        raise DataError(f"{file} is not a list file: it is no text; unpack an archive first")
+        raise DataError(f"{file} is not a list file: it is not text; unpack an archive first")
     try:
         text = data.decode("utf-16" if wide else "utf-8-sig")
     except ValueError as error:
@@ -104,7 +104,7 @@ def _column(name: str) -> str:
 
 
 def _header(file: Path, first: str) -> str | None:
-    """The delimiter of a table whose first line names its columns; None: it is no table."""
+    """The delimiter of a table whose first line names its columns; None means it is no table."""
     for delimiter in (",", "\t", ";"):
         columns = [_column(name) for name in next(csv.reader([first], delimiter=delimiter), [])]
         if len(columns) < 2 and delimiter != ",":
@@ -212,7 +212,7 @@ def _from_json(file: Path, text: str) -> Rows:
     """JSON lines, a JSON list, or COCO."""
     try:
         whole = json.loads(text)
-    except ValueError:  # an object a line
+    except ValueError:  # JSON lines: an object in each line
         return Rows(_from_objects(file, _lines_of_json(file, text)), named=True)
     except RecursionError as error:
         raise DataError(f"{file}: JSON nested too deep") from error

@@ -1,4 +1,4 @@
-"""List files as splits: where their paths lead, which class a label means, and what is wrong with either.
+"""List files as splits: their paths, the classes of their labels, and what is wrong with either.
 
 It knows nothing of the forms in which lists are kept (`training.data.list_rows`), nor of folders.
 """
@@ -42,7 +42,7 @@ class Listed:
 
     Attributes:
         train: all of them, or those of the part `train`.
-        test: those of the part `test`, or else `validation`; none where the list has no parts.
+        test: those of the part `test`, or else `validation`; None if the list has no parts.
         classes: of the training images.
         notes: what is not used, in words.
     """
@@ -58,7 +58,7 @@ def read(file: Path, root: Path | None) -> Listed:
 
     Args:
         file: the list.
-        root: of the paths in it; none: the list's folder.
+        root: the folder of its relative paths; None means the list's folder.
 
     Raises:
         DataError: it cannot be read, or names no training image.
@@ -120,7 +120,7 @@ def _classes(file: Path, rows: Sequence[Row], found: Rows) -> Classes:
     if numbers and not found.named:
         number, name = (next(row for row in rows if (row.label in numbers) is wanted) for wanted in (True, False))
         raise DataError(
-            f"{file}:{name.line}: label {name.label!r:.80} is no whole number, as that of line {number.line}, "
+            f"{file}:{name.line}: label {name.label!r:.80} is not a whole number like that of line {number.line}, "
             f"{number.label}; expected 'path label', all labels numbers from 0 or all of them names"
         )
     return Classes(tuple(sorted({class_names.plain(label) for label in labels})), numbered=False)
@@ -141,7 +141,7 @@ def _given(names: Path) -> tuple[str, ...] | None:
 
 
 def _split(file: Path, rows: Sequence[Row], classes: Classes, root: Path | None) -> Split:
-    """The rows as images; a number that is no class's stays as it is, for the check of all labels to tell."""
+    """The rows as images; a number that is no class stays, and the check of all labels reports it."""
     faults = Faults(str(file))
     places = {name: place for place, name in enumerate(classes.names)}
     base = file.parent if root is None else root
@@ -171,7 +171,7 @@ def _expected(classes: Classes) -> str:
 
 
 def _place(path: str, base: Path) -> Path | Span:
-    """Where a path leads; one with backslashes, from Windows, is read as it is meant where no file has that name."""
+    """Resolve a path; backslashes, from Windows, are separators unless a file has that name."""
     if objects.is_url(path):
         return Span(path)
     if "\\" in path and not os.path.lexists(base / path):

@@ -1,4 +1,4 @@
-"""From a split of images to batches of uint8 tensors: decoding and augmentation, nothing after.
+"""From a split of images to batches of uint8 tensors: decoding and augmentation only.
 
 Training images are augmented here by torchvision; test images go through `models.images.preprocess.fit`, the transform
 that the server uses. Normalisation is `training.network`'s. It knows nothing of networks or losses.
@@ -30,7 +30,7 @@ Batch = tuple[Tensor, Tensor, Tensor]
 
 Sample = tuple[Tensor, int, int] | Exception
 
-_MODES: dict[Interpolation, v2.InterpolationMode] = {  # what torchvision has for tensors that is nearest to it
+_MODES: dict[Interpolation, v2.InterpolationMode] = {  # torchvision's nearest mode for tensors
     "nearest": v2.InterpolationMode.NEAREST_EXACT,
     "box": v2.InterpolationMode.BILINEAR,
     "bilinear": v2.InterpolationMode.BILINEAR,
@@ -64,7 +64,7 @@ class Images(Dataset[Any]):
 
 
 class Augmented(Images):
-    """The same, augmented by chances of the look's own: whichever process or worker looks, it sees the same."""
+    """The same, augmented with the look's own seed: every process and worker gets the same pixels."""
 
     def __getitem__(self, look: Look) -> Sample:  # type: ignore[override]  # what `Order` yields
         with torch.random.fork_rng(devices=()):
@@ -85,11 +85,11 @@ class Batches(DataLoader[Batch]):
             multiprocessing_context="spawn" if workers and split.remote else None,
             prefetch_factor=config.prefetch if workers else None,
             pin_memory=torch.cuda.is_available(),
-            generator=torch.Generator(),  # of the workers' seeds, which nothing here depends on
+            generator=torch.Generator(),  # for the workers' seeds, on which nothing here depends
             **how,
         )
 
-    def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]  # torch's is a class of its own
+    def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]  # torch declares a class of its own
         try:
             for batch in super().__iter__():
                 if isinstance(batch, Exception):
@@ -105,7 +105,7 @@ class Batches(DataLoader[Batch]):
 
 
 def workers_of(config: TrainConfig) -> int:
-    """How many worker processes there are: no more than cores; the number changes no pixel."""
+    """The number of worker processes, at most one a core; it changes no pixel."""
     return min(config.workers, machine.cores())
 
 
@@ -125,7 +125,7 @@ def preprocess_for(split: Split, config: TrainConfig, pixels: Pixels = IMAGENET)
 
     Args:
         split: the training images.
-        config: what to do.
+        config: its settings override the defaults.
         pixels: what the network's weights were trained on.
     """
     if split.pixels is not None and not config.pretrained and config.weights is None:
@@ -188,7 +188,7 @@ def _read_augmented(split: Split, change: Callable[[Tensor], Tensor], row: int) 
 
 
 class TrainingBatches:
-    """The images as an order says, augmented. Workers stay from epoch to epoch."""
+    """The images in the given order, augmented. Workers stay from epoch to epoch."""
 
     def __init__(
         self, split: Split, config: TrainConfig, order: Order, interpolation: Interpolation = "bilinear"
@@ -209,7 +209,7 @@ class TrainingBatches:
 def augmented_batches(
     split: Split, config: TrainConfig, epoch: int, interpolation: Interpolation = "bilinear"
 ) -> Batches:
-    """Every image once, in order, augmented as in training: each look by chances of its own, the same every time."""
+    """Every image once, in order, augmented as in training: each with its own seed, the same every time."""
     looks: list[Look] = [("snapshot", config.seed, epoch, row, row) for row in range(len(split))]
     images = Augmented(split, augmented(split, config, interpolation))
     return Batches(images, split, config, batch_size=4 * config.batch_size, sampler=looks)
@@ -218,7 +218,7 @@ def augmented_batches(
 def evaluation_batches(
     split: Split, preprocess: Preprocess, config: TrainConfig, rows: Tensor | None = None
 ) -> Batches:
-    """Every image once, in order, or some `rows` int64 (M,) of them, as the server would see it."""
+    """Every image once, in order, or some `rows` int64 (M,) of them, transformed as in the server."""
     images = Images(split, partial(split.fitted, preprocess=preprocess))
     sampler = SequentialSampler(images) if rows is None else rows.tolist()
     return Batches(images, split, config, batch_size=4 * config.batch_size, sampler=sampler)

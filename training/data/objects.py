@@ -19,15 +19,15 @@ SCHEMES = ("s3", "gs", "az", "http", "https")
 
 
 def is_url(place: str) -> bool:
-    """Whether a place is an object in a bucket, not a file here."""
+    """Whether a place is an object in a bucket rather than a local file."""
     return place.partition("://")[0] in SCHEMES and "://" in place
 
 
 def size(place: str) -> int:
-    """Return how many bytes there are.
+    """Return the size in bytes.
 
     Raises:
-        OSError: it is not there, or cannot be asked for.
+        OSError: it does not exist, or cannot be reached.
     """
     if not is_url(place):
         return Path(place).stat().st_size
@@ -74,26 +74,26 @@ def _object(place: str) -> tuple[ObjectStore, str]:
 
 @lru_cache(maxsize=64)
 def _bucket(root: str) -> ObjectStore:
-    """A bucket's connections, kept for the process."""
+    """A bucket's client, cached for the process."""
     if root.startswith("http"):
         return HTTPStore.from_url(root, client_options={"allow_http": True})
     return from_url(root)
 
 
 def _said(error: Exception) -> OSError:
-    """What a store said, its first line, as a file's error would be."""
+    """The first line of a store's error, in the form of a file's error."""
     text = str(error).strip().partition("\n")[0][:300]
     return FileNotFoundError(2, f"not there: {text}") if isinstance(error, FileNotFoundError) else OSError(text)
 
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """An image's bytes, in a bucket or within a file; it stands where a `Path` stands.
+    """An image's bytes, in a bucket or within a file; it can be used in place of a `Path`.
 
     Attributes:
         place: a path or a URL.
-        start, length: the bytes; no length: the whole of it.
-        member: what they are called within an archive.
+        start, length: the bytes; length None means to the end.
+        member: their name within an archive.
     """
 
     place: str
@@ -106,7 +106,7 @@ class Span:
 
     @property
     def remote(self) -> bool:
-        """Whether it comes over the network."""
+        """Whether it is read over the network."""
         return is_url(self.place)
 
     def read_bytes(self) -> bytes:
@@ -120,5 +120,5 @@ class Span:
         return io.BytesIO(self.read_bytes())
 
     def resolve(self) -> "Span":
-        """The same with the one name that a file has."""
+        """Its single path, as a file has."""
         return self if self.remote else replace(self, place=os.path.realpath(self.place))

@@ -1,6 +1,6 @@
 """Which training images come when: the batches of an epoch, and of each batch this process's share.
 
-Everything follows from the seed and the epoch's number, nothing is carried along: a resumed run, another number of
+Everything follows from the seed and the epoch's number, there is no other state: a resumed run, another number of
 workers and another number of processes see the same batches. It knows nothing of pixels or networks.
 """
 
@@ -13,7 +13,7 @@ from torch.utils.data import Sampler
 from breadcrumbs.training import processes
 
 Look = tuple[str, int, int, int, int]
-"""Purpose, seed, epoch, number within the epoch, row: names one look at one image; its augmentation follows from it."""
+"""Purpose, seed, epoch, number within the epoch, row: identifies one look at one image and seeds its augmentation."""
 
 
 class Order(Sampler[list[Look]]):
@@ -21,7 +21,7 @@ class Order(Sampler[list[Look]]):
 
     Args:
         rows: N.
-        batch_size: images a step, over all processes together.
+        batch_size: images a step, over all processes.
         seed: of every order.
     """
 
@@ -52,7 +52,7 @@ class Order(Sampler[list[Look]]):
 
 
 class BalancedOrder(Order):
-    """As many batches, but every row drawn: first a class, then an image of it, all equally likely.
+    """As many batches, but every row is drawn: first a class, then an image of it, all equally likely.
 
     Args:
         labels: int64 (N,), the class of every row.

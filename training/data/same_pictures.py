@@ -1,6 +1,7 @@
 """Pictures that occur more than once, byte for byte: in two classes, in training and test, or twice in a class.
 
-Size and a few bytes of every file say which may be equal; only these are read whole. It knows nothing of pixels.
+Files with equal size and equal first and last bytes are candidates; only these are read whole. It knows nothing of
+pixels.
 """
 
 import hashlib
@@ -14,7 +15,7 @@ from breadcrumbs.training.data.split import Split
 
 SHOWN = 3  # examples of each kind
 Mark = bytes | None
-"""What equal files have in common, and others seldom; None: of a file that is not compared."""
+"""Equal for equal files, and seldom for others; None means that the file is not compared."""
 
 
 def mark(size: int, head: bytes, tail: bytes) -> Mark:
@@ -23,7 +24,7 @@ def mark(size: int, head: bytes, tail: bytes) -> Mark:
 
 
 def sentences(splits: Sequence[Split], marks: Iterable[Mark], classes: Sequence[str]) -> Iterator[str]:
-    """Yield what is found, in words.
+    """Yield what is found as sentences.
 
     Args:
         splits: training and, where there is one, test.
@@ -52,13 +53,13 @@ def sentences(splits: Sequence[Split], marks: Iterable[Mark], classes: Sequence[
 
 
 def _equal(splits: Sequence[Split], group: Sequence[tuple[int, int]]) -> Iterator[list[tuple[int, int]]]:
-    """Of files that may be equal, those that are."""
+    """The groups of candidates that are equal."""
     equal: dict[bytes, list[tuple[int, int]]] = defaultdict(list)
     for part, row in group:
         path = (splits[part].paths or ())[row]
         try:
             equal[_digest(path)].append((part, row))
-        except OSError:  # the check of the files says so
+        except OSError:  # the check of the files reports it
             continue
     return (own for own in equal.values() if len(own) > 1)
 

@@ -2,7 +2,7 @@
 
 Every shard's headers are walked once; what is kept of an image is shard, offset and length, so any image can be read
 at any time: order and augmentation are those of the same images in a folder. Archives are not trusted: nothing is
-unpacked, sizes are bounded, and a defect is told with shard and key. It knows nothing of pixels.
+unpacked, sizes are bounded, and a defect is reported with shard and key. It knows nothing of pixels.
 """
 
 import json
@@ -24,9 +24,9 @@ MAX_SHARDS = 1_000_000
 MAX_LABEL = 1 << 16
 """Bytes of a `.cls` or `.json` member."""
 MAX_HEADER = 1 << 20
-"""Bytes that a header may make the reader take at once: names, not contents."""
+"""The most bytes that a header may make the reader read at once: names, not contents."""
 BLOCK = 1 << 16
-"""Bytes read at a time while headers are walked: what is between two headers is passed over."""
+"""Bytes read at a time while headers are walked: the contents between two headers are skipped."""
 THREADS = 16
 
 
@@ -44,10 +44,10 @@ def are_shards(pattern: str) -> bool:
 
 
 def expand(pattern: str) -> tuple[str, ...]:
-    """Return the shards that a pattern names: `{000..011}` stands for each number, with as many digits.
+    """Return the shards that a pattern names: `{000..011}` stands for each number, padded with zeros.
 
     Raises:
-        DataError: a range that is none, or too many shards.
+        DataError: an invalid range, or too many shards.
     """
     found = re.search(r"\{([^{}]*)\}", pattern)
     if found is None:
@@ -67,7 +67,7 @@ def index(pattern: str, *, show: bool = True) -> list[Sample]:
 
     Args:
         pattern: which shards.
-        show: show how far it is.
+        show: show progress.
 
     Raises:
         DataError: naming the shards that are not there, cut short or no tar file, and samples without image or label.
@@ -81,10 +81,10 @@ def index(pattern: str, *, show: bool = True) -> list[Sample]:
 
 
 def class_names(pattern: str) -> tuple[str, ...] | None:
-    """Return the lines of `classnames.txt` beside the shards, or nothing where there is none.
+    """Return the lines of `classnames.txt` beside the shards, or None if there is no such file.
 
     Raises:
-        DataError: it is there, and cannot be read.
+        DataError: the file exists but cannot be read.
     """
     folder, slash, _ = pattern.rpartition("/")
     place = folder + slash + "classnames.txt"
@@ -98,7 +98,7 @@ def class_names(pattern: str) -> tuple[str, ...] | None:
 
 
 def _walk_and_tell(shard: str) -> tuple[list[Sample], list[str]]:
-    """One shard's samples, and what is wrong with it."""
+    """One shard's samples, and its faults."""
     parts: dict[str, dict[str, Span]] = {}
     problems: list[str] = []
     try:
@@ -106,7 +106,7 @@ def _walk_and_tell(shard: str) -> tuple[list[Sample], list[str]]:
             folder, slash, name = span.member.rpartition("/")
             stem, dot, kind = name.partition(".")
             if not stem or not dot or stem.startswith("__"):
-                continue  # no sample's: hidden files, and what WebDataset keeps for itself
+                continue  # not part of a sample: hidden files and WebDataset's own
             kind = kind.lower()
             own = parts.setdefault(folder + slash + stem, {})
             role = "image" if kind in IMAGES else kind
@@ -127,12 +127,12 @@ def _walk_and_tell(shard: str) -> tuple[list[Sample], list[str]]:
 
 
 def _members(shard: str) -> Iterator[Span]:
-    """The files in an archive, and where their bytes are."""
+    """The files in an archive, with the place of their bytes."""
     blocks = _Blocks(shard)
     last = -1
-    with tarfile.open(fileobj=blocks, mode="r:") as tar:  # type: ignore[call-overload]  # all that tarfile asks of a file
+    with tarfile.open(fileobj=blocks, mode="r:") as tar:  # type: ignore[call-overload]  # it has all the methods that tarfile calls
         while (member := tar.next()) is not None:
-            tar.members.clear()  # it would keep all of them
+            tar.members.clear()  # tarfile would keep all of them
             if member.size < 0 or member.offset_data <= last:
                 raise DataError(
                     f"member {member.name!r:.200} has {member.size} bytes at {member.offset_data}: not a tar file"

@@ -1,4 +1,4 @@
-"""How large the training images are, and what is said where training makes them much smaller.
+"""The sizes of the training images, and a warning if training reduces them a lot.
 
 It reads the headers of a few of them, and knows nothing of networks.
 """
@@ -13,8 +13,8 @@ from breadcrumbs.training.data.objects import Span
 from breadcrumbs.training.data.split import Split
 
 LOOKED_AT = 200  # images, evenly over the classes
-REMOTE = 20  # of those that come over the network
-TIMES = 4  # as long and more: reduced a lot
+REMOTE = 20  # of images read over the network
+TIMES = 4  # from this ratio on, images count as reduced a lot
 
 
 def reduced(split: Split, size: int) -> str | None:
@@ -46,5 +46,5 @@ def _size(path: Path | Span) -> tuple[int, int] | None:
     try:
         with path.open("rb") as file, open_image(file, 2**62) as image:
             return image.size
-    except (OSError, ImageError):  # `training.data.dataset` says so, or decoding will
+    except (OSError, ImageError):  # `training.data.dataset` reports it, or decoding will
         return None

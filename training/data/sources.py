@@ -1,4 +1,4 @@
-"""The images of one's own: in a folder, in shards or in a list; found, not yet checked.
+"""The user's own images: in a folder, in shards or in a list; found, not yet checked.
 
 It knows nothing of the standard sets, of hold-out or of what an image must be.
 """
@@ -17,14 +17,14 @@ from breadcrumbs.training.data.split import DataError, Split
 
 @dataclass(frozen=True)
 class Found:
-    """What a source has.
+    """The content of a source.
 
     Attributes:
         train: the training images.
         classes: the names; a class may be without images.
-        test: the test images; None: the source has none.
-        notes: what is not used, in words.
-        instead: by class, what is there where no image is.
+        test: the test images; None means the source has none.
+        notes: what is not used, as sentences.
+        instead: for a class without images, what its folder has.
     """
 
     train: Split
@@ -38,9 +38,9 @@ def find(config: TrainConfig, *, tested: bool = True, show: bool = True) -> Foun
     """Find the images that a configuration names.
 
     Args:
-        config: which.
-        tested: find the test images, too.
-        show: show how far it is.
+        config: names them.
+        tested: also find the test images.
+        show: show progress.
 
     Raises:
         DataError: there are none of this name, or they are not laid out as a source is.
@@ -55,10 +55,10 @@ def find(config: TrainConfig, *, tested: bool = True, show: bool = True) -> Foun
 
 
 def check_place(config: TrainConfig) -> None:
-    """Check that there is something at the place that a configuration names; nothing is read.
+    """Check that the path or pattern in a configuration exists; nothing is read.
 
     Raises:
-        DataError: there is nothing.
+        DataError: it does not exist.
     """
     known = (EMBEDDED, *STANDARD)
     if config.data in known or shards.are_shards(config.data) or Path(config.data).exists():

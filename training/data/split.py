@@ -59,7 +59,7 @@ class Split:
         return self._read(row, partial(decode, max_pixels=self.max_pixels))
 
     def fitted(self, row: int, preprocess: Preprocess) -> Pixels:
-        """Return one image as the server would give it to the network: uint8 (height, width, 3); raises as `image`."""
+        """Return one image as the server gives it to the network: uint8 (height, width, 3); raises as `image`."""
         if self.pixels is not None:
             return fit(self.image(row), preprocess)
         return self._read(row, partial(load, preprocess=preprocess, max_pixels=self.max_pixels))
@@ -73,11 +73,11 @@ class Split:
 
     @property
     def remote(self) -> bool:
-        """Whether some images come over the network."""
+        """Whether some images are read over the network."""
         return any(isinstance(path, Span) and path.remote for path in self.paths or ())
 
     def name(self, row: int) -> str:
-        """What to call an image in a message: its file, or its id."""
+        """An image's name in messages: its file, or its id."""
         return str(self.paths[row]) if self.paths else f"image {self.ids[row]}"
 
     def take(self, rows: Integers) -> "Split":
@@ -95,7 +95,7 @@ class Data:
     test: Split
     classes: tuple[str, ...]
     notes: tuple[str, ...] = ()
-    """What was seen and is no fault: files that are not used, pictures that occur twice; a sentence each."""
+    """Notes, a sentence each: unused files, pictures that occur twice."""
 
     @property
     def train_counts(self) -> Integers:

@@ -32,7 +32,7 @@ IDX_FILES = (
 RECORD = 2 + 3 * 32 * 32  # of CIFAR-100's binary form: coarse label, fine label, three planes
 MAX_IMAGES = 100_000  # a file
 MAX_NAMES = 10_000  # bytes of fine_label_names.txt
-TIMEOUT = 30  # seconds that a server may stay silent
+TIMEOUT = 30  # seconds without an answer of the server
 
 FILES = {
     "fashion-mnist": (
@@ -53,7 +53,7 @@ def download(name: str, root: Path) -> None:
     """Fetch a standard set into a folder, in torchvision's layout, every file checked by md5.
 
     Raises:
-        DataError: the network, the server or the disk did not do its part.
+        DataError: the network, the server or the disk failed.
     """
     from torchvision import datasets
 
@@ -157,7 +157,7 @@ def _read_idx(path: Path, *inner: int) -> Bytes:
                 due = ", ".join(str(n) for n in (f"≤ {MAX_IMAGES}", *inner))
                 raise DataError(f"{path}: expected shape ({due}), got {shape}")
             size = int(np.prod(shape))
-            body = file.read(size + 1)  # one more than is due: enough to see that there is too much
+            body = file.read(size + 1)  # one byte more than expected shows that the file is too long
     except (OSError, EOFError, zlib.error) as error:
         raise DataError(f"{path}: cannot be read: {error}") from error
     if len(body) != size:
@@ -204,12 +204,12 @@ def _read_names(path: Path) -> tuple[str, ...]:
 
 
 def _from_pickles(root: Path, kind: Any) -> Data:
-    """Read CIFAR-100's Python form through torchvision's class, which refuses a file of another md5 unopened."""
+    """Read CIFAR-100's Python form through torchvision's class, which checks each file's md5 before it unpickles it."""
     folder = root / kind.base_folder
     try:
         train, test = kind(root, train=True), kind(root, train=False)
     except RuntimeError as error:
-        raise DataError(f"{folder}: train, test or meta is not CIFAR-100's own file: its md5 is another") from error
+        raise DataError(f"{folder}: train, test or meta is not CIFAR-100's own file: its md5 differs") from error
     splits = [_in_memory(folder, part.data, np.asarray(part.targets), len(train.classes)) for part in (train, test)]
     return Data(splits[0], splits[1], tuple(train.classes))
 

@@ -102,7 +102,7 @@ def test_test_goes_before_validation_and_the_other_is_said(tmp_path: Path) -> No
         (("train/a/1.png", "val/a/1.png", "dev/a/1.png"), "{root} has dev and val; say which are the test images"),
         (("train/a/1.png", "train/b/2.png", "bus/1.png", "car/2.png"), "is train a class, as bus and car beside it"),
         (("a/1.png", "b/1.png", "c/1.png"), "there is no test image: every class has one image, which training keeps"),
-        (("train/Oak/1.png", "train/b/1.png", "test/oak/1.png"), "has not: oak (there it is 'Oak')"),
+        (("train/Oak/1.png", "train/b/1.png", "test/oak/1.png"), "does not have: oak (there it is 'Oak')"),
         ((), "there is no image in {root}"),
     ],
 )

@@ -335,7 +335,7 @@ def test_a_test_folder_unknown_to_train_is_named(tmp_path: Path) -> None:
     fill(tmp_path / "test", a=1, yew=1)
 
     assert "has classes that" in problems(tmp_path)
-    assert problems(tmp_path).endswith("has not: yew")
+    assert problems(tmp_path).endswith("does not have: yew")
 
 
 @pytest.mark.parametrize("other", ["train", "test"])
@@ -360,7 +360,7 @@ def test_a_bad_line_is_named_with_its_place(listed: Path, line: str) -> None:
     message = problems(listed / "train.txt", test_data=str(listed / "test.txt"))
 
     label = line.partition(" ")[2]
-    why = f"label {label!r} is no whole number" if label else f"expected 'path label', got {line!r}"
+    why = f"label {label!r} is not a whole number" if label else f"expected 'path label', got {line!r}"
     assert f"{listed / 'train.txt'}:3: {why}" in message
 
 

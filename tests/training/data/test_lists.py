@@ -204,7 +204,7 @@ def test_paths_as_windows_writes_them(pictures: Path) -> None:
         (
             "x.txt",
             "a.png 0\nb.png oak",
-            "x.txt:2: label 'oak' is no whole number, as that of line 1, 0; expected",
+            "x.txt:2: label 'oak' is not a whole number like that of line 1, 0; expected",
         ),
         ("x.txt", "a\x01.png oak\nb.png elm", "x.txt:1: the path has a control character or half a letter: 'a\\x01"),
         ("x.jsonl", '{"path": "a.png", "label": "oak"}\n{"path": ', "x.jsonl:2: not a JSON object"),
@@ -216,7 +216,7 @@ def test_paths_as_windows_writes_them(pictures: Path) -> None:
         ("x.json", "[{}, 2]", 'x.json:2: expected an object as {"file_name": "a.jpg", "label": "oak"}'),
         ("x.json", '{"images": [], "annotations": []}', "'categories' is nothing"),
         ("x.json", "[" * 100_000, "x.json"),
-        ("x.txt", "a.png oak\0", "is not a list file: it is no text; unpack an archive first"),
+        ("x.txt", "a.png oak\0", "is not a list file: it is not text; unpack an archive first"),
     ],
 )
 def test_what_is_wrong_with_a_list_is_told(tmp_path: Path, name: str, text: str, message: str) -> None:
