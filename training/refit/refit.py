@@ -223,9 +223,13 @@ def _progress(tell: Tell, trace: list[dict[str, float]]) -> Progress:
 
 
 def _baselines(
-    bundle: Bundle, material: _Material, held: Holdout, log_prior: NDArray[np.float64], spec: RefitSpec,
+    bundle: Bundle,
+    material: _Material,
+    held: Holdout,
+    log_prior: NDArray[np.float64],
+    spec: RefitSpec,
     device: RefitDevice,
-) -> dict[str, Chosen]:  # fmt: skip
+) -> dict[str, Chosen]:
     """What else these rows could have become, each with its own offset chosen in the same way."""
     classes = material.classes
     everything = max(len(part.labels) for part in material.pool)
