@@ -9,7 +9,7 @@ Letters: N rows, D feature dimensions, C classes; e the newest epoch, e' an olde
 import torch
 from torch import Tensor
 
-ROWS = 8192  # rows whose logits are in memory at the same time
+ROWS = 8192  # rows whose logits are in memory at a time
 
 
 def class_means(features: Tensor, labels: Tensor, classes: int) -> tuple[Tensor, Tensor]:
@@ -24,8 +24,8 @@ def class_means(features: Tensor, labels: Tensor, classes: int) -> tuple[Tensor,
         means (C, D), zero for a class without rows (never NaN), and counts int64 (C,).
     """
     dtype = torch.promote_types(features.dtype, torch.float32)
-    counts = torch.bincount(labels, minlength=classes)
-    sums = torch.zeros(classes, features.shape[1], dtype=dtype, device=features.device)
+    counts = torch.bincount(labels, minlength=classes)  # n_y (C,)
+    sums = torch.zeros(classes, features.shape[1], dtype=dtype, device=features.device)  # n_y z̄_y (C, D)
     sums.index_add_(0, labels, features.to(dtype))
     return sums / counts.clamp(min=1).unsqueeze(1), counts
 
@@ -63,7 +63,7 @@ def transfer(features: Tensor, labels: Tensor, means_from: Tensor, means_to: Ten
 
 def balanced_target(rows: int, classes: int) -> int:
     """Return n = ceil(N / C), the features that every class offers in a balanced set."""
-    return -(-rows // classes)
+    return -(-rows // classes)  # the ceiling, in integers
 
 
 def back_track(counts: Tensor, target: int) -> Tensor:
@@ -91,7 +91,10 @@ def class_loss(features: Tensor, labels: Tensor, weight: Tensor, bias: Tensor) -
     Returns:
         (C,); NaN for a class without rows, whose loss is not defined.
     """
-    parts = zip(torch.split(features, ROWS), torch.split(labels, ROWS), strict=True)  # no (N, C) array
-    loss = torch.cat([torch.nn.functional.cross_entropy(z @ weight.T + bias, y, reduction="none") for z, y in parts])
-    sums = torch.zeros_like(bias).index_add_(0, labels, loss)
-    return sums / torch.bincount(labels, minlength=len(bias))
+    losses = []
+    for z, y in zip(torch.split(features, ROWS), torch.split(labels, ROWS), strict=True):  # no (N, C) array
+        logits = z @ weight.T + bias  # (ROWS, C)
+        losses.append(torch.nn.functional.cross_entropy(logits, y, reduction="none"))
+    sums = torch.zeros_like(bias).index_add_(0, labels, torch.cat(losses))  # (C,)
+    counts = torch.bincount(labels, minlength=len(bias))  # n_y (C,)
+    return sums / counts

@@ -3,7 +3,8 @@ present class means, and the balanced set drawn from them.
 
 It knows nothing of heads or files, and of the solver only the form in which it reads rows.
 
-Letters: N rows of all snapshots, D feature dimensions, C classes, n the balanced target.
+Letters: N rows of all snapshots, M rows of the balanced set, D feature dimensions, C classes, n the balanced target.
+Equation numbers are the paper's, which `training/emanate.py` names.
 """
 
 from collections.abc import Iterator, Sequence
@@ -134,9 +135,9 @@ def split(
     present = [part.known() for part in present]
     newest = present[0]
     order = torch.randperm(len(newest.labels), generator=torch.Generator().manual_seed(seed))
-    counts = torch.bincount(newest.labels, minlength=classes)
-    share = torch.where(counts > 1, (counts * fraction).round().long().clamp(min=1), 0)
-    held = rank_in_class(newest.labels, order) < share[newest.labels]
+    counts = torch.bincount(newest.labels, minlength=classes)  # (C,)
+    share = torch.where(counts > 1, (counts * fraction).round().long().clamp(min=1), 0)  # rows to hold out (C,)
+    held = rank_in_class(newest.labels, order) < share[newest.labels]  # (N,)
 
     rows = newest.take(held)
     return rows, [without(part, rows) for part in pool], [without(part, rows) for part in present]
@@ -148,7 +149,7 @@ class BalancedSet:
 
     Attributes:
         parts: where the rows are, newest first.
-        shifts: (C, D) each, what transfer adds to a part's features; none where they stay.
+        shifts: (C, D) each, what transfer adds to a part's features; None means they stay.
         place: int64 (M,), each row's number in its part.
         labels: int64 (M,).
         weights: (M,), by which every class weighs the same and all weigh 1.
@@ -202,19 +203,20 @@ def balanced(parts: Sequence[Rows], means: Tensor | None, target: int, classes: 
 
     Args:
         parts: the snapshots' rows, newest first; each is transferred with its own class means (eq. 6).
-        means: (C, D) to transfer to, or none to leave old features where they are.
+        means: (C, D) to transfer to; None means old features stay where they are.
         target: n.
         classes: C.
         seed: of the draw.
     """
-    labels = torch.cat([part.labels for part in parts])
-    ages = torch.cat([torch.full_like(part.labels, age) for age, part in enumerate(parts)])
-    place = torch.cat([torch.arange(len(part)) for part in parts])
+    labels = torch.cat([part.labels for part in parts])  # (N,)
+    ages = torch.cat([torch.full_like(part.labels, age) for age, part in enumerate(parts)])  # (N,)
+    place = torch.cat([torch.arange(len(part)) for part in parts])  # (N,)
     order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed))
     order = order[ages[order].argsort(stable=True)]  # newest first, drawn within an age
-    # In the parts' own order, so that files are read from front to back.
+    # In the parts' own order, so that files are read from front to back (M,).
     rows = (rank_in_class(labels, order) < target).nonzero().squeeze(1)
-    offered = torch.bincount(labels, minlength=classes).clamp(max=target)
-    weights = 1 / (offered[labels[rows]] * (offered > 0).sum())
+    offered = torch.bincount(labels, minlength=classes).clamp(max=target)  # min(n_y, n) (C,)
+    weights = 1 / (offered[labels[rows]] * (offered > 0).sum())  # ω_i = 1 / (min(n_y, n) · classes with rows) (M,)
+    # eq. 6: transfer adds z̄^e − z̄^{e'} of its class to each row, z̄^{e'} being the part's own mean
     shifts = tuple(None if means is None else means - part.class_means(classes)[0] for part in parts)
     return BalancedSet(tuple(parts), shifts, place[rows], labels[rows], weights, ages[rows])

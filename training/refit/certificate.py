@@ -9,6 +9,10 @@ Z^{e'}:
 
 The Lemma's second premise (the old classifier is the best there is for class y on Z^{e'}) does not hold for a joint
 classifier, so the bound is measured. See `docs/certificate.md`. It knows nothing of files or of the head to be served.
+
+Source: Lemma 1 and eq. 9 of the paper, which `training/emanate.py` names.
+
+Letters: N rows, D feature dimensions, C classes; e the newest epoch, e' an older one.
 """
 
 from collections.abc import Callable, Sequence
@@ -61,30 +65,41 @@ def certify(newest: Rows, older: Rows, classes: Sequence[str], fit: Fit, seed: i
         seed: of the halves.
 
     Returns:
-        epochs, share of classes for which the bound held, and the evidence of each class that both halves of both have.
+        The epochs, the share of classes for which the bound held, and the evidence of each class that is in both halves
+        of both snapshots.
     """
     fit_new, new = _halves(newest, seed)
     fit_old, old = _halves(older, seed)
-    weight, bias = fit(fit_new.features, fit_new.labels)
-    own_loss = class_loss(new.features.to(weight), new.labels, weight, bias)
-    means, counts = class_means(new.features, new.labels, len(classes))
-    old_means, old_counts = class_means(old.features, old.labels, len(classes))
-    moved = transfer(old.features, old.labels, old_means, means)
-    share = counts / (counts + old_counts)  # eq. 9 has two equal parts: one half
-    augmented = share * own_loss + (1 - share) * class_loss(moved.to(weight), old.labels, weight, bias)
-    old_loss = class_loss(old.features.to(weight), old.labels, *fit(fit_old.features, fit_old.labels))
-    bound = (1 - share) * (old_loss - own_loss)
-    floor = class_loss(means.to(weight), torch.arange(len(classes)), weight, bias)
+    weight, bias = fit(fit_new.features, fit_new.labels)  # W^e (C, D), b^e (C,)
+    own_loss = class_loss(new.features.to(weight), new.labels, weight, bias)  # L_y(Z_y^e, W^e, b^e) (C,)
+    means, counts = class_means(new.features, new.labels, len(classes))  # z̄^e (C, D), (C,)
+    old_means, old_counts = class_means(old.features, old.labels, len(classes))  # z̄^{e'} (C, D), (C,)
+    moved = transfer(old.features, old.labels, old_means, means)  # Z^{e'→e} (N, D)
+    moved_loss = class_loss(moved.to(weight), old.labels, weight, bias)  # (C,)
+    # L_y of a union is the size-weighted mean of its parts; the parts of eq. 9 are equal, so its share is one half
+    share = counts / (counts + old_counts)  # (C,)
+    augmented = share * own_loss + (1 - share) * moved_loss  # L_y(A_y, W^e, b^e) (C,)
+    old_weight, old_bias = fit(fit_old.features, fit_old.labels)  # W^{e'} (C, D), b^{e'} (C,)
+    old_loss = class_loss(old.features.to(weight), old.labels, old_weight, old_bias)  # L_y(Z_y^{e'}, …) (C,)
     gain = augmented - own_loss
+    bound = (1 - share) * (old_loss - own_loss)
+    floor = class_loss(means.to(weight), torch.arange(len(classes)), weight, bias)  # one row a class: its mean
     fitted = [torch.bincount(part.labels, minlength=len(classes)) > 0 for part in (fit_new, fit_old)]
-    measurable = fitted[0] & fitted[1] & (counts > 0) & (old_counts > 0)
+    measurable = fitted[0] & fitted[1] & (counts > 0) & (old_counts > 0)  # (C,)
     evidence = [
         Evidence(
-            classes[c], int(counts[c]), float(own_loss[c]), float(augmented[c]), float(gain[c]), float(bound[c]),
-            bool(gain[c] >= bound[c]), float(floor[c]),
+            name=classes[c],
+            n=int(counts[c]),
+            loss=float(own_loss[c]),
+            augmented_loss=float(augmented[c]),
+            gain=float(gain[c]),
+            bound=float(bound[c]),
+            held=bool(gain[c] >= bound[c]),
+            floor=float(floor[c]),
         )
-        for c in range(len(classes)) if measurable[c]
-    ]  # fmt: skip
+        for c in range(len(classes))
+        if measurable[c]
+    ]
     held = sum(item.held for item in evidence) / len(evidence) if evidence else None
     return {
         "epoch": newest.epoch,

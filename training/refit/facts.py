@@ -51,8 +51,12 @@ def classes(names: Sequence[str], known: Sequence[str], counts: NDArray[np.int64
     """The classes of the new head, those of the live one first."""
     new = list(names[len(known) :])
     return {
-        "count": len(names), "new": new, "names": list(names), "train_images": counts.tolist(), "groups": list(groups),
-    }  # fmt: skip
+        "count": len(names),
+        "new": new,
+        "names": list(names),
+        "train_images": counts.tolist(),
+        "groups": list(groups),
+    }
 
 
 def pool(balanced: BalancedSet, target: int, names: Sequence[str], skipped: Sequence[str]) -> Found:

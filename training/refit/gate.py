@@ -1,6 +1,8 @@
 """Whether a candidate head may replace the live one: measured on the same rows, group by group.
 
-It knows nothing of how either head came about, nor of activations.
+It knows nothing of how either head was made, nor of activations.
+
+Letters: N held-out rows, C classes.
 """
 
 from collections.abc import Sequence
@@ -64,9 +66,8 @@ def judge(measured: dict[str, Any], classes: Sequence[str], tolerance: float) ->
         for group in GROUPS
         if live[group] is not None and candidate[group] < live[group] - tolerance
     ]
-    lost = [
-        name for name, a, b in zip(classes, live["recall"], candidate["recall"], strict=True) if a and b == 0
-    ]  # a class that is absent from the hold-out has recall None
+    both = zip(classes, live["recall"], candidate["recall"], strict=True)
+    lost = [name for name, before, after in both if before and after == 0]  # None: the hold-out has no such class
     if lost:
         more = f" and {len(lost) - NAMED} more" if len(lost) > NAMED else ""
         reasons.append(f"no row is right any more of: {', '.join(lost[:NAMED])}{more}")

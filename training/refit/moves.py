@@ -39,11 +39,16 @@ def regressions(
     worst = sorted(lost, key=lambda c: (lost[c].value, c))[:REGRESSIONS]
     return [
         Regression(
-            name=classes.names[c], train_images=classes.train_images[c], group=classes.groups[c], rows=int(rows[c]),
-            live=live[c] or 0, candidate=candidate[c] or 0, change=lost[c],
+            name=classes.names[c],
+            train_images=classes.train_images[c],
+            group=classes.groups[c],
+            rows=int(rows[c]),
+            live=live[c] or 0,
+            candidate=candidate[c] or 0,
+            change=lost[c],
         )
         for c in worst
-    ]  # fmt: skip
+    ]
 
 
 def moves(live: Floats, candidate: Floats, labels: Integers, classes: Sequence[str]) -> list[Move]:
@@ -53,11 +58,13 @@ def moves(live: Floats, candidate: Floats, labels: Integers, classes: Sequence[s
     most = sorted((pair for pair in change if change[pair]), key=lambda pair: (-abs(change[pair]), pair))[:MOVES]
     return [
         Move(
-            true=classes[true], predicted=classes[predicted],
-            live=before.get((true, predicted), 0), candidate=after.get((true, predicted), 0),
+            true=classes[true],
+            predicted=classes[predicted],
+            live=before.get((true, predicted), 0),
+            candidate=after.get((true, predicted), 0),
         )
         for true, predicted in most
-    ]  # fmt: skip
+    ]
 
 
 def _confused(logits: Floats, labels: Integers) -> dict[tuple[int, int], int]:

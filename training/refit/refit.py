@@ -88,7 +88,7 @@ def refit(
         bundle: the deployed backbone: its digest, training counts and stored snapshots.
         live: the head to be replaced.
         uploads: snapshots of this backbone, or of other epochs or versions of it.
-        holdout: rows of the deployed backbone to choose and compare on; none: a share of the images is held out.
+        holdout: rows of the deployed backbone to choose and compare on; None means a share of them is held out.
         spec: how.
         tell: hears of stages and progress.
         device: where to solve.
@@ -188,7 +188,7 @@ def _check_holdout(rows: Rows) -> Rows:
 
 
 def _target_means(material: _Material, spec: RefitSpec) -> Tensor | None:
-    """The means (C, D) that old features are moved to; none if they stay where they are."""
+    """Return the means (C, D) that old features are moved to; None means they stay."""
     if spec.target_mean == "none":
         return None
     means = present_means(material.pool, material.present, material.classes)
@@ -223,9 +223,13 @@ def _progress(tell: Tell, trace: list[dict[str, float]]) -> Progress:
 
 
 def _baselines(
-    bundle: Bundle, material: _Material, held: Holdout, log_prior: NDArray[np.float64], spec: RefitSpec,
+    bundle: Bundle,
+    material: _Material,
+    held: Holdout,
+    log_prior: NDArray[np.float64],
+    spec: RefitSpec,
     device: RefitDevice,
-) -> dict[str, Chosen]:  # fmt: skip
+) -> dict[str, Chosen]:
     """What else these rows could have become, each with its own offset chosen in the same way."""
     classes = material.classes
     everything = max(len(part.labels) for part in material.pool)
@@ -243,7 +247,7 @@ def _baselines(
 
 
 def _certificate(material: _Material, target: int, spec: RefitSpec, device: RefitDevice) -> dict[str, Any] | None:
-    """Lemma 1 between the newest part and the oldest that has as many classes; none if there is only one.
+    """Lemma 1 between the newest part and the oldest that has as many classes; None if there is only one.
 
     Each offers half of n rows a class, those of the lowest ids: enough to measure a loss by, and less than the balanced
     set in memory.

@@ -37,7 +37,7 @@ class Rows:
         source: int64 (M,), which file a row is in.
         index: int64 (M,), its place there.
         labels: int64 (M,), in the target classes; −1 for a class that is not among them.
-        ids: int64 (M,), or none.
+        ids: int64 (M,); None means the snapshot has none.
         backbone, epoch: what made them, and when.
         present: whether that is the deployed backbone.
     """
@@ -149,11 +149,12 @@ def merged(parts: Sequence[Rows]) -> Rows:
     """
     if len(parts) == 1:
         return parts[0]
-    first = {
-        digest: number for number, digest in reversed(list(enumerate(d for part in parts for d in part.digests())))
-    }
-    keep = torch.tensor(sorted(first.values()))
-    offsets = np.cumsum([0, *(len(part.stored) for part in parts)])
+    first: dict[bytes, int] = {}
+    digests = [digest for part in parts for digest in part.digests()]
+    for number, digest in enumerate(digests):
+        first.setdefault(digest, number)
+    keep = torch.tensor(sorted(first.values()))  # of rows with equal features, the first
+    offsets = np.cumsum([0, *(len(part.stored) for part in parts)])  # a part's files among all files
     known = [part.ids for part in parts if part.ids is not None]
     ids = torch.cat(known)[keep] if len(known) == len(parts) else None
     if ids is not None and len(ids) > len(torch.unique(ids)):
