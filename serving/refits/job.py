@@ -1,7 +1,7 @@
-"""One refit job: it is what its events add up to, and every event is in the store before anybody hears of it.
+"""One refit job. Its state follows from its events, and every event is in the store before it is announced.
 
-`refits/<id>/request.json` says what was asked, `events.jsonl` is the job's memory: a restart reads it back. This
-knows nothing of queues, processes or HTTP.
+`refits/<id>/request.json` has the request, `events.jsonl` the events; a restarted server reads both. It knows nothing
+of queues, processes or HTTP.
 """
 
 import asyncio
@@ -30,7 +30,7 @@ ENDED: frozenset[State] = frozenset({"succeeded", "failed", "cancelled", "interr
 REMOVED = ("gradient_norm",)
 """Fields of a spec that earlier versions stored; no request may send them now."""
 QUIET = 2.0
-"""Seconds without an event after which a job's end is looked for beside its events."""
+"""Seconds without an event after which a job's `end.json` is read."""
 
 
 class Failure(BaseModel):
@@ -41,7 +41,7 @@ class Failure(BaseModel):
 
 
 class Job(BaseModel):
-    """A refit, as far as it has come."""
+    """The state of a refit."""
 
     id: str
     state: State = "queued"
@@ -63,7 +63,8 @@ class Kept(BaseModel):
     key: str | None = None
     actor: str = NO_KEY
     elsewhere: bool = False
-    """Whether a server took it that does not run refits: then it waits in the store, whoever stops."""
+    """Whether it was started on a server that does not run refits; it then waits in the store, whichever server
+    stops."""
 
     @field_validator("request", mode="before")
     @classmethod
@@ -76,7 +77,7 @@ class Kept(BaseModel):
 
 
 def fold(job: Job, event: dict[str, Any]) -> Job:
-    """Return what a job is after an event; one that has ended stays as it is."""
+    """Return a job's state after an event; a job that has ended does not change."""
     kind = event["event"]
     if job.state in ENDED:
         return job
@@ -110,10 +111,10 @@ class History:
         self._saying = asyncio.Lock()
 
     async def say(self, event: dict[str, Any]) -> None:
-        """Write an event, then announce it; after the end of a job, nothing is said any more.
+        """Write an event, then announce it; after a job's end, events are ignored.
 
-        Its end is an object of its own first, which one server alone can create: where another one was first, its word
-        holds here, too.
+        The last event is first created as an object of its own, which succeeds on one server only. If another server
+            was first, its event counts here, too.
         """
         async with self._saying:
             if self.job.state in ENDED:
@@ -130,15 +131,15 @@ class History:
             await self._take([whole])
             try:
                 await self._store.replace(name, b"".join(lines) + json.dumps(whole).encode() + b"\n")
-            except StoreError as error:  # whoever reads them finds the end beside them
+            except StoreError as error:  # readers find the end in its own object
                 LOG.warning("refit %s: its events lack the last one: %s", self.job.id, error)
 
     async def read(self, quiet: float = QUIET) -> None:
-        """Take up the events that the server that runs the job has written since.
+        """Read the events that the server which runs the job has written since.
 
         Args:
-            quiet: seconds without one after which the job's end is looked for where that server has it first; so others
-                hear of it from the events, which come when that server knows of it, too.
+            quiet: seconds without a new event after which `end.json` is read, too. Until then the end comes with the
+                events, which are written when that server knows of it, too.
         """
         async with self._saying:
             stored, known = _events(self.job.id, await _get(self._store, _log(self.job.id))), len(self.events)
@@ -151,7 +152,7 @@ class History:
                 await self._take(stored[known:])
                 return
             job = Job(id=self.job.id, request=self.job.request, created=self.job.created)
-            async with self.changed:  # it was in two hands, and the store has the word of the one that was first
+            async with self.changed:  # two servers ran it, and the store has the events of the first
                 self.job, self.events = _folded(job, stored), stored
                 self.changed.notify_all()
 
@@ -162,12 +163,12 @@ class History:
             self.changed.notify_all()
 
     async def ended(self) -> None:
-        """Wait until the job has."""
+        """Wait until the job has ended."""
         async with self.changed:
             await self.changed.wait_for(lambda: self.job.state in ENDED)
 
     async def end(self, state: State, **more: Any) -> None:
-        """Say the last event; if even that cannot be written, the job still ends here."""
+        """Write the last event; if it cannot be written, the job still ends on this server."""
         event = {"event": "state", "state": state, **more}
         try:
             await self.say(event)
@@ -180,7 +181,7 @@ class History:
     async def follow(self, after: int, pulse: float = 15.0) -> AsyncIterator[dict[str, Any] | None]:
         """Yield the events after number `after`, as they come, until the job has ended.
 
-        Every `pulse` seconds without one, None is yielded: a sign of life for whoever stands between.
+        After every `pulse` seconds without an event, yields None, so that proxies keep the connection open.
         """
         while True:
             try:
@@ -201,14 +202,16 @@ class History:
 
 
 def named(key: str) -> str:
-    """The id of the job that an Idempotency-Key makes: one of the key alone, so that two servers cannot make two."""
+    """Return the id of an Idempotency-Key's job. It depends on the key alone, so that two servers cannot create two
+    jobs.
+    """
     return f"key-{hashlib.sha256(key.encode()).hexdigest()[:24]}"
 
 
 async def create(
     store: Store, request: RefitRequest, key: str | None, actor: str, *, elsewhere: bool
 ) -> History | None:
-    """Write down a new job; `actor` is who asks for it. None: there is one of that key."""
+    """Create a job in the store. None means that the key has one already."""
     now = datetime.now(UTC)
     job = Job(
         id=f"{now:%Y%m%dT%H%M%S}-{secrets.token_hex(4)}" if key is None else named(key),
@@ -225,11 +228,11 @@ async def create(
 
 
 async def read(store: Store, job: str) -> History:
-    """Read a job back.
+    """Read a job from the store.
 
     Raises:
         NotFound: there is none.
-        StoreError: what the store has of it is damaged.
+        StoreError: it is damaged.
     """
     try:
         kept = Kept.model_validate_json(await store.get(f"refits/{job}/request.json"))
@@ -241,7 +244,7 @@ async def read(store: Store, job: str) -> History:
 
 
 async def _stored(store: Store, job: str) -> list[dict[str, Any]]:
-    """Read a job's events; its end, where a server was lost between saying it and writing it among them."""
+    """Read a job's events, with the end if a server was lost before it wrote that among them."""
     return await _with_end(store, job, _events(job, await _get(store, _log(job))))
 
 
@@ -250,7 +253,7 @@ def _log(job: str) -> str:
 
 
 async def _with_end(store: Store, job: str, events: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return a job's events with its end, where that was created and is not among them."""
+    """Return a job's events, with its end if that was created and is not among them."""
     if not (events and events[-1].get("state") in ENDED):
         for end in _events(job, await _get(store, f"refits/{job}/end.json")):
             events = [*events, {**end, "id": len(events) + 1}]
@@ -258,7 +261,7 @@ async def _with_end(store: Store, job: str, events: list[dict[str, Any]]) -> lis
 
 
 async def _end(store: Store, job: str, event: dict[str, Any]) -> dict[str, Any]:
-    """Write a job's last event, and return it, or that which another server has written before."""
+    """Write a job's last event and return it, or return the one that another server wrote first."""
     try:
         await store.create(f"refits/{job}/end.json", json.dumps(event).encode() + b"\n")
     except Conflict:
@@ -285,5 +288,5 @@ def _folded(job: Job, events: Iterable[dict[str, Any]]) -> Job:
 async def _get(store: Store, name: str) -> bytes:
     try:
         return await store.get(name)
-    except NotFound:  # the server ended between the two first writes, or nobody has taken the job up yet
+    except NotFound:  # the server stopped between the first two writes, or the job has not begun
         return b""

@@ -1,7 +1,8 @@
-"""One refit from its inputs to a verdict: the child makes a head, this checks it, stores it and lets it go live.
+"""One refit from its inputs to a verdict. The child process makes a head; this module checks it, stores it and
+activates it.
 
-What the child hands over is treated as an upload is: read by its format, compared with what it must fit. It knows
-nothing of queues, of other refits or of HTTP.
+The child's files are checked like uploads: parsed strictly, and compared with the live head. It knows nothing of
+queues, of other refits or of HTTP.
 """
 
 import asyncio
@@ -32,13 +33,13 @@ from breadcrumbs.training.config import RefitSpec
 
 LOG = logging.getLogger("breadcrumbs.refit")
 REPORT_LIMIT = 32 * 2**20
-"""Bytes of a report at most, and of its page."""
+"""Largest size of a report, and of its page, in bytes."""
 
 Say = Callable[[dict[str, Any]], Awaitable[None]]
 
 
 class RefitFailed(BreadcrumbsError):
-    """A refit that came to nothing; `kind` names the child's own error where it told one."""
+    """A refit that failed; `kind` is the type of the child's own error, if it reported one."""
 
     def __init__(self, message: str, kind: str = "refit") -> None:
         super().__init__(message)
@@ -53,14 +54,14 @@ class RefitRequest(BaseModel):
     snapshots: list[str] = []
     """sha256 of the snapshots to fit to."""
     holdout: str | None = None
-    """sha256 of the snapshot to compare on; absent: a share of the others is held out."""
+    """sha256 of the snapshot to compare on; if absent, a share of the others is held out."""
     spec: RefitSpec = RefitSpec()
     """How to fit, and when to go live."""
 
 
 @dataclass(frozen=True, eq=False)
 class Made:
-    """What a child left: a head, its report, the report's bytes, and its page where there is one."""
+    """A child's output: a head, its report, the report's bytes, and its page if there is one."""
 
     head: LinearHead
     report: RefitReport
@@ -83,10 +84,10 @@ async def make(
     job: str, request: RefitRequest, store: Store, bundle: Bundle, live: LinearHead, command: Sequence[str],
     limits: child.Limits, say: Say, run: child.Run = child.run,
 ) -> Made:  # fmt: skip
-    """Run the child, here or wherever `run` does, and return what it left.
+    """Run the child by `run`, and return its output.
 
     Raises:
-        RefitFailed: it told an error, died, or left what is no head or does not fit the live one.
+        RefitFailed: it reported an error, died, or left no valid head that fits the live one.
     """
     with scratch("refit") as folder:
         arguments = await _inputs(folder, request, store, bundle, live)
@@ -97,7 +98,7 @@ async def make(
 
 
 async def _inputs(folder: Path, request: RefitRequest, store: Store, bundle: Bundle, live: LinearHead) -> list[str]:
-    """Lay out a child's inputs in a folder and return its arguments."""
+    """Write a child's inputs to a folder and return its arguments."""
     arguments = ["--bundle", str(bundle.folder.absolute()), "--head", str(folder / "live.safetensors")]
     write_whole(folder / "live.safetensors", to_bytes(live))
     for place, sha in enumerate(request.snapshots):
@@ -155,7 +156,7 @@ async def settle(
     job: str, request: RefitRequest, store: Store, bundle: Bundle, live: Live, compared: int, head: LinearHead,
     report: RefitReport, actor: str = NO_KEY,
 ) -> Verdict:  # fmt: skip
-    """Store the head and, if the spec and the gate say so and nobody was first, make it live for who asked for it."""
+    """Store the head. Activate it if the spec and the gate allow it and the compared head is still live."""
     lineage = Lineage(
         parent=compared,
         snapshots=request.snapshots,
@@ -194,7 +195,7 @@ async def _go_live(
 
 
 def concluded(record: HeadRecord, report: bytes, log: Sequence[Activation]) -> Verdict | None:
-    """Return the verdict on a refit whose server ended before it could say it; none where its report is no report."""
+    """Return the verdict on a refit whose server stopped before it wrote one. None means that its report is invalid."""
     try:
         gate = RefitReport.model_validate_json(report).gate
     except ValidationError:

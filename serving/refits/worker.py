@@ -1,7 +1,7 @@
-"""Runs refits, one after the other: whatever happens to one, it ends with a word that says what became of it.
+"""Runs refits, one after another. Whatever happens to a refit, its last event says what became of it.
 
-Of all servers on one store, one has this. Which refits there are is `serving.refits.jobs`'; what one is,
-`serving.refits.job`'s; how one goes, `serving.refits.refit`'s. It knows nothing of HTTP.
+Only one of the servers on a store runs refits. `serving.refits.jobs` has the list of refits, `serving.refits.job` the
+state of one, `serving.refits.refit` its steps. It knows nothing of HTTP.
 """
 
 import asyncio
@@ -25,24 +25,24 @@ from breadcrumbs.serving.state.store import Conflict, NotFound, Store
 
 LOG = logging.getLogger("breadcrumbs.refitter")
 EVENTS = 2_000
-"""Events that a child may cause in one job; later ones are dropped, the job's end is not."""
+"""Largest number of events from a child; later ones are dropped, except the job's end."""
 PROGRESS_SECONDS = 0.25
-"""Between two progress events that are kept; each is a write to the store."""
+"""Seconds between two progress events that are kept; each is a write to the store."""
 INTERRUPTED = {"type": "interrupted", "message": "the server ended before the refit did; start it again"}
 
 
 class Refitter:
-    """A line of refits and whoever works it off.
+    """A queue of refits, and the task that runs them.
 
     Args:
         store: where they are kept.
         bundle: whose backbone the heads are for.
-        live: what they are compared with, and may replace.
+        live: the head that they are compared with, and may replace.
         command: the child, without its arguments.
         limits: what a child may take.
         run: runs the child, here or on another machine.
-        retries: times that a job is taken up again whose server was lost or stopped; others are interrupted.
-        confirm: raises `Lost` where another server runs the refits of this store by now.
+        retries: how often a job is restarted whose server was lost or stopped; after that it is interrupted.
+        confirm: raises `Lost` if another server now runs the refits of this store.
     """
 
     def __init__(
@@ -69,13 +69,13 @@ class Refitter:
         self._worker = asyncio.create_task(self._work())
 
     async def add(self, history: History) -> None:
-        """Put a job at the end of the line."""
+        """Put a job at the end of the queue."""
         if not history.events:
             await history.say({"event": "state", "state": "queued"})
         self._line.put_nowait(history)
 
     async def conclude(self, history: History) -> None:
-        """Say of a job that a dead server left what became of it: its head may be there already, and even live."""
+        """End or restart a job that a dead server left; its head may be stored already, and even live."""
         job = history.job.id
         made = [head for head in await heads.records(self._store) if head.lineage.refit == job]
         verdict = None
@@ -92,18 +92,18 @@ class Refitter:
             await history.end("interrupted", error=INTERRUPTED)
 
     def _may_again(self, history: History) -> bool:
-        """Whether a job that was cut short is run again without being asked for."""
+        """Whether an interrupted job is restarted by itself."""
         starts = sum(event.get("state") == "running" for event in history.events)
         return history.elsewhere and starts <= self._retries
 
     async def _again(self, history: History) -> None:
-        """Put a job back to where it was before it began, and say so."""
+        """Put a job back into the state `queued`."""
         for name in ("report.json", "report.html"):
             await self._store.delete(f"refits/{history.job.id}/{name}")
-        await history.say({"event": "state", "state": "queued", "message": "its server was lost; it is taken up again"})
+        await history.say({"event": "state", "state": "queued", "message": "its server was lost; it is restarted"})
 
     async def cancel(self, history: History) -> None:
-        """End a job that waits or runs.
+        """Cancel a job that waits or runs.
 
         Raises:
             Conflict: its head is being stored.
@@ -131,7 +131,7 @@ class Refitter:
             await worker
 
     async def abandon(self) -> None:
-        """Stop without a word: another server says what becomes of the jobs."""
+        """Stop without writing events: another server now runs the jobs."""
         worker, self._worker, self._abandoned = self._worker, None, True
         if worker is not None:
             worker.cancel()
@@ -146,7 +146,7 @@ class Refitter:
                 await self._run(history)
 
     async def _run(self, history: History) -> None:
-        """Bring one job to its end, whatever happens."""
+        """Run one job to its end, whatever happens."""
         began = time.monotonic()
         try:
             await self._refit(history)
@@ -190,7 +190,7 @@ class Refitter:
         try:
             await asyncio.shield(settling)
         except asyncio.CancelledError:
-            await child.to_the_end(settling)  # a head that was made is not lost to a server that is stopping
+            await child.to_the_end(settling)  # a head that was made is stored even if the server is stopping
             raise
 
     async def _make(self, history: History, compared: BoundHead) -> Made:
@@ -226,7 +226,7 @@ async def _over(making: "asyncio.Task[Made]") -> None:
 
 
 class _Hearing:
-    """Keeps what a child says, within bounds: progress at most every so often, and not for ever."""
+    """Keeps a child's events, within limits on their rate and number."""
 
     def __init__(self, history: History) -> None:
         self._history = history

@@ -1,8 +1,8 @@
 """The log of what went live: one immutable record a change, each carrying the sha256 of the one before it.
 
-The record with the highest number is what is live. Appending is put-if-absent of the next number: of two writers one
-wins and the other is told. A damaged record is named and passed over, and the record after it carries the hash of what
-lies there: so a log with a bad end goes on. It knows nothing of engines.
+The record with the highest number is live. Appending creates the next number if it is absent: of two writers one
+succeeds and the other gets a Conflict. A damaged record is reported and skipped; the next record carries the hash of
+its bytes, so that the log continues. It knows nothing of engines.
 """
 
 import asyncio
@@ -37,7 +37,7 @@ class Activation(BaseModel):
     digest: str
     """sha256 over that head's classes, weight and bias."""
     kind: Kind = "activate"
-    """`rollback`: the head before was taken back."""
+    """`rollback`: the previous head was restored."""
     actor: str
     """Who did it: `bundle`, `api`, `refit <id>`, `server`."""
     reason: str
@@ -63,7 +63,7 @@ def _parse(name: str, data: bytes) -> Activation:
 
 
 class Log:
-    """The log of a store. What was read once is kept; only what is new is read, and verified, again.
+    """The log of a store. Records are read and verified once; later only new ones are read.
 
     Attributes:
         next: the number that the next record gets, as of the last reading.
@@ -81,12 +81,12 @@ class Log:
 
     @property
     def defects(self) -> list[str]:
-        """What is wrong with the log, as of the last reading, in words."""
+        """The defects of the log, as of the last reading, in words."""
         return self._defects + self._at_end
 
     @property
     def bad_end(self) -> str:
-        """What is wrong with the newest record; empty: nothing."""
+        """The defect of the newest record; empty if it has none."""
         return self._at_end[-1] if self._at_end else ""
 
     async def read(self) -> list[Activation]:
@@ -101,7 +101,7 @@ class Log:
         return found
 
     async def readable(self) -> list[Activation]:
-        """Return the records that can be read, oldest first; `defects` says what is wrong with the others.
+        """Return the records that can be read, oldest first; `defects` has the errors of the others.
 
         Raises:
             StoreError: the store cannot be read.
@@ -110,11 +110,11 @@ class Log:
             return await self._read()
 
     async def is_newest(self, number: int) -> bool:
-        """Whether nothing follows a record; one look at one name, however long the log."""
+        """Whether nothing follows a record; it reads one name, however long the log is."""
         return not await self._store.has(_name(number + 1))
 
     async def _read(self) -> list[Activation]:
-        """Read what follows the last good record. A bad end is read again each time: it may have been mended."""
+        """Read what follows the last good record. A damaged end is read again each time: it may have been repaired."""
         known = self._records[-1].number if self._records else 0
         names = [name for name in await self._store.names("activations") if NAME.fullmatch(name)]
         self._end, self._at_end, self.next = self._hash, [], known + 1
@@ -154,9 +154,9 @@ class Log:
             head: what goes live.
             actor: who does it.
             reason: why.
-            expected_live: the version that is believed to be live; absent: whatever it is.
-            kind: whether the head before is taken back.
-            number: that the activation must get; absent: the next.
+            expected_live: the version that must be live. None means any.
+            kind: an activation or a rollback.
+            number: number that the activation must get. None means the next.
 
         Raises:
             Conflict: another head is live than was expected, or another writer appended first.
@@ -190,14 +190,16 @@ class Log:
             return record
 
     async def _has(self, number: int, data: bytes) -> bool:
-        """Whether the store has this very record, though writing it failed: a retry of ours may have met ourselves."""
+        """Whether the store has this very record although writing it failed: a retry may have met our own first
+        write.
+        """
         with contextlib.suppress(StoreError):
             return await self._store.get(_name(number)) == data
         return False
 
 
 def check_live(records: list[Activation], expected: int | None) -> None:
-    """Refuse to go on where another head is live than was expected; none: any.
+    """Check that the expected head is live. None means any.
 
     Raises:
         Conflict: naming both.
@@ -208,7 +210,7 @@ def check_live(records: list[Activation], expected: int | None) -> None:
 
 
 def before(records: list[Activation]) -> int | None:
-    """Return the version that a rollback leads to: what was live before the last change not yet taken back."""
+    """Return the version that a rollback leads to: the one live before the last change that was not rolled back."""
     trail: list[int] = []
     for record in records:
         if record.kind == "rollback" and record.head in trail:

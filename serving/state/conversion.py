@@ -1,4 +1,4 @@
-"""Uploads in another format than safetensors, converted by a child process, one at a time.
+"""Uploads in other formats than safetensors, converted by a child process, one at a time.
 
 The child (`models.snapshots.convert`) has a memory limit and a time limit, since what it reads is not trusted. It knows
 nothing of the store or of HTTP.
@@ -18,7 +18,7 @@ from breadcrumbs.serving.processes import child
 
 SECONDS = 600.0
 MEMORY = 3 * 2**30
-"""Bytes; its own limit, which has the better words, is lower."""
+"""Bytes. The child's own limit, which has the better error message, is lower."""
 
 
 class Converter:
@@ -39,7 +39,7 @@ class Converter:
 
         Raises:
             SnapshotError: the file is damaged, lacks what was not given, or cannot be read within the limits.
-            FileTooLarge: it takes more bytes than the limit.
+            FileTooLarge: the result is larger than the limit.
             ExtraMissing: its reader is not installed here.
         """
         words = json.dumps(asdict(given))

@@ -1,4 +1,4 @@
-"""Files that are on the disk before they have their name, and whose name is on the disk before the call returns.
+"""Files written durably: flushed before they get their name, and the name flushed before the call returns.
 
 A file is written beside its place, flushed, then renamed or linked there; its folder, and every folder above it up to a
 root, is flushed after that. So a crash or a power cut leaves the old file, the new one, or none, and never a part. It
@@ -14,9 +14,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 LEFT = re.compile(r"#[0-9]+$")
-"""The end of the name of a file that is being written; one that a killed writer left has it for ever."""
+"""The end of the name of a file that is being written; files of killed writers keep it."""
 TRIES = 10
-"""Times that a write is begun when somebody removes its folder, which was empty, at the same moment."""
+"""Attempts at a write whose empty folder is removed at the same moment."""
 
 
 def write(root: Path, path: Path, source: bytes | Path, *, exclusive: bool = False) -> None:
@@ -64,7 +64,7 @@ def _write(root: Path, path: Path, source: bytes | Path, *, exclusive: bool) -> 
     try:
         flush_folders(root, path.parent)
     except OSError:
-        if exclusive:  # whoever is told that it failed must not find it there
+        if exclusive:  # after an error there must be nothing at this path
             path.unlink(missing_ok=True)
         raise
 
@@ -101,7 +101,7 @@ def flush(place: Path) -> None:
 
 
 def leftovers(root: Path) -> Iterator[Path]:
-    """Yield the files that killed writers have left half-written, and those that are being written now."""
+    """Yield the unfinished files of killed writers, and those that are being written now."""
     for folder, _, names in os.walk(root):  # which passes over what goes meanwhile
         yield from (Path(folder, name) for name in names if LEFT.search(name))
 

@@ -1,7 +1,7 @@
-"""Who may do what: named keys with scopes, in a file that is read again when it changes.
+"""Named keys with scopes, in a file that is read again when it changes.
 
-The file holds the SHA-256 of each key, never the key: whoever reads it can open nothing with it. A key is 256 random
-bits, so a plain hash is enough. It knows nothing of HTTP.
+The file holds the SHA-256 of each key, never the key, so the file gives no access. A key is 256 random bits, so a plain
+hash is enough. It knows nothing of HTTP.
 """
 
 import hashlib
@@ -20,7 +20,7 @@ from breadcrumbs.models.files import read_regular, write_whole
 
 LOG = logging.getLogger("breadcrumbs.keys")
 PREFIX = "crumb_"
-"""Of every key, so that scanners for leaked secrets know one."""
+"""Prefix of every key, so that scanners for leaked secrets recognise one."""
 
 ACTOR = "key "
 """Before a key's name where a log says who did something."""
@@ -41,7 +41,7 @@ class Key(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     name: Name
-    """Whose it is; it stands in the log of what went live."""
+    """Its owner, as it appears in the activation log."""
     sha256: str = Field(pattern="^[0-9a-f]{64}$")
     """Of the key."""
     scopes: tuple[KeyScope, ...] = Field(min_length=1)
@@ -49,9 +49,9 @@ class Key(BaseModel):
     created: str
     """ISO 8601."""
     max_bytes: int | None = Field(default=None, ge=0)
-    """Bytes of the snapshots that it has uploaded, at most; absent: no limit."""
+    """Largest total size of the snapshots that it has uploaded, in bytes; absent means no limit."""
     max_jobs: int | None = Field(default=None, ge=0)
-    """Refits of its own that wait or run, at most; absent: no limit."""
+    """Largest number of its refits that wait or run; absent means no limit."""
 
     def may(self, scope: KeyScope) -> bool:
         """Whether the key has a scope; `admin` has all."""
@@ -59,12 +59,12 @@ class Key(BaseModel):
 
     @property
     def actor(self) -> str:
-        """What logs call whoever has the key."""
+        """The actor in logs: `key NAME`."""
         return f"{ACTOR}{self.name}"
 
 
 def owner_of(actor: str) -> str | None:
-    """Return the name of the key in what logs call somebody; None: there is none in it."""
+    """Return the name of an actor's key. None means that it has no key."""
     return actor.removeprefix(ACTOR) if actor.startswith(ACTOR) else None
 
 
@@ -81,7 +81,7 @@ def read(path: Path) -> KeyFile:
     """Read a file of keys.
 
     Raises:
-        KeysError: it is missing, unreadable, or no file of keys.
+        KeysError: it is missing, unreadable, or not a file of keys.
     """
     try:
         return KeyFile.model_validate_json(read_regular(path))
@@ -96,16 +96,16 @@ def read(path: Path) -> KeyFile:
 def add(
     path: Path, name: str, scopes: tuple[KeyScope, ...], max_bytes: int | None = None, max_jobs: int | None = None
 ) -> str:
-    """Add a key to a file, which is made if missing, and return the key: it is not kept anywhere.
+    """Add a key to a file, which is created if missing, and return the key, which is stored nowhere.
 
     Args:
         path: of the file.
         name: of the key; what it uploads and starts belongs to that name.
         scopes: what it may do.
-        max_bytes, max_jobs: its quota; None: no limit.
+        max_bytes, max_jobs: its quota. None means no limit.
 
     Raises:
-        KeysError: there is a key of that name, or the name, the scopes or the quota cannot be.
+        KeysError: there is a key of that name, or the name, the scopes or the quota are invalid.
     """
     known = read(path) if path.exists() else KeyFile()
     if any(key.name == name for key in known.keys):
@@ -125,7 +125,7 @@ def add(
 
 
 def revoke(path: Path, name: str) -> None:
-    """Take a key out of a file; servers notice with their next request.
+    """Remove a key from a file; servers refuse it from their next request on.
 
     Raises:
         KeysError: there is none of that name.
@@ -138,7 +138,7 @@ def revoke(path: Path, name: str) -> None:
 
 
 def remedy(path: Path) -> str:
-    """Say how a file without keys gets one."""
+    """Return how to add a key to a file without keys."""
     return f"`breadcrumbs keys add NAME --scope predict --file {path}` makes one, which is accepted at once"
 
 
@@ -153,8 +153,7 @@ def _digest(secret: bytes) -> str:
 class Keys:
     """The keys of a running server.
 
-    A file that was changed into one that cannot be read opens nothing new and closes nothing: the keys before it hold
-    until it is mended, and the log says so.
+    If the file becomes invalid, the previous keys stay valid until it is repaired, and the error is logged.
 
     Raises:
         KeysError: the file cannot be used at start.
@@ -176,7 +175,7 @@ class Keys:
                 self._keys = read(self._path).keys
                 LOG.info("%s was read again: %d keys", self._path, len(self._keys))
             except KeysError:
-                LOG.exception("the keys before hold")
+                LOG.exception("the keys cannot be read; the previous ones stay valid")
         digest, found = _digest(secret), None
         for key in self._keys:
             if hmac.compare_digest(key.sha256, digest):

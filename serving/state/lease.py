@@ -1,9 +1,9 @@
-"""A lease in the store: of all servers that want to do a thing, one at a time may, until it ends or is gone.
+"""A lease in the store: only one server at a time may do something, until it stops or dies.
 
-`leases/<name>/<number>.json` says who has it. A number is taken by creating it, which succeeds for one server only; the
-highest counts. The holder rewrites its own number every `RENEW` seconds. Whoever waits watches it on its own clock, so
-that clocks need not agree: one that has not changed for `EXPIRY` seconds is over, and the next number is free. That of
-a process of this machine which is gone is over at once. It knows nothing of what is done under a lease.
+`leases/<name>/<number>.json` names the holder. Creating the next number takes the lease; this succeeds for one server
+only, and the highest number counts. The holder rewrites its object every `RENEW` seconds. Other servers time this with
+their own clocks, so clocks need not agree: after `EXPIRY` seconds without a change the lease has expired. If the holder
+was a process on this machine that has died, it expires at once. It knows nothing of what is done under a lease.
 """
 
 import asyncio
@@ -25,7 +25,7 @@ LOG = logging.getLogger("breadcrumbs.lease")
 RENEW = 2.0
 """Seconds between two writes of the holder."""
 EXPIRY = 10.0
-"""Seconds without one after which the lease is over."""
+"""Seconds without a write after which the lease has expired."""
 POLL = 1.0
 """Seconds between two polls of a server that waits."""
 
@@ -40,7 +40,7 @@ class Holder(BaseModel):
     host: str
     process: int
     machine: str
-    """The boot and the process namespace in which `process` is a number; empty: nobody can tell."""
+    """The boot and the process namespace that `process` belongs to; empty if unknown."""
     started: str
     """When the process began, as the machine counts."""
     beat: int = 0
@@ -49,7 +49,7 @@ class Holder(BaseModel):
 
     @property
     def told(self) -> str:
-        """Who it is, for people."""
+        """The holder, for messages."""
         return f"process {self.process} on {self.host}"
 
 
@@ -103,24 +103,24 @@ class Lease:
         return True
 
     def _is_held(self, number: int, data: bytes) -> bool:
-        """Whether the newest number still counts."""
+        """Whether the newest lease has not expired."""
         now = time.monotonic()
         if self._seen is None or self._seen[:2] != (number, data):
             self._seen = (number, data, now)
         try:
             self.holder = Holder.model_validate_json(data)
-        except ValidationError:  # half a file on a medium that has no whole ones; it is over when it does not change
+        except ValidationError:  # a partial file, on a store without atomic writes; it expires if it does not change
             self.holder = None
         if self.holder is not None and (self.holder.released or _is_gone(self.holder)):
             return False
         return now - self._seen[2] < EXPIRY
 
     async def renew(self) -> None:
-        """Say that this server still has the lease.
+        """Renew this server's lease.
 
         Raises:
             Lost: another server has it.
-            StoreError: the store cannot be read or written; nobody knows.
+            StoreError: the store cannot be read or written; who has the lease is unknown.
         """
         async with self._writing:
             number, data = await self._newest()
@@ -133,7 +133,7 @@ class Lease:
             await self._store.replace(self._name(self._number), _text(self._own))
 
     async def release(self) -> None:
-        """Give the lease back, so that the next server need not wait; where the store fails, it expires."""
+        """Release the lease, so that the next server need not wait; if the store fails, it expires."""
         async with self._writing:
             number, self._number = self._number, 0
             if not number:
@@ -141,10 +141,10 @@ class Lease:
             try:
                 await self._store.replace(self._name(number), _text(self._own.model_copy(update={"released": True})))
             except StoreError as error:
-                LOG.warning("the lease %s cannot be given back: %s", self._prefix, error)
+                LOG.warning("the lease %s cannot be released: %s", self._prefix, error)
 
     async def _newest(self) -> tuple[int, bytes]:
-        """The highest number and what it says; 0: there is none."""
+        """Return the highest number and its bytes; 0 if there is none."""
         while True:
             number = max(map(_number, await self._store.names(self._prefix)), default=0)
             if not number:
@@ -166,7 +166,7 @@ def _number(name: str) -> int:
 
 
 def _machine() -> str:
-    """Name this boot of this machine, and the namespace in which its processes are numbered."""
+    """Return this machine's boot id and process namespace."""
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
         return f"{boot} {Path('/proc/self/ns/pid').readlink()}"

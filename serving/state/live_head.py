@@ -1,7 +1,7 @@
-"""The head that is live: in the store's log and in the engine, the same one in both.
+"""The live head, kept the same in the activation log and in the engine.
 
-Changes go through here one at a time, the log first, then the engine; so what the engine serves is always what the
-log says, or, for the moment of a swap, what it said before. It knows nothing of HTTP or of how heads are made.
+Changes are made one at a time, first in the log, then in the engine. So the engine serves the head that the log names,
+or, during a swap, the one before. It knows nothing of HTTP or of how heads are made.
 """
 
 import asyncio
@@ -20,15 +20,15 @@ from breadcrumbs.serving.state.store import Conflict, Store, StoreError
 
 LOG = logging.getLogger("breadcrumbs.live")
 CACHE = 8
-"""Heads kept bound besides the live one, for requests that name a version."""
+"""Heads kept on the device besides the live one, for requests that name a version."""
 
 
 async def first(store: Store, bundle: Bundle, log: Log) -> Activation:
-    """Find what is to be live at start, and leave the log saying so.
+    """Find the head that is live at start, and append to the log if that changes.
 
-    An empty store gets the bundle's own head. A live head that is damaged, or that was fitted to another backbone, or
-    whose record in the log is damaged, gives way to the last activated one that is sound, else to the bundle's own.
-    Where another server that starts says so first, its word holds.
+    An empty store gets the bundle's own head. If the live head or its log record is damaged, or it was fitted to
+    another backbone, the last activated head that is sound replaces it, or else the bundle's own. If another starting
+    server appends first, its record counts.
 
     Raises:
         StoreError: the store cannot be read or written.
@@ -61,7 +61,7 @@ async def _first(store: Store, bundle: Bundle, log: Log) -> Activation:
 
 
 async def _recorded(store: Store, bundle: Bundle, record: Activation) -> tuple[HeadRecord, LinearHead]:
-    """Read the head that an activation names; raises as `sound` does, also where it is another than it was."""
+    """Read the head that an activation names; raises as `sound`, and if its digest has changed."""
     known, head = await sound(store, bundle, record.head)
     if known.digest != record.digest:
         raise StoreError(
@@ -87,7 +87,7 @@ async def sound(store: Store, bundle: Bundle, version: int) -> tuple[HeadRecord,
 
 
 class Live:
-    """What is live, and the only way to change it.
+    """The live head, and the only way to change it.
 
     Args:
         store: where heads and log are.
@@ -95,7 +95,7 @@ class Live:
         engine: runs them; its live head is `activation`'s.
         log: of what went live.
         activation: the newest one.
-        observe: told of every change, after it.
+        observe: called after every change.
     """
 
     def __init__(
@@ -127,7 +127,7 @@ class Live:
         return self._activation
 
     async def named(self, version: int) -> BoundHead:
-        """Return some version, ready to compute; raises as `sound` does."""
+        """Return a version, ready to compute; raises as `sound`."""
         if version == self._engine.live.version:
             return self._engine.live
         if version not in self._bound:
@@ -139,7 +139,7 @@ class Live:
         return self._bound[version]
 
     async def follow(self, seconds: float) -> None:
-        """Take up, for ever, what other servers on this store make live; a store that fails is asked again."""
+        """Follow what other servers on this store make live, until cancelled; errors of the store are retried."""
         refused = 0
         while True:
             await asyncio.sleep(seconds)
@@ -148,7 +148,7 @@ class Live:
                     await self._catch_up()
             except BreadcrumbsError as error:
                 number = self._log.next
-                if number != refused:  # said once, not twice a second
+                if number != refused:  # logged once, not at every poll
                     refused = number
                     LOG.error("head %d goes on: %s", self.head.version, error)  # noqa: TRY400 - the sentence says it
 
@@ -172,7 +172,7 @@ class Live:
         )
 
     async def _in_step(self) -> bool:
-        """Catch up; tell whether the engine serves what the log says. A newest head that is damaged is no obstacle."""
+        """Catch up, and return whether the engine serves what the log says. A damaged newest head is only logged."""
         try:
             await self._catch_up()
         except StoreError as error:

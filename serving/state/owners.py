@@ -1,9 +1,9 @@
-"""Whose a stored snapshot is: the keys that have uploaded it, each with a mark of its own in the store.
+"""The owners of a stored snapshot: the keys that have uploaded it, each with a mark in the store.
 
     owners/<sha256>/<name of the key>      empty; several, where several keys have uploaded the same content
 
-A key's quota counts the snapshots that it has a mark on. A mark is made before the snapshot is written, so that a
-deletion by another owner sees it; one of a snapshot that `store gc` has removed goes with it. It knows nothing of HTTP.
+A key's quota counts the snapshots that it has marked. The mark is made before the snapshot is written, so that a
+deletion by another owner sees it. `store gc` removes the marks of removed snapshots. It knows nothing of HTTP.
 """
 
 import asyncio
@@ -17,15 +17,15 @@ from breadcrumbs.serving.state.keys import Key
 from breadcrumbs.serving.state.store import Store
 
 UNDER_WAY = timedelta(hours=1)
-"""A mark that is younger may be of an upload that is still at work."""
+"""A younger mark may belong to an upload in progress."""
 
 
 class Claim:
-    """The right of a key to what it uploads; without a key it does nothing.
+    """A key's ownership of what it uploads; without a key it does nothing.
 
     Args:
         store: where the snapshots are.
-        key: that uploads; None: there are no keys.
+        key: that uploads. None means that there are no keys.
     """
 
     def __init__(self, store: Store, key: Key | None) -> None:
@@ -60,13 +60,13 @@ class Claim:
                 )
 
     async def withdraw(self) -> None:
-        """Take back the marks that are new."""
+        """Remove the marks that this claim made."""
         for mark in self._fresh:
             await self._store.delete(mark)
 
 
 class Claims:
-    """Makes the claims of one server; the uploads of a key that has a quota are kept one after the other."""
+    """Makes the claims of one server; uploads of a key with a quota are stored one after another."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
@@ -74,7 +74,7 @@ class Claims:
 
     @contextlib.asynccontextmanager
     async def claiming(self, key: Key | None) -> AsyncIterator[Claim]:
-        """Give a claim that is withdrawn where the upload fails."""
+        """Yield a claim, which is withdrawn if the upload fails."""
         bounded = key is not None and key.max_bytes is not None
         async with self._turns[key.name] if key is not None and bounded else contextlib.nullcontext():
             claim = Claim(self._store, key)
@@ -98,7 +98,7 @@ async def sizes(store: Store, owner: str) -> dict[str, int]:
 
 
 async def disown(store: Store, sha: str, names: set[str] | None = None) -> None:
-    """Take the marks of some keys off a snapshot; None: of all."""
+    """Remove the marks of some keys from a snapshot. None means of all keys."""
     for name in await owners(store, sha) if names is None else names:
         await store.delete(f"owners/{sha}/{name}")
 

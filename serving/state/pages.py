@@ -1,6 +1,6 @@
 """Lists a page at a time, the newest first: how many entries, from which on, and how many bytes at most.
 
-What is listed, and where it comes from, is the lists' own matter; this knows nothing of either.
+It knows nothing of what is listed.
 """
 
 from collections.abc import Callable, Sequence
@@ -9,11 +9,11 @@ from typing import TypeVar
 T = TypeVar("T")
 
 LIMIT = 100
-"""Entries of a page where nobody says otherwise."""
+"""Default number of entries of a page."""
 MOST = 1_000
-"""Entries of a page at most."""
+"""Largest number of entries of a page."""
 BYTES = 8 * 2**20
-"""Of the records of a page, about; entries that do not fit are on the next page."""
+"""Approximate size of a page's records; entries that do not fit are on the next page."""
 
 
 def cut(entries: Sequence[T], limit: int, size: Callable[[T], int]) -> list[T]:

@@ -1,6 +1,6 @@
 """Snapshots deleted from the store, while uploads of the same content may be under way on any server.
 
-How the two keep out of each other's way is told in `serving.state.snapshots`.
+`serving.state.snapshots` explains how the two work together.
 """
 
 import contextlib
@@ -13,7 +13,7 @@ from breadcrumbs.serving.state.store import Conflict, NotFound, Store
 
 
 async def remove(store: Store, sha: str) -> None:
-    """Delete a snapshot; the record first, so that what is half gone is not there.
+    """Delete a snapshot, its record first, so that a half-deleted one is not listed.
 
     Raises:
         NotFound: there is none of that sha256.
@@ -28,14 +28,14 @@ async def remove(store: Store, sha: str) -> None:
 
 
 async def drop(store: Store, sha: str, record: str | None = None, known: Container[str] = ()) -> bool:
-    """Delete the features of a snapshot whose record is gone; False: somebody uploaded it meanwhile, so it is kept.
+    """Delete the features of a snapshot whose record is gone. False means that it was uploaded meanwhile, and is kept.
 
     Args:
         store: where it is.
         sha: its sha256.
-        record: where it was moved to, from where it comes back if there is a hold that is not `known`; None: it is
-            deleted, and holds do not count.
-        known: the holds that were there when it was decided that the snapshot goes.
+        record: where the record was moved to. It is restored if there is a hold that is not `known`. None means that it
+            was deleted, and holds do not count.
+        known: the holds that existed when the deletion was decided.
     """
     features, aside = object_name(sha, "safetensors"), f"gone/{sha}/{secrets.token_hex(8)}"
     moved = True
@@ -57,18 +57,18 @@ async def drop(store: Store, sha: str, record: str | None = None, known: Contain
 
 
 async def put_back(store: Store, aside: str, name: str) -> None:
-    """Give what was moved aside its name back, unless somebody has written that name anew."""
+    """Move an object back to its name, unless that was written anew."""
     with contextlib.suppress(NotFound, Conflict):
         await store.create(name, await store.get(aside))
     await store.delete(aside)
 
 
 async def recover(store: Store, older: datetime) -> None:
-    """End what a deletion has left that was killed: features whose record is there come back, others go.
+    """Finish deletions that were killed: features whose record exists are restored, others deleted.
 
     Args:
         store: where they are.
-        older: of what is younger, the deletion may still be at work.
+        older: only objects older than this; younger ones may belong to a deletion in progress.
     """
     for item in await store.items("gone"):
         sha = item.name.split("/")[1]

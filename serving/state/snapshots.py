@@ -1,17 +1,16 @@
-"""Snapshots in the store: content-addressed, checked at the door, described once.
+"""Snapshots in the store: content-addressed, and checked when they are uploaded.
 
-Beside `<sha256>.safetensors` lies `<sha256>.json`, written last: what the checks found, so that nobody has to read
-the features again to know.
+Beside `<sha256>.safetensors` lies `<sha256>.json`, written last: the record of what the checks found.
 
-An upload, a deletion and `store gc` may meet at one snapshot, on several servers. No lock keeps them apart; each writes
-its own word first and then reads the other's, so that at least one of two sees the other:
+An upload, a deletion and `store gc` may work on one snapshot at the same time, on several servers. There are no locks.
+Each first writes its own mark and then reads the other's, so that at least one of two sees the other:
 
-- An upload first leaves a `holds/<sha256>/<token>`, then looks whether the snapshot is whole, and writes what is not,
-  the record last; then it looks whether both are still there, and begins again if they are not.
+- An upload first leaves a `holds/<sha256>/<token>`, then checks whether the snapshot is complete, and writes what is
+  missing, the record last. Then it checks that both are still there, and begins again if not.
 - A deletion removes the record first, then moves the features to `gone/`, and back if there is a record again.
   `store gc` also brings back what got a new hold meanwhile.
 
-A hold says when a snapshot was last uploaded; the next upload and `store gc` remove it. This knows nothing of HTTP, nor
+A hold tells when a snapshot was last uploaded; the next upload and `store gc` remove it. It knows nothing of HTTP, or
 of what a refit does with snapshots.
 """
 
@@ -39,7 +38,7 @@ from breadcrumbs.serving.state.snapshot_record import SnapshotRecord, beside, de
 from breadcrumbs.serving.state.store import Item, NotFound, Store, StoreError
 
 TRIES = 20
-"""Times that an upload is written when it is deleted again and again while it is."""
+"""Attempts at an upload that is deleted while it is being written."""
 
 
 def object_name(sha: str, suffix: str) -> str:
@@ -61,11 +60,11 @@ async def add(
         sha: of the file.
         bundle: the deployed one.
         converter: makes other formats safetensors.
-        given: what to take where a file in another format says nothing.
+        given: values for what a file in another format lacks.
         claim: of the key that uploads it.
 
     Returns:
-        What was found, under the sha256 of what is kept; and whether it is new here.
+        The record, under the sha256 of what is stored; and whether it is new.
 
     Raises:
         SnapshotError: it is damaged, or its features have another dimension than the backbone's.
@@ -90,7 +89,7 @@ async def add(
 
 
 async def _held(store: Store, sha: str, bundle: Bundle) -> SnapshotRecord | None:
-    """Hold a snapshot that is here and whole, and return its record; None: it is not, or a part of it is damaged."""
+    """Hold a complete snapshot, and return its record. None means that it is missing or damaged."""
     try:
         known = await get(store, sha, bundle)
     except StoreError:  # there is none, or it is damaged
@@ -100,7 +99,7 @@ async def _held(store: Store, sha: str, bundle: Bundle) -> SnapshotRecord | None
 
 
 async def _hold(store: Store, sha: str) -> None:
-    """Say that a snapshot was uploaded now, in place of what earlier uploads have said."""
+    """Create a hold for an upload, in place of earlier ones."""
     earlier = await holds(store, sha)
     await store.create(f"holds/{sha}/{secrets.token_hex(8)}", b"")
     for name in earlier:
@@ -108,7 +107,7 @@ async def _hold(store: Store, sha: str) -> None:
 
 
 async def holds(store: Store, sha: str) -> list[str]:
-    """Return the names of what uploads of a snapshot have left to say so."""
+    """Return the names of a snapshot's holds."""
     return await store.names(f"holds/{sha}")
 
 
@@ -122,11 +121,11 @@ async def _is_whole(store: Store, sha: str) -> bool:
 
 
 async def keep(store: Store, path: Path, record: SnapshotRecord) -> None:
-    """Write a snapshot's features, in `path`, and its record, whatever is deleted meanwhile.
+    """Write a snapshot's features, from `path`, and its record, even if it is deleted meanwhile.
 
     Raises:
         StoreFull: there is no room; nothing was kept.
-        StoreError: the store cannot be written, or others delete the snapshot as often as it is written.
+        StoreError: the store cannot be written, or the snapshot was deleted at every attempt.
     """
     sha = record.sha256
     await store.check_room(await asyncio.to_thread(os.path.getsize, path))
@@ -189,7 +188,7 @@ async def page(
         after: what the page before returned with its records, or the sha256 of its last one.
 
     Returns:
-        The records, and what the next page is asked for with; None: there is none.
+        The records, and the next page's `after`. None means that this is the last page.
 
     Raises:
         BadRequest: `after` is neither, or there is no such snapshot any more.
@@ -226,11 +225,11 @@ def _bound(listed: list[tuple[int, str, int]], after: str) -> tuple[int, str]:
 
 
 async def fetch(store: Store, sha: str, path: Path) -> None:
-    """Bring a snapshot to a file, verified.
+    """Write a snapshot to a file, verified.
 
     Raises:
         NotFound: there is none of that sha256.
-        StoreError: what lies in the store has another.
+        StoreError: its bytes have another sha256.
     """
     found = await store.fetch(object_name(sha, "safetensors"), path)
     if found != sha:

@@ -1,4 +1,4 @@
-"""Where the server keeps things: named objects, written whole or not at all, in a folder or an object store alike.
+"""The store: named objects, written completely or not at all, in a folder or an object store.
 
     heads/000007/{head.safetensors, head.onnx, head.json}   serving.state.heads
     activations/00000012.json                               serving.state.activation_log
@@ -6,8 +6,8 @@
     refits/<id>/{request.json, events.jsonl, …}             serving.refits.jobs
     leases/<name>/00000001.json                             serving.state.lease
 
-Two ways to write: `create`, which succeeds for one writer only, and `replace`. Nothing is ever changed in place, and
-what a folder has taken is on its disk when the call returns. It knows names and bytes, not what they mean.
+There are two ways to write: `create`, which succeeds for one writer only, and `replace`. Nothing is changed in place.
+In a folder, data is on the disk when the call returns. It knows names and bytes, not what they mean.
 """
 
 import asyncio
@@ -31,9 +31,9 @@ from breadcrumbs.serving.state import durable
 
 SCHEMES = ("s3", "gs", "az")
 RECOUNT = 60.0
-"""Seconds that the sum of all sizes is believed, with what was added here."""
+"""Seconds before the total size is counted again; until then, what this server adds is added to it."""
 AT_ONCE = 16
-"""Objects that are read at the same time, where several are."""
+"""Number of objects that are read at the same time."""
 FULL = {errno.ENOSPC, errno.EDQUOT}
 
 
@@ -42,7 +42,7 @@ class StoreError(BreadcrumbsError):
 
 
 class StoreFull(StoreError):
-    """There is no room left; nothing was kept."""
+    """There is no room left; nothing was stored."""
 
 
 class NotFound(StoreError):
@@ -68,7 +68,7 @@ class Store:
     Args:
         objects: the medium.
         folder: where it is, if it is a folder.
-        most: bytes that all objects may have together; 0: as many as there is room for.
+        most: largest total size of all objects, in bytes; 0 means no limit.
     """
 
     def __init__(self, objects: ObjectStore, folder: Path | None = None, most: int = 0) -> None:
@@ -248,7 +248,7 @@ class Store:
 
 @contextlib.contextmanager
 def _telling(name: str) -> Iterator[None]:
-    """Turn what the medium raises into this module's errors; its own words go to the first line only."""
+    """Turn errors of the medium into this module's errors, with the first line of their message."""
     try:
         yield
     except (AlreadyExistsError, FileExistsError) as error:
@@ -262,7 +262,7 @@ def _telling(name: str) -> Iterator[None]:
 
 
 def is_full(error: BaseException) -> bool:
-    """Whether an error says that a disk, or one's share of it, has no room left."""
+    """Whether an error means that the disk or the quota is full."""
     if isinstance(error, OSError) and error.errno is not None:
         return error.errno in FULL
     found = re.search(r"\(os error ([0-9]+)\)", str(error))  # of the medium, which has no number of its own
