@@ -23,7 +23,8 @@ demo: $(STAMP)  ## train, serve, predict, refit, activate on embedded images; st
 	$(BIN)/python -m breadcrumbs demo $(if $(DEMO_EXIT),--no-stay)
 
 # A file's tests share a process, and with it their server or trained model; tests/conftest.py puts long files first.
-TESTS = $(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile --no-loadscope-reorder
+# Compiled files are kept, whatever the caller's environment says: the tests start hundreds of Python processes.
+TESTS = PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile --no-loadscope-reorder
 JOBS ?= 2
 
 test: $(STAMP)  ## all tests, in two processes side by side (JOBS=8: in eight)

@@ -3,10 +3,10 @@
 import os
 import shlex
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import forked
 import httpx
 import numpy as np
 import pytest
@@ -51,9 +51,7 @@ def run(command: str, folder: Path, url: str) -> subprocess.CompletedProcess[str
     if command.startswith(tuple(f"breadcrumbs {word}" for word in ASKING)) and "--server" not in words:
         words += ["--server", url]
     words += SHORTER.get(words[0], [])
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    line = [sys.executable, "-m", "breadcrumbs", *words]
-    return subprocess.run(line, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    return forked.command(*words, folder=folder, environment=os.environ | {"PYTHONPATH": str(ROOT)})
 
 
 @pytest.mark.slow

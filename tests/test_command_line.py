@@ -7,18 +7,13 @@ import sys
 from pathlib import Path
 
 import pytest
+from forked import command
 
 from breadcrumbs.serving.settings import Settings
 from breadcrumbs.training.config import RefitSpec, TrainConfig
 
 ROOT = Path(__file__).parent.parent
 COMMANDS = ("train", "evaluate", "export", "serve", "predict", "snapshot", "refit", "heads", "store", "keys", "demo")
-
-
-def command(*arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run the command line."""
-    line = [sys.executable, "-m", "breadcrumbs", *arguments]
-    return subprocess.run(line, cwd=ROOT, capture_output=True, text=True, check=False, env={"COLUMNS": "200"})
 
 
 def test_help_lists_every_command() -> None:

@@ -36,7 +36,7 @@ def serve(tiny_bundle: Bundle, tmp_path: Path) -> Serve:
 
 def program(code: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     """Run the command line after some other code."""
-    line = [sys.executable, "-c", f"{code}\nimport breadcrumbs; breadcrumbs.main()", *arguments]
+    line = [sys.executable, "-c", f"{code}\nimport breadcrumbs.cli; breadcrumbs.cli.main()", *arguments]
     return subprocess.run(line, cwd=ROOT, capture_output=True, text=True, check=False, env={"COLUMNS": "200"})
 
 
@@ -104,7 +104,7 @@ def test_the_version_is_that_of_the_package() -> None:
     assert program("", "--version").stdout.strip() == metadata.version("breadcrumbs-longtail")
 
 
-BUG = "import breadcrumbs.doctor\ndef examine(_): 1 / 0\nserving.doctor.examine = examine"
+BUG = "import breadcrumbs.doctor\ndef examine(_): 1 / 0\nbreadcrumbs.doctor.examine = examine"
 
 
 def test_a_bug_is_one_sentence_with_status_1() -> None:

@@ -1,13 +1,12 @@
 """The embedded bundle behind a real server, real images in, real refits by the real child process, over HTTP."""
 
 import json
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
+from forked import command
 from numpy.typing import NDArray
 from running import make_settings, running
 from tiny import png
@@ -134,12 +133,6 @@ def test_a_childs_refusal_reaches_the_caller(client: Client, bundle: Bundle, tmp
     assert done.error is not None
     assert "clog; set allow_new_classes" in done.error.message
     assert client.heads().live == live
-
-
-def command(*arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run the command line."""
-    line = [sys.executable, "-m", "breadcrumbs", *arguments]
-    return subprocess.run(line, cwd=ROOT, capture_output=True, text=True, check=False)
 
 
 def test_the_command_line_speaks_to_the_server(url: str, bundle: Bundle, images: Split, tmp_path: Path) -> None:
