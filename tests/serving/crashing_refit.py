@@ -12,7 +12,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from breadcrumbs import cli as breadcrumbs
+from breadcrumbs import cli
 from breadcrumbs.commands import refit as command
 from breadcrumbs.training.refit import files
 from breadcrumbs.training.terminal import refit_events
@@ -34,7 +34,7 @@ def main(step: str) -> None:
     refit_events.tell_json = dying(refit_events.tell_json, step, lambda event: str(event.get("stage", "")))
     command.tell_json = dying(command.tell_json, step, lambda event: str(event["event"]))
     files.write_whole = dying(files.write_whole, step, lambda path, _: path.name)
-    breadcrumbs.main()
+    cli.main()
 
 
 if __name__ == "__main__":

@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,6 +11,7 @@ from hypothesis import strategies as st
 from breadcrumbs.serving.http.arrival import ARRIVAL, Arrival, Pace
 from breadcrumbs.serving.http.shares import Held, Turnstile
 from breadcrumbs.serving.refusals import Overloaded
+from breadcrumbs.serving.state.keys import Key
 
 PACE = Pace(30, 10, 65_536)
 
@@ -57,7 +57,7 @@ def test_a_phone_passes(size: int) -> None:
 
 def scope(name: str | None, address: str = "192.0.2.1", **more: Any) -> dict[str, Any]:
     """A request of a key or of an address."""
-    key = None if name is None else SimpleNamespace(name=name)
+    key = None if name is None else Key(name=name, sha256="0" * 64, scopes=("predict",), created="2026-01-01")
     return {"breadcrumbs.key": key, "client": (address, 1), **more}
 
 
