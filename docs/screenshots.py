@@ -24,9 +24,9 @@ from numpy.typing import NDArray
 from PIL import Image
 from playwright.sync_api import Page, expect, sync_playwright
 
+from breadcrumbs import Client
 from breadcrumbs.models.snapshots import snapshot as snapshots
 from breadcrumbs.models.snapshots.snapshot import Snapshot
-from breadcrumbs.serving.client.client import Client
 from breadcrumbs.training.config import RefitSpec, TrainConfig
 from breadcrumbs.training.data.dataset import Data, load
 
