@@ -136,7 +136,8 @@ def test_the_wheel_has_the_packages_and_their_data(wheel: Path) -> None:
 def test_the_client_is_imported_without_torch(installed: Environment) -> None:
     """`breadcrumbs` is the installed one, and neither it nor its clients load torch or the project's modules."""
     told = installed.run(
-        installed.python, "-c", "import sys, breadcrumbs\nfrom breadcrumbs import AsyncClient, Client, InputError, ServerError\n"
+        installed.python, "-c", "import sys, breadcrumbs\n"
+        "from breadcrumbs import AsyncClient, Client, InputError, ServerError\n"
         "print(breadcrumbs.__file__, Client.__name__, AsyncClient.__name__)\n"
         "print({'torch', 'models', 'training', 'serving'} & set(sys.modules))",
     )  # fmt: skip
