@@ -20,7 +20,7 @@ from rich.console import Console
 from running import Serve, make_settings, running
 from tiny import picture, png
 
-from breadcrumbs import cli as breadcrumbs
+from breadcrumbs import cli
 from breadcrumbs.models.bundle import Bundle
 
 ROOT = Path(__file__).parents[1]
@@ -42,13 +42,13 @@ def program(code: str, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 def parsed(words: list[str]) -> tuple[str, set[str]]:
     """The name of the function that some words call, and its arguments; raises where they are no command."""
-    function, bound, _ = breadcrumbs.app.parse_args(words, exit_on_error=False, print_error=False)
+    function, bound, _ = cli.app.parse_args(words, exit_on_error=False, print_error=False)
     return function.__name__, set(bound.arguments)
 
 
 def found(name: str) -> App:
     """A command as the parser has it."""
-    app = breadcrumbs.app
+    app = cli.app
     for word in name.split():
         app = app[word]
     return app
@@ -71,7 +71,7 @@ def test_every_command_has_an_example_that_parses(name: str) -> None:
 def test_every_help_shows_an_example(name: str) -> None:
     """As a user sees it."""
     file = io.StringIO()
-    breadcrumbs.app.help_print(name.split(), console=Console(file=file, width=200))
+    cli.app.help_print(name.split(), console=Console(file=file, width=200))
 
     assert f"Example: breadcrumbs {name}" in file.getvalue()
 
@@ -222,9 +222,9 @@ def test_the_commands_of_the_store_end_in_order(tmp_path: Path) -> None:
 
 def test_help_and_serve_load_no_torch() -> None:
     """A command imports what it needs."""
-    code = "import breadcrumbs, sys\n"
+    code = "import sys; from breadcrumbs import cli\n"
     code += "for words in (['--help'], ['serve', '--port', '1'], ['train', '--epochs', '1'], ['heads']):\n"
-    code += "    breadcrumbs.app.parse_args(words)\n"
+    code += "    cli.app.parse_args(words)\n"
     code += "print({'torch', 'onnxruntime', 'httpx', 'fastapi'} & set(sys.modules))"
     answer = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from breadcrumbs import cli as breadcrumbs
+from breadcrumbs import cli
 from breadcrumbs.serving.app import GRACE
 from breadcrumbs.serving.settings import Settings
 
@@ -72,7 +72,7 @@ def test_systemd_finds_little_exposed(tmp_path: Path) -> None:
 def test_the_server_takes_the_units_flags() -> None:
     """Through the command line's own parser: addresses, keys and a store that systemd makes."""
     _, *words = shlex.split(one("ExecStart"))
-    _, bound, _ = breadcrumbs.app.parse_args(words, exit_on_error=False, print_error=False)
+    _, bound, _ = cli.app.parse_args(words, exit_on_error=False, print_error=False)
     (settings,) = bound.args or bound.kwargs.values()
 
     assert isinstance(settings, Settings)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from pydantic import TypeAdapter
 
-from breadcrumbs import cli as breadcrumbs
+from breadcrumbs import cli
 from breadcrumbs.serving.environment import OTHERS, strangers
 from breadcrumbs.serving.predict import devices
 from breadcrumbs.serving.setting_names import flag, variable
@@ -56,11 +56,11 @@ def line(monkeypatch: pytest.MonkeyPatch) -> Any:
         for name, value in variables.items():
             monkeypatch.setenv(variable(name), value)
         try:
-            breadcrumbs.app(["serve", *arguments], exit_on_error=False, print_error=False)
+            cli.app(["serve", *arguments], exit_on_error=False, print_error=False)
         except Started as started:
             return started.settings
         except Exception as error:  # noqa: BLE001 - whichever it is, it has a sentence
-            return breadcrumbs.sentence(error)
+            return cli.sentence(error)
         raise AssertionError("neither a start nor an error")
 
     return run
@@ -242,9 +242,9 @@ def test_a_port_that_kubernetes_set_is_explained(line: Any) -> None:
 def test_settings_have_no_place_on_the_line(chain: tuple[str, ...], words: tuple[str, ...], meant: str) -> None:
     """What has no flag before it is not taken for the bundle; the flag that is meant is told."""
     with pytest.raises(Exception) as raised:
-        breadcrumbs.app([*chain, *words], exit_on_error=False, print_error=False)
+        cli.app([*chain, *words], exit_on_error=False, print_error=False)
 
-    told = breadcrumbs.sentence(raised.value)
+    told = cli.sentence(raised.value)
     assert told == f"{meant.split()[1]!r} has no flag before it; did you mean {meant}?"
 
 
