@@ -16,10 +16,11 @@ import sys
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, TypeVar
 
 from breadcrumbs.serving.processes import launch
 
+T = TypeVar("T")
 LINE = 65_536
 """Bytes of one line at most."""
 TAIL = 8_192
@@ -92,12 +93,12 @@ async def run(command: Sequence[str], hear: Hear, limits: Limits) -> Ending:
         await hear(event)
 
     pipes = contextlib.ExitStack()
-    try:
-        output, errors = await _reader(process.stdout, pipes), await _reader(process.stderr, pipes)
+    try:  # to the end: of a pipe that is cancelled while it is connected, uvloop leaves the file open
+        output, errors = await to_the_end(_readers(process, pipes))
     except BaseException:  # cancelled before anything was heard
         process.kill()
         process.wait()
-        await _close(pipes)
+        await to_the_end(_close(pipes))
         raise
     tail = bytearray()
     reading = asyncio.ensure_future(_tail(errors, tail))
@@ -119,7 +120,7 @@ async def run(command: Sequence[str], hear: Hear, limits: Limits) -> Ending:
         try:
             await to_the_end(_stop(process, reading, seen))
         finally:
-            await _close(pipes)
+            await to_the_end(_close(pipes))
     return Ending(None if broken else process.returncode, said, tail.decode(errors="replace"), broken)
 
 
@@ -138,7 +139,7 @@ def _start(command: Sequence[str], limits: Limits) -> Process:
     )
 
 
-async def to_the_end(work: Awaitable[None]) -> None:
+async def to_the_end(work: Awaitable[T]) -> T:
     """Run something to its end, however often whoever waits for it is cancelled meanwhile; that is raised after it."""
     task, cancelled = asyncio.ensure_future(work), False
     while not task.done():
@@ -148,7 +149,7 @@ async def to_the_end(work: Awaitable[None]) -> None:
             cancelled = True
     if cancelled:
         raise asyncio.CancelledError
-    task.result()
+    return task.result()
 
 
 async def _ended(process: Process) -> None:
@@ -157,8 +158,12 @@ async def _ended(process: Process) -> None:
         await asyncio.sleep(ENDED)
 
 
+async def _readers(process: Process, pipes: contextlib.ExitStack) -> tuple[asyncio.StreamReader, asyncio.StreamReader]:
+    """Read what a child prints on its two pipes; `pipes` closes them, also where others still have their other ends."""
+    return await _reader(process.stdout, pipes), await _reader(process.stderr, pipes)
+
+
 async def _reader(pipe: IO[bytes] | None, pipes: contextlib.ExitStack) -> asyncio.StreamReader:
-    """Read a child's pipe; `pipes` closes it, also where others still have its other end."""
     loop = asyncio.get_running_loop()
     reader = asyncio.StreamReader(limit=LINE)
     transport, _ = await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), pipe)

@@ -2,12 +2,15 @@
 
 import asyncio
 import contextlib
+import gc
 import json
 import os
 import signal
 import subprocess
 import sys
 import threading
+import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -214,6 +217,30 @@ def test_a_grandchild_that_keeps_the_pipes_holds_nobody(tmp_path: Path, how: str
     else:
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
+
+
+@pytest.mark.parametrize("loop", [asyncio.new_event_loop, uvloop.new_event_loop])
+def test_pipes_are_closed_whenever_it_is_cancelled(loop: Callable[[], asyncio.AbstractEventLoop]) -> None:
+    """Also before both are read; Python tells of every file that is left open."""
+
+    async def hear(_event: dict[str, Any]) -> None:
+        pytest.fail("it says nothing")
+
+    async def main() -> None:
+        for turns in range(12):
+            line = [sys.executable, "-I", "-S", "-c", "input()"]
+            running = asyncio.create_task(child.run(line, hear, child.Limits(60, 2**30)))
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            running.cancel()
+            await asyncio.wait({running})
+
+    with warnings.catch_warnings(record=True) as told, asyncio.Runner(loop_factory=loop) as runner:
+        warnings.simplefilter("always")
+        runner.run(main())
+        gc.collect()
+
+    assert [str(one.message) for one in told if issubclass(one.category, ResourceWarning)] == []
 
 
 @pytest.mark.parametrize("name", ["models", "training", "serving", "json", "numpy"])
