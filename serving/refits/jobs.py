@@ -239,7 +239,7 @@ class Jobs:
         if history is None:
             raise NotFound(f"there is no refit {job!r:.80}")
         if self._refitter is None and history.job.state not in ENDED:
-            await history.read()
+            await history.read(quiet=0)  # whoever has heard of the end elsewhere must find it here
         return history
 
     async def page(self, limit: int, after: str | None = None) -> tuple[list[Job], str | None]:

@@ -56,6 +56,24 @@ def test_a_refit_is_found_as_soon_as_it_is_written_down(tiny_bundle: Bundle, tmp
     assert (before, after) == ([404] * 10, 200)
 
 
+def test_an_end_is_found_as_soon_as_it_is_written_down(tiny_bundle: Bundle, tmp_path: Path) -> None:
+    """Also by a server that knows the refit as running, and before the end is among its events."""
+    with running(make_settings(tiny_bundle, tmp_path / "one")) as one:
+        made = finish(one, NEVER)["id"]
+    ended, folder = tmp_path / "one" / "refits" / made, tmp_path / "store" / "refits" / made
+    folder.mkdir(parents=True)
+    for name in ("request.json", "events.jsonl"):
+        (folder / name).write_bytes((ended / name).read_bytes())
+    *events_before, _ = (ended / "events.jsonl").read_bytes().splitlines(keepends=True)
+    (folder / "events.jsonl").write_bytes(b"".join(events_before))
+    with running(elsewhere(tiny_bundle, tmp_path / "store", follow=3600)) as server:
+        before = server.get(f"/v1/refit/{made}").json()["state"]
+        (folder / "end.json").write_bytes((ended / "end.json").read_bytes())
+        after = server.get(f"/v1/refit/{made}").json()["state"]
+
+    assert (before, after) == ("running", "succeeded")
+
+
 @pytest.mark.parametrize("waiting", [False, True])
 def test_a_refit_is_cancelled_from_another_server(tiny_bundle: Bundle, tmp_path: Path, waiting: bool) -> None:
     """Whether it runs or waits; the wish says whose it was, and to cancel again changes nothing."""
