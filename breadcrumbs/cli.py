@@ -193,7 +193,7 @@ def sentence(error: Exception) -> str | None:
         return with_notes(error, f"{error.filename}: {error.strerror}" if error.filename else "")
     if isinstance(error, ModuleNotFoundError) and error.name:
         module = error.name.partition(".")[0]
-        if module not in {"models", "training", "serving"}:
+        if module != __package__:
             extra = EXTRAS.get(module, "train")
             return f"this needs {module}, which is not installed: pip install 'breadcrumbs-longtail[{extra}]'"
     return _with_remedy(error) if isinstance(error, BreadcrumbsError) else None

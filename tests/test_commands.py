@@ -139,6 +139,15 @@ def test_too_little_memory_is_no_bug(raised: str) -> None:
     assert "smaller batches" in answer.stderr
 
 
+@pytest.mark.parametrize("module", ["breadcrumbs.nowhere", "breadcrumbs.serving.nowhere"])
+def test_a_module_of_ours_that_is_missing_is_a_bug(module: str) -> None:
+    """No extra brings it."""
+    answer = program(BUG.replace("1 / 0", f"import {module}"), "doctor")
+
+    assert answer.returncode == 1
+    assert f"No module named '{module}'; this is a bug in Breadcrumbs" in answer.stderr
+
+
 def test_a_missing_extra_is_named(tmp_path: Path) -> None:
     """The base install has no torch; what needs it says how to get it."""
     absent = "import sys; sys.modules['torch'] = None"
