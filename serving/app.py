@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from functools import partial
 from pathlib import Path
 from socket import socket
+from typing import cast
 
 import uvicorn
 from fastapi import FastAPI
@@ -35,7 +36,7 @@ from breadcrumbs.serving.http.listening import listen, url
 from breadcrumbs.serving.http.metrics import Metrics
 from breadcrumbs.serving.http.origins import ANY, open_to
 from breadcrumbs.serving.http.protocol import PatientProtocol
-from breadcrumbs.serving.http.route_names import templates
+from breadcrumbs.serving.http.route_names import route_names
 from breadcrumbs.serving.http.routes import console, heads, open_inference, predict, refit, snapshots, system
 from breadcrumbs.serving.http.service import Service
 from breadcrumbs.serving.http.shares import Held, Turnstile
@@ -115,8 +116,8 @@ def create_app(
     answering = Compressed(Unframed(FastPath(app, app.build_middleware_stack())))
     guarded = AccessControl(answering, keys, hosts, settings.origins, Held(settings.max_held_bytes))
     own = [one for one in app.routes if isinstance(one, Route | Mount)]  # and what includes the routers
-    template = templates([*own, *(route for routes in ROUTES for route in routes.router.routes)])
-    counted = AccessLog(open_to(settings.origins, guarded), metrics, template, settings.access_log, traces)
+    name_of = route_names([*own, *(route for routes in ROUTES for route in routes.router.routes)])
+    counted = AccessLog(open_to(settings.origins, guarded), metrics, name_of, settings.access_log, traces)
     app.middleware_stack = Forwarded(counted, settings.root_path, settings.trusted_proxies)
     return app
 
@@ -281,18 +282,21 @@ def run(
     logs.configure(settings.log_format, settings.log_level)
     if sockets is None:  # otherwise the parent process has warned
         environment.warn()
-    stop: Callable[[], object] = _interrupt
+    stop: Callable[[], None] = _interrupt
     # Uvicorn has handlers of its own while it serves, and raises the signal again once it has shut down in order; that
     # must not turn success into failure.
     signal.signal(signal.SIGTERM, lambda _number, _frame: stop())
 
-    async def serve(app: FastAPI, listening: list[socket]) -> None:
+    async def serve(server: Server, listening: list[socket]) -> None:
         nonlocal stop
         loop, task = asyncio.get_running_loop(), asyncio.current_task()
-        how = config(app, settings)
-        how.lifespan = "off"  # so that our errors are raised, not logged by uvicorn as tracebacks
-        server = Server(app, how)
-        stop = partial(loop.call_soon_threadsafe, task.cancel) if task else _interrupt
+
+        def give_up() -> None:
+            nonlocal stop
+            stop = server.end  # a second signal must not cut short what the first has begun to close
+            loop.call_soon_threadsafe(cast("asyncio.Task[None]", task).cancel)
+
+        stop = give_up
         async with app.router.lifespan_context(app):
             stop = server.end
             other = None if beside is None else asyncio.create_task(beside())
@@ -304,9 +308,11 @@ def run(
 
     with contextlib.ExitStack() as stack, contextlib.suppress(KeyboardInterrupt, asyncio.CancelledError):
         app = create_app(settings)
+        how = config(app, settings)
+        how.lifespan = "off"  # so that our errors are raised, not logged by uvicorn as tracebacks
         listening = sockets or [stack.enter_context(one) for one in listen(settings.host, settings.port)]
-        with asyncio.Runner(loop_factory=config(app, settings).get_loop_factory()) as runner:
-            runner.run(serve(app, listening))
+        with asyncio.Runner(loop_factory=how.get_loop_factory()) as runner:
+            runner.run(serve(Server(app, how), listening))
 
 
 def _interrupt() -> None:

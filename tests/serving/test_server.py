@@ -90,7 +90,7 @@ def test_sigterm_ends_the_server_in_order(tiny_bundle: Bundle, tmp_path: Path) -
 
 @pytest.mark.parametrize("workers", ["1", "2"])
 def test_sigterm_ends_a_server_that_has_not_begun(tiny_bundle: Bundle, tmp_path: Path, workers: str) -> None:
-    """Whatever it is at: importing, loading models, about to listen."""
+    """Whatever it is at: importing, loading models, about to listen; and when the signal comes twice."""
     line = [sys.executable, "-m", "breadcrumbs", "serve", "--bundle", str(tiny_bundle.folder), "--device", "cpu"]
     line += ["--port", "0", "--workers", workers]
     started = [
@@ -99,6 +99,8 @@ def test_sigterm_ends_a_server_that_has_not_begun(tiny_bundle: Bundle, tmp_path:
     ]
     for process in started:
         time.sleep(0.5)  # each at another moment, on machines of any speed
+        process.send_signal(signal.SIGTERM)
+        time.sleep(0.01)
         process.send_signal(signal.SIGTERM)
 
     assert {process.wait(PATIENCE) for process in started} <= {0, -signal.SIGTERM}
