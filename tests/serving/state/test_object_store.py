@@ -9,9 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import boto3
 import pytest
-from moto.server import ThreadedMotoServer
+from buckets import bucket as bucket_of
 from obstore.store import AzureStore, GCSStore, ObjectStore, from_url
 from refits import finish, upload
 from running import make_settings, running
@@ -28,22 +27,8 @@ PNG = {"content-type": "image/png"}
 @pytest.fixture(scope="module")
 def bucket() -> Iterator[str]:
     """The URL of an empty bucket; what an operator would have in the environment is there."""
-    server = ThreadedMotoServer(port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    words = {
-        "AWS_ENDPOINT_URL": f"http://{host}:{port}", "AWS_ALLOW_HTTP": "true", "AWS_REGION": "us-east-1",
-        "AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test",
-    }  # fmt: skip
-    before = {name: os.environ.get(name) for name in words}
-    os.environ.update(words)
-    client = boto3.client("s3", endpoint_url=words["AWS_ENDPOINT_URL"], region_name="us-east-1")
-    client.create_bucket(Bucket="crumbs")
-    yield "s3://crumbs"
-    client.close()
-    server.stop()
-    for name, value in before.items():
-        os.environ.pop(name, None) if value is None else os.environ.update({name: value})
+    with bucket_of("crumbs"):
+        yield "s3://crumbs"
 
 
 def test_objects_are_written_once_read_listed_and_removed(bucket: str, tmp_path: Path) -> None:

@@ -2,15 +2,13 @@
 
 import functools
 import http.server
-import os
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 
-import boto3
 import pytest
 import torch
-from moto.server import ThreadedMotoServer
+from buckets import bucket as bucket_of
 from packing import shards_of
 from small_run import small_config
 
@@ -27,30 +25,16 @@ from breadcrumbs.training.run.fit import fit
 @pytest.fixture(scope="module")
 def bucket(images: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A bucket with the images, as shards and one by one; what an operator would have in the environment is there."""
-    server = ThreadedMotoServer(port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    words = {
-        "AWS_ENDPOINT_URL": f"http://{host}:{port}", "AWS_ALLOW_HTTP": "true", "AWS_REGION": "us-east-1",
-        "AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test",
-    }  # fmt: skip
-    before = {name: os.environ.get(name) for name in words}
-    os.environ.update(words)
+    with bucket_of("pictures") as client:
+        objects._bucket.cache_clear()
+        out = tmp_path_factory.mktemp("packed")
+        for part in ("train", "test"):
+            shards_of(images / part, out / part)
+        for root, prefix in ((out, "shards"), (images, "single")):
+            for path in root.rglob("*.*"):
+                client.upload_file(str(path), "pictures", f"{prefix}/{path.relative_to(root)}")
+        yield "s3://pictures"
     objects._bucket.cache_clear()
-    client = boto3.client("s3", endpoint_url=words["AWS_ENDPOINT_URL"], region_name="us-east-1")
-    client.create_bucket(Bucket="pictures")
-    out = tmp_path_factory.mktemp("packed")
-    for part in ("train", "test"):
-        shards_of(images / part, out / part)
-    for root, prefix in ((out, "shards"), (images, "single")):
-        for path in root.rglob("*.*"):
-            client.upload_file(str(path), "pictures", f"{prefix}/{path.relative_to(root)}")
-    yield "s3://pictures"
-    client.close()
-    server.stop()
-    objects._bucket.cache_clear()
-    for name, value in before.items():
-        os.environ.pop(name, None) if value is None else os.environ.update({name: value})
 
 
 def config(bucket: str, **more: object) -> TrainConfig:
