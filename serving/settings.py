@@ -32,7 +32,7 @@ MODEL, STORE, NETWORK, ACCESS, COMPUTING, LIMITS, REFITS, LOGS = (
 PATH = re.compile(r"(/[A-Za-z0-9._~-]+)*")
 COLLECTOR = re.compile(r"https?://[^\s/]+(/\S*)?")
 
-SWITCHES = {"true": "all", "on": "all", "yes": "all", "1": "all"} | dict.fromkeys(("false", "off", "no", "0"), "none")
+SWITCHES = dict.fromkeys(("true", "on", "yes", "1"), "all") | dict.fromkeys(("false", "off", "no", "0"), "none")
 """Values of `access_log` from when it was a switch."""
 
 

@@ -66,9 +66,7 @@ def train(
 
 def tell_stopped(out: Path) -> None:
     """How to go on, said by one of several processes; without a checkpoint there is nothing to go on from."""
-    processes = sys.modules.get(
-        "breadcrumbs.training.processes"
-    )  # not imported here: a signal may have come during its import
+    processes = sys.modules.get("breadcrumbs.training.processes")  # a signal may have come during its import
     if processes is not None and not processes.is_main():
         return
     if (out / "checkpoint.pt").exists():

@@ -17,7 +17,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from breadcrumbs.serving.http import errors
 from breadcrumbs.serving.http.metrics import Metrics
 from breadcrumbs.serving.http.notes import note, notes
-from breadcrumbs.serving.http.route_names import Template
+from breadcrumbs.serving.http.route_names import NameOf
 from breadcrumbs.serving.http.traces import Traces
 from breadcrumbs.serving.logs import ACCESS, Requests
 
@@ -41,19 +41,19 @@ class AccessLog:
     Args:
         app: what it wraps.
         metrics: where requests are counted.
-        template: names a request's route, for metrics and lines alike.
+        name_of: names a request's route, for metrics and lines alike.
         lines: which requests are logged.
         traces: sends each request as a span. None means that no spans are sent.
     """
 
     def __init__(
-        self, app: ASGIApp, metrics: Metrics, template: Template, lines: Requests, traces: Traces | None = None
+        self, app: ASGIApp, metrics: Metrics, name_of: NameOf, lines: Requests, traces: Traces | None = None
     ) -> None:
         self._app = app
         self._metrics = metrics
         self._requests = cache(metrics.requests.labels)
         self._durations = cache(metrics.duration.labels)
-        self._template = template
+        self._name_of = name_of
         self._unlogged = PROBES if lines == "no-probes" else frozenset[str]()
         self._log = lines != "none"
         self._traces = traces
@@ -91,7 +91,7 @@ class AccessLog:
         problem = noted.pop("problem", None)
         if "told" in noted:
             status, problem = noted.pop("told")
-        route = self._template(method, path)
+        route = self._name_of(method, path)
         self._requests(route, str(status)).inc()
         self._durations(route).observe(seconds)
         if problem is not None:

@@ -14,11 +14,11 @@ UNMATCHED = "unmatched"
 LONGEST = 256
 """Characters of a path that is remembered."""
 
-Template = Callable[[str, str], str]
-"""The name of a method's and a path's route."""
+NameOf = Callable[[str, str], str]
+"""Returns the name of the route of a method and a path."""
 
 
-def templates(routes: Sequence[BaseRoute]) -> Template:
+def route_names(routes: Sequence[BaseRoute]) -> NameOf:
     """Return what names the route of a request, from its method and its path."""
 
     def find(method: str, path: str) -> str:

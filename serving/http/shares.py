@@ -15,13 +15,9 @@ from breadcrumbs.serving.refusals import Overloaded
 
 SMALL_BODY = 2**20
 """Bytes of a request that carries only words and numbers, such as the JSON of a refit."""
-
-
 SHARE = 0.75
 """Share of the memory and of the uploads that one client may have. A client is a key, or an address if there are no
 keys."""
-
-
 BYTES = "breadcrumbs.bytes"
 """Key in a scope of the number of bytes that its body holds."""
 

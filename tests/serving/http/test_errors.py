@@ -15,7 +15,7 @@ from breadcrumbs.models.errors import BreadcrumbsError
 from breadcrumbs.serving.http import errors
 from breadcrumbs.serving.http.access_log import AccessLog
 from breadcrumbs.serving.http.metrics import Metrics
-from breadcrumbs.serving.http.route_names import templates
+from breadcrumbs.serving.http.route_names import route_names
 
 HEAVY = {"breadcrumbs.training.data.embedded.build"}  # a script
 
@@ -61,7 +61,7 @@ def test_what_nobody_foresaw_is_a_500_in_the_same_shape(caplog: pytest.LogCaptur
     """The client gets the request's id, the log gets the reason, and neither gets the other."""
     app = FastAPI()
     errors.install(app)
-    app.add_middleware(AccessLog, metrics=Metrics(), template=templates(app.routes), lines="none")
+    app.add_middleware(AccessLog, metrics=Metrics(), name_of=route_names(app.routes), lines="none")
 
     @app.get("/bug")
     async def bug() -> None:

@@ -243,7 +243,7 @@ def test_pipes_are_closed_whenever_it_is_cancelled(loop: Callable[[], asyncio.Ab
     assert [str(one.message) for one in told if issubclass(one.category, ResourceWarning)] == []
 
 
-@pytest.mark.parametrize("name", ["models", "training", "serving", "json", "numpy"])
+@pytest.mark.parametrize("name", ["breadcrumbs", "models", "training", "serving", "json", "numpy"])
 @pytest.mark.parametrize("kind", ["package", "module"])
 def test_children_import_nothing_from_the_working_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, kind: str
