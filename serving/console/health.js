@@ -5,9 +5,9 @@ import { NONE, count, h, lasting, line, many } from "./draw.js";
 import { byLabel, grown, parse, quantile, sum } from "./metrics.js";
 import { back, clear, concernsAll, tell } from "./trouble.js";
 
-const EVERY = 2000; // ms between two looks
+const EVERY = 2000; // ms between two polls
 const FIRST = 500; // and between the first two
-const KEPT = 60; // looks
+const KEPT = 60; // polls
 
 const DURATION = "breadcrumbs_request_duration_seconds";
 const PREDICTS = /^\/v1\/(predict|features)$|\/infer$/; // routes: event streams, uploads and probes take their own time
@@ -16,7 +16,7 @@ const milliseconds = (share) => (now, before) => {
   return found === null ? null : 1000 * found;
 };
 
-// Each has a name, the value of what lies between two looks (null: none), its unit, and a word more.
+// Each has a name, the value of what lies between two polls (null: none), its unit, and a word more.
 const TILES = [
   { name: "Requests", unit: "a second", value: (now, before, seconds) => grown(now, before, "breadcrumbs_requests_total") / seconds,
     more: (now) => `${count(sum(now, "breadcrumbs_requests_total"))} since the start` },
@@ -26,7 +26,7 @@ const TILES = [
     const batches = grown(now, before, "breadcrumbs_batch_size_count");
     return batches ? grown(now, before, "breadcrumbs_batch_size_sum") / batches : null;
   }, more: (now) => `${many(sum(now, "breadcrumbs_batch_size_sum"), "image")} since the start` },
-  { name: "Queue", unit: "images waiting", digits: 0, value: (now) => sum(now, "breadcrumbs_pending_requests"), more: () => "at the moment of the look" },
+  { name: "Queue", unit: "images waiting", digits: 0, value: (now) => sum(now, "breadcrumbs_pending_requests"), more: () => "when last asked" },
   { name: "Refused or failed", unit: "a second", value: (now, before, seconds) => grown(now, before, "breadcrumbs_rejected_total") / seconds,
     more: (now, before) => byLabel(now, before, "breadcrumbs_rejected_total", "reason").map(([reason, n]) => `${reason} ${n}`).join(", ")
       || "clients' mistakes, overload, faults" },
@@ -66,7 +66,7 @@ export async function show(content, signal) {
   let before = null;
   let at = 0;
 
-  async function look() {
+  async function poll() {
     const now = parse(await (await send("/metrics", { signal })).text());
     const seconds = (performance.now() - at) / 1000;
     at = performance.now();
@@ -75,26 +75,26 @@ export async function show(content, signal) {
     before = now;
   }
 
-  // One look after the other, so that a slow one is not overtaken, until the part is left.
+  // One poll after the other, so that a slow one is not overtaken, until the part is left.
   async function watch() {
     for (let pause = FIRST; !signal.aborted; pause = EVERY) {
       await wait(pause);
       if (document.hidden) continue;
       try {
-        await look();
+        await poll();
         clear();
       } catch (error) {
         if (signal.aborted) return;
         tell(error);
-        if (concernsAll(error) && error.status !== 0) return; // a key, or a mistake of these scripts: no look helps
-        state.replaceChildren(h("span", { className: "chip bad" }, "no answer"), " The numbers are those of the last look.");
+        if (concernsAll(error) && error.status !== 0) return; // a key, or a mistake of these scripts: no poll helps
+        state.replaceChildren(h("span", { className: "chip bad" }, "no answer"), " The numbers are those of the last answer.");
         if (error instanceof Refused && error.status === 0) await back(signal).catch(() => {});
         before = null; // a server that began anew counts from nothing
       }
     }
   }
 
-  await look();
+  await poll();
   content.replaceChildren(h("h2", {}, "Health"), state, h("div", { className: "tiles" }, tiles.map(({ card }) => card)),
     h("p", { className: "quiet" }, `From /metrics, every ${EVERY / 1000} s; the lines are the last ${(EVERY * KEPT) / 60000} minutes.`));
   watch();

@@ -1,4 +1,4 @@
-// What /metrics says: its text as samples, and what two looks at it say of the time between them.
+// What /metrics says: its text as samples, and what two answers say of the time between them.
 
 const SAMPLE = /^([a-zA-Z_:][\w:]*)(?:\{((?:[^"}]|"(?:[^"\\]|\\.)*")*)\})?\s+(\S+)/;
 const LABEL = /([a-zA-Z_]\w*)\s*=\s*"((?:[^"\\]|\\.)*)"/g;
