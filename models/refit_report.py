@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict
 
 from breadcrumbs.models.groups import Convention, Group
 
-FORMAT: Literal["breadcrumbs.refit/1"] = "breadcrumbs.refit/1"
+FORMAT: Literal["breadcrumbs.refit/2"] = "breadcrumbs.refit/2"
 
 
 class _Part(BaseModel):
@@ -104,25 +104,61 @@ class Classes(_Part):
 
 
 class Pool(_Part):
-    """The balanced set that the head was fitted to."""
+    """The rows that the head was fitted to."""
 
-    target: int
-    """n, the features that each class offers at most."""
     rows: list[int]
-    """Features of each class (C)."""
-    transferred: list[int]
-    """Of these, those of older snapshots (C)."""
-    skipped: list[str] = []
-    """Classes without a present mean, whose old features were left out."""
+    """Of each class (C)."""
+    moved: list[int]
+    """Of these, those of further looks, and of other backbones (C)."""
 
 
-class Chosen(_Part):
-    """What was chosen on the hold-out, or given."""
+class Way(_Part):
+    """One way to bring looks to the deployed backbone's rows, tried with one plain head."""
 
-    l2: float | None
-    """λ."""
+    balanced: float
+    """Balanced accuracy on images that were left out."""
+    classes: int
+    """Classes that have rows to fit."""
+    change: Interval
+    """Balanced accuracy less that of leaving the looks out, paired."""
+
+
+class Transfer(_Part):
+    """How further looks were brought to the deployed backbone's rows."""
+
+    looks: str
+    """Which looks."""
+    chosen: str
+    """The way that was used."""
+    ways: dict[str, Way]
+    """All that were tried."""
+
+
+class MemberPart(_Part):
+    """One of the heads that the new head is the average of."""
+
+    member: str
+    """`plain`, `balanced` or `lda`."""
+    penalty: float
+    """λ in units of the features' variance; of `lda` the share of the multiple of I in the covariance."""
     prior_offset: float
     """t."""
+    share: float
+    """Its weight in the average; 0: it is not in it."""
+    score: float | None
+    """Balanced accuracy on images that were left out; null where nothing was chosen."""
+
+
+class NewClass(_Part):
+    """A class that the live head does not know, measured on images that were left out."""
+
+    name: str
+    images: int
+    """That were fitted."""
+    rows: int
+    """That were measured."""
+    recall: Interval | None
+    """Null where no row was measured."""
 
 
 class Step(_Part):
@@ -150,14 +186,14 @@ class Solver(_Part):
     device: str = "cpu"
     """Where it was solved: `cpu` or `cuda`."""
     trace: list[Step]
-    """Every λ that was tried, one after the other; the chosen one is the last."""
+    """Every member's problem, one after the other."""
 
 
 class Holdout(_Part):
     """What both heads were compared on."""
 
-    source: Literal["split", "snapshot"]
-    """A share of the images, or an uploaded snapshot."""
+    source: Literal["pinned", "snapshot", "bundle", "split"]
+    """The operator's, the request's or the bundle's, each with a share of the new images; or a share of all images."""
     groups: Convention
     """Convention of many, medium and few."""
 
@@ -225,7 +261,7 @@ class Certificate(_Part):
 class RefitReport(_Part):
     """Everything that is known of a refit; `report.json`."""
 
-    format: Literal["breadcrumbs.refit/1"] = FORMAT
+    format: Literal["breadcrumbs.refit/2"] = FORMAT
     origin: Origin
     spec: dict[str, Any]
     """The settings, every field of `RefitSpec`."""
@@ -233,8 +269,11 @@ class RefitReport(_Part):
     """Those that were uploaded, not the bundle's own."""
     classes: Classes
     pool: Pool
-    chosen: Chosen
+    transfer: list[Transfer]
+    """Empty where there are no further looks, or the spec says how."""
+    members: list[MemberPart]
     solver: Solver | None
+    """Null where no member was solved for."""
     holdout: Holdout
     rows: int
     """Of the hold-out."""
@@ -251,6 +290,9 @@ class RefitReport(_Part):
     moves: list[Move]
     """The confusions that changed most in number, the largest change first; 20 at most."""
     gate: Gate
+    new_classes: list[NewClass]
+    notes: list[str]
+    """What a reader should know, a sentence each."""
     baselines: dict[str, Baseline]
     certificate: Certificate | None
     """Null where there is only one look at all the classes."""

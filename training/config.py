@@ -232,46 +232,56 @@ def recipe(name: str) -> TrainConfig:
     return RECIPES[name]
 
 
+Transfer = Literal["auto", "leave out", "none", "emanate", "map", "map, emanate"]
+"""How rows of other looks are brought to the deployed backbone's; see `training.refit.transfer`."""
+
+Member = Literal["plain", "balanced", "lda"]
+"""A linear head that others are averaged with; see `training.refit.members`."""
+
+
 class RefitSpec(BaseModel):
     """How to make a head from snapshots, and when it may go live; the JSON of `POST /v1/refit`."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
-    target_mean: Literal["newest", "shrunk", "none"] = "newest"
-    """Where old features are moved: `newest`: to the current class mean (EMANATE, eq. 6); `shrunk`: to that mean
-    blended with the mean of all rows, where the class has not provably moved; `none`: they stay."""
-    missing_mean: Literal["refuse", "skip"] = "refuse"
-    """What to do with a class that is in no snapshot of the deployed backbone, so that its old features cannot be
-    moved: `refuse` the refit, or `skip` the class and list it in the report."""
+    transfer: Transfer = "auto"
+    """How rows of other looks (older epochs, other backbones) are brought to the deployed backbone's: `emanate`: by the
+    difference of a class's means over the images in both (eq. 6); `map`: by a map fitted to the images in both; `map,
+    emanate`: both; `none`: they stay; `leave out`: they are not used; `auto`: chosen by cross-validation."""
+    members: tuple[Member, ...] = Field(default=("plain", "balanced", "lda"), min_length=1)
+    """What the head may be an average of; cross-validation chooses the shares, and a share may be 0."""
     target: int | None = Field(default=None, ge=1, le=1_000_000)
-    """Number of features of each class; absent: the balanced target n = ceil(N / C) of the training counts."""
+    """Rows of each class at most, the newest look first (the paper's n is N / C); absent: all rows."""
     l2: float | Literal["auto"] = "auto"
-    """λ of the penalty (λ/2)‖W‖²; `auto`: chosen on the hold-out."""
+    """λ of the penalty (λ/2)‖W‖², in units of the features' variance; `auto`: chosen by cross-validation."""
     prior_offset: float | Literal["auto"] = "auto"
-    """t of the logit offset −t·log π_y, where π is the training prior; `auto`: chosen on the hold-out."""
+    """t of the logit offset −t·log π_y, where π is each class's share of the images; `auto`: chosen by
+    cross-validation."""
     allow_new_classes: bool = False
     """Add classes that the live head does not know, instead of refusing them."""
+    min_examples: int = Field(default=2, ge=1, le=1_000_000)
+    """Images that a new class needs; one with fewer is left out, and the report says so."""
     use_bundle_snapshots: bool = True
     """Also use the snapshots in the bundle."""
     holdout_fraction: float = Field(default=0.2, gt=0, lt=0.9)
-    """Share of each class held out for the comparison, if no hold-out snapshot is given."""
+    """Share of each class's new images that is set aside to judge on; without a hold-out, of all its images."""
     gap: float = Field(default=1e-3, ge=1e-9, le=0.1)
     """Stop the solver once its objective is proven to be within this share of the optimum."""
     max_memory: int = Field(default=4 * 2**30, ge=2**20)
-    """Memory for the balanced set, in bytes; a larger set is read from disk on every pass."""
+    """Memory for the features that are fitted, in bytes; more of them are read from disk on every pass."""
     activate: Literal["never", "if_better", "always"] = "if_better"
     """When the new head goes live by itself."""
     tolerance: float = Field(default=0.01, ge=0, le=1)
     """Recall that a group (many, medium, few) may lose while the new head still counts as better."""
     seed: int = Field(default=0, ge=0, lt=2**31)
-    """Seed of the hold-out split, the draws and the bootstrap."""
+    """Seed of the folds, the draws and the bootstrap."""
 
     @model_validator(mode="after")
     def _ranges(self) -> Self:
         if self.l2 != "auto" and not 1e-8 <= self.l2 <= 1e3:
             raise ValueError(f"l2: expected auto or 1e-8 … 1e3, got {self.l2}")
-        if self.prior_offset != "auto" and not -2 <= self.prior_offset <= 2:
-            raise ValueError(f"prior_offset: expected auto or -2 … 2, got {self.prior_offset}")
+        if self.prior_offset != "auto" and not -4 <= self.prior_offset <= 4:
+            raise ValueError(f"prior_offset: expected auto or -4 … 4, got {self.prior_offset}")
         return self
 
 

@@ -28,8 +28,8 @@ from breadcrumbs.training.data.dataset import Data, DataError, Split, load
 from breadcrumbs.training.data.loader import evaluation_batches
 from breadcrumbs.training.emanate import rank_in_class
 from breadcrumbs.training.metrics import Interval, compare, evaluate, resample
-from breadcrumbs.training.refit.rows import rows_of
-from breadcrumbs.training.refit.selection import Chosen, Holdout, with_offset, with_tau
+from breadcrumbs.training.refit.images import identified
+from breadcrumbs.training.refit.offset import Labelled, with_offset, with_tau
 from breadcrumbs.training.refit.without_training import logit_adjusted, nearest_class_mean, tau_normalised
 from breadcrumbs.training.terminal.bars import step, track
 
@@ -38,7 +38,8 @@ SOURCE = ("data", "test_data", "images", "holdout", "seed")  # what decides whic
 LOADING = ("batch_size", "workers", "prefetch", "max_pixels")
 
 Integers = NDArray[np.int64]
-Choose = Callable[[Holdout], Chosen]
+Choose = Callable[[Labelled], tuple[LinearHead, float, float | None]]
+"""Returns a head that was chosen on labelled rows, its t, and its τ."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -151,9 +152,8 @@ def _scores(bundle: Bundle, rows: _Rows) -> Iterator[tuple[str, Floats, list[dic
         yield name, head.logits(rows.features), None
     if rows.half.all() or not rows.half.any():
         return
-    class_groups = groups(bundle.manifest.train_counts, bundle.manifest.groups)
     for name, choose in chosen.items():
-        logits, both = _cross_fitted(choose, rows, class_groups, len(counts))
+        logits, both = _cross_fitted(choose, rows, len(counts))
         yield f"{name}_chosen", logits, both
 
 
@@ -162,18 +162,25 @@ def _heads(bundle: Bundle, log_prior: NDArray[np.float64]) -> tuple[dict[str, Li
     head, joint = bundle.head(), bundle.joint_head()
     means = _class_means(bundle)
     fixed = {"joint" if joint is not None and joint.digest == head.digest else "balanced": head}
-    offset = partial(with_offset, log_prior=log_prior, offset="auto")
+
+    def offset(head: LinearHead) -> Choose:
+        return lambda rows: (*with_offset(head, log_prior, rows), None)
+
+    def tau(joint: LinearHead, rows: Labelled) -> tuple[LinearHead, float, float | None]:
+        found, exponent, t = with_tau(joint, log_prior, rows)
+        return found, t, exponent
+
     chosen: dict[str, Choose] = {}
     if "balanced" in fixed:
-        chosen["balanced"] = lambda held: offset(head, held=held)
+        chosen["balanced"] = offset(head)
     if joint is not None:
         fixed |= {"joint": joint, "joint_logit_adjusted": logit_adjusted(joint, log_prior)}
         fixed["tau_normalised"] = tau_normalised(joint, 1)
-        chosen["joint_logit_adjusted"] = lambda held: offset(joint, held=held)
-        chosen["tau_normalised"] = lambda held: with_tau(joint, log_prior, held, "auto")
+        chosen["joint_logit_adjusted"] = offset(joint)
+        chosen["tau_normalised"] = partial(tau, joint)
     if means is not None:
         fixed["nearest_class_mean"] = means
-        chosen["nearest_class_mean"] = lambda held: offset(means, held=held)
+        chosen["nearest_class_mean"] = offset(means)
     return fixed, chosen
 
 
@@ -183,20 +190,20 @@ def _class_means(bundle: Bundle) -> LinearHead | None:
     newest = next((s for s in bundle.snapshots() if s.backbone == digest), None)
     if newest is None:
         return None
-    known = rows_of(newest, classes, bundle.manifest.feature_dim, digest).known()
+    place = {name: c for c, name in enumerate(classes)}
+    base = identified([newest], [], None, place, digest).base()
+    known = base.take(base.labels >= 0)
     return nearest_class_mean(known.features.numpy(), known.labels.numpy(), classes)
 
 
-def _cross_fitted(
-    choose: Choose, rows: _Rows, class_groups: tuple[Group, ...], classes: int
-) -> tuple[Floats, list[dict[str, float | None]]]:
+def _cross_fitted(choose: Choose, rows: _Rows, classes: int) -> tuple[Floats, list[dict[str, float | None]]]:
     """Logits (N, C), each row's by the head chosen on the half it is not in, and the two choices."""
     logits = np.empty((len(rows.labels), classes), np.float32)
     found = []
     for own in (rows.half, ~rows.half):
-        made = choose(Holdout(rows.features[own], rows.labels[own], class_groups))
-        logits[~own] = made.head.logits(rows.features[~own])
-        found.append({"tau": made.tau, "prior_offset": made.prior_offset})
+        head, t, tau = choose(Labelled(rows.features[own], rows.labels[own]))
+        logits[~own] = head.logits(rows.features[~own])
+        found.append({"tau": tau, "prior_offset": t})
     return logits, found
 
 

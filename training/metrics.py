@@ -198,6 +198,18 @@ def _interval(value: float, draws: NDArray[np.float64]) -> Interval:
     return Interval(value, float(low), float(high))
 
 
+def proportion(hits: int, rows: int) -> Interval:
+    """Return a share of rows and its 95 % Wilson score interval, which is wide where rows are few, all right or not.
+
+    Source: Wilson (1927), "Probable inference, the law of succession, and statistical inference".
+    """
+    z = 1.959964
+    share = hits / rows
+    middle = (share + z * z / (2 * rows)) / (1 + z * z / rows)
+    half = z * np.sqrt(share * (1 - share) / rows + z * z / (4 * rows * rows)) / (1 + z * z / rows)
+    return Interval(share, float(max(0.0, middle - half)), float(min(1.0, middle + half)))
+
+
 def compare(
     live: Floats, candidate: Floats, labels: Integers, class_groups: Sequence[Group], seed: int = 0
 ) -> dict[str, Interval]:

@@ -22,8 +22,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from breadcrumbs.training.emanate import class_loss, class_means, transfer
+from breadcrumbs.training.config import RefitDevice, RefitSpec
+from breadcrumbs.training.emanate import balanced_target, class_loss, class_means, rank_in_class, transfer
+from breadcrumbs.training.refit import device as devices
+from breadcrumbs.training.refit.material import Material
 from breadcrumbs.training.refit.rows import Rows
+from breadcrumbs.training.solver.solver import solve
+
+L2 = 1e-3
+SHARE, ROWS = 0.5, 20  # of n, or rows where that is less: of a class in each look
 
 Fit = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 """features (N, D), labels (N,) -> weight (C, D), bias (C,)."""
@@ -52,10 +59,37 @@ class Evidence:
     floor: float
 
 
+def measured(material: Material, spec: RefitSpec, device: RefitDevice) -> dict[str, Any] | None:
+    """Lemma 1 between the deployed backbone's rows and the oldest look that has as many classes; None if there is none.
+
+    Each offers half of n = ceil(N / C) rows a class, those that come first: enough to measure a loss by.
+    """
+    base = material.base.take(material.fit[material.base.images] & (material.base.labels >= 0))
+    classes = len(material.classes)
+    seen = len(base.labels.unique())
+    own = [look.take(material.fit[look.images] & (look.labels >= 0)) for look in material.crumbs]
+    whole = [rows for rows in own if rows.feature_dim == base.feature_dim and len(rows.labels.unique()) >= seen > 0]
+    if not whole:
+        return None
+
+    def fit(features: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        counts = torch.bincount(labels, minlength=classes)
+        weights = 1 / (counts[labels] * (counts > 0).sum())
+        place = devices.choose(device, features.numel(), classes)
+        solution = solve(*devices.to(place, (features, labels, weights)), classes, L2, gap=spec.gap)
+        return solution.weight.cpu(), solution.bias.cpu()
+
+    most = max(ROWS, round(SHARE * balanced_target(int(material.counts.sum()), classes)))
+    newest, oldest = (
+        rows.take(rank_in_class(rows.labels, torch.arange(len(rows))) < most) for rows in (base, whole[-1])
+    )
+    return certify(newest, oldest, material.classes, fit, spec.seed) | {"head": f"class-balanced, l2 {L2}"}
+
+
 def certify(newest: Rows, older: Rows, classes: Sequence[str], fit: Fit, seed: int) -> dict[str, Any]:
     """Measure Lemma 1 for each class on features that the heads were not fitted on.
 
-    Half of the images (by id, or by row) fit the two classifiers; the other half is measured.
+    Half of the images fit the two classifiers; the other half is measured.
 
     Args:
         newest: Z^e.
@@ -110,7 +144,6 @@ def certify(newest: Rows, older: Rows, classes: Sequence[str], fit: Fit, seed: i
 
 
 def _halves(part: Rows, seed: int) -> tuple[Rows, Rows]:
-    """Split by a hash of the image's id (or row), so that an image falls into the same half of every snapshot."""
-    key = part.ids if part.ids is not None else torch.arange(len(part.labels))
-    first = (((key + seed) * 2_654_435_761 >> 16) & 1).bool()  # Knuth's multiplicative hash
+    """Split by a hash of the image's number, so that an image falls into the same half of every look."""
+    first = (((part.images + seed) * 2_654_435_761 >> 16) & 1).bool()  # Knuth's multiplicative hash
     return part.take(first), part.take(~first)

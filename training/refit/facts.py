@@ -7,6 +7,7 @@ Letters: N held-out rows, C classes.
 """
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -19,11 +20,14 @@ from breadcrumbs.models.groups import Group
 from breadcrumbs.models.head import LinearHead
 from breadcrumbs.models.refit_report import Classes, Interval, RefitReport
 from breadcrumbs.models.snapshots.snapshot import Snapshot
-from breadcrumbs.training.metrics import evaluate
-from breadcrumbs.training.refit.balanced_set import BalancedSet
+from breadcrumbs.training.metrics import evaluate, proportion
+from breadcrumbs.training.refit.material import Judged, Material
 from breadcrumbs.training.refit.moves import moves, regressions
+from breadcrumbs.training.refit.pool import Pool
 from breadcrumbs.training.refit.rows import RefitError
-from breadcrumbs.training.refit.selection import Chosen, Holdout
+from breadcrumbs.training.refit.selection import Part, average_logits
+from breadcrumbs.training.refit.validation import Validation
+from breadcrumbs.training.solver.solver import Solution
 
 TRACE = 1000  # steps of the solver that a report keeps, about
 
@@ -59,20 +63,42 @@ def classes(names: Sequence[str], known: Sequence[str], counts: NDArray[np.int64
     }
 
 
-def pool(balanced: BalancedSet, target: int, names: Sequence[str], skipped: Sequence[str]) -> Found:
-    """The balanced set: features of each class, how many of them are of older snapshots; the classes left out."""
-    counts = torch.bincount(balanced.labels, minlength=len(names))
-    crumbs = torch.bincount(balanced.labels[balanced.ages > 0], minlength=len(names))
-    return {"target": target, "rows": counts.tolist(), "transferred": crumbs.tolist(), "skipped": list(skipped)}
+def pool(fitted: Pool, names: Sequence[str]) -> Found:
+    """The rows of each class, and how many of them are moved ones."""
+    counts = torch.bincount(fitted.labels, minlength=len(names))
+    moved = torch.bincount(fitted.labels[fitted.part > 0], minlength=len(names))
+    return {"rows": counts.tolist(), "moved": moved.tolist()}
 
 
-def solver(chosen: Chosen, trace: Sequence[Found]) -> Found | None:
-    """How the problem of the new head was solved, and the way there."""
-    if chosen.solution is None:
+def part(own: Part) -> Found:
+    """One member of the head."""
+    return {name: getattr(own, name) for name in ("member", "penalty", "prior_offset", "share", "score")}
+
+
+def new_classes(material: Material, parts: Sequence[Part], validation: Validation | None) -> list[Found]:
+    """Each class that the live head does not know: its images, and its recall on images that were left out."""
+    images = torch.bincount(material.images.labels[material.fit], minlength=len(material.classes))
+    found = []
+    for c in range(material.known, len(material.classes)):
+        rows = 0
+        recall = None
+        if validation is not None and (own := validation.labels == c).any():
+            given = average_logits(parts)[own].argmax(1)
+            rows = int(own.sum())
+            recall = asdict(proportion(int((given == c).sum()), rows))
+        found.append({"name": material.classes[c], "images": int(images[c]), "rows": rows, "recall": recall})
+    return found
+
+
+def solver(solutions: Sequence[Solution], trace: Sequence[Found]) -> Found | None:
+    """How the problems of the head's members were solved, of several the one that is furthest from its optimum."""
+    if not solutions:
         return None
-    names = ("objective", "gradient_norm", "gap_bound", "iterations", "converged")
-    told = {name: getattr(chosen.solution, name) for name in names}
-    return {**told, "device": chosen.solution.weight.device.type, "trace": thinned(trace)}
+    worst = max(solutions, key=lambda one: one.gap_bound)
+    told = {
+        name: getattr(worst, name) for name in ("objective", "gradient_norm", "gap_bound", "iterations", "converged")
+    }
+    return {**told, "device": worst.weight.device.type, "trace": thinned(trace)}
 
 
 def thinned(trace: Sequence[Found]) -> list[Found]:
@@ -83,10 +109,9 @@ def thinned(trace: Sequence[Found]) -> list[Found]:
     return [trace[i] for i in sorted(kept) if i >= 0]
 
 
-def baseline(chosen: Chosen, held: Holdout) -> Found:
+def baseline(head: LinearHead, chosen: Found, rows: Judged, class_groups: Sequence[Group]) -> Found:
     """Another head on the same rows, and what was chosen for it."""
-    measured = evaluate(chosen.head.logits(held.features), held.labels, held.groups)
-    return {"l2": chosen.l2, "tau": chosen.tau, "prior_offset": chosen.prior_offset, **measured.as_dict()}
+    return {**chosen, **evaluate(head.logits(rows.features), rows.labels, class_groups).as_dict()}
 
 
 def complete(

@@ -1,14 +1,14 @@
-"""The rows of one look at labelled images, left on disk until they are needed.
+"""Rows of looks at images, left on disk until they are needed.
 
-A look is what one backbone made at one epoch, in one upload or several. Its features stay in the mapped files, in the
-precision they were stored in; choosing, splitting and taking out rows moves only their numbers. It knows nothing of
-EMANATE, of class means or of heads.
+A look is what one backbone made of some images in one pass: a snapshot. Features stay in the mapped files, in the
+precision they were stored in; choosing and splitting moves only the rows' numbers. It knows nothing of EMANATE, of
+class means or of heads.
 
-Letters: M rows, D feature dimensions, C classes.
+Letters: M rows, D feature dimensions, C classes, I images.
 """
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -18,10 +18,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from breadcrumbs.models.errors import BreadcrumbsError
-from breadcrumbs.models.snapshots.snapshot import Snapshot
-from breadcrumbs.training.emanate import rank_in_class
 
 CHUNK = 8192  # rows in memory at a time, beyond what is asked for
+OTHER = -1  # label of an image without a class that the new head has
 
 
 class RefitError(BreadcrumbsError):
@@ -30,14 +29,14 @@ class RefitError(BreadcrumbsError):
 
 @dataclass(frozen=True, eq=False)
 class Rows:
-    """Rows of one look, with the labels of the target classes.
+    """Rows of one feature space, of one file or several.
 
     Attributes:
         stored: the files' features, (N, D) each, f32, f16 or bf16, mapped.
         source: int64 (M,), which file a row is in.
         index: int64 (M,), its place there.
-        labels: int64 (M,), in the target classes; −1 for a class that is not among them.
-        ids: int64 (M,); None means the snapshot has none.
+        labels: int64 (M,), 0 … C − 1, or `OTHER`.
+        images: int64 (M,), 0 … I − 1: rows of one image have one number, in whatever look.
         backbone, epoch: what made them, and when.
         present: whether that is the deployed backbone.
     """
@@ -46,7 +45,7 @@ class Rows:
     source: Tensor
     index: Tensor
     labels: Tensor
-    ids: Tensor | None
+    images: Tensor
     backbone: str
     epoch: int
     present: bool
@@ -59,23 +58,19 @@ class Rows:
         """D."""
         return int(self.stored[0].shape[1])
 
-    @property
-    def look(self) -> tuple[str, int]:
-        """What made the rows and when: rows of two looks are in different feature spaces."""
-        return self.backbone, self.epoch
-
     def take(self, chosen: Tensor) -> "Rows":
         """Some of the rows, by a mask (M,) or by numbers."""
-        ids = None if self.ids is None else self.ids[chosen]
-        return replace(self, source=self.source[chosen], index=self.index[chosen], labels=self.labels[chosen], ids=ids)
+        return replace(
+            self,
+            source=self.source[chosen],
+            index=self.index[chosen],
+            labels=self.labels[chosen],
+            images=self.images[chosen],
+        )
 
-    def known(self) -> "Rows":
-        """The rows of classes that are among the target classes."""
-        return self.take(self.labels >= 0)
-
-    def gather(self, chosen: Tensor, out: Tensor | None = None) -> Tensor:
-        """Read the features f32 (B, D) of some rows, by numbers (B,), into `out` if it is given."""
-        made = torch.empty(len(chosen), self.feature_dim) if out is None else out
+    def gather(self, chosen: Tensor) -> Tensor:
+        """Read the features f32 (B, D) of some rows, by numbers (B,)."""
+        made = torch.empty(len(chosen), self.feature_dim)
         for number, stored in enumerate(self.stored):
             place = (self.source[chosen] == number).nonzero().squeeze(1)
             index = self.index[chosen[place]].numpy()
@@ -89,96 +84,23 @@ class Rows:
         """All features, read into memory, f32 (M, D)."""
         return self.gather(torch.arange(len(self)))
 
-    def chunks(self) -> Iterator[tuple[Tensor, Tensor]]:
-        """The features f32 (B, D) and labels (B,), some rows at a time."""
-        for chosen in torch.split(torch.arange(len(self)), CHUNK):
-            yield self.gather(chosen), self.labels[chosen]
-
-    def class_means(self, classes: int) -> tuple[Tensor, Tensor]:
-        """The mean of each class f32 (C, D), zero without rows, and its rows int64 (C,)."""
-        counts = torch.bincount(self.labels, minlength=classes)
-        sums = torch.zeros(classes, self.feature_dim)
-        for features, labels in self.chunks():
-            sums.index_add_(0, labels, features)
-        return sums / counts.clamp(min=1).unsqueeze(1), counts
-
-    def first_of_each(self, most: int) -> "Rows":
-        """At most so many rows of each class: those of the lowest ids, or the first."""
-        order = torch.arange(len(self)) if self.ids is None else self.ids.argsort()
-        return self.take(rank_in_class(self.labels, order) < most)
-
     def digests(self) -> list[bytes]:
-        """A digest of each row's features, by which the same row is known in two files."""
+        """A digest of each row's features, by which an equal row is known in another file."""
         return [
             hashlib.blake2b(row.tobytes(), digest_size=16).digest()
-            for features, _ in self.chunks()
-            for row in features.numpy()
+            for chosen in torch.split(torch.arange(len(self)), CHUNK)
+            for row in self.gather(chosen).numpy()
         ]
 
 
-def rows_of(snapshot: Snapshot, classes: Sequence[str], feature_dim: int, backbone: str) -> Rows:
-    """Bring a snapshot to the target classes by name.
-
-    Raises:
-        RefitError: the feature dimension is not the bundle's.
-    """
-    if snapshot.feature_dim != feature_dim:
-        raise RefitError(
-            f"snapshot of epoch {snapshot.epoch} has features of {snapshot.feature_dim} dimensions; "
-            f"the deployed backbone gives {feature_dim}"
-        )
-    place = {name: index for index, name in enumerate(classes)}
-    label = np.array([place.get(name, -1) for name in snapshot.classes], np.int64)
-    count = len(snapshot.labels)
-    return Rows(
-        (snapshot.features,),
-        torch.zeros(count, dtype=torch.int64),
-        torch.arange(count),
-        torch.from_numpy(label[snapshot.labels]),
-        None if snapshot.ids is None else torch.from_numpy(snapshot.ids),
-        snapshot.backbone,
-        snapshot.epoch,
-        snapshot.backbone == backbone,
+def joined(parts: Sequence[Rows]) -> Rows:
+    """Make one of several parts of one feature space; what made them is said of the first."""
+    files = np.cumsum([0, *(len(part.stored) for part in parts)])  # a part's files among all files
+    return replace(
+        parts[0],
+        stored=tuple(stored for part in parts for stored in part.stored),
+        source=torch.cat([part.source + int(first) for part, first in zip(parts, files, strict=False)]),
+        index=torch.cat([part.index for part in parts]),
+        labels=torch.cat([part.labels for part in parts]),
+        images=torch.cat([part.images for part in parts]),
     )
-
-
-def merged(parts: Sequence[Rows]) -> Rows:
-    """Make one of several uploads of one look; a row that occurs in more than one counts once.
-
-    Ids stay only where they still name one row each: uploads may number their images independently.
-    """
-    if len(parts) == 1:
-        return parts[0]
-    first: dict[bytes, int] = {}
-    digests = [digest for part in parts for digest in part.digests()]
-    for number, digest in enumerate(digests):
-        first.setdefault(digest, number)
-    keep = torch.tensor(sorted(first.values()))  # of rows with equal features, the first
-    offsets = np.cumsum([0, *(len(part.stored) for part in parts)])  # a part's files among all files
-    known = [part.ids for part in parts if part.ids is not None]
-    ids = torch.cat(known)[keep] if len(known) == len(parts) else None
-    if ids is not None and len(ids) > len(torch.unique(ids)):
-        ids = None
-    return Rows(
-        tuple(stored for part in parts for stored in part.stored),
-        torch.cat([part.source + int(offset) for part, offset in zip(parts, offsets, strict=False)])[keep],
-        torch.cat([part.index for part in parts])[keep],
-        torch.cat([part.labels for part in parts])[keep],
-        ids,
-        parts[0].backbone,
-        parts[0].epoch,
-        parts[0].present,
-    )
-
-
-def without(part: Rows, held: Rows) -> Rows:
-    """The rows of a part that are not looks at the held-out images: matched by id, or within one look by their values.
-
-    A part of another look without ids cannot be matched, and stays whole.
-    """
-    if part.ids is not None and held.ids is not None:
-        return part.take(~torch.isin(part.ids, held.ids))
-    if part.look != held.look:
-        return part
-    taken = set(held.digests())
-    return part.take(torch.tensor([digest not in taken for digest in part.digests()], dtype=torch.bool))

@@ -1,0 +1,60 @@
+"""Folds over images, and heads that were fitted without one."""
+
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from looks import look
+from torch import Tensor
+
+from breadcrumbs.training.refit.pool import Pool, pooled
+from breadcrumbs.training.refit.validation import FOLDS, Validation, folds_of
+
+MEMORY = 2**30
+
+
+@given(st.lists(st.integers(0, 5), min_size=1, max_size=60), st.integers(0, 100))
+@settings(deadline=None)
+def test_folds_spread_every_class_evenly(labels: list[int], seed: int) -> None:
+    """An image is in one fold, unless it is the only one of its class: then it is always fitted."""
+    y = torch.tensor(labels)
+    base = look(torch.zeros(len(y), 2), y)
+
+    folds = torch.stack(folds_of(base, torch.ones(len(y), dtype=torch.bool), 6, seed))
+
+    count = torch.bincount(y, minlength=6)
+    assert len(folds) == FOLDS[0][1]
+    assert folds.sum(0).tolist() == (count[y] > 1).long().tolist()
+    for c in range(6):
+        sizes = folds[:, y == c].sum(1)
+        assert int(sizes.max() - sizes.min()) <= 1
+
+
+def test_images_that_are_set_aside_are_in_no_fold() -> None:
+    """Nothing is chosen on the hold-out."""
+    base = look(torch.zeros(20, 2), torch.arange(20) % 2)
+    usable = torch.arange(20) < 10
+
+    assert not any(fold[~usable].any() for fold in folds_of(base, usable, 2, 0))
+
+
+def test_a_row_is_scored_by_a_head_that_never_saw_its_image() -> None:
+    """The pool of each fold lacks the fold; a label that only one image has cannot be known to the head."""
+    draw = torch.Generator().manual_seed(0)
+    base = look(torch.randn(40, 3, generator=draw), torch.arange(40) % 2)
+    usable = torch.ones(40, dtype=torch.bool)
+    folds = folds_of(base, usable, 2, 0)
+    fitted: list[Tensor] = []
+
+    def pool(images: Tensor) -> Pool:
+        fitted.append(images)
+        return pooled(base, [], images, None, 0)
+
+    found = Validation(base, usable, folds, pool, 2, MEMORY, "cpu")
+    logits, _ = found.logits("plain", 1e-2)
+
+    assert all(not (images & fold).any() for images, fold in zip(fitted, folds, strict=True))
+    assert sorted(found.images.tolist()) == list(range(40))
+    assert torch.equal(found.labels, base.labels[found.images])
+    assert logits.shape == (40, 2)
+    memorised = Validation(base, usable, [torch.zeros(40, dtype=torch.bool)], pool, 2, MEMORY, "cpu")
+    assert len(memorised.labels) == 0

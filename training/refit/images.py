@@ -1,0 +1,184 @@
+"""Which rows of several snapshots show one image, and of which class it is.
+
+One image is one image however often it was looked at. Two rows show the same image if their snapshots name one data set
+and the rows have one id, or if one backbone made equal features of them. Ids in a snapshot that names no data set are
+its own, since two uploads may both count from 0; only a bundle's own snapshots, made by one run, share theirs. It knows
+nothing of heads or of EMANATE.
+
+Letters: M rows of a look, I images, C classes.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from breadcrumbs.models.snapshots.snapshot import Snapshot
+from breadcrumbs.training.refit.rows import OTHER, Rows, joined
+
+Integers = NDArray[np.int64]
+Key = tuple[str, int]
+
+
+@dataclass(frozen=True, eq=False)
+class Images:
+    """The looks at a set of images.
+
+    Attributes:
+        own: the bundle's own looks.
+        uploads: the newer ones, the newest last.
+        aside: the hold-out's rows, which are in no look; None means there is no hold-out.
+        labels: int64 (I,), the class of each image, or `OTHER`.
+        disputed: how many images have rows of different classes; the newest row's class holds.
+    """
+
+    own: tuple[Rows, ...]
+    uploads: tuple[Rows, ...]
+    aside: Rows | None
+    labels: Tensor
+    disputed: int
+
+    @cached_property
+    def looks(self) -> tuple[Rows, ...]:
+        """The looks of the deployed backbone first, of these the bundle's own first, and then the newest first."""
+        ranked = [((not look.present, new, -look.epoch), look) for new in (False, True) for look in self._of(new=new)]
+        return tuple(look for _, look in sorted(ranked, key=lambda one: one[0]))
+
+    def _of(self, *, new: bool) -> tuple[Rows, ...]:
+        return self.uploads if new else self.own
+
+    @cached_property
+    def stored(self) -> Tensor:
+        """Whether the bundle's own looks have an image, bool (I,)."""
+        return self._in(self.own)
+
+    @cached_property
+    def seen(self) -> Tensor:
+        """Whether any look has an image, bool (I,)."""
+        return self._in((*self.own, *self.uploads))
+
+    def _in(self, looks: Sequence[Rows]) -> Tensor:
+        found = torch.zeros(len(self.labels), dtype=torch.bool)
+        for look in looks:
+            found[look.images] = True
+        return found
+
+    def base(self) -> Rows:
+        """One row of the deployed backbone for each image that it has seen: that of the first look that has it.
+
+        What the backbone makes of an image's plain pixels is always the same. The bundle's own rows come first, as they
+        are of plain pixels; rows of later looks may be of augmented ones.
+        """
+        return joined([first for first, _ in self._divided()])
+
+    def crumbs(self) -> tuple[Rows, ...]:
+        """The other rows, look by look: further looks of the deployed backbone, and all of other backbones."""
+        foreign = tuple(look for look in self.looks if not look.present)
+        return tuple(more for _, more in self._divided() if len(more)) + foreign
+
+    def _divided(self) -> list[tuple[Rows, Rows]]:
+        """Each look of the deployed backbone: the rows of images that no look before it has, and the others."""
+        parts, seen = [], torch.zeros(len(self.labels), dtype=torch.bool)
+        for look in self.looks:
+            if look.present:
+                known = seen[look.images]
+                parts.append((look.take(~known), look.take(known)))
+                seen[look.images] = True
+        return parts
+
+    def renamed(self, place: Tensor) -> "Images":
+        """The same images with other numbers for the classes: place (C + 1,), the last for `OTHER`."""
+
+        def change(rows: Rows) -> Rows:
+            return replace(rows, labels=place[rows.labels])
+
+        return Images(
+            tuple(map(change, self.own)), tuple(map(change, self.uploads)), self.aside and change(self.aside),
+            place[self.labels], self.disputed,
+        )  # fmt: skip
+
+
+def identified(
+    own: Sequence[Snapshot], uploads: Sequence[Snapshot], holdout: Snapshot | None, place: Mapping[str, int],
+    backbone: str,
+) -> Images:  # fmt: skip
+    """Number the images of snapshots.
+
+    Args:
+        own: the bundle's.
+        uploads: the newer ones, the newest last: where an image has several classes, the last one holds.
+        holdout: rows that are kept aside.
+        place: the index of each class name in the new head; a row of any other class is of no class.
+        backbone: digest of the deployed backbone.
+    """
+    numbers: dict[Key, int] = {}
+    snapshots = (*own, *uploads, *([] if holdout is None else [holdout]))
+    parts = []
+    for age, snapshot in enumerate(snapshots):
+        images = torch.from_numpy(_numbered(snapshot, age, age < len(own), numbers))
+        labels = _labels(snapshot, place)
+        rows = torch.arange(len(labels))
+        present = snapshot.backbone == backbone
+        parts.append(
+            Rows((snapshot.features,), 0 * rows, rows, labels, images, snapshot.backbone, snapshot.epoch, present)
+        )
+    number = _equal_rows(parts, len(numbers))
+    parts = [_once(replace(rows, images=number[rows.images])) for rows in parts]
+    labels, disputed = torch.full((int(number.max()) + 1,), OTHER), torch.zeros(int(number.max()) + 1, dtype=torch.bool)
+    for rows in parts:  # the newest last
+        images, given = rows.images[rows.labels >= 0], rows.labels[rows.labels >= 0]
+        disputed[images] |= (labels[images] != OTHER) & (labels[images] != given)
+        labels[images] = given
+    parts = [replace(rows, labels=labels[rows.images]) for rows in parts]
+    first, last = len(own), len(own) + len(uploads)
+    return Images(
+        tuple(parts[:first]), tuple(parts[first:last]), parts[last] if last < len(parts) else None, labels,
+        int(disputed.sum()),
+    )  # fmt: skip
+
+
+def _numbered(snapshot: Snapshot, age: int, own: bool, numbers: dict[Key, int]) -> Integers:
+    """Return the number of each row's image (M,), giving a new one to each image that has none."""
+    if snapshot.ids is None:
+        scope, ids = f"row of {age}", range(len(snapshot.labels))
+    else:
+        scope, ids = (
+            getattr(snapshot, "dataset", "") or ("the bundle" if own else f"upload {age}"),
+            snapshot.ids.tolist(),
+        )
+    return np.array([numbers.setdefault((scope, i), len(numbers)) for i in ids], np.int64)
+
+
+def _labels(snapshot: Snapshot, place: Mapping[str, int]) -> Tensor:
+    index = np.array([*(place.get(name, OTHER) for name in snapshot.classes), OTHER], np.int64)
+    return torch.from_numpy(index[snapshot.labels])  # −1, no label, is the last
+
+
+def _equal_rows(looks: Sequence[Rows], count: int) -> Tensor:
+    """Return a new number for each image (I,), by which images of equal rows of one backbone have one number."""
+    parent = list(range(count))
+
+    def root(image: int) -> int:
+        while parent[image] != image:
+            parent[image] = parent[parent[image]]
+            image = parent[image]
+        return image
+
+    first: dict[tuple[str, bytes], int] = {}
+    for rows in looks:
+        for digest, image in zip(rows.digests(), rows.images.tolist(), strict=True):
+            other = first.setdefault((rows.backbone, digest), image)
+            if other != image:
+                parent[root(image)] = root(other)
+    roots = np.array([root(image) for image in range(count)])
+    return torch.from_numpy(np.unique(roots, return_inverse=True)[1])
+
+
+def _once(rows: Rows) -> Rows:
+    """The first row of each image in a look: equal rows of one file are one."""
+    _, first = np.unique(rows.images.numpy(), return_index=True)
+    return rows.take(torch.from_numpy(np.sort(first)))

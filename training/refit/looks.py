@@ -1,0 +1,133 @@
+"""How each further look is brought to the deployed backbone's rows, chosen by cross-validation.
+
+Further looks of the deployed backbone and looks of other backbones are two questions. Each way is tried with one plain
+head, and the one that is best on images left out is used. A way that leaves a class without rows is used only if every
+way does. It knows nothing of the head that is fitted in the end.
+
+Letters: C classes, I images.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from breadcrumbs.training.config import RefitDevice, RefitSpec
+from breadcrumbs.training.metrics import compare
+from breadcrumbs.training.refit.material import Material
+from breadcrumbs.training.refit.offset import best_offset
+from breadcrumbs.training.refit.pool import Pool, pooled
+from breadcrumbs.training.refit.rows import Rows
+from breadcrumbs.training.refit.transfer import Mode, modes_for, moved
+from breadcrumbs.training.refit.validation import Validation, folds_of
+
+PENALTY = 1e-3  # of the plain head that the ways are tried with
+KINDS = (True, False)
+NAMES = {True: "further looks of the deployed backbone", False: "looks of other backbones"}
+
+Modes = dict[bool, Mode]
+
+
+@dataclass(frozen=True, eq=False)
+class Looks:
+    """How looks are moved: of the deployed backbone (True) and of others (False).
+
+    Attributes:
+        material: has them.
+        modes: the way of each kind.
+        spec: has the paper's cut and the seed.
+        folds: bool (I,) each.
+        tried: for the report, every way with what it gave.
+        notes: what a reader should know, a sentence each.
+    """
+
+    material: Material
+    modes: Modes
+    spec: RefitSpec
+    folds: Sequence[Tensor]
+    tried: list[dict[str, Any]] = field(default_factory=list)
+    notes: tuple[str, ...] = ()
+
+    def pool(self, usable: Tensor) -> Pool:
+        """The rows of some images (I,), moved by what these images show."""
+        own = self.material
+        moves = [moved(look, own.base, usable, self.modes[look.present], len(own.classes)) for look in own.crumbs]
+        return pooled(own.base, [m for m in moves if m is not None], usable, self.spec.target, self.spec.seed)
+
+    def validation(self, max_memory: int, device: RefitDevice) -> Validation:
+        """Heads fitted without each fold."""
+        own = self.material
+        return Validation(own.base, own.fit, self.folds, self.pool, len(own.classes), max_memory, device)
+
+
+def chosen_looks(material: Material, spec: RefitSpec, device: RefitDevice) -> Looks:
+    """Choose how further looks are moved, or take what the spec says."""
+    folds = folds_of(material.base, material.fit, len(material.classes), spec.seed)
+    modes: Modes = {True: "leave out", False: "leave out"}
+    tried = []
+    for kind in KINDS:
+        own = [look for look in material.crumbs if look.present == kind]
+        options = _options(own, material.base)
+        if spec.transfer != "auto":
+            modes[kind] = spec.transfer
+        elif len(options) > 1:
+            found = {mode: _try(Looks(material, modes | {kind: mode}, spec, folds), device) for mode in options}
+            modes[kind], told = _best(found, material)
+            tried.append({"looks": NAMES[kind], "chosen": modes[kind], "ways": told})
+    looks = Looks(material, modes, spec, folds, tried)
+    return Looks(material, modes, spec, folds, tried, tuple(_without_rows(looks)))
+
+
+def _options(looks: Sequence[Rows], base: Rows) -> list[Mode]:
+    return list(dict.fromkeys(mode for look in looks for mode in modes_for(look, base)))
+
+
+@dataclass(frozen=True, eq=False)
+class _Tried:
+    """What a way gave: the classes with rows, the score, and logits (N, C) and labels (N,) of the scored rows."""
+
+    classes: int
+    score: float
+    logits: Tensor
+    labels: Tensor
+
+
+def _try(looks: Looks, device: RefitDevice) -> _Tried:
+    pool = looks.pool(looks.material.fit)
+    count = len(looks.material.classes)
+    images = torch.zeros(count).index_add_(0, pool.labels, pool.shares).clamp(min=1)
+    log_prior = (images / images.sum()).log()
+    validation = looks.validation(looks.spec.max_memory, device)
+    logits, _ = validation.logits("plain", PENALTY)
+    t, score = best_offset(logits, validation.labels, log_prior, None)
+    return _Tried(len(pool.labels.unique()), score, logits - t * log_prior, validation.labels)
+
+
+def _best(found: dict[Mode, _Tried], material: Material) -> tuple[Mode, dict[str, Any]]:
+    """Return the way with the best score, of equals the simplest; and what is told of each way."""
+    most = max(one.classes for one in found.values())
+    able = [mode for mode, one in found.items() if one.classes == most]
+    best = max(able, key=lambda mode: found[mode].score)  # of equals max takes the first, the simplest
+    without = found["leave out"]
+    told = {}
+    for mode, one in found.items():
+        change = compare(without.logits.numpy(), one.logits.numpy(), one.labels.numpy(), material.groups)["balanced"]
+        told[mode] = {"balanced": one.score, "classes": one.classes, "change": vars(change)}
+    return best, told
+
+
+def _without_rows(looks: Looks) -> list[str]:
+    """Classes that have images, but no row that can be used."""
+    own = looks.material
+    have = torch.bincount(looks.pool(own.fit).labels, minlength=len(own.classes)) > 0
+    images = torch.bincount(own.images.labels[own.fit], minlength=len(own.classes)) > 0
+    lost = [own.classes[c] for c in (images & ~have).nonzero().squeeze(1).tolist()]
+    ghosts = [own.classes[c] for c in (~images & ~have).nonzero().squeeze(1).tolist()]
+    notes = []
+    if lost:
+        notes.append(f"rows of other backbones could not be moved, so these classes have none: {', '.join(lost[:20])}")
+    if ghosts:
+        notes.append(f"classes without any row, which are never predicted: {', '.join(ghosts[:20])}")
+    return notes

@@ -1,0 +1,253 @@
+"""What a refit stands on: classes, images, the rows that may be fitted, and the rows that both heads are judged on.
+
+Nothing is fitted to a judged row, or chosen by it. It knows nothing of how a head is fitted.
+
+Letters: N judged rows, D feature dimensions, C classes, I images.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from breadcrumbs.models.arrays import Floats
+from breadcrumbs.models.bundle import Bundle
+from breadcrumbs.models.groups import Group, groups
+from breadcrumbs.models.head import LinearHead
+from breadcrumbs.models.snapshots.snapshot import Snapshot
+from breadcrumbs.training.config import RefitSpec
+from breadcrumbs.training.emanate import class_means, rank_in_class
+from breadcrumbs.training.refit.images import Images, identified
+from breadcrumbs.training.refit.rows import OTHER, RefitError, Rows
+
+NAMED = 20  # classes that a sentence names
+FAR = 3.0  # a mean that moved by more than so many times its sampling error is told
+
+Source = Literal["pinned", "snapshot", "bundle", "split"]
+"""Whose the judged rows are: the operator's, the request's, the bundle's, or a share of the images."""
+
+
+@dataclass(frozen=True, eq=False)
+class Judged:
+    """Rows of the deployed backbone: features f32 (N, D), labels int64 (N,), and whose they are."""
+
+    features: Floats
+    labels: NDArray[np.int64]
+    source: Source
+
+
+@dataclass(frozen=True, eq=False)
+class Material:
+    """What a refit stands on.
+
+    Attributes:
+        classes: C names, those of the live head first.
+        known: how many the live head has.
+        images: of all snapshots.
+        base: the deployed backbone's rows, one for each image that it has seen.
+        crumbs: the other looks.
+        fit: bool (I,), the images that may be fitted.
+        counts: training images of each class, int64 (C,).
+        groups: of each class (C,).
+        judged: what both heads are judged on.
+        notes: what a reader should know, a sentence each.
+    """
+
+    classes: tuple[str, ...]
+    known: int
+    images: Images
+    base: Rows
+    crumbs: tuple[Rows, ...]
+    fit: Tensor
+    counts: NDArray[np.int64]
+    groups: tuple[Group, ...]
+    judged: Judged
+    notes: tuple[str, ...]
+
+
+def read(
+    bundle: Bundle, live: LinearHead, uploads: Sequence[Snapshot], holdout: Snapshot | None, source: Source,
+    spec: RefitSpec,
+) -> Material:  # fmt: skip
+    """Bring snapshots together.
+
+    Args:
+        bundle: the deployed backbone, and its own snapshots.
+        live: the head to be replaced.
+        uploads: the newest last.
+        holdout: rows that nothing may be fitted to; None means a share of the images is set aside.
+        source: whose the hold-out is.
+        spec: which snapshots and classes are used.
+
+    Raises:
+        RefitError: the snapshots do not fit the bundle, each other or the hold-out.
+    """
+    stored = bundle.snapshots() if spec.use_bundle_snapshots else []
+    if not (stored or uploads):
+        raise RefitError("there is no snapshot to refit from: name one, or set use_bundle_snapshots")
+    digest = bundle.backbone_digest
+    for snapshot in (*uploads, *([] if holdout is None else [holdout])):
+        _check(snapshot, live.feature_dim, digest)
+    if holdout is not None and holdout.backbone != digest:
+        raise RefitError("the hold-out was not made with the deployed backbone, so no head can be compared on it")
+    names = _names(live.classes, (*stored, *uploads), grow=spec.allow_new_classes)
+    images = identified(stored, uploads, holdout, {name: c for c, name in enumerate(names)}, digest)
+    images, classes, notes = _without_rare(images, names, len(live.classes), spec.min_examples)
+    if not any(look.present and len(look) for look in images.looks):
+        raise RefitError("no snapshot was made with the deployed backbone, and the bundle carries none")
+    base = images.base()
+    counts = _counts(bundle, classes, images.labels)
+    if images.aside is None:
+        fit, chosen = _split(base, images, len(classes), spec)
+        judged = Judged(base.gather(chosen).numpy(), base.labels[chosen].numpy(), "split")
+    else:
+        _check_holdout(holdout, names)
+        fit, judged = _set_aside(base, images, images.aside, len(live.classes), len(classes), source, spec)
+    if images.disputed:
+        notes.append(f"{images.disputed} images are of two classes in different rows; the newest row's class holds")
+    notes += _moved(base, images, fit, classes)
+    class_groups = groups(counts.tolist(), bundle.manifest.groups)
+    return Material(
+        classes, len(live.classes), images, base, images.crumbs(), fit, counts, class_groups, judged,
+        tuple(notes),
+    )  # fmt: skip
+
+
+def _check(snapshot: Snapshot, feature_dim: int, digest: str) -> None:
+    if snapshot.backbone == digest and snapshot.feature_dim != feature_dim:
+        raise RefitError(
+            f"snapshot of epoch {snapshot.epoch} has features of {snapshot.feature_dim} dimensions; "
+            f"the deployed backbone gives {feature_dim}"
+        )
+
+
+def _names(live: Sequence[str], snapshots: Sequence[Snapshot], *, grow: bool) -> tuple[str, ...]:
+    """The live head's classes in their order, then new ones that have rows, in order of appearance."""
+    new = {
+        name: None
+        for snapshot in snapshots
+        for name, count in zip(snapshot.classes, snapshot.counts(), strict=True)
+        if count and name not in live
+    }
+    if new and not grow:
+        raise RefitError(f"classes unknown to the live head: {_listed(list(new))}; set allow_new_classes to add them")
+    return (*live, *new)
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+    return ", ".join(names[:NAMED]) + more
+
+
+def _without_rare(
+    images: Images, names: tuple[str, ...], known: int, least: int
+) -> tuple[Images, tuple[str, ...], list[str]]:
+    """Leave out the new classes that have fewer than `least` images."""
+    count = torch.bincount(images.labels[images.labels >= 0], minlength=len(names))
+    rare = (count < least) & (torch.arange(len(names)) >= known)
+    if not rare.any():
+        return images, names, []
+    place = torch.cat([torch.where(rare, OTHER, (~rare).cumsum(0) - 1), torch.tensor([OTHER])])  # −1 stays −1
+    gone = [name for name, out in zip(names, rare.tolist(), strict=True) if out]
+    kept = tuple(name for name, out in zip(names, rare.tolist(), strict=True) if not out)
+    note = f"new classes of fewer than {least} images are left out: {_listed(gone)}; min_examples allows them"
+    return images.renamed(place), kept, [note]
+
+
+def _counts(bundle: Bundle, classes: Sequence[str], labels: Tensor) -> NDArray[np.int64]:
+    """Training images of each class (C,): the distinct images of all rows, or what the bundle knows if that is more."""
+    known = dict(zip(bundle.manifest.classes, bundle.manifest.train_counts, strict=True))
+    seen = torch.bincount(labels[labels >= 0], minlength=len(classes)).numpy()
+    return np.maximum(seen, [known.get(name, 0) for name in classes]).clip(min=1).astype(np.int64)
+
+
+def _split(base: Rows, images: Images, classes: int, spec: RefitSpec) -> tuple[Tensor, Tensor]:
+    """Set a share of each class's images aside: those left to fit (I,), and the numbers of the base's rows set aside.
+
+    A class of one image keeps it.
+    """
+    counts = torch.bincount(base.labels[base.labels >= 0], minlength=classes)
+    share = torch.where(counts > 1, (counts * spec.holdout_fraction).round().long().clamp(min=1), 0)
+    chosen = _drawn(base, base.labels >= 0, share, spec.seed)
+    fit = images.labels >= 0
+    fit[base.images[chosen]] = False
+    return fit, chosen
+
+
+def _drawn(base: Rows, allowed: Tensor, share: Tensor, seed: int) -> Tensor:
+    """Draw so many rows of each class (C,) among the allowed (M,); return their numbers."""
+    rows = allowed.nonzero().squeeze(1)
+    order = torch.randperm(len(rows), generator=torch.Generator().manual_seed(seed))
+    labels = base.labels[rows]
+    return rows[rank_in_class(labels, order) < share[labels]]
+
+
+def _check_holdout(holdout: Snapshot | None, names: Sequence[str]) -> None:
+    if holdout is not None:
+        unknown = [n for n, count in zip(holdout.classes, holdout.counts(), strict=True) if count and n not in names]
+        if unknown:
+            raise RefitError(
+                "the hold-out has rows of classes that neither the live head nor the snapshots have: "
+                f"{_listed(unknown)}"
+            )
+
+
+def _set_aside(
+    base: Rows, images: Images, aside: Rows, known: int, classes: int, source: Source, spec: RefitSpec
+) -> tuple[Tensor, Judged]:
+    """Set the hold-out's images aside, and a share of the new images of each known class.
+
+    An image that alone is left of its class is fitted and not judged: setting aside never empties a class.
+    """
+    fit = images.labels >= 0
+    mine = aside.take(aside.labels >= 0)
+    fit[mine.images] = False
+    left = torch.bincount(images.labels[fit], minlength=classes)
+    emptied = (left == 0)[mine.labels] & images.seen[mine.images]
+    fit[mine.images[emptied]] = True
+    mine = mine.take(~emptied)
+    for look in images.uploads:
+        labelled = look.images[look.labels >= 0]
+        if len(labelled) and not fit[labelled].any():
+            raise RefitError(
+                f"every row of the snapshot of epoch {look.epoch} is in the hold-out too, so nothing of it can be "
+                "fitted; name another hold-out, or none"
+            )
+    new = fit[base.images] & ~images.stored[base.images] & (base.labels >= 0) & (base.labels < known)
+    share = (torch.bincount(base.labels[new], minlength=classes) * spec.holdout_fraction).long()  # rounded down (C,)
+    chosen = _drawn(base, new, share, spec.seed)
+    fit[base.images[chosen]] = False
+    features = torch.cat([mine.features, base.gather(chosen)])
+    labels = torch.cat([mine.labels, base.labels[chosen]])
+    return fit, Judged(features.numpy(), labels.numpy(), source)
+
+
+def _moved(base: Rows, images: Images, fit: Tensor, classes: Sequence[str]) -> list[str]:
+    """Tell the classes whose new images have a mean that sampling error does not explain.
+
+    The new images' mean m of n rows and the stored ones' m' of N' differ, if both are of one class, by about
+    s √(1/n + 1/N'), with s² the class's mean squared distance from its mean.
+    """
+    mine = base.take(fit[base.images])
+    new = ~images.stored[mine.images]
+    if not new.any() or new.all():
+        return []
+    old, fresh = mine.take(~new), mine.take(new)
+    have = torch.isin(old.labels, fresh.labels.unique())
+    old = old.take(have)
+    if not len(old):
+        return []
+    z = old.features
+    before, count = class_means(z, old.labels, len(classes))
+    after, fresh_count = class_means(fresh.features, fresh.labels, len(classes))
+    spread = torch.zeros(len(classes)).index_add_(0, old.labels, (z - before[old.labels]).square().sum(1))
+    spread = spread / (count - 1).clamp(min=1)  # s² (C,)
+    error = spread * (1 / fresh_count.clamp(min=1) + 1 / count.clamp(min=1))
+    ratio = ((after - before).square().sum(1) / error.clamp(min=1e-30)).sqrt()
+    far = ((count > 1) & (fresh_count > 0) & (ratio > FAR)).nonzero().squeeze(1).tolist()
+    worst = sorted(far, key=lambda c: -float(ratio[c]))[:NAMED]
+    return [f"class {classes[c]} moved by {float(ratio[c]):.0f} σ on {int(fresh_count[c])} rows" for c in worst]

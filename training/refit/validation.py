@@ -1,0 +1,105 @@
+"""Cross-validation over images: what heads that were fitted without an image say of it.
+
+All looks at an image are in one fold, and what moves a look is learned without the fold. A class of one image is never
+held out, and not scored. It knows nothing of what is chosen by the scores.
+
+Letters: N scored rows, C classes, K folds, I images.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from breadcrumbs.training.config import Member, RefitDevice
+from breadcrumbs.training.emanate import rank_in_class
+from breadcrumbs.training.refit.members import Fitter
+from breadcrumbs.training.refit.pool import Pool
+from breadcrumbs.training.refit.rows import Rows
+from breadcrumbs.training.solver.solver import Found
+
+FOLDS = ((2e9, 5), (1e10, 3))  # N · D · C up to which there are so many folds
+SPLIT = 5  # above, one fold of so many is held out, once
+ROWS = 50  # of a class that are scored in a fold
+PASSES = 30  # of the solver, where a weak penalty takes longer than its head is worth
+ROUGH = 1e-2  # the solver's gap: precise enough to choose
+
+MakePool = Callable[[Tensor], Pool]
+"""Returns the pool of the images (I,) that may be fitted."""
+
+
+def folds_of(base: Rows, usable: Tensor, classes: int, seed: int) -> list[Tensor]:
+    """Return the images (I,) of each fold: every class is spread evenly over the folds.
+
+    Args:
+        base: one row for each image.
+        usable: bool (I,), the images that may be fitted.
+        classes: C.
+        seed: of the draw.
+    """
+    mine = base.take(usable[base.images] & (base.labels >= 0))
+    work = len(mine) * mine.feature_dim * classes
+    made = next((count for limit, count in FOLDS if work <= limit), 1)
+    count = SPLIT if made == 1 else made
+    draw = torch.Generator().manual_seed(seed)
+    rank = rank_in_class(mine.labels, torch.randperm(len(mine), generator=draw))
+    first = torch.randint(count, (classes,), generator=draw)  # the fold that a class begins with (C,)
+    lone = torch.bincount(mine.labels, minlength=classes)[mine.labels] < 2
+    fold = torch.where(lone, -1, (rank + first[mine.labels]) % count)
+    found = []
+    for number in range(made):
+        own = torch.zeros(len(usable), dtype=torch.bool)
+        own[mine.images[fold == number]] = True
+        found.append(own)
+    return found
+
+
+@dataclass(frozen=True, eq=False)
+class _Fold:
+    """What is fitted without a fold, and the rows (n, D) of the fold that are scored."""
+
+    fitter: Fitter
+    features: Tensor
+
+
+class Validation:
+    """Fits members without each fold in turn.
+
+    Attributes:
+        labels: int64 (N,), of the scored rows.
+        images: int64 (N,), which images they are.
+    """
+
+    def __init__(
+        self, base: Rows, usable: Tensor, folds: Sequence[Tensor], pool: MakePool, classes: int, max_memory: int,
+        device: RefitDevice,
+    ) -> None:  # fmt: skip
+        self._folds: list[_Fold] = []
+        self._last: dict[Member, Found] = {}
+        labels, images = [], []
+        for fold in folds:
+            held = base.take(fold[base.images] & (base.labels >= 0))
+            held = held.take(rank_in_class(held.labels, torch.arange(len(held))) < ROWS)
+            fitter = Fitter(pool(usable & ~fold), classes, max_memory // len(folds), device)
+            self._folds.append(_Fold(fitter, held.features))
+            labels.append(held.labels)
+            images.append(held.images)
+        self.labels, self.images = torch.cat(labels), torch.cat(images)
+
+    def logits(self, member: Member, penalty: float) -> tuple[Tensor, Found]:
+        """Fit a member without each fold.
+
+        A fold starts where the fold before it ended, as most of their rows are the same; the first one where the last
+        one ended at the penalty before.
+
+        Returns:
+            The logits (N, C) of each scored row by the head that was fitted without its fold, and the last head.
+        """
+        found = []
+        for fold in self._folds:
+            starts = [self._last[member]] if member in self._last else []
+            fitted = fold.fitter.fit(member, penalty, ROUGH, starts, passes=PASSES)
+            self._last[member] = fitted.weight, fitted.bias
+            found.append(torch.addmm(fitted.bias, fold.features, fitted.weight.T))
+        return torch.cat(found), self._last[member]
