@@ -36,13 +36,17 @@ def run(
     *,
     new_bundle: bool = True,
     device: RefitDevice = "cpu",
+    gate_holdout: Path | None = None,
 ) -> RefitReport:
     """Refit from files, and leave head, report, page and, with `new_bundle`, a bundle in `out`. Returns the report.
+
+    `gate_holdout` is judged on in place of `holdout`.
 
     Raises:
         FormatError: a file is damaged.
         RefitError: as `refit`.
     """
+    holdout = gate_holdout or holdout
     opened = bundles.read(bundle)
     live = opened.head() if head is None else heads.read(head)
     looks = [open_safely(path) for path in uploads]
