@@ -241,6 +241,7 @@ def test_each_defect_is_named_in_reading_and_writing(change: dict[str, Any], wor
     bad = replace(tiny_snapshot(BACKBONE), **change)
     parts = {name: getattr(bad, name) for name in ("features", "labels", "ids", "weight", "bias")}
     metadata = {"format": FORMAT, "backbone": bad.backbone, "epoch": "2", "classes": json.dumps(bad.classes)}
+    metadata["dataset"] = bad.dataset
     data = save({name: array for name, array in parts.items() if array is not None}, metadata)
 
     with pytest.raises(SnapshotError) as writing:
