@@ -2,7 +2,7 @@
 
     train -> serve -> predict -> upload snapshots -> refit -> activate -> predict again -> before / after
 
-Half of the embedded test images is the hold-out that the refit chooses on; the other half is what the table reports.
+The bundle's hold-out is some of the embedded test images; the others are what the table reports.
 It knows only public interfaces: commands, routes, and where the embedded images are.
 """
 
@@ -25,11 +25,10 @@ from PIL import Image
 from rich.console import Console
 from rich.table import Table
 
+from breadcrumbs.models.bundle import HOLDOUT
 from breadcrumbs.models.bundle import read as read_bundle
 from breadcrumbs.models.errors import BreadcrumbsError
 from breadcrumbs.models.groups import Group, groups
-from breadcrumbs.models.snapshots.snapshot import Snapshot
-from breadcrumbs.models.snapshots.snapshot import write as write_snapshot
 from breadcrumbs.serving.client.client import Client, ServerError
 from breadcrumbs.serving.processes.scratch import locked
 from breadcrumbs.training.config import RefitSpec, TrainConfig
@@ -106,17 +105,20 @@ def _walk(client: Client, out: Path) -> tuple[dict[str, Metrics], int]:
     """What was measured of each head, by its name, and on how many images."""
     bundle = read_bundle(out / "bundle")
     data = load(TrainConfig.model_validate(bundle.manifest.recipe))
-    chosen, reported = _halves(data.test)
+    holdout = bundle.holdout()
+    if holdout is None or holdout.ids is None:
+        raise DemoFailed(f"{bundle.folder} has no hold-out with ids; this is a bug")
+    reported = data.test.take(np.flatnonzero(~np.isin(data.test.ids, holdout.ids)))
     class_groups = groups(bundle.manifest.train_counts, bundle.manifest.groups)
     _say(f"3  predict {len(reported)} test images over HTTP")
     before = _measure(client, reported, class_groups)
-    _say(f"4  upload the snapshots of the last {SNAPSHOTS} epochs, and a hold-out of {len(chosen)} images")
-    holdout = out / "holdout.safetensors"
-    write_snapshot(holdout, _features(client, chosen, data.classes, epoch=bundle.manifest.recipe["epochs"] + 1))
+    _say(
+        f"4  upload the snapshots of the last {SNAPSHOTS} epochs, and the bundle's hold-out, {len(holdout.ids)} images"
+    )
     uploads = sorted((out / "snapshots").glob("epoch-*.safetensors"))[-SNAPSHOTS:]
     stored = [client.put_snapshot(path).sha256 for path in uploads]
     _say("5  refit: EMANATE transfer, class-balanced head, comparison with the live one")
-    job = client.refit(stored, RefitSpec(), client.put_snapshot(holdout).sha256)
+    job = client.refit(stored, RefitSpec(), client.put_snapshot(bundle.folder / HOLDOUT).sha256)
     done = client.wait(job.id)
     if done.state != "succeeded" or done.verdict is None:
         raise DemoFailed(f"refit {job.id} {done.state}: {done.error.message if done.error else ''}")
@@ -240,16 +242,6 @@ def _stop(server: "subprocess.Popen[bytes]") -> None:
         raise DemoFailed(f"the server ended with status {code}")
 
 
-def _halves(test: Split) -> tuple[Split, Split]:
-    """Split the test images in two, each class evenly."""
-    rng = np.random.default_rng(0)
-    first = np.zeros(len(test), bool)
-    for label in np.unique(test.labels):
-        own = rng.permutation(np.flatnonzero(test.labels == label))
-        first[own[: len(own) // 2]] = True
-    return test.take(np.flatnonzero(first)), test.take(np.flatnonzero(~first))
-
-
 def _png(split: Split) -> list[bytes]:
     files = []
     for row in range(len(split)):
@@ -275,14 +267,6 @@ def _measure(client: Client, split: Split, class_groups: Sequence[Group]) -> tup
     if len(answered) != 1:
         raise DemoFailed(f"heads {sorted(answered)} answered; expected one")
     return evaluate(np.stack(logits), split.labels, class_groups), answered.pop()
-
-
-def _features(client: Client, split: Split, classes: tuple[str, ...], epoch: int) -> Snapshot:
-    """Ask the server for the features of labelled images, and make a snapshot of them."""
-    files = _png(split)
-    answers = [client.features(files[i : i + REQUEST_IMAGES]) for i in range(0, len(files), REQUEST_IMAGES)]
-    features = np.concatenate([np.array(answer.features, np.float32) for answer in answers])
-    return Snapshot(features, split.labels, classes, answers[0].backbone, epoch)
 
 
 def _table(rows: dict[str, Metrics], images: int) -> None:

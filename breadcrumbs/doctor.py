@@ -125,12 +125,17 @@ def _bundle(settings: Settings) -> Finding:
         bundle = read_bundle(settings.bundle)
         bundle.head()
         bundle.backbone(settings.precision)
+        holdout = bundle.holdout()
     except BreadcrumbsError as error:
         return Finding(
             "bundle", "bad", str(error), f"name a complete one by {both('bundle')}; `breadcrumbs train` writes one"
         )
     manifest = bundle.manifest
     text = f"{settings.bundle}: {manifest.name}, {len(manifest.classes)} classes, all digests match"
+    if holdout is None:
+        text += "; no hold-out, so a refit holds a share of its rows out"
+    else:
+        text += f"; hold-out of {len(holdout.labels)} rows in {int((holdout.counts() > 0).sum())} classes"
     return Finding("bundle", "good", text)
 
 

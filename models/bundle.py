@@ -7,6 +7,7 @@
     joint-head.onnx    the head that trained the backbone, for comparison
     samples/           test images to try it with, `<class index>-<n>.png`
     snapshots/         the newest snapshot, made with this backbone, and the crumbs that balance the tail
+    holdout.safetensors test images' features, that nothing is fitted or chosen on, to judge refits by; if there are any
     report/            metrics and pictures
 
 A refit leaves the same folder with another head in it. It knows nothing of how the parts are made or run.
@@ -22,6 +23,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from breadcrumbs.models import head as heads
+from breadcrumbs.models import holdout as holdouts
 from breadcrumbs.models import printable
 from breadcrumbs.models.errors import FormatError
 from breadcrumbs.models.files import read_regular, sha256, write_whole
@@ -30,7 +32,8 @@ from breadcrumbs.models.images.preprocess import Preprocess
 from breadcrumbs.models.snapshots import snapshot as snapshots
 from breadcrumbs.models.snapshots.snapshot import Snapshot
 
-FORMAT: Literal["breadcrumbs.bundle/1"] = "breadcrumbs.bundle/1"
+FORMAT: Literal["breadcrumbs.bundle/2"] = "breadcrumbs.bundle/2"
+HOLDOUT = "holdout.safetensors"
 REQUIRED = ("backbone.onnx", "head.onnx")
 
 
@@ -60,7 +63,7 @@ class Manifest(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    format: Literal["breadcrumbs.bundle/1"] = FORMAT
+    format: Literal["breadcrumbs.bundle/1", "breadcrumbs.bundle/2"] = FORMAT
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")
     architecture: str
     preprocess: Preprocess
@@ -147,6 +150,25 @@ class Bundle:
         paths = [self.folder / name for name in self.manifest.files if name.startswith("snapshots/")]
         return sorted((snapshots.read(path) for path in paths), key=lambda s: -s.epoch)
 
+    def holdout(self) -> Snapshot | None:
+        """The hold-out, if the bundle has one; the features are mapped, not read.
+
+        Its classes are the bundle's, or were those of a bundle that this one was refitted from.
+
+        Raises:
+            SnapshotError: it is damaged, or not of this backbone.
+            BundleError: it has a class that the bundle has not.
+        """
+        if HOLDOUT not in self.manifest.files:
+            return None
+        found = snapshots.read(self.folder / HOLDOUT)
+        manifest = self.manifest
+        holdouts.check(found, HOLDOUT, self.backbone_digest, manifest.feature_dim, manifest.classes)
+        strange = sorted(set(found.classes) - set(manifest.classes))
+        if strange:
+            raise BundleError(f"{HOLDOUT}: {len(strange)} classes that the bundle has not, first {strange[0]!r:.80}")
+        return found
+
 
 def read(folder: Path) -> Bundle:
     """Open a bundle and verify every file in it.
@@ -223,5 +245,7 @@ def _fill(folder: Path, manifest: Manifest, files: Mapping[str, bytes]) -> Manif
     digests = {name: sha256(folder / name) for name in sorted(files)}
     complete = manifest.model_copy(update={"files": digests})
     write_whole(folder / "manifest.json", complete.model_dump_json(indent=1).encode() + b"\n")
-    read(folder).head()
+    written = read(folder)
+    written.head()
+    written.holdout()
     return complete

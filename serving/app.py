@@ -18,6 +18,7 @@ from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
 from starlette.routing import Mount, Route
 
+from breadcrumbs.models.bundle import Bundle
 from breadcrumbs.models.bundle import read as read_bundle
 from breadcrumbs.models.images import decoding
 from breadcrumbs.models.images.budget import Budget
@@ -49,6 +50,8 @@ from breadcrumbs.serving.predict.inference import Inference, Item
 from breadcrumbs.serving.processes import child
 from breadcrumbs.serving.processes.scratch import locked, sweep
 from breadcrumbs.serving.refits.jobs import Jobs
+from breadcrumbs.serving.refits.pinned import Pinned
+from breadcrumbs.serving.refits.pinned import read as read_pinned
 from breadcrumbs.serving.refits.worker import Refitter
 from breadcrumbs.serving.setting_names import about, both
 from breadcrumbs.serving.settings import Settings
@@ -204,7 +207,9 @@ async def _open(
     current = Live(store, bundle, engine, log, activation, lambda one: metrics.swapped(one.actor))
     limits = child.Limits(settings.refit_timeout, settings.refit_memory or memory() * 3 // 4, settings.refit_cpu)
     lease = Lease(store, "refits")
-    own = refitting(store, bundle, current, limits=limits, confirm=lease.renew) if settings.refit == "here" else None
+    pinned = await asyncio.to_thread(_pinned, settings.gate_holdout, bundle)
+    refitter = partial(refitting, store, bundle, current, limits=limits, confirm=lease.renew, pinned=pinned)
+    own = refitter() if settings.refit == "here" else None
     jobs = Jobs(store, settings.refit_queue, own, lease, settings.follow)
     converter = Converter(settings.max_snapshot_bytes)
     uploads = Turnstile(settings.max_uploads, "uploads")
@@ -222,6 +227,16 @@ async def _open(
         bundle.manifest.name, activation.head, len(head.classes), engine.device,
     )  # fmt: skip
     return service
+
+
+def _pinned(path: Path | None, bundle: Bundle) -> Pinned | None:
+    """The hold-out that the operator has pinned, checked."""
+    if path is None:
+        return None
+    with about("gate_holdout"):
+        found = read_pinned(path, bundle)
+    LOG.info("refits are judged on the pinned hold-out %s: %d rows of %d classes", path, found.rows, found.classes)
+    return found
 
 
 class Server(uvicorn.Server):

@@ -163,6 +163,9 @@ class Settings(BaseSettings):
     """Where a refit is solved. `auto`: on the GPU, if PyTorch sees one with 2 GiB free and there are enough rows to
     make it faster, else on the CPU. `cpu` keeps the GPU for requests. `cuda`: a refit fails if it cannot use the
     GPU."""
+    gate_holdout: Annotated[Path | None, REFITS] = None
+    """Snapshot that every refit of this server is judged on, in place of the hold-out of the request or the bundle. It
+    is made by the deployed backbone, has a label in each row, and is read and checked at start."""
     log_format: Annotated[logs.Format, LOGS] = "text"
     """Format of every line that the server writes to standard error: `text` for people, `json` for programs, one object
     per line."""

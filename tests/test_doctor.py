@@ -2,13 +2,16 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 from running import make_settings
-from tiny import picture, png, tiny_head
+from tiny import picture, png, tiny_head, tiny_snapshot
 
 from breadcrumbs.classify.by_bundle import predict
 from breadcrumbs.doctor import Finding, examine
+from breadcrumbs.models import bundle as bundles
 from breadcrumbs.models.bundle import Bundle
+from breadcrumbs.models.snapshots import snapshot as snapshots
 from breadcrumbs.serving.predict import devices
 from breadcrumbs.serving.settings import Settings
 from breadcrumbs.serving.state import keys
@@ -53,6 +56,18 @@ def test_what_is_wrong_is_named_with_its_remedy(
     assert words in findings[name].text
     assert findings[name].remedy
     assert [finding.name for finding in findings.values() if finding.state == "bad"] == [name]
+
+
+def test_the_hold_out_of_the_bundle_is_told(tiny_bundle: Bundle, tmp_path: Path) -> None:
+    """How many rows and classes it has, or that there is none; one that does not fit is bad."""
+    files = {name: (tiny_bundle.folder / name).read_bytes() for name in tiny_bundle.manifest.files}
+    held = tiny_snapshot(tiny_bundle.backbone_digest).take(np.array([0, 1, 3, 4]))
+    with_one = bundles.write(
+        tmp_path / "with", tiny_bundle.manifest, files | {"holdout.safetensors": snapshots.to_bytes(held)}
+    )
+
+    assert "hold-out of 4 rows in 2 classes" in found(make_settings(with_one, tmp_path / "a"))["bundle"].text
+    assert "no hold-out" in found(make_settings(tiny_bundle, tmp_path / "b"))["bundle"].text
 
 
 def test_a_file_without_keys_is_named_with_its_remedy(tiny_bundle: Bundle, tmp_path: Path) -> None:

@@ -60,7 +60,8 @@ def make_snapshots(
     """Pass images through a bundle's backbone and write a snapshot of each epoch.
 
     Every epoch is augmented anew as the bundle's recipe says; the same data, seed and epoch give the same snapshot. An
-    image's id is its row in the data, so later epochs of the same data have the same ids. Classes are matched by name;
+    image's id is its row in the data, so later epochs of the same data have the same ids, and `dataset` says that they
+    are of the same data, as do the snapshots of a training run on it. Classes are matched by name;
     those that the bundle does not know come after its own. Epochs are numbered from the bundle's newest snapshot on.
 
     Args:
@@ -100,9 +101,9 @@ def make_snapshots(
             session.run(None, {"image": pixels.numpy()})[0]
             for pixels, _, _ in track(batches, len(batches), f"epoch {epoch}")
         ]
-        snapshots.write(
-            path, Snapshot(np.concatenate(made), labels, classes, bundle.backbone_digest, epoch, ids=split.ids)
-        )
+        digest = bundle.backbone_digest
+        look = Snapshot(np.concatenate(made), labels, classes, digest, epoch, ids=split.ids, dataset=split.dataset)
+        snapshots.write(path, look)
     rows = {classes[c]: int(n) for c, n in enumerate(np.bincount(labels)) if n}
     return Written(tuple(paths), rows, classes[len(bundle.manifest.classes) :], found.notes)
 

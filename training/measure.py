@@ -8,7 +8,7 @@ Letters: N test rows, D feature dimensions, C classes.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,12 +22,13 @@ from breadcrumbs.models.bundle import Bundle, BundleError
 from breadcrumbs.models.groups import GROUPS, Convention, Group, groups
 from breadcrumbs.models.head import LinearHead
 from breadcrumbs.training import export
+from breadcrumbs.training.comparison import as_json, check_related, difference, in_common, same_images
 from breadcrumbs.training.config import TrainConfig
-from breadcrumbs.training.data.class_names import plain
+from breadcrumbs.training.data.class_names import listed, plain
 from breadcrumbs.training.data.dataset import Data, DataError, Split, load
 from breadcrumbs.training.data.loader import evaluation_batches
 from breadcrumbs.training.emanate import rank_in_class
-from breadcrumbs.training.metrics import Interval, compare, evaluate, resample
+from breadcrumbs.training.metrics import evaluate, resample
 from breadcrumbs.training.refit.images import identified
 from breadcrumbs.training.refit.offset import Labelled, with_offset, with_tau
 from breadcrumbs.training.refit.without_training import logit_adjusted, nearest_class_mean, tau_normalised
@@ -79,16 +80,16 @@ def measure(
         where asked for.
 
     Raises:
-        DataError: the images are not as they should be, or are of other classes; or the two bundles have other classes
-            or other test images.
+        DataError: the images are not as they should be, or are of classes that the bundle does not know; or neither
+            bundle has all classes of the other, or they have other test images.
         BundleError: the backbone's features are not finite.
     """
     manifest = bundle.manifest
     if against is not None:
-        _check_classes(manifest.classes, against[0].manifest.classes, f"the bundle {against[0].folder}")
+        check_related(bundle, against[0])
     data = load(config)
-    _check_classes(manifest.classes, data.classes, "the data")
-    labels = data.test.labels
+    labels = _among(manifest.classes, data.classes)[data.test.labels]
+    tested = np.bincount(labels, minlength=len(manifest.classes))
     rows = _Rows(_features(bundle, data.test, config), labels, _half(labels, seed))
     by_class = {name: groups(manifest.train_counts, name) for name in CONVENTIONS}
     own: dict[str, Any] = {}
@@ -102,25 +103,42 @@ def measure(
         "classes": {
             "names": list(manifest.classes),
             "train_images": list(manifest.train_counts),
-            "test_images": np.bincount(labels, minlength=len(data.classes)).tolist(),
+            "test_images": tested.tolist(),
             "groups": {name: list(members) for name, members in by_class.items()},
         },
-        "notes": list(data.notes),
+        "notes": [*data.notes, *_untested(manifest.classes, tested)],
         "heads": own,
     }
     if against is not None:
         other = _others_logits(*against, config, data)
-        found["against"] = {"bundle": str(against[0].folder)} | _difference(
-            other, bundle.head().logits(rows.features), labels, by_class, seed
+        own_logits = bundle.head().logits(rows.features)
+        found["against"] = {"bundle": str(against[0].folder)} | difference(
+            *in_common(other, own_logits, labels, against[0], bundle), by_class, seed
         )
     return found
 
 
-def _check_classes(own: Sequence[str], other: Sequence[str], whose: str) -> None:
-    if [plain(name) for name in own] != [plain(name) for name in other]:
-        differ = [f"{a!r} and {b!r}" for a, b in zip(own, other, strict=False) if a != b]
-        first = f"; the first that differ are {differ[0]:.120}" if differ else ""
-        raise DataError(f"{whose} has other classes: expected {len(own)}, in the same order, got {len(other)}{first}")
+def _among(known: Sequence[str], names: Sequence[str]) -> Integers:
+    """The place (C,) of each of the data's classes among a bundle's, by name.
+
+    Raises:
+        DataError: the bundle does not know one.
+    """
+    place = {plain(name): index for index, name in enumerate(known)}
+    strange = [name for name in names if plain(name) not in place]
+    if strange:
+        raise DataError(
+            f"the data has {len(strange)} classes that are not among the {len(known)} of the bundle: "
+            f"{listed(strange)}; leave their images out, or add the classes by a refit"
+        )
+    return np.array([place[plain(name)] for name in names], np.int64)
+
+
+def _untested(classes: Sequence[str], tested: Integers) -> Iterator[str]:
+    without = [name for name, count in zip(classes, tested, strict=True) if not count]
+    if without:
+        count = f"{len(without)} of {len(classes)} classes"
+        yield f"no test image of {count}, whose recall is not measured: {listed(without)}"
 
 
 def _features(bundle: Bundle, test: Split, config: TrainConfig) -> Floats:
@@ -185,15 +203,14 @@ def _heads(bundle: Bundle, log_prior: NDArray[np.float64]) -> tuple[dict[str, Li
 
 
 def _class_means(bundle: Bundle) -> LinearHead | None:
-    """The nearest-class-mean head of the newest stored snapshot that the bundle's own backbone made."""
+    """The nearest-class-mean head of all images of which the bundle has a row of its own backbone."""
     classes, digest = bundle.manifest.classes, bundle.backbone_digest
-    newest = next((s for s in bundle.snapshots() if s.backbone == digest), None)
-    if newest is None:
+    own = [snapshot for snapshot in bundle.snapshots() if snapshot.backbone == digest]
+    if not own:
         return None
-    place = {name: c for c, name in enumerate(classes)}
-    base = identified([newest], [], None, place, digest).base()
+    base = identified(own, [], None, {name: c for c, name in enumerate(classes)}, digest).base()
     known = base.take(base.labels >= 0)
-    return nearest_class_mean(known.features.numpy(), known.labels.numpy(), classes)
+    return nearest_class_mean(known.features.numpy(), known.labels.numpy(), classes) if len(known) else None
 
 
 def _cross_fitted(choose: Choose, rows: _Rows, classes: int) -> tuple[Floats, list[dict[str, float | None]]]:
@@ -217,7 +234,7 @@ def _measured(
     """One head's metrics and groups as intervals, its likelihood, worst class and recalls."""
     metrics = evaluate(logits, labels, by_class["A"])
     drawn = resample(logits, labels, seed)
-    found = {name: _json(drawn.intervals(members)) for name, members in by_class.items()}
+    found = {name: as_json(drawn.intervals(members)) for name, members in by_class.items()}
     seen = {name: recall for name, recall in zip(classes, metrics.recall, strict=True) if recall is not None}
     return {
         "metrics": {name: interval for name, interval in found["A"].items() if name not in GROUPS},
@@ -236,30 +253,9 @@ def _others_logits(other: Bundle, other_config: TrainConfig, config: TrainConfig
     """
     if any(getattr(config, name) != getattr(other_config, name) for name in SOURCE):
         theirs = load(other_config).test
-        if not _same_images(data.test, theirs):
+        if not same_images(data.test, theirs):
             raise DataError(
                 f"the test images of {other.folder} are others: {len(theirs)} of {other_config.data}, expected "
                 f"{len(data.test)} of {config.data}; name one set for both with --data and --test-data"
             )
     return other.head().logits(_features(other, data.test, other_config))
-
-
-def _same_images(one: Split, two: Split) -> bool:
-    if not np.array_equal(one.labels, two.labels):
-        return False
-    if one.pixels is not None and two.pixels is not None:
-        return np.array_equal(one.pixels, two.pixels)
-    paths = ([path.resolve() for path in split.paths or ()] for split in (one, two))
-    return one.pixels is None and two.pixels is None and next(paths) == next(paths)
-
-
-def _difference(
-    other: Floats, own: Floats, labels: Integers, by_class: dict[Convention, tuple[Group, ...]], seed: int
-) -> dict[str, Any]:
-    """This bundle's recall less the other's, balanced and by group, on the same rows."""
-    found = {name: _json(compare(other, own, labels, members, seed)) for name, members in by_class.items()}
-    return {"balanced": found["A"]["balanced"], "groups": {n: {g: v.get(g) for g in GROUPS} for n, v in found.items()}}
-
-
-def _json(intervals: dict[str, Interval]) -> dict[str, dict[str, float]]:
-    return {name: asdict(interval) for name, interval in intervals.items()}

@@ -23,6 +23,7 @@ def refit(
     snapshot: tuple[Path, ...] = (),
     head: Path | None = None,
     holdout: Path | None = None,
+    gate_holdout: Path | None = None,
     spec: Path | None = None,
     new_bundle: bool = True,
     json: Json = False,
@@ -43,6 +44,7 @@ def refit(
         snapshot: Snapshot to use beside the bundle's own; may be repeated.
         head: head.safetensors of the live head; default: the bundle's head.
         holdout: Snapshot to choose and compare on; default: a share of the rows is held out.
+        gate_holdout: Snapshot to compare on in place of `--holdout`; a server passes the one that it has pinned.
         spec: JSON file of settings; flags override it.
         new_bundle: Also write a complete bundle with the new head to `bundle/` in `--out`; only without `--server`.
         json: Print one JSON object per line: stages, progress, the result.
@@ -50,10 +52,12 @@ def refit(
             pay for it; `cuda`: an error where it cannot be used.
         given: Settings of the refit.
     """
-    theirs = server is not None and (head is not None or device != "auto")
+    here = (head, gate_holdout) != (None, None) or device != "auto"
+    theirs = server is not None and here
     if (bundle is None) == (server is None) or (bundle is not None and out is None) or theirs:
         raise BreadcrumbsError(
-            "refit: name --bundle and --out, to refit locally, or --server without --bundle, --head and --device"
+            "refit: name --bundle and --out, to refit locally, or --server without --bundle, --head, --gate-holdout "
+            "and --device"
         )
     base: dict[str, Any] = {} if spec is None else read_settings(spec)
     base |= {} if given is None else given.model_dump(include=given.model_fields_set)
@@ -62,7 +66,10 @@ def refit(
         if bundle is not None and out is not None:
             from breadcrumbs.training.refit.files import run
 
-            made = run(bundle, head, snapshot, holdout, wanted, out, tell, new_bundle=new_bundle, device=device)
+            made = run(
+                bundle, head, snapshot, holdout, wanted, out, tell,
+                new_bundle=new_bundle, device=device, gate_holdout=gate_holdout,
+            )  # fmt: skip
             report, verdict = made.model_dump(), f"gate: {'; '.join(made.gate.reasons) or 'passed'}"
         else:
             report, verdict = _there(server or "", key, snapshot, holdout, wanted, out, tell)

@@ -188,6 +188,7 @@ def convert(
     bundle: Path | None = None,
     epoch: int | None = None,
     classes: tuple[str, ...] = (),
+    dataset: str | None = None,
     json: Json = False,
 ) -> None:
     """Convert features from `.npz`, Parquet or Arrow to a snapshot, with every check that an upload gets.
@@ -200,6 +201,7 @@ def convert(
         bundle: Bundle that supplies what the file lacks: the backbone's digest and the class names.
         epoch: Epoch of the snapshot, if the file has none.
         classes: Names of the labels 0, 1, 2, …, if neither the file nor the bundle has them; repeat for each class.
+        dataset: sha256 of the set of images that the ids number, if the file does not say it.
         json: Print one JSON object: the snapshot, its contents, and what was changed.
     """
     from breadcrumbs.models.bundle import read as read_bundle
@@ -209,7 +211,7 @@ def convert(
 
     opened = None if bundle is None else read_bundle(bundle)
     names = classes or (None if opened is None else opened.manifest.classes)
-    given = Given(None if opened is None else opened.backbone_digest, epoch, names)
+    given = Given(None if opened is None else opened.backbone_digest, epoch, names, dataset)
     with step(f"convert {source.name}"):
         made = in_child(source, out, given, LIMIT)
     rows, count, when = made.rows, made.classes, made.epoch

@@ -116,7 +116,7 @@ def main(source: str, target: str, limit: str, given: str) -> None:
     least = MEMORY if most == resource.RLIM_INFINITY else min(MEMORY, most)
     resource.setrlimit(resource.RLIMIT_DATA, (least, most))
     words: dict[str, Any] = json.loads(given)
-    said = Given(words.get("backbone"), words.get("epoch"), tuple(words["classes"]) if words.get("classes") else None)
+    said = Given(**words | {"classes": tuple(words["classes"]) if words.get("classes") else None})
     try:
         opened = convert(Path(source), Path(target), said, int(limit))
     except BreadcrumbsError as error:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from breadcrumbs.models.errors import FormatError
 from breadcrumbs.models.snapshots import snapshot as snapshots
-from breadcrumbs.models.snapshots.snapshot import Integers, Snapshot, rows_told
+from breadcrumbs.models.snapshots.snapshot import UNLABELLED, Integers, Snapshot, rows_told
 from breadcrumbs.models.spool import Array, FileTooLarge, chunks, converted
 
 CLASS_LIMIT = 100_000
@@ -28,6 +28,7 @@ _WHAT = {
     "epoch": "a whole number, larger is newer",
     "classes": "the C class names in the order of the labels",
 }
+NAMELESS = ""  # the label of a row without one, where labels are names
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,7 @@ class Given:
     backbone: str | None = None
     epoch: int | None = None
     classes: tuple[str, ...] | None = None
+    dataset: str | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,7 +50,7 @@ class Parts:
         labels: integers (N,).
         names: the names that the labels index; None means that the file's labels are numbers.
         ids, weight, bias: as in `Snapshot`, of any integer or float type; None if absent.
-        says: the metadata `format`, `backbone`, `epoch` and `created`, those that are there.
+        says: the metadata `format`, `backbone`, `epoch`, `created` and `dataset`, those that are there.
         classes: the class names; None if absent.
     """
 
@@ -97,6 +99,7 @@ def complete(parts: Parts, given: Given, limit: int) -> tuple[Snapshot, tuple[st
         weight=None if parts.weight is None else _floats("weight", parts.weight, told),
         bias=None if parts.bias is None else _floats("bias", parts.bias, told),
         created=parts.says.get("created", ""),
+        dataset=parts.says.get("dataset") or _set_given(given, told),
     )
     return snapshot, tuple(told)
 
@@ -125,6 +128,13 @@ def _given(key: str, value: Any, told: list[str]) -> Any:
     return value
 
 
+def _set_given(given: Given, told: list[str]) -> str:
+    """The data set of the ids, which a file may leave out."""
+    if given.dataset:
+        told.append("dataset: as given")
+    return given.dataset or ""
+
+
 def _classes(parts: Parts, given: Given, told: list[str]) -> tuple[tuple[str, ...], NDArray[np.int64] | None]:
     """The classes, and for labels that are names the class index of each name."""
     if parts.names is None:
@@ -135,9 +145,9 @@ def _classes(parts: Parts, given: Given, told: list[str]) -> tuple[tuple[str, ..
         classes = given.classes
         told.append("classes: as given")
     else:
-        classes = tuple(sorted(parts.names))
+        classes = tuple(sorted(set(parts.names) - {NAMELESS}))
         told.append(f"classes: the {len(classes)} names of the labels, sorted")
-    index = {name: i for i, name in enumerate(classes)}
+    index = {NAMELESS: UNLABELLED} | {name: i for i, name in enumerate(classes)}
     unknown = [name for name in parts.names if name not in index]
     if unknown:
         listed = ", ".join(f"{name:.40}" for name in unknown[:5])

@@ -32,10 +32,11 @@ KNOWN: dict[str, tuple[str, ...]] = {
     "backbone": TEXT,
     "epoch": INTEGERS + TEXT,
     "created": TEXT,
+    "dataset": TEXT,
 }
 """The arrays that may be there, each with the dtypes it may have."""
 
-SCALARS = ("format", "backbone", "epoch", "created")
+SCALARS = ("format", "backbone", "epoch", "created", "dataset")
 SCALAR_LIMIT = 16_384
 """Bytes of a scalar's member."""
 CLASSES_LIMIT = 64 * 2**20

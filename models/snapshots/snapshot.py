@@ -8,7 +8,7 @@ Letters: N rows, D feature dimensions, C classes.
 
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from breadcrumbs.models.files import write_whole
 from breadcrumbs.models.head import HeadError, check_classes, parse_classes
 
 FORMAT = "breadcrumbs.snapshot/1"
+UNLABELLED = -1  # the label of a row without one
 CHUNK = 65_536  # rows read at a time, so that a large file is never in memory whole
 
 _KNOWN: dict[str, tuple[str, ...]] = {
@@ -42,17 +43,18 @@ class SnapshotError(FormatError):
 
 @dataclass(frozen=True, eq=False)
 class Snapshot:
-    """The features of a set of labelled images, computed at one time.
+    """The features of a set of images, computed at one time.
 
     Attributes:
         features: f32, f16 or bf16 (N, D).
-        labels: i64 (N,), each an index into `classes`.
+        labels: i64 (N,), each an index into `classes`, or −1 for a row without a label.
         classes: C names.
         backbone: sha256 in hex of the `backbone.onnx`, or of the checkpoint's weights, that made the features.
         epoch: 1 is the first epoch of training; larger is newer.
-        ids: i64 (N,), equal for equal images in every snapshot; None if absent.
+        ids: i64 (N,), equal for equal images in every snapshot of one data set; None if absent.
         weight, bias: (C, D) and (C,), the classifier of that epoch; None if absent.
         created: ISO 8601.
+        dataset: sha256 in hex of the set of images that the ids number, within which they match; empty if unknown.
     """
 
     features: Features
@@ -64,6 +66,7 @@ class Snapshot:
     weight: Features | None = None
     bias: Features | None = None
     created: str = ""
+    dataset: str = ""
 
     @property
     def feature_dim(self) -> int:
@@ -71,16 +74,13 @@ class Snapshot:
         return int(self.features.shape[1])
 
     def counts(self) -> Integers:
-        """Rows of each class, i64 (C,)."""
-        return np.bincount(self.labels, minlength=len(self.classes)).astype(np.int64)
+        """Rows of each class, i64 (C,); rows without a label do not count."""
+        return np.bincount(self.labels[self.labels >= 0], minlength=len(self.classes)).astype(np.int64)
 
     def take(self, rows: NDArray[Any]) -> "Snapshot":
         """The same snapshot with some of its rows; `rows` are indices or a mask (N,)."""
         ids = None if self.ids is None else self.ids[rows]
-        return Snapshot(
-            self.features[rows], self.labels[rows], self.classes, self.backbone, self.epoch,
-            ids, self.weight, self.bias, self.created,
-        )  # fmt: skip
+        return replace(self, features=self.features[rows], labels=self.labels[rows], ids=ids)
 
 
 def to_bytes(snapshot: Snapshot) -> bytes:
@@ -110,7 +110,8 @@ def _parts(snapshot: Snapshot) -> tuple[dict[str, NDArray[Any]], dict[str, str]]
         "epoch": str(snapshot.epoch),
         "classes": json.dumps(snapshot.classes),
     }
-    return arrays, metadata | ({"created": snapshot.created} if snapshot.created else {})
+    known = {"created": snapshot.created, "dataset": snapshot.dataset}
+    return arrays, metadata | {key: value for key, value in known.items() if value}
 
 
 def write(path: Path, snapshot: Snapshot) -> None:
@@ -141,6 +142,7 @@ def read(path: Path) -> Snapshot:
             weight=arrays.get("weight"),
             bias=arrays.get("bias"),
             created=metadata.get("created", ""),
+            dataset=metadata.get("dataset", ""),
         )
     except FormatError as error:
         raise SnapshotError(f"{path.name}: {error}") from error
@@ -165,7 +167,7 @@ def check(snapshot: Snapshot, name: str = "snapshot") -> None:
     Raises:
         SnapshotError: naming the first defect.
     """
-    for defect in (_shape_defect, _label_defect, _classifier_defect, _value_defect):
+    for defect in (_shape_defect, _digest_defect, _label_defect, _classifier_defect, _value_defect):
         message = defect(snapshot)
         if message:
             raise SnapshotError(f"{name}: {message}")
@@ -180,8 +182,14 @@ def _shape_defect(s: Snapshot) -> str | None:
         return f"ids: expected shape {s.labels.shape}, got {s.ids.shape}"
     if s.ids is not None and len(np.unique(s.ids)) < len(s.ids):
         return "ids: an id occurs twice"
+    return None
+
+
+def _digest_defect(s: Snapshot) -> str | None:
     if not re.fullmatch(r"[0-9a-f]{64}", s.backbone):
         return f"metadata 'backbone': expected a sha256 of 64 hex digits, got {s.backbone!r:.80}"
+    if not re.fullmatch(r"([0-9a-f]{64})?", s.dataset):
+        return f"metadata 'dataset': expected a sha256 of 64 hex digits, or none, got {s.dataset!r:.80}"
     return None
 
 
@@ -190,12 +198,12 @@ def _label_defect(s: Snapshot) -> str | None:
         check_classes(s.classes)
     except HeadError as error:
         return str(error)
-    outside = (s.labels < 0) | (s.labels >= len(s.classes))
+    outside = (s.labels < UNLABELLED) | (s.labels >= len(s.classes))
     if outside.any():
         row = int(np.flatnonzero(outside)[0])
         return (
-            f"labels: {int(outside.sum())} outside 0 … {len(s.classes) - 1}; the first is {int(s.labels[row])} "
-            f"in row {row}"
+            f"labels: {int(outside.sum())} outside 0 … {len(s.classes) - 1}, or −1 for none; the first is "
+            f"{int(s.labels[row])} in row {row}"
         )
     return None
 

@@ -5,7 +5,7 @@ It knows nothing of connections.
 
 import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -14,7 +14,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from breadcrumbs.models import safetensor
 from breadcrumbs.models.errors import FormatError
-from breadcrumbs.models.snapshots.snapshot import Snapshot, to_bytes
+from breadcrumbs.models.snapshots.snapshot import UNLABELLED, Snapshot, to_bytes
 from breadcrumbs.models.snapshots.snapshot import read as read_snapshot
 from breadcrumbs.serving.http.schemas import PredictResponse, Timing
 
@@ -96,9 +96,14 @@ def joined_snapshots(parts: Sequence[bytes]) -> bytes:
     read = [_read(data, _whole) for data in parts]
     classes = tuple(dict.fromkeys(name for one in read for name in one.classes))
     index = {name: place for place, name in enumerate(classes)}
-    labels = [index[one.classes[label]] for one in read for label in one.labels.tolist()]
-    rows = np.concatenate([one.features for one in read])
-    return to_bytes(Snapshot(rows, np.array(labels, np.int64), classes, read[0].backbone, read[0].epoch))
+    places = [np.array([*(index[name] for name in one.classes), UNLABELLED]) for one in read]  # the last is that of −1
+    labels = [place[one.labels] for one, place in zip(read, places, strict=True)]
+    ids = [one.ids for one in read if one.ids is not None]
+    first = replace(
+        read[0], features=np.concatenate([one.features for one in read]), labels=np.concatenate(labels),
+        classes=classes, ids=np.concatenate(ids) if len(ids) == len(read) else None, created="",
+    )  # fmt: skip
+    return to_bytes(first)
 
 
 def _whole(path: Path) -> Snapshot:

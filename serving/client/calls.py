@@ -67,9 +67,16 @@ def features(files: Sequence[File]) -> Call[Features]:
     return Call("POST", "/v1/features", answers.features, more, repeatable=True)
 
 
-def snapshot(files: Sequence[File], labels: Sequence[str | int], epoch: int) -> Call[bytes]:
-    """Return the bytes of a snapshot of labelled images; labels are class names or indices."""
+def snapshot(
+    files: Sequence[File], labels: Sequence[str | int | None], epoch: int, ids: Sequence[int] | None = None,
+    dataset: str = "",
+) -> Call[bytes]:  # fmt: skip
+    """Return the bytes of a snapshot of images; labels are class names or indices, or None for an image without one."""
     words = {"labels": json.dumps(list(labels)), "epoch": str(epoch)}
+    if ids is not None:
+        words["ids"] = json.dumps(list(ids))
+    if dataset:
+        words["dataset"] = dataset
     more = {"files": _form(files), "data": words, "params": {"format": "safetensors"}}
     return Call("POST", "/v1/features", bytes, more, repeatable=True)
 

@@ -22,7 +22,7 @@ from breadcrumbs.serving.http.schemas import PredictResponse
 
 Answer = TypeVar("Answer")
 Steps = Generator[Call[Any], Any, Answer]
-Labels = str | int | Sequence[str | int] | np.ndarray[Any, Any]
+Labels = str | int | None | Sequence[str | int | None] | np.ndarray[Any, Any]
 OVERHEAD = 1024
 """Bytes of a form around a file, at most."""
 
@@ -106,25 +106,32 @@ def features(images: Images) -> Steps[Features]:
     return answers.joined_features(found)
 
 
-def snapshot(images: Images, labels: Labels, epoch: int) -> Steps[bytes]:
-    """Return the bytes of a snapshot of labelled images.
+def snapshot(
+    images: Images, labels: Labels, epoch: int, ids: Sequence[int] | None = None, dataset: str = ""
+) -> Steps[bytes]:
+    """Return the bytes of a snapshot of images.
 
     Args:
         images: as for `predict`.
-        labels: class names or indices, one an image.
+        labels: class names or indices, one an image; None for an image without a label.
         epoch: of the snapshot; larger is newer.
+        ids: numbers of the images in their data set, one an image.
+        dataset: sha256 of that data set; ids match only within one.
 
     Raises:
-        InputError: as `predict`; or there are not as many labels as images.
+        InputError: as `predict`; or there are not as many labels or ids as images.
     """
     words, done = _words(labels), 0
+    if ids is not None and len(ids) != len(words):
+        raise InputError(f"{len(ids)} ids came for {len(words)} labels; expected one for each image")
 
     def ask(part: list[File], before: Sequence[bytes]) -> Call[bytes]:
         nonlocal done
         done = done + len(part) if before else len(part)
         if done > len(words):
             raise InputError(f"{len(words)} labels came for more images; expected one each")
-        return calls.snapshot(part, words[done - len(part) : done], epoch)
+        own = slice(done - len(part), done)
+        return calls.snapshot(part, words[own], epoch, None if ids is None else [int(one) for one in ids[own]], dataset)
 
     found = yield from _asked(images, ask)
     if done < len(words):
@@ -132,9 +139,9 @@ def snapshot(images: Images, labels: Labels, epoch: int) -> Steps[bytes]:
     return answers.joined_snapshots(found)
 
 
-def _words(labels: Labels) -> list[str | int]:
+def _words(labels: Labels) -> list[str | int | None]:
     """Labels as JSON takes them, numpy's numbers too."""
-    if isinstance(labels, (str, int, np.generic)):
+    if labels is None or isinstance(labels, (str, int, np.generic)):
         labels = [labels]  # of the one image
     return [label.item() if isinstance(label, np.generic) else label for label in labels]
 

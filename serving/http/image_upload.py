@@ -22,7 +22,7 @@ DOCUMENTED = ("image/jpeg", "image/png", "image/webp", "application/octet-stream
 FORMS = ("the bytes of one image, with any content type of an image or none", "multipart/form-data", "application/json")
 
 
-WORDS = ("labels", "epoch")
+WORDS = ("labels", "epoch", "ids", "dataset")
 """The text fields of a form that are read; others, such as a note of the page that sent it, are left alone."""
 
 
@@ -32,13 +32,17 @@ class Upload:
 
     Attributes:
         images: the bytes of image files, at least one.
-        labels: one per image, names or indices. None means that none came.
+        labels: one per image, names or indices, None for an image without one. None means that none came.
         epoch: of the snapshot that is asked for. None means that none came.
+        ids: one per image, as in `Snapshot`. None means that none came.
+        dataset: as in `Snapshot`.
     """
 
     images: list[bytes]
-    labels: list[str | int] | None = None
+    labels: list[str | int | None] | None = None
     epoch: int | None = None
+    ids: list[int] | None = None
+    dataset: str = ""
 
 
 async def read(request: Request, settings: Settings) -> Upload:
@@ -59,8 +63,9 @@ async def read(request: Request, settings: Settings) -> Upload:
         upload = _from_json(await bodies.read_json(request, FeaturesBody, settings.max_body_bytes), settings)
     else:
         raise Unsupported(f"content-type {kind!r:.80}: expected {', or '.join(FORMS)}")
-    if upload.labels is not None and len(upload.labels) != len(upload.images):
-        raise BadRequest(f"{len(upload.labels)} labels for {len(upload.images)} images; expected one each")
+    for name, words in (("labels", upload.labels), ("ids", upload.ids)):
+        if words is not None and len(words) != len(upload.images):
+            raise BadRequest(f"{len(words)} {name} for {len(upload.images)} images; expected one each")
     for place, image in enumerate(upload.images):
         name = f"image {place + 1} of {len(upload.images)}"
         if not image:
@@ -83,11 +88,13 @@ def _from_json(body: FeaturesBody, settings: Settings) -> Upload:
             images.append(from_base64(text))
         except ValueError as error:
             raise BadRequest(f"image {place + 1} of {len(body.images)} is not base64: {error}") from error
-    return Upload(images, body.labels, body.epoch)
+    return Upload(images, body.labels, body.epoch, body.ids, body.dataset)
 
 
 async def _from_form(request: Request, settings: Settings) -> Upload:
-    """Every file is an image, whatever its field's name; `labels` (a JSON list) and `epoch` are fields."""
+    """Every file is an image, whatever its field's name; `labels` and `ids` (JSON lists), `epoch` and `dataset` are
+    fields.
+    """
     form = await bodies.read_form(request, settings.max_body_bytes, settings.max_images + 1, "request body")
     try:
         files = [item for _, item in form.multi_items() if isinstance(item, UploadFile)]
@@ -97,7 +104,7 @@ async def _from_form(request: Request, settings: Settings) -> Upload:
         words = _words(form, len(images))
     finally:
         await form.close()
-    return Upload(images, words.labels, words.epoch)
+    return Upload(images, words.labels, words.epoch, words.ids, words.dataset)
 
 
 def _words(form: FormData, images: int) -> FeaturesBody:
@@ -106,7 +113,7 @@ def _words(form: FormData, images: int) -> FeaturesBody:
     if not images:
         raise BadRequest("the form has no file; expected at least one image")
     try:
-        values = {name: from_json(text) for name, text in fields.items()}
+        values = {name: text if name == "dataset" else from_json(text) for name, text in fields.items()}
     except ValueError as error:
         raise BadRequest(f"form fields: expected JSON: {error}") from error
     try:

@@ -34,10 +34,15 @@ class ImagesBody(_Strict):
 class FeaturesBody(ImagesBody):
     """JSON form of a features request."""
 
-    labels: list[str | int] | None = None
-    """Class names or indices, one per image, to get a complete snapshot; unknown names become new classes."""
+    labels: list[str | int | None] | None = None
+    """Class names or indices, one per image, to get a complete snapshot; unknown names become new classes, and an image
+    whose label is null has none."""
     epoch: int | None = Field(default=None, ge=0, lt=10**9)
     """The snapshot's epoch; to count as the newest, at least that of the newest snapshot."""
+    ids: list[Annotated[int, Field(ge=-(2**63), lt=2**63)]] | None = None
+    """Numbers of the images in their data set, one per image and each once, to be kept in the snapshot."""
+    dataset: str = Field(default="", pattern="^([0-9a-f]{64})?$")
+    """sha256 of that data set: ids match only within one."""
 
 
 class ActivateBody(_Strict):

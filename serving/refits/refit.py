@@ -22,6 +22,7 @@ from breadcrumbs.models.head import read as read_head
 from breadcrumbs.models.refit_report import Gate, RefitReport
 from breadcrumbs.serving.processes import child
 from breadcrumbs.serving.processes.scratch import scratch
+from breadcrumbs.serving.refits.pinned import Pinned
 from breadcrumbs.serving.refusals import tell
 from breadcrumbs.serving.state import heads, snapshots
 from breadcrumbs.serving.state.activation_log import Activation
@@ -54,7 +55,8 @@ class RefitRequest(BaseModel):
     snapshots: list[str] = []
     """sha256 of the snapshots to fit to."""
     holdout: str | None = None
-    """sha256 of the snapshot to compare on; if absent, a share of the others is held out."""
+    """sha256 of the snapshot to compare on, unless the server has pinned one (`gate_holdout`); if absent, a share of
+    the others is held out."""
     spec: RefitSpec = RefitSpec()
     """How to fit, and when to go live."""
 
@@ -82,15 +84,19 @@ class Verdict(BaseModel):
 
 async def make(
     job: str, request: RefitRequest, store: Store, bundle: Bundle, live: LinearHead, command: Sequence[str],
-    limits: child.Limits, say: Say, run: child.Run = child.run,
+    limits: child.Limits, say: Say, run: child.Run = child.run, pinned: Pinned | None = None,
 ) -> Made:  # fmt: skip
     """Run the child by `run`, and return its output.
 
     Raises:
+        SnapshotError: the pinned hold-out is not the one that was checked.
         RefitFailed: it reported an error, died, or left no valid head that fits the live one.
     """
     with scratch("refit") as folder:
         arguments = await _inputs(folder, request, store, bundle, live)
+        if pinned is not None:
+            await asyncio.to_thread(pinned.copy, folder / "gate-holdout")
+            arguments += ["--gate-holdout", str(folder / "gate-holdout")]
         ending = await run([*command, *arguments], say, limits)
         if ending.code != 0 or ending.said.get("event") != "done":
             raise _failure(job, ending)
@@ -154,19 +160,23 @@ def _bounded(path: Path) -> bytes:
 
 async def settle(
     job: str, request: RefitRequest, store: Store, bundle: Bundle, live: Live, compared: int, head: LinearHead,
-    report: RefitReport, actor: str = NO_KEY,
+    report: RefitReport, actor: str = NO_KEY, pinned: Pinned | None = None,
 ) -> Verdict:  # fmt: skip
-    """Store the head. Activate it if the spec and the gate allow it and the compared head is still live."""
+    """Store the head, and activate it if the spec and the gate allow it and the compared head is still live."""
     lineage = Lineage(
         parent=compared,
         snapshots=request.snapshots,
-        holdout=request.holdout,
+        holdout=request.holdout if pinned is None else pinned.sha256,
+        holdout_source=report.holdout.source if pinned is None else "pinned",
         refit=job,
         spec=request.spec.model_dump(mode="json"),
         owner=owner_of(actor),
     )
     record = await heads.add(store, head, bundle, lineage, report.candidate.model_dump(mode="json"))
     activation, note = await _go_live(job, request.spec.activate, report.gate, live, compared, record, actor)
+    if pinned is not None:
+        note += f"; judged on the server's pinned hold-out {pinned.sha256[:12]}"
+        note += ", not on the request's" if request.holdout else ""
     return Verdict(
         compared=compared,
         head=record.version,

@@ -17,6 +17,7 @@ from breadcrumbs.serving.predict.engine import BoundHead
 from breadcrumbs.serving.processes import child
 from breadcrumbs.serving.refits import refit
 from breadcrumbs.serving.refits.job import ENDED, History
+from breadcrumbs.serving.refits.pinned import Pinned
 from breadcrumbs.serving.refits.refit import Made, RefitFailed
 from breadcrumbs.serving.state import heads
 from breadcrumbs.serving.state.lease import Lost
@@ -43,11 +44,13 @@ class Refitter:
         run: runs the child, here or on another machine.
         retries: how often a job is restarted whose server was lost or stopped; after that it is interrupted.
         confirm: raises `Lost` if another server now runs the refits of this store.
+        pinned: the hold-out that judges every refit. None means the request's, or else the bundle's.
     """
 
     def __init__(
         self, store: Store, bundle: Bundle, live: Live, command: Sequence[str], limits: child.Limits,
         run: child.Run = child.run, retries: int = 0, confirm: Callable[[], Awaitable[None]] | None = None,
+        pinned: Pinned | None = None,
     ) -> None:  # fmt: skip
         self._store = store
         self._bundle = bundle
@@ -57,6 +60,7 @@ class Refitter:
         self._child = run
         self._retries = retries
         self._confirm = confirm or _nothing
+        self._pinned = pinned
         self._line: asyncio.Queue[History] = asyncio.Queue()
         self._withdrawn = set[str]()
         self._running: tuple[History, asyncio.Task[Any]] | None = None
@@ -199,7 +203,7 @@ class Refitter:
         await history.say({"event": "state", "state": "running", "compared": compared.version})
         return await refit.make(
             job.id, job.request, self._store, self._bundle, compared.head, self._command, self._limits,
-            _Hearing(history), self._child,
+            _Hearing(history), self._child, self._pinned,
         )  # fmt: skip
 
     async def _settle(self, history: History, compared: int, made: Made) -> None:
@@ -209,8 +213,9 @@ class Refitter:
         if made.page is not None:
             await self._store.create(f"refits/{job.id}/report.html", made.page)
         verdict = await refit.settle(
-            job.id, job.request, self._store, self._bundle, self._live, compared, made.head, made.report, history.actor
-        )
+            job.id, job.request, self._store, self._bundle, self._live, compared, made.head, made.report, history.actor,
+            self._pinned,
+        )  # fmt: skip
         await history.end("succeeded", verdict=verdict.model_dump(mode="json"))
 
 

@@ -31,7 +31,10 @@ class Lineage(BaseModel):
     snapshots: list[str] = []
     """sha256 of the snapshots that it was fitted to."""
     holdout: str | None = None
-    """sha256 of the hold-out snapshot, where one was named."""
+    """sha256 of the hold-out snapshot, where one was named or pinned."""
+    holdout_source: str | None = None
+    """Whose hold-out judged it: `pinned` by the server's operator, `snapshot` of the request, `bundle`, or a `split` of
+    the rows; absent: no refit made it, or an older one."""
     refit: str | None = None
     """The refit that made it."""
     spec: dict[str, Any] = {}

@@ -33,6 +33,10 @@ class SnapshotRecord(BaseModel):
     """Whether that is the backbone that serves."""
     classes: dict[str, int]
     """Rows of each class."""
+    unlabelled: int = 0
+    """Rows without a label."""
+    dataset: str = ""
+    """sha256 of the set of images that the ids number; empty: unknown."""
     groups: dict[str, int]
     """Rows of the many, medium and few classes, by the bundle's training counts; `new`: classes it does not know."""
     group_of: dict[str, str] = {}
@@ -57,6 +61,8 @@ def describe(snapshot: Snapshot, sha: str, bundle: Bundle) -> SnapshotRecord:
         epoch=snapshot.epoch,
         backbone=snapshot.backbone,
         classes=counts,
+        unlabelled=len(snapshot.labels) - sum(counts.values()),
+        dataset=snapshot.dataset,
         created=snapshot.created,
         stored=datetime.now(UTC).isoformat(timespec="seconds"),
         **beside(bundle, snapshot.backbone, counts),

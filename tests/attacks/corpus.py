@@ -169,8 +169,13 @@ def snapshot_files() -> Iterator[tuple[str, bytes, int, str]]:
         422,
         "6 of 6 rows have values that are not finite",
     )
-    yield "label-out-of-range", good(labels=np.full(6, 3)), 422, "labels: 6 outside 0 … 2; the first is 3"
-    yield "label-negative", good(labels=np.full(6, -1)), 422, "labels: 6 outside 0 … 2; the first is -1"
+    yield (
+        "label-out-of-range",
+        good(labels=np.full(6, 3)),
+        422,
+        "labels: 6 outside 0 … 2, or −1 for none; the first",
+    )
+    yield "label-negative", good(labels=np.full(6, -2)), 422, "labels: 6 outside 0 … 2, or −1 for none; the first is -2"
     yield "another-dimension", good(features=np.ones((6, 9), np.float32)), 422, "expected features of 4 dimensions"
     yield "no-rows", good(features=np.ones((0, 4), np.float32), labels=np.zeros(0, np.int64)), 422, "got (0, 4)"
     yield "epoch-text", tampered(b'"epoch":"1"', b'"epoch":"x"'), 422, "expected a whole number, got 'x'"

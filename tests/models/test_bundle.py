@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from breadcrumbs.models.bundle import Bundle, BundleError, Manifest
 from breadcrumbs.models.errors import FormatError
 from breadcrumbs.models.files import sha256
 from breadcrumbs.models.snapshots import snapshot as snapshots
+from breadcrumbs.models.snapshots.snapshot import Snapshot
 
 FILES = ("backbone.onnx", "head.onnx", "snapshots/epoch-0001.safetensors")
 
@@ -139,7 +141,10 @@ def test_a_path_out_of_the_bundle_is_refused(copy: Path, name: str) -> None:
         (lambda m: m.pop("classes"), "classes: Field required"),
         (lambda m: m.pop("preprocess"), "preprocess: Field required"),
         (lambda m: m["preprocess"].pop("std"), "preprocess.std: Field required"),
-        (lambda m: m.update(format="breadcrumbs.bundle/2"), "format: Input should be 'breadcrumbs.bundle/1'"),
+        (
+            lambda m: m.update(format="breadcrumbs.bundle/3"),
+            "format: Input should be 'breadcrumbs.bundle/1' or 'breadcrumbs.bundle/2'",
+        ),
         (lambda m: m.update(classes=["oak"]), "classes: Tuple should have at least 2 items"),
         (lambda m: m.update(train_counts=[1, 2]), "3 classes but 2 train_counts"),
         (lambda m: m.update(name="../x"), "name: String should match pattern"),
@@ -270,3 +275,60 @@ def test_a_manifest_is_frozen_and_stamped() -> None:
     assert manifest.created.endswith("+00:00")
     with pytest.raises(ValueError, match="frozen"):
         manifest.name = "other"  # type: ignore[misc]
+
+
+# The hold-out
+
+
+def with_holdout(bundle: Bundle, folder: Path, holdout: Snapshot) -> Bundle:
+    """The bundle with a hold-out, whatever it is."""
+    more = {"holdout.safetensors": snapshots.to_bytes(holdout)}
+    return bundles.write(folder, bundle.manifest, files_of(bundle) | more)
+
+
+def test_a_holdout_comes_back(tiny_bundle: Bundle, tmp_path: Path) -> None:
+    """It is a file of the bundle as any: listed with its digest, mapped; a bundle may also have none."""
+    held = replace(tiny_snapshot(tiny_bundle.backbone_digest), dataset="d" * 64)
+
+    found = with_holdout(tiny_bundle, tmp_path / "b", held)
+    holdout = found.holdout()
+
+    assert holdout is not None
+    assert (holdout.dataset, holdout.classes, len(holdout.labels)) == ("d" * 64, CLASSES, 12)
+    assert isinstance(holdout.features, np.memmap)
+    assert found.manifest.files["holdout.safetensors"] == sha256(tmp_path / "b" / "holdout.safetensors")
+    assert tiny_bundle.holdout() is None
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"backbone": "e" * 64}, "made by backbone eeeeeeeeeeee, expected the deployed"),
+        ({"features": np.ones((12, 3), np.float32)}, "features of 3 dimensions, expected 4"),
+        ({"labels": np.arange(12) % 4 - 1}, "3 of 12 rows of the hold-out have no label, expected one each"),
+        ({"classes": ("a", "b", "c")}, "no row of the hold-out is of one of the 3 classes, by name"),
+        ({"classes": ("oak", "yew", "elm")}, "1 classes that the bundle has not, first 'yew'"),
+    ],
+)
+def test_a_holdout_that_does_not_fit_is_refused(
+    change: dict[str, Any], words: str, tiny_bundle: Bundle, tmp_path: Path
+) -> None:
+    """A bundle whose heads could not be judged by it is not written, and the reason names the file."""
+    held = replace(tiny_snapshot(tiny_bundle.backbone_digest), **change)
+
+    with pytest.raises(FormatError, match=words) as caught:
+        with_holdout(tiny_bundle, tmp_path / "b", held)
+
+    assert str(caught.value).startswith("holdout.safetensors: ")
+    assert not (tmp_path / "b").exists()
+
+
+def test_a_bundle_of_the_first_format_opens(copy: Path) -> None:
+    """It has no hold-out, and all else is as it was."""
+    rewrite(copy, lambda manifest: manifest.update(format="breadcrumbs.bundle/1"))
+
+    found = bundles.read(copy)
+
+    assert found.manifest.format == "breadcrumbs.bundle/1"
+    assert found.holdout() is None
+    assert found.head().digest == tiny_head().digest

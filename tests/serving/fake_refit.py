@@ -4,6 +4,7 @@ python fake_refit.py [MODE [FILE]] --bundle B --head H --snapshot S … --spec J
 """
 
 import argparse
+import hashlib
 import json
 import os
 import signal
@@ -67,7 +68,7 @@ def main() -> int:
     parser = argparse.ArgumentParser()
     parser.add_argument("mode", nargs="?", default="good")
     parser.add_argument("file", nargs="?", type=Path)
-    for name in ("--bundle", "--head", "--holdout", "--spec", "--out"):
+    for name in ("--bundle", "--head", "--holdout", "--gate-holdout", "--spec", "--out"):
         parser.add_argument(name, type=Path)
     parser.add_argument("--snapshot", type=Path, action="append", default=[])
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), required=True)
@@ -81,6 +82,11 @@ def main() -> int:
     linger(mode, arguments.file)
     if mode == "places":
         arguments.file.write_text(arguments.device)
+    if mode == "judges":
+        given = (arguments.gate_holdout, arguments.holdout)
+        arguments.file.write_text(
+            json.dumps([path and hashlib.sha256(path.read_bytes()).hexdigest() for path in given])
+        )
     if mode == "mistake":
         say("error", error={"type": "refit", "message": "class 'elm' has 1 example; expected 2"})
         return 2

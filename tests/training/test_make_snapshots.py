@@ -41,6 +41,16 @@ def test_a_clean_look_is_the_one_that_training_ends_with(bundle: Bundle, tmp_pat
 
 
 @pytest.mark.slow
+def test_a_look_names_the_data_set_of_training(bundle: Bundle, tmp_path: Path) -> None:
+    """As the run's own snapshots do, so ids match; the hold-out's test images are another set, or other ids."""
+    made = make_snapshots(bundle, tmp_path, clean=True)
+    held = bundle.holdout()
+
+    assert held is not None
+    assert {snapshots.read(made.paths[0]).dataset} == {one.dataset for one in bundle.snapshots()}
+    assert held.dataset not in {"", bundle.snapshots()[0].dataset}
+
+
 def test_looks_are_augmented_each_by_its_own_chances(bundle: Bundle, tmp_path: Path) -> None:
     """No two alike, each the same whenever it is made, by any number of workers; a refit can stand on them."""
     made = make_snapshots(bundle, tmp_path / "one", epochs=2)

@@ -16,6 +16,8 @@ from breadcrumbs.models import bundle as bundles
 from breadcrumbs.models import head as heads
 from breadcrumbs.models.bundle import Bundle
 from breadcrumbs.models.head import LinearHead
+from breadcrumbs.models.snapshots import snapshot as snapshots
+from breadcrumbs.training.comparison import in_common
 from breadcrumbs.training.data.dataset import DataError, load
 from breadcrumbs.training.measure import _cross_fitted, _features, _half, _Rows, config_of, measure
 from breadcrumbs.training.refit.selection import Chosen, Holdout
@@ -179,12 +181,88 @@ def test_bundles_of_other_classes_are_not_compared(demo: Bundle, tmp_path: Path)
         classes = ("vest", *manifest.classes[1:])
         for name in ("head.onnx", "joint-head.onnx"):
             files[name] = heads.to_onnx(replace(heads.from_onnx(files[name]), classes=classes))
+        del files["holdout.safetensors"]
         return manifest.model_copy(update={"classes": classes})
 
     other = changed(tmp_path / "other", change)
 
-    with pytest.raises(DataError, match=r"other has other classes.*'t-shirt' and 'vest'"):
+    with pytest.raises(DataError, match=r"other has other classes.*in one only: 't-shirt', 'vest'"):
         measure(demo, config_of(demo), (other, config_of(other)))
+
+
+@pytest.fixture(scope="module")
+def grown(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    """The embedded bundle as a refit leaves it that has added two classes, with rows of one of them and of none."""
+
+    def change(manifest: bundles.Manifest, files: dict[str, bytes]) -> bundles.Manifest:
+        head = heads.from_onnx(files["head.onnx"])
+        classes = (*manifest.classes, "hat", "scarf")
+        weight = np.concatenate([head.weight, head.weight[:1], head.weight[:1]])
+        bias = np.concatenate([head.bias, head.bias[:1] - 100, head.bias[:1] - 100])  # never predicted
+        files["head.onnx"] = heads.to_onnx(LinearHead(weight, bias, classes))
+        del files["joint-head.onnx"]
+        newest = snapshots.read(DEMO / "snapshots" / "epoch-0037.safetensors")
+        few = replace(newest.take(np.arange(6)), classes=classes, labels=np.int64([10, 10, 10, -1, -1, -1]))
+        added = replace(few, epoch=50, weight=None, bias=None)
+        files["snapshots/epoch-0050.safetensors"] = snapshots.to_bytes(added)
+        return manifest.model_copy(update={"classes": classes, "train_counts": (*manifest.train_counts, 3, 2)})
+
+    return changed(tmp_path_factory.mktemp("bundles") / "grown", change)
+
+
+def test_a_bundle_that_has_grown_is_measured_on_the_old_test_set(
+    grown: Bundle, demo: Bundle, found: dict[str, Any]
+) -> None:
+    """Classes without test images have no recall and are told; the others are measured as before they came."""
+    measured = measure(grown, config_of(grown), (demo, config_of(demo)))
+    recall = measured["heads"]["balanced"]["recall"]
+    means, before = (one["heads"]["nearest_class_mean"]["recall"] for one in (measured, found))
+
+    assert recall[:10] == found["heads"]["balanced"]["recall"]
+    assert recall[10:] == [None, None]
+    assert measured["classes"]["test_images"] == [200] * 10 + [0, 0]
+    assert measured["notes"][-1] == ("no test image of 2 of 12 classes, whose recall is not measured: 'hat', 'scarf'")
+    assert measured["against"]["balanced"] == {"value": 0, "low": 0, "high": 0}
+    assert np.mean(means[:10]) > np.mean(before) - 0.1  # the newest snapshot alone has no mean of the old classes
+    assert "scarf" in printed(measured)
+
+
+def test_a_bundle_is_compared_with_one_that_has_grown(grown: Bundle, demo: Bundle) -> None:
+    """Either way round, on the classes that both have."""
+    forth = measure(demo, config_of(demo), (grown, config_of(grown)))
+
+    assert forth["against"]["balanced"] == {"value": 0, "low": 0, "high": 0}
+
+
+def test_in_common_a_class_that_is_not_known_is_never_predicted(grown: Bundle, demo: Bundle) -> None:
+    """Rows of classes that only one knows are left out, and its other answers are where the other bundle's are."""
+    labels = np.int64([0, 10, 9, 11])
+    own = np.arange(48, dtype=np.float32).reshape(4, 12)
+
+    other, same, kept = in_common(own[:, :10], own, labels, demo, grown)
+
+    assert kept.tolist() == [0, 9]
+    assert same.tolist() == own[[0, 2]].tolist()
+    assert other[:, :10].tolist() == own[[0, 2], :10].tolist()
+    assert (other[:, 10:] == -np.inf).all()
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_classes_are_matched_by_name(seed: int, demo: Bundle, found: dict[str, Any], tmp_path: Path) -> None:
+    """A bundle with its classes in another order has the same recalls, by name."""
+    order = np.random.default_rng(seed).permutation(10)
+
+    def change(manifest: bundles.Manifest, files: dict[str, bytes]) -> bundles.Manifest:
+        classes = tuple(manifest.classes[c] for c in order)
+        for name in ("head.onnx", "joint-head.onnx"):
+            head = heads.from_onnx(files[name])
+            files[name] = heads.to_onnx(LinearHead(head.weight[order], head.bias[order], classes))
+        counts = tuple(manifest.train_counts[c] for c in order)
+        return manifest.model_copy(update={"classes": classes, "train_counts": counts})
+
+    measured = measure(changed(tmp_path / "turned", change), config_of(demo))
+
+    assert measured["heads"]["balanced"]["recall"] == [found["heads"]["balanced"]["recall"][c] for c in order]
 
 
 def test_bundles_of_other_test_images_are_not_compared(run: Path, images: Path, tmp_path: Path) -> None:
@@ -211,7 +289,7 @@ def test_the_same_images_by_another_name_are_compared(run: Path, images: Path, t
 
 def test_data_of_other_classes_are_refused(demo: Bundle, images: Path) -> None:
     """Images of three colours do not measure a bundle of ten kinds of clothes."""
-    with pytest.raises(DataError, match="the data has other classes: expected 10, in the same order, got 3"):
+    with pytest.raises(DataError, match="the data has 3 classes that are not among the 10 of the bundle: '"):
         measure(demo, config_of(demo, data=str(images)))
 
 

@@ -56,3 +56,8 @@ def alike(names: Sequence[str]) -> Iterator[str]:
     for group in same.values():
         if len(group) > 1:
             yield f"classes {' and '.join(repr(name) for name in group)} differ only in upper and lower case"
+
+
+def listed(names: Sequence[str]) -> str:
+    """Return names for a message, the first five of them."""
+    return ", ".join(f"{name!r:.80}" for name in names[:5]) + (", …" if len(names) > 5 else "")

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from breadcrumbs.training.config import EMBEDDED, STANDARD, TrainConfig
-from breadcrumbs.training.data import sources, standard
+from breadcrumbs.training.data import image_set, sources, standard
 from breadcrumbs.training.data.check import check, check_presence
 from breadcrumbs.training.data.faults import Faults
 from breadcrumbs.training.data.sources import Found
@@ -66,6 +66,7 @@ def load(config: TrainConfig, *, show: bool = True) -> Data:
     tested = None if found.test is None else config.test_data or config.data
     check_presence(data, found.instead, faults, tested=tested)
     faults.tell()
+    data = _named(data, found)
     return replace(data, notes=_noted((*found.notes, *seen), show=show))
 
 
@@ -87,7 +88,15 @@ def images(config: TrainConfig) -> Images:
     if len(found.train) == 0:
         faults.add(f"there is no image in {config.data}")
     faults.tell()
-    return Images(_limited(found.train, config), found.classes, _noted((*found.notes, *seen), show=True))
+    split = replace(found.train, dataset=image_set.digest(found.train))
+    return Images(_limited(split, config), found.classes, _noted((*found.notes, *seen), show=True))
+
+
+def _named(data: Data, found: Found) -> Data:
+    """Name the set that the ids of each split number: what is held out is of the set that it was taken from."""
+    train = found.train.dataset or image_set.digest(found.train)
+    test = train if found.test is None else image_set.digest(found.test)
+    return replace(data, train=replace(data.train, dataset=train), test=replace(data.test, dataset=test))
 
 
 def _limited(split: Split, config: TrainConfig) -> Split:
@@ -113,7 +122,8 @@ def _embedded() -> Data:
         train, test = (
             Split(file[f"{s}_labels"], file[f"{s}_ids"], pixels=file[f"{s}_images"]) for s in ("train", "test")
         )
-        return Data(train, test, tuple(str(name) for name in file["classes"]))
+        classes = tuple(str(name) for name in file["classes"])
+    return _named(Data(train, test, classes), Found(train, classes, test))
 
 
 def _hold_out(found: Found, config: TrainConfig) -> Data:

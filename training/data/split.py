@@ -36,6 +36,8 @@ class Split:
         pixels: uint8 (N, rows, columns) or (N, rows, columns, 3); or
         paths: N files, or as many spans of archives and objects.
         max_pixels: of one image.
+        dataset: sha256 of the set that the ids number (`training.data.image_set`), of which this may be a part; empty:
+            unknown.
     """
 
     labels: Integers
@@ -43,6 +45,7 @@ class Split:
     pixels: Pixels | None = None
     paths: tuple[Path | Span, ...] | None = None
     max_pixels: int = MAX_PIXELS
+    dataset: str = ""
 
     def __len__(self) -> int:
         return len(self.labels)

@@ -11,6 +11,7 @@ import socket
 import tarfile
 import zlib
 from collections.abc import Callable
+from dataclasses import replace
 from http.client import HTTPException
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from breadcrumbs.training.config import TrainConfig
+from breadcrumbs.training.data import image_set
 from breadcrumbs.training.data.split import Data, DataError, Split
 
 FASHION_CLASSES = (
@@ -91,7 +93,8 @@ def load(config: TrainConfig, fetch: Callable[[str, Path], None] = download) -> 
         data = read(root)
     if data is None:
         raise DataError(f"no {name} in {root}: put {FILES[name]} there, or pass --download")
-    return Data(_long_tailed(data, config), data.test, data.classes)
+    whole = replace(data.train, dataset=image_set.digest(data.train))  # whatever tail is drawn, its ids are of this set
+    return Data(_long_tailed(replace(data, train=whole), config), data.test, data.classes)
 
 
 def profile(largest: int, classes: int, imbalance: float) -> list[int]:

@@ -36,13 +36,17 @@ def run(
     *,
     new_bundle: bool = True,
     device: RefitDevice = "cpu",
+    gate_holdout: Path | None = None,
 ) -> RefitReport:
     """Refit from files, and leave head, report, page and, with `new_bundle`, a bundle in `out`. Returns the report.
+
+    `gate_holdout` is judged on in place of `holdout`.
 
     Raises:
         FormatError: a file is damaged.
         RefitError: as `refit`.
     """
+    holdout = gate_holdout or holdout
     opened = bundles.read(bundle)
     live = opened.head() if head is None else heads.read(head)
     looks = [open_safely(path) for path in uploads]
@@ -70,8 +74,9 @@ def repack(
 ) -> Bundle:
     """Write a bundle of the parent's backbone and the new head.
 
-    Its snapshots are the parent's and the uploads, so that the next refit stands on all of them. The joint head is kept
-    where it still has all the classes; the parent's report, which is of another head, is not.
+    Its snapshots are the parent's and the uploads, so that the next refit stands on all of them; its hold-out is the
+    parent's. The joint head is kept where it still has all the classes; the parent's report, of another head,
+    is not.
 
     Args:
         folder: where it will be.
@@ -85,7 +90,10 @@ def repack(
         BundleError: the parts do not fit together.
     """
     report = made.report
-    kept = [name for name in parent.manifest.files if name.startswith(("snapshots/", "samples/"))]
+    kept = [
+        name for name in parent.manifest.files
+        if name == bundles.HOLDOUT or name.startswith(("snapshots/", "samples/"))
+    ]  # fmt: skip
     if not report.classes.new and "joint-head.onnx" in parent.manifest.files:
         kept.append("joint-head.onnx")
     kept += [name for name in ("backbone.onnx", "backbone-half.onnx") if name in parent.manifest.files]
@@ -96,6 +104,7 @@ def repack(
     files |= {f"report/{name}": data for name, data in told.items()}
     manifest = parent.manifest.model_copy(
         update={
+            "format": bundles.FORMAT,
             "classes": made.head.classes,
             "train_counts": tuple(report.classes.train_images),
             "metrics": {

@@ -147,7 +147,7 @@ def _numbered(snapshot: Snapshot, age: int, own: bool, numbers: dict[Key, int]) 
         scope, ids = f"row of {age}", range(len(snapshot.labels))
     else:
         scope, ids = (
-            getattr(snapshot, "dataset", "") or ("the bundle" if own else f"upload {age}"),
+            snapshot.dataset or ("the bundle" if own else f"upload {age}"),
             snapshot.ids.tolist(),
         )
     return np.array([numbers.setdefault((scope, i), len(numbers)) for i in ids], np.int64)

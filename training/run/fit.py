@@ -168,4 +168,5 @@ def _snapshot(run: Run, trail: Trail) -> Snapshot:
         ids=run.data.train.ids[index],
         weight=run.network.joint.weight.detach().float().cpu().numpy(),
         bias=run.network.joint.bias.detach().float().cpu().numpy(),
+        dataset=run.data.train.dataset,
     )

@@ -1,4 +1,4 @@
-"""From a finished run to a bundle: export, gate, newest snapshot, crumbs, metrics, report.
+"""From a finished run to a bundle: export, gate, newest snapshot, crumbs, hold-out, metrics, report.
 
 All metrics are of the exported model in ONNX Runtime, so they are those of the server. It knows nothing of the training
 loop.
@@ -8,6 +8,7 @@ import hashlib
 import io
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,7 @@ from breadcrumbs.training.metrics import evaluate, intervals
 from breadcrumbs.training.network import TwoHeads
 from breadcrumbs.training.report import run_page
 from breadcrumbs.training.report.run_page import Story
+from breadcrumbs.training.run import holdout
 from breadcrumbs.training.run import snapshots as crumbs
 from breadcrumbs.training.run.journal import read_log
 from breadcrumbs.training.terminal.bars import step, track
@@ -92,6 +94,7 @@ def package(
     )  # fmt: skip
     newest = _newest(backbone, own["joint"], data, preprocess, config)
     files |= _snapshot_files(newest, data, out / "snapshots")
+    files[bundles.HOLDOUT] = snapshots.to_bytes(holdout.drawn(_look(backbone, test, data.test, data, config)))
     files |= samples(data.test, len(data.classes), preprocess, config)
     write_whole(out / "metrics.json", files["report/metrics.json"])
     return bundles.write(out / "bundle", manifest, files)
@@ -138,13 +141,17 @@ def images_of(split: Split, preprocess: Preprocess, config: TrainConfig, title: 
 
 
 def _newest(backbone: bytes, joint: LinearHead, data: Data, preprocess: Preprocess, config: TrainConfig) -> Snapshot:
-    """A snapshot of the training images by the exported backbone, as one more epoch."""
+    """A snapshot of the training images by the exported backbone, as one more epoch, with the joint head."""
+    features = export.run_onnx(backbone, images_of(data.train, preprocess, config, "training images"))
+    return replace(_look(backbone, features, data.train, data, config), weight=joint.weight, bias=joint.bias)
+
+
+def _look(backbone: bytes, features: Floats, split: Split, data: Data, config: TrainConfig) -> Snapshot:
+    """The features (N, D) of a split's images by the exported backbone, as one more epoch."""
     digest = hashlib.sha256(backbone).hexdigest()
     return Snapshot(
-        features=export.run_onnx(backbone, images_of(data.train, preprocess, config, "training images")),
-        labels=data.train.labels, classes=data.classes, backbone=digest, epoch=config.epochs + 1,
-        ids=data.train.ids, weight=joint.weight, bias=joint.bias,
-    )  # fmt: skip
+        features, split.labels, data.classes, digest, config.epochs + 1, ids=split.ids, dataset=split.dataset
+    )
 
 
 def _snapshot_files(newest: Snapshot, data: Data, folder: Path) -> dict[str, bytes]:

@@ -50,5 +50,5 @@ def _epoch(path: Path) -> int:
 
 def tail(snapshot: Snapshot, epochs_back: Integers, age: int) -> Snapshot | None:
     """Return the rows of a snapshot that still balance the tail, of classes with q_y > age; None if it has none."""
-    rows = epochs_back[snapshot.labels] > age
+    rows = (snapshot.labels >= 0) & (epochs_back[snapshot.labels] > age)
     return snapshot.take(np.flatnonzero(rows)) if rows.any() else None

@@ -10,7 +10,7 @@ from pydantic_core import to_json
 
 from breadcrumbs.models import safetensor
 from breadcrumbs.models.head import ranked
-from breadcrumbs.models.snapshots.snapshot import Snapshot, to_bytes
+from breadcrumbs.models.snapshots.snapshot import UNLABELLED, Snapshot, to_bytes
 from breadcrumbs.serving.http import image_upload
 from breadcrumbs.serving.http.disconnect import while_connected
 from breadcrumbs.serving.http.image_upload import Upload
@@ -25,8 +25,10 @@ FORM: dict[str, Any] = {
     "image": {"type": "array", "items": BYTES, "description": "image files, under this name or any other"}
 }
 LABELS: dict[str, Any] = {
-    "labels": {"type": "string", "description": "JSON list of class names or indices, one an image"},
+    "labels": {"type": "string", "description": "JSON list of class names, indices or null, one an image"},
     "epoch": {"type": "string", "description": "the snapshot's epoch, a whole number"},
+    "ids": {"type": "string", "description": "JSON list of the images' numbers in their data set"},
+    "dataset": {"type": "string", "description": "sha256 of that data set"},
 }
 
 router = APIRouter(tags=["predict"])
@@ -51,8 +53,8 @@ async def predict(
 async def answer(request: Request, service: Service, top_k: int = 5, head: str = "active") -> Response:
     """Answer a predict request; raises what the problems of the route say."""
     upload = await image_upload.read(request, service.settings)
-    if upload.labels is not None or upload.epoch is not None:
-        raise BadRequest("labels and epoch make a snapshot: POST them to /v1/features")
+    if upload.labels is not None or upload.epoch is not None or upload.ids is not None or upload.dataset:
+        raise BadRequest("labels, epoch, ids and dataset make a snapshot: POST them to /v1/features")
     chosen = await choose(service, head)
     outcome = await while_connected(request, service.inference.run(upload.images, chosen))
     timing = record(request, service, outcome, predicts=True)
@@ -84,7 +86,7 @@ async def features(
     """Return the features of images, as JSON or safetensors.
 
     With `labels` (class names or indices, one per image) and `epoch`, the safetensors are a complete snapshot, ready
-    for `PUT /v1/snapshots`.
+    for `PUT /v1/snapshots`; `ids` and `dataset` name its images.
     """
     upload = await image_upload.read(request, service.settings)
     binary = format == "safetensors" or (format is None and SAFETENSORS in request.headers.get("accept", ""))
@@ -103,24 +105,31 @@ async def features(
     if upload.labels is None or upload.epoch is None:
         data = safetensor.encode({"features": values}, {"backbone": service.bundle.backbone_digest})
     else:
-        data = _snapshot(values, upload.labels, upload.epoch, outcome.head.head.classes, service)
+        data = _snapshot(values, upload, upload.labels, upload.epoch, outcome.head.head.classes, service)
     return Response(data, media_type=SAFETENSORS)
 
 
 def _check_form(upload: Upload, binary: bool) -> None:
     if (upload.labels is None) != (upload.epoch is None):
         raise BadRequest("labels and epoch make a snapshot together; only one of them came")
+    if upload.labels is None and (upload.ids is not None or upload.dataset):
+        raise BadRequest("ids and dataset name the images of a snapshot; it takes labels and epoch, which did not come")
+    if upload.ids is not None and len(set(upload.ids)) < len(upload.ids):
+        raise BadRequest("ids: an id occurs twice; expected another for each image")
     if upload.labels is not None and not binary:
         raise BadRequest("labels make a snapshot, which is no JSON: ask with format=safetensors")
 
 
 def _snapshot(
-    values: NDArray[np.float32], labels: list[Any], epoch: int, known: tuple[str, ...], service: Service
+    values: NDArray[np.float32], upload: Upload, labels: list[Any], epoch: int, known: tuple[str, ...], service: Service
 ) -> bytes:
     """A snapshot's bytes; names that the live head does not know follow its classes, in order of appearance."""
     classes = list(known)
     indices = []
     for label in labels:
+        if label is None:
+            indices.append(UNLABELLED)
+            continue
         if isinstance(label, int):
             if not 0 <= label < len(known):
                 raise BadRequest(f"label {label}: expected 0 … {len(known) - 1}, or a class name")
@@ -131,6 +140,10 @@ def _snapshot(
         if label not in classes:
             classes.append(label)
         indices.append(classes.index(label))
+    ids = None if upload.ids is None else np.array(upload.ids, np.int64)
     return to_bytes(
-        Snapshot(values, np.array(indices, np.int64), tuple(classes), service.bundle.backbone_digest, epoch)
-    )
+        Snapshot(
+            values, np.array(indices, np.int64), tuple(classes), service.bundle.backbone_digest, epoch,
+            ids=ids, dataset=upload.dataset,
+        )
+    )  # fmt: skip

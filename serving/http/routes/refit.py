@@ -94,6 +94,10 @@ async def _check(wanted: RefitRequest, service: Service) -> None:
         except NotFound as error:
             raise BadRequest(f"{error}; PUT it to /v1/snapshots first") from error
         snapshots.fits(sha, found.feature_dim, service.bundle)
+        if sha == wanted.holdout and found.unlabelled:
+            raise BadRequest(
+                f"the hold-out {sha[:12]} has {found.unlabelled} rows without a label; expected a label in each"
+            )
 
 
 async def _from_form(request: Request, service: Service) -> RefitRequest:

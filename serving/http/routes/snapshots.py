@@ -38,10 +38,13 @@ async def put(
     classes: Annotated[
         list[str] | None, Query(description="names of the labels 0, 1, …; repeat for each class")
     ] = None,
+    dataset: Annotated[
+        str | None, Query(pattern="^[0-9a-f]{64}$", description="sha256 of the set of images that the ids number")
+    ] = None,
 ) -> SnapshotRecord:
     """Upload one snapshot as the raw body: safetensors, `.npz`, Parquet or Arrow; 200 instead of 201 if it was here.
 
-    `backbone`, `epoch` and `classes` (once a class) say what a file that is not safetensors leaves out.
+    `backbone`, `epoch`, `classes` (once a class) and `dataset` say what a file that is not safetensors leaves out.
     """
     kind = bodies.media_type(request)
     if kind not in {"", BINARY}:
@@ -49,7 +52,7 @@ async def put(
     with service.uploads.enter(request.scope), scratch("upload") as folder:
         path = folder / "snapshot"
         sha = await bodies.save_body(request, path, service.settings.max_snapshot_bytes, "snapshot")
-        given = Given(backbone, epoch, tuple(classes) if classes else None)
+        given = Given(backbone, epoch, tuple(classes) if classes else None, dataset)
         async with service.claims.claiming(key_of(request)) as claim:
             found, new = await snapshots.add(service.store, path, sha, service.bundle, service.converter, given, claim)
     response.headers["Location"] = f"/v1/snapshots/{found.sha256}"

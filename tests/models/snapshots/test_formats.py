@@ -44,17 +44,17 @@ def own(features: np.ndarray = X, **more: Any) -> Snapshot:
 
 
 def test_a_whole_npz_is_the_snapshot_that_it_spells(tmp_path: Path) -> None:
-    """All ten arrays, and nothing changed but the container."""
+    """All eleven arrays, and nothing changed but the container."""
     weight, bias = np.ones((3, 3), np.float32), np.zeros(3, np.float32)
     path = npz(
         tmp_path / "s", features=X, labels=LABELS, ids=np.arange(6), weight=weight, bias=bias,
-        format=snapshots.FORMAT, created="2026-01-01", **SAYS,
+        format=snapshots.FORMAT, created="2026-01-01", dataset="d" * 64, **SAYS,
     )  # fmt: skip
 
     found = formats.open_snapshot(path)
 
     assert (found.kind, found.changes) == ("npz", ("npz to safetensors",))
-    assert same(found.snapshot, own(ids=np.arange(6), weight=weight, bias=bias))
+    assert same(found.snapshot, own(ids=np.arange(6), weight=weight, bias=bias, dataset="d" * 64))
 
 
 @pytest.mark.parametrize(
@@ -150,6 +150,29 @@ def test_given_classes_may_have_more_names_than_the_labels(tmp_path: Path) -> No
     assert found.labels.tolist() == (LABELS + 1).tolist()
 
 
+@pytest.mark.parametrize("labels", [LABELS - 1, np.where(LABELS, NAMES, "")])
+def test_a_row_may_be_without_a_label(labels: Any, tmp_path: Path) -> None:
+    """−1 among indices, the empty text among names: it is a row without a label, and no class."""
+    says = SAYS if labels.dtype.kind == "i" else {"backbone": BACKBONE, "epoch": 7}
+
+    found = formats.open_snapshot(npz(tmp_path / "s", features=X, labels=labels, **says)).snapshot
+
+    assert ((found.labels == -1) == (LABELS == 0)).all()
+    assert "" not in found.classes
+    assert found.counts().sum() == 4
+
+
+def test_the_data_set_may_be_given_and_the_file_wins(tmp_path: Path) -> None:
+    """As the backbone: what the file says comes first, and what was given is told."""
+    given = Given(BACKBONE, 7, CLASSES, "e" * 64)
+    silent = formats.open_snapshot(npz(tmp_path / "a", features=X, labels=LABELS, ids=np.arange(6), **SAYS), given)
+    speaking = formats.open_snapshot(npz(tmp_path / "b", features=X, labels=LABELS, dataset="d" * 64, **SAYS), given)
+
+    assert (silent.snapshot.dataset, speaking.snapshot.dataset) == ("e" * 64, "d" * 64)
+    assert "dataset: as given" in silent.changes
+    assert "dataset: as given" not in speaking.changes
+
+
 GOOD: dict[str, Any] = {"features": X, "labels": LABELS, **SAYS}
 DEFECTS: list[tuple[dict[str, Any], str]] = [
     ({"backbone": None}, "the file does not say 'backbone' (the sha256 of the backbone that made the features, 64 hex"),
@@ -171,7 +194,7 @@ DEFECTS: list[tuple[dict[str, Any], str]] = [
     ({"features": np.where(np.eye(6, 3), np.nan, X)}, "3 of 6 rows have values that are not finite: rows 0, 1, 2"),
     ({"labels": LABELS.astype(float)}, "array 'labels': expected dtype i1"),
     ({"labels": LABELS[:5]}, "labels: expected shape (6,), got (5,)"),
-    ({"labels": LABELS + 1}, "labels: 2 outside 0 … 2; the first is 3 in row 0"),
+    ({"labels": LABELS + 1}, "labels: 2 outside 0 … 2, or −1 for none; the first is 3 in row 0"),
     ({"labels": np.full(6, 2**64 - 1, np.uint64)}, "labels: 18446744073709551615 does not fit int64"),
     ({"labels": NAMES, "classes": ("oak", "elm")}, "labels: 1 names that are not among the 2 classes: yew"),
     ({"labels": NAMES[:, None]}, "array 'labels': expected shape (N,), got (6, 1)"),

@@ -157,7 +157,7 @@ DEFECTS: list[tuple[dict[str, Any], str]] = [
     ({"says": SAYS | {"classes": '["oak", "elm"]'}}, "labels: 1 names that are not among the 2 classes: yew"),
     ({"says": SAYS | {"epoch": "x"}}, "metadata 'epoch': expected a whole number, got 'x'"),
     ({"says": SAYS | {"format": "breadcrumbs.snapshot/9"}}, "expected format breadcrumbs.snapshot/1, got 'breadcr"),
-    ({"label": pa.array(range(50))}, "labels: 47 outside 0 … 2; the first is 3 in row 3"),
+    ({"label": pa.array(range(50))}, "labels: 47 outside 0 … 2, or −1 for none; the first is 3 in row 3"),
 ]
 
 

@@ -221,7 +221,8 @@ def test_what_is_not_taken_is_told_in_one_sentence(path: Path, case: str) -> Non
 def test_more_images_than_the_server_takes_go_in_several_requests(serve: Serve, most: int, count: int) -> None:
     """In order, by one head, whatever goes live in between; features and snapshots too, by either client."""
     pixels = np.stack([picture(seed) for seed in range(count)])
-    labels: list[str | int] = ["yew" if seed == count - 1 else seed % 3 for seed in range(count)]
+    labels: list[str | int | None] = [None if seed == 1 else seed % 3 for seed in range(count - 1)] + ["yew"]
+    ids = np.random.default_rng(count).permutation(count)
 
     async def ask(url: str) -> Any:
         async with AsyncClient(url) as other:
@@ -230,7 +231,7 @@ def test_more_images_than_the_server_takes_go_in_several_requests(serve: Serve, 
     with serve(max_images=most, queue=256) as server, Client(str(server.base_url)) as ours:
         found = ours.features(pixels)
         answer = ours.predict([png(one) for one in pixels], top_k=3)
-        data = ours.snapshot(pixels, labels, 7)
+        data = ours.snapshot(pixels, labels, 7, ids, "d" * 64)
         same, also = asyncio.run(ask(str(server.base_url)))
 
     np.testing.assert_allclose(found.features, expected_features(pixels), atol=1e-5)
@@ -241,9 +242,11 @@ def test_more_images_than_the_server_takes_go_in_several_requests(serve: Serve, 
         (path := Path(folder) / "new.safetensors").write_bytes(data)
         snapshot = snapshots.read(path)
         assert snapshot.classes == (*CLASSES, "yew")
-        assert [snapshot.classes[index] for index in snapshot.labels] == [
-            label if isinstance(label, str) else CLASSES[label] for label in labels
+        assert [None if index < 0 else snapshot.classes[index] for index in snapshot.labels] == [
+            CLASSES[label] if isinstance(label, int) else label for label in labels
         ]
+        assert snapshot.ids is not None
+        assert (snapshot.ids.tolist(), snapshot.dataset) == (ids.tolist(), "d" * 64)
         np.testing.assert_array_equal(snapshot.features, found.features)
 
 

@@ -79,6 +79,11 @@ CASES: list[tuple[str, str, dict[str, Any], int, str, str]] = [
     ("POST", "/v1/features", {"files": [("a", IMAGE)], "data": {"labels": "[0", "epoch": "1"}}, 422, "bad_request", "fields"),
     ("POST", "/v1/features", {"json": {"images": text(IMAGE), "labels": [0], "epoch": 1}}, 422, "bad_request", "safetensors"),
     ("POST", "/v1/features", {"json": {"images": text(IMAGE), "labels": [0, 1], "epoch": 1}}, 422, "bad_request", "2 labels"),
+    ("POST", "/v1/features", {"params": SAFE, "json": {"images": text(IMAGE), "ids": [1]}}, 422, "bad_request", "ids and dataset name"),
+    ("POST", "/v1/features", {"params": SAFE, "json": {"images": text(IMAGE), "labels": [0], "epoch": 1, "ids": [1, 2]}}, 422, "bad_request", "2 ids"),
+    ("POST", "/v1/features", {"params": SAFE, "json": {"images": text(IMAGE), "ids": [2**63]}}, 422, "bad_request", "ids"),
+    ("POST", "/v1/features", {"params": SAFE, "json": {"images": text(IMAGE) * 2, "labels": [0, 0], "epoch": 1, "ids": [1, 1]}}, 422, "bad_request", "an id occurs twice"),
+    ("POST", "/v1/features", {"params": SAFE, "json": {"images": text(IMAGE), "dataset": "x"}}, 422, "bad_request", "dataset"),
     (
         "POST", "/v1/features", {"params": SAFE, "json": {"images": text(IMAGE), "labels": [3], "epoch": 1}},
         422, "bad_request", "label 3: expected 0 … 2",

@@ -1,7 +1,9 @@
 """`/v1/predict` and `/v1/features`, against numpy."""
 
 import base64
+import json
 from pathlib import Path
+from typing import Any
 
 import httpx
 import numpy as np
@@ -102,6 +104,29 @@ def test_features_and_labels_make_a_snapshot_that_can_be_uploaded(
     assert stored.json()["groups"] == {"many": 1, "medium": 2, "few": 0, "new": 1}
     assert stored.json()["group_of"]["yew"] == "new"
     assert stored.json()["deployed"] is True
+
+
+@pytest.mark.parametrize("form", ["json", "form"])
+def test_images_without_a_label_make_a_snapshot_too(form: str, client: httpx.Client, tmp_path: Path) -> None:
+    """Null is no label; ids and data set are kept, in the snapshot and in the record of its upload."""
+    images = [png(picture(seed)) for seed in range(3)]
+    labels = [None, "elm", None] if form == "json" else [None] * 3
+    words: dict[str, Any] = {"labels": labels, "epoch": 8, "ids": [7, 3, -(2**63)], "dataset": "d" * 64}
+    if form == "json":
+        sent: dict[str, Any] = {"json": {"images": [base64.b64encode(one).decode() for one in images], **words}}
+    else:
+        fields = {name: value if name == "dataset" else json.dumps(value) for name, value in words.items()}
+        sent = {"files": [("image", one) for one in images], "data": fields}
+    answer = client.post("/v1/features", params={"format": "safetensors"}, **sent)
+    path = tmp_path / "made.safetensors"
+    path.write_bytes(answer.content)
+    snapshot = snapshots.read(path)
+    stored = client.put("/v1/snapshots", content=answer.content).json()
+
+    assert snapshot.labels.tolist() == [-1 if label is None else CLASSES.index(label) for label in labels]
+    assert (snapshot.ids.tolist(), snapshot.dataset) == (words["ids"], "d" * 64)
+    assert (stored["rows"], stored["unlabelled"], stored["dataset"]) == (3, labels.count(None), "d" * 64)
+    assert sum(stored["classes"].values()) == 3 - labels.count(None)
 
 
 def test_features_come_as_safetensors_where_binary_is_accepted(client: httpx.Client) -> None:

@@ -145,3 +145,30 @@ def test_a_refit_with_a_holdout_names_it(run: Path, tmp_path: Path) -> None:
 
     lineage = json.loads((tmp_path / "out/bundle/manifest.json").read_text())["lineage"]
     assert lineage["holdout"] == sha256(tmp_path / "held.safetensors")
+
+
+def test_the_new_bundle_keeps_the_hold_out(run: Path, grown: Path) -> None:
+    """Training leaves one, of test images of its own data set; a bundle with more classes has the very same."""
+    old, new = bundles.read(run / "bundle"), bundles.read(grown / "bundle")
+    held, newest = new.holdout(), old.snapshots()[0]
+
+    assert new.manifest.files["holdout.safetensors"] == old.manifest.files["holdout.safetensors"]
+    assert new.manifest.format == "breadcrumbs.bundle/2"
+    assert held is not None
+    assert held.classes == old.manifest.classes != new.manifest.classes
+    assert (held.backbone, held.epoch) == (newest.backbone, newest.epoch)
+    assert len(held.dataset) == len(newest.dataset) == 64
+    assert (held.counts() > 0).all()
+
+
+def test_the_pinned_hold_out_goes_before_the_named_one(run: Path, tmp_path: Path) -> None:
+    """Both may be given; the lineage says which one judged."""
+    held = run / "bundle" / "holdout.safetensors"
+    other = tmp_path / "other.safetensors"
+    snapshots.write(other, replace(bundles.read(run / "bundle").snapshots()[0], ids=None))
+
+    report = refit(run / "bundle", None, [], other, SPEC, tmp_path / "out", gate_holdout=held)
+
+    lineage = json.loads((tmp_path / "out/bundle/manifest.json").read_text())["lineage"]
+    assert lineage["holdout"] == sha256(held)
+    assert report.rows == len(snapshots.read(held).labels)
