@@ -67,6 +67,11 @@ class Images:
             found[look.images] = True
         return found
 
+    def reachable(self, pairs: int) -> Tensor:
+        """Whether an image is in a look of the deployed backbone, or in one that has `pairs` images of such, bool (I,)."""
+        here = self._in([look for look in self.looks if look.present])
+        return self._in([look for look in self.looks if look.present or int(here[look.images].sum()) >= pairs])
+
     def base(self) -> Rows:
         """One row of the deployed backbone for each image that it has seen: that of the first look that has it.
 

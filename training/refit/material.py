@@ -23,6 +23,7 @@ from breadcrumbs.training.config import RefitSpec
 from breadcrumbs.training.emanate import class_means, rank_in_class
 from breadcrumbs.training.refit.images import Images, identified
 from breadcrumbs.training.refit.rows import OTHER, RefitError, Rows
+from breadcrumbs.training.refit.transfer import PAIRS
 
 NAMED = 20  # classes that a sentence names
 FAR = 3.0  # a mean that moved by more than so many times its sampling error is told
@@ -146,15 +147,19 @@ def _listed(names: Sequence[str]) -> str:
 def _without_rare(
     images: Images, names: tuple[str, ...], known: int, least: int
 ) -> tuple[Images, tuple[str, ...], list[str]]:
-    """Leave out the new classes that have fewer than `least` images."""
-    count = torch.bincount(images.labels[images.labels >= 0], minlength=len(names))
+    """Leave out the new classes that have fewer than `least` images that can be used.
+
+    Rows of another backbone can be if enough images are in both (`training.refit.transfer`).
+    """
+    able = images.reachable(PAIRS) & (images.labels >= 0)
+    count = torch.bincount(images.labels[able], minlength=len(names))
     rare = (count < least) & (torch.arange(len(names)) >= known)
     if not rare.any():
         return images, names, []
     place = torch.cat([torch.where(rare, OTHER, (~rare).cumsum(0) - 1), torch.tensor([OTHER])])  # −1 stays −1
     gone = [name for name, out in zip(names, rare.tolist(), strict=True) if out]
     kept = tuple(name for name, out in zip(names, rare.tolist(), strict=True) if not out)
-    note = f"new classes of fewer than {least} images are left out: {_listed(gone)}; min_examples allows them"
+    note = f"new classes of fewer than {least} images that can be used are left out: {_listed(gone)}; see min_examples"
     return images.renamed(place), kept, [note]
 
 

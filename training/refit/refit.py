@@ -95,7 +95,8 @@ def refit(
     """
     devices.check(device)
     tell({"event": "stage", "stage": "read"})
-    material = read(bundle, live, uploads, holdout, source, spec)
+    own = bundle.holdout() if holdout is None else None
+    material = read(bundle, live, uploads, holdout or own, "bundle" if holdout is None else source, spec)
     classes = material.classes
     trace: list[dict[str, float]] = []
     progress = _progress(tell, trace)

@@ -1,4 +1,4 @@
-"""Refit on a real small run: what comes out, and what is refused."""
+"""A refit as a whole, on worlds whose truth is known: what comes out, what cannot happen, what is refused."""
 
 import json
 from dataclasses import replace
@@ -6,198 +6,254 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from worlds import TRAINING, World
 
 from breadcrumbs.models import bundle as bundles
 from breadcrumbs.models.bundle import Bundle
 from breadcrumbs.models.snapshots import snapshot as snapshots
 from breadcrumbs.models.snapshots.snapshot import Snapshot
 from breadcrumbs.training.config import RefitSpec
-from breadcrumbs.training.refit.refit import refit
+from breadcrumbs.training.refit.refit import Candidate, refit
 from breadcrumbs.training.refit.rows import RefitError
-from breadcrumbs.training.refit.selection import OFFSETS, TAUS
 
-pytestmark = pytest.mark.slow
-
-
-@pytest.fixture(scope="module")
-def bundle(run: Path) -> Bundle:
-    """The bundle of the small run."""
-    return bundles.read(run / "bundle")
+WORLD = World()
+QUICK = RefitSpec(members=("plain",), l2=1e-2, prior_offset=1.0)
+"""Nothing to choose."""
+GROW = RefitSpec(allow_new_classes=True)
 
 
 @pytest.fixture(scope="module")
-def holdout(bundle: Bundle) -> Snapshot:
-    """Some rows under the deployed backbone: the newest snapshot, jittered."""
-    newest = bundle.snapshots()[0]
-    noise = np.random.default_rng(0).normal(scale=0.05, size=newest.features.shape)
-    return replace(newest, features=(newest.features + noise).astype(np.float32), ids=None)
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    """The bundle of the world; nobody may change it."""
+    return WORLD.bundle(tmp_path_factory.mktemp("world") / "bundle")
 
 
-def test_a_refit_gives_a_head_and_a_whole_report(run: Path, bundle: Bundle, holdout: Snapshot) -> None:
-    """Solver, pool, comparison, gate, baselines and certificate are in the report; events tell the stages in order."""
-    uploads = [snapshots.read(path) for path in sorted((run / "snapshots").glob("*"))]
+def made(bundle: Bundle, *uploads: Snapshot, spec: RefitSpec = QUICK, holdout: Snapshot | None = None) -> Candidate:
+    """A refit of the bundle's live head."""
+    return refit(bundle, bundle.head(), uploads, holdout, spec)
+
+
+@pytest.mark.slow
+def test_a_refit_gives_a_head_and_a_whole_report(bundle: Bundle) -> None:
+    """Members, solver, comparison, gate and baselines are in the report; events tell the stages in order."""
     heard: list[dict[str, object]] = []
+    upload = WORLD.rows(bundle, WORLD.each(5), 5)
 
-    made = refit(bundle, bundle.head(), uploads, holdout, RefitSpec(), heard.append)
+    candidate = refit(bundle, bundle.head(), [upload], None, RefitSpec(), heard.append)
+    heard.append({"event": "live"})
+    done = candidate.complete()
 
-    report = made.report.model_dump(mode="json")
+    report = done.report.model_dump(mode="json")
     assert report["solver"]["converged"]
-    assert report["solver"]["gap_bound"] <= 1e-3 * report["solver"]["objective"]
-    assert report["pool"]["rows"] == [15, 15, 12]
-    assert report["pool"]["transferred"][2] == 9
-    assert report["holdout"]["source"] == "snapshot"
-    assert set(report["baselines"]) == {
-        "crt", "nearest_class_mean", "joint", "joint_logit_adjusted", "tau_normalised",
-    }  # fmt: skip
-    assert report["baselines"]["tau_normalised"]["tau"] in TAUS
-    assert all(b["prior_offset"] in OFFSETS for b in report["baselines"].values())
-    assert report["candidate"]["balanced"] > 0.8
-    assert report["certificate"]["classes"]
+    assert sum(report["pool"]["rows"]) == sum(WORLD.counts) + 5 * 6 - 6  # a fifth of the new ones is judged on
+    assert report["rows"] == 40 * 6 + 6
+    assert report["holdout"]["source"] == "bundle"
+    assert [part["member"] for part in report["members"]] == ["plain", "balanced", "lda"]
+    assert sum(part["share"] for part in report["members"]) == 1
+    assert set(report["baselines"]) == {"plain", "balanced", "lda"}
+    assert report["candidate"]["balanced"] > report["live"]["balanced"]
+    assert report["gate"]["answer"] == "yes"
     assert [e["stage"] for e in heard if e["event"] == "stage"] == [
-        "read", "transfer", "solve", "evaluate", "certificate", "report",
+        "read", "transfer", "choose", "solve", "judge", "baselines", "certificate", "report",
     ]  # fmt: skip
-    assert any(e["event"] == "progress" for e in heard)
+    order = [e.get("stage", e["event"]) for e in heard]
+    assert order.index("judge") < order.index("live") < order.index("baselines")
     json.dumps(report, allow_nan=False)
 
 
-def test_the_same_inputs_give_the_same_head(bundle: Bundle, holdout: Snapshot) -> None:
+def test_the_same_inputs_give_the_same_head(bundle: Bundle) -> None:
     """A refit is decided by its inputs and its seed."""
-    spec = RefitSpec(l2=1e-3, prior_offset=0.0)
-
-    one, two = (refit(bundle, bundle.head(), [], holdout, spec).head for _ in range(2))
+    one, two = (made(bundle).head for _ in range(2))
 
     assert one.digest == two.digest
 
 
-def test_a_refit_goes_on_from_the_live_head(bundle: Bundle, holdout: Snapshot) -> None:
-    """The head of a refit, made live, is there at the first look when the same rows are refitted, offset or not."""
-    spec = RefitSpec(l2=1e-3, prior_offset=0.5)
+def test_the_offset_is_minus_t_log_prior(bundle: Bundle) -> None:
+    """Two refits that differ in t differ in the bias by −t·log π, π of the fitted images, and in nothing else."""
+    prior = np.array(WORLD.counts) / sum(WORLD.counts)
 
-    first = refit(bundle, bundle.head(), [], holdout, spec)
-    second = refit(bundle, first.head, [], holdout, spec)
-
-    assert second.report.solver.iterations == 1 < first.report.solver.iterations
-    assert np.allclose(second.head.weight, first.head.weight, atol=1e-6)
-
-
-def test_class_means_are_of_the_newest_part_that_has_the_class(bundle: Bundle, holdout: Snapshot) -> None:
-    """An upload of one class moves that class's mean; the others keep the mean of the bundle's own snapshot."""
-    newest = bundle.snapshots()[0]
-    upload = newest.take(newest.labels == 2)
-    upload = replace(upload, features=upload.features + 1, epoch=newest.epoch + 1, ids=None)
-
-    found = refit(bundle, bundle.head(), [upload], holdout, RefitSpec(l2=1e-2)).baselines["nearest_class_mean"]
-
-    means = np.stack([newest.features[newest.labels == c].mean(0) + (c == 2) for c in range(3)])
-    assert np.allclose(found.weight, means, atol=1e-5)
-
-
-def test_the_offset_is_minus_t_log_prior(bundle: Bundle, holdout: Snapshot) -> None:
-    """Two refits that differ in t differ in the bias by −t·log π and in nothing else."""
-    prior = np.array(bundle.manifest.train_counts) / sum(bundle.manifest.train_counts)
-
-    plain, moved = (
-        refit(bundle, bundle.head(), [], holdout, RefitSpec(l2=1e-2, prior_offset=t)).head for t in (0.0, 0.7)
-    )
+    plain, moved = (made(bundle, spec=QUICK.model_copy(update={"prior_offset": t})).head for t in (0.0, 0.7))
 
     assert np.array_equal(plain.weight, moved.weight)
     assert np.allclose(moved.bias - plain.bias, -0.7 * np.log(prior), atol=1e-5)
 
 
-def test_a_new_class_grows_the_head(bundle: Bundle, holdout: Snapshot) -> None:
-    """A name the live head does not know becomes a class where allowed; old indices stay; it is then recognised."""
-    rng = np.random.default_rng(1)
-    centre = bundle.snapshots()[0].features.max(0) * 3
-    features = (centre + rng.normal(scale=0.1, size=(8, len(centre)))).astype(np.float32)
-    upload = Snapshot(features, np.zeros(8, np.int64), ("violet",), bundle.backbone_digest, 9)
-    both = replace(
-        holdout,
-        features=np.concatenate([holdout.features, features]),
-        labels=np.concatenate([holdout.labels, np.full(8, 3)]),
-        classes=(*holdout.classes, "violet"),
-    )
+@pytest.mark.slow
+@pytest.mark.parametrize("count", [1, 2, 5, 12])
+def test_a_few_photos_of_a_new_class_harm_no_other(bundle: Bundle, count: int) -> None:
+    """The new class is measured on images left out, apart from the others; nothing is chosen on the judged rows."""
+    labels = np.full(count, len(WORLD.counts))
 
-    with pytest.raises(RefitError, match="violet; set allow_new_classes"):
-        refit(bundle, bundle.head(), [upload], both, RefitSpec())
-    made = refit(bundle, bundle.head(), [upload], both, RefitSpec(allow_new_classes=True))
+    candidate = made(bundle, WORLD.rows(bundle, labels, 7), spec=GROW.model_copy(update={"min_examples": 1}))
 
-    assert made.head.classes == (*bundle.manifest.classes, "violet")
-    assert (made.head.logits(features).argmax(1) == 3).all()
-    assert made.report.live.recall[3] == 0
-    assert made.report.classes.new == ["violet"]
+    before = WORLD.recalls(bundle.head()).mean()
+    assert WORLD.recalls(candidate.head).mean() > before - 0.01
+    new = candidate.judged["new_classes"][0]
+    assert (new["name"], new["images"], new["rows"]) == ("new 0", count, 0 if count == 1 else count)
+    if count > 1:
+        assert new["recall"]["low"] < new["recall"]["high"]
+    assert candidate.judged["rows"] == 40 * 6
 
 
-def test_permuted_labels_do_not_pass_the_gate(bundle: Bundle, holdout: Snapshot) -> None:
-    """An upload whose class numbers are moved on by one loses to the live head on a hold-out that is not its own."""
-    newest = bundle.snapshots()[0]
-    moved = replace(newest, labels=(newest.labels + 1) % len(newest.classes), epoch=newest.epoch + 1, ids=None)
+def test_a_new_class_of_one_photo_is_left_out_and_told(bundle: Bundle) -> None:
+    """Unless the spec says that one is enough; other new classes come in."""
+    labels = np.array([6, 7, 7, 7])
 
-    made = refit(bundle, bundle.head(), [moved], holdout, RefitSpec(use_bundle_snapshots=False))
+    candidate = made(bundle, WORLD.rows(bundle, labels, 7), spec=QUICK.model_copy(update={"allow_new_classes": True}))
 
-    assert not made.report.gate.passed
-    assert made.report.candidate.balanced < made.report.live.balanced
-    assert made.report.gate.reasons
+    assert candidate.head.classes == (*WORLD.classes, "new 1")
+    assert any("new 0" in note for note in candidate.judged["notes"])
 
 
-def test_held_out_images_are_in_no_part_of_the_pool(run: Path, bundle: Bundle) -> None:
-    """Without a hold-out snapshot a share of the images is held out, in every epoch by id."""
-    uploads = [snapshots.read(path) for path in sorted((run / "snapshots").glob("*"))]
+@pytest.mark.slow
+@pytest.mark.parametrize("count", [1, 2, 5])
+def test_new_rows_of_the_deployed_backbone_stay_where_they_are(bundle: Bundle, count: int) -> None:
+    """And so do the old ones: a few new rows a class never move the class."""
+    candidate = made(bundle, WORLD.rows(bundle, WORLD.each(count), 11), spec=RefitSpec())
 
-    report = refit(bundle, bundle.head(), uploads, None, RefitSpec(holdout_fraction=0.34, target=1000)).report
+    without = made(bundle, spec=RefitSpec())
+    assert WORLD.recalls(candidate.head).mean() > WORLD.recalls(without.head).mean() - 0.01
+    assert candidate.judged["gate"]["answer"] == "yes"
+
+
+@pytest.mark.slow
+def test_rows_that_the_live_head_got_wrong_harm_nothing(bundle: Bundle) -> None:
+    """Two corrections fed back."""
+    live = bundle.head()
+    draw = WORLD.draw(WORLD.each(200), 33)
+    wrong = np.flatnonzero(live.logits(draw).argmax(1) != WORLD.each(200))[:2]
+    upload = replace(WORLD.rows(bundle, WORLD.each(200)[wrong], 0), features=draw[wrong])
+
+    candidate = made(bundle, upload, spec=RefitSpec())
+
+    assert WORLD.recalls(candidate.head).mean() > WORLD.recalls(live).mean() - 0.005
+
+
+def test_a_class_without_a_judged_row_is_not_measured(bundle: Bundle) -> None:
+    """One far row can take a class away, and a hold-out without the class does not see it: the gate says so."""
+    far = WORLD.rows(bundle, [3], 0)
+    far = replace(far, features=far.features + 60)
+    test = np.repeat([0, 1, 2, 4, 5], 30)
+    holdout = WORLD.rows(bundle, test, 8)
+
+    judged = made(bundle, far, holdout=holdout).judged
+
+    assert judged["gate"]["answer"] == "not measured"
+    assert any("class 3" in reason for reason in judged["gate"]["reasons"])
+    assert any("class 3 moved by" in note and "on 1 row" in note for note in judged["notes"])
+
+
+def test_the_same_file_as_snapshot_and_holdout_is_refused(bundle: Bundle) -> None:
+    """Nothing of it could be fitted."""
+    upload = WORLD.rows(bundle, WORLD.each(5), 4)
+
+    with pytest.raises(RefitError, match=r"every row of the snapshot of epoch 99 is in the hold-out too"):
+        made(bundle, upload, holdout=upload)
+
+
+def test_ids_from_0_take_nothing_away(bundle: Bundle) -> None:
+    """Unrelated images with the training set's ids; with its data set's name they are the same images."""
+    count = sum(WORLD.counts)
+    labels = np.repeat(np.arange(6), WORLD.counts)
+    other = WORLD.rows(bundle, labels, 6, ids=np.arange(count), dataset="9" * 64)
+    same = WORLD.rows(bundle, labels, 6, ids=np.arange(count), dataset=TRAINING)
+
+    apart, together = (made(bundle, own).complete().report.pool for own in (other, same))
+
+    assert sum(apart.rows) == 2 * count - sum(int(0.2 * n) for n in WORLD.counts)
+    assert sum(together.rows) == 2 * count
+    assert sum(together.moved) == count
+
+
+def test_a_holdout_never_empties_a_class(bundle: Bundle) -> None:
+    """An image that alone is left of its class is fitted, and not judged."""
+    one = WORLD.rows(bundle, [6], 3)
+    test = WORLD.rows(bundle, WORLD.each(5), 8)
+    holdout = replace(
+        test,
+        features=np.concatenate([test.features, one.features]), labels=np.append(test.labels, 6),
+    )  # fmt: skip
+    more = WORLD.rows(bundle, WORLD.each(1), 9)
+    both = replace(more, features=np.concatenate([more.features, one.features]), labels=np.append(more.labels, 6))
+    spec = QUICK.model_copy(update={"allow_new_classes": True, "min_examples": 1})
+
+    candidate = made(bundle, both, spec=spec, holdout=holdout)
+
+    assert candidate.head.classes[-1] == "new 0"
+    assert (candidate.head.logits(one.features).argmax(1) == 6).all()
+    assert candidate.judged["rows"] == 30
+
+
+def test_without_a_holdout_a_share_of_the_images_is_judged(tmp_path: Path) -> None:
+    """In every look at them: none of their rows is fitted."""
+    bundle = WORLD.bundle(tmp_path / "b", holdout=0)
+
+    report = made(bundle).complete().report
 
     assert report.holdout.source == "split"
-    assert report.rows == 10 + 4 + 1
-    assert report.pool.rows[2] == 2 * 4  # 3 images less 1, in the newest look and three epochs
+    assert report.rows == sum(max(1, round(0.2 * n)) for n in WORLD.counts)
+    assert sum(report.pool.rows) == sum(WORLD.counts) - report.rows
+
+
+@pytest.mark.slow
+def test_permuted_labels_do_not_pass_the_gate(bundle: Bundle) -> None:
+    """An upload whose class numbers are moved on by one loses to the live head."""
+    upload = WORLD.rows(bundle, WORLD.each(30), 5)
+    moved = replace(upload, labels=(upload.labels + 1) % 6)
+
+    judged = made(bundle, moved, spec=RefitSpec(use_bundle_snapshots=False)).judged
+
+    assert judged["gate"]["answer"] == "no"
+    assert judged["candidate"]["balanced"] < judged["live"]["balanced"]
+    assert any("σ" in note for note in judged["notes"]) or judged["gate"]["reasons"]
+
+
+@pytest.mark.slow
+def test_older_epochs_of_a_run_are_brought_in_by_what_helps(run: Path) -> None:
+    """A training run's own snapshots are looks of other backbones; each way is in the report with its interval."""
+    bundle = bundles.read(run / "bundle")
+    uploads = [snapshots.read(path) for path in sorted((run / "snapshots").glob("*"))]
+
+    report = made(bundle, *uploads, spec=RefitSpec(l2=1e-2)).complete().report
+
+    assert [one.looks for one in report.transfer] == ["looks of other backbones"]
+    assert {"leave out", "none", "emanate", "map"} <= set(report.transfer[0].ways)
+    assert report.transfer[0].ways["leave out"].change.value == 0
+    assert report.certificate is not None
+    assert {"joint", "joint_logit_adjusted", "tau_normalised"} <= set(report.baselines)
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"features": np.ones((45, 7), np.float32), "weight": None, "bias": None}, "7 dimensions"),
+        ({"features": np.ones((30, 7), np.float32)}, "7 dimensions"),
         ({"backbone": "0" * 64}, "not made with the deployed backbone"),
     ],
 )
-def test_a_holdout_that_does_not_fit_is_refused(
-    bundle: Bundle, holdout: Snapshot, change: dict[str, object], message: str
-) -> None:
+def test_a_holdout_that_does_not_fit_is_refused(bundle: Bundle, change: dict[str, object], message: str) -> None:
     """A hold-out of another dimension or backbone cannot compare heads."""
     with pytest.raises(RefitError, match=message):
-        refit(bundle, bundle.head(), [], replace(holdout, **change), RefitSpec())
+        made(bundle, holdout=replace(WORLD.rows(bundle, WORLD.each(5), 0), **change))
+
+
+def test_new_classes_need_to_be_allowed(bundle: Bundle) -> None:
+    """A new name may be a typing mistake."""
+    with pytest.raises(RefitError, match="new 0; set allow_new_classes"):
+        made(bundle, WORLD.rows(bundle, [6, 6, 6], 0))
 
 
 def test_nothing_to_refit_from_is_refused(bundle: Bundle) -> None:
     """Without uploads and without the bundle's own snapshots there is nothing to do."""
     with pytest.raises(RefitError, match="no snapshot"):
-        refit(bundle, bundle.head(), [], None, RefitSpec(use_bundle_snapshots=False))
+        made(bundle, spec=QUICK.model_copy(update={"use_bundle_snapshots": False}))
 
 
-def test_an_old_backbones_classes_need_a_present_mean(bundle: Bundle) -> None:
-    """A class known only from another backbone has nowhere to be transferred to, and is named."""
-    foreign = Snapshot(
-        np.random.default_rng(0).normal(size=(6, 64)).astype(np.float32),
-        np.zeros(6, np.int64),
-        ("violet",),
-        "1" * 64,
-        1,
-    )
+def test_a_new_class_of_another_backbone_alone_is_left_out(bundle: Bundle) -> None:
+    """Nothing says where its rows would be now."""
+    foreign = Snapshot(WORLD.draw([6] * 9, 0), np.zeros(9, np.int64), ("violet",), "1" * 64, 1)
 
-    with pytest.raises(RefitError, match=r"violet.*present mean is unknown"):
-        refit(bundle, bundle.head(), [foreign], None, RefitSpec(allow_new_classes=True))
+    candidate = made(bundle, foreign, spec=QUICK.model_copy(update={"allow_new_classes": True}))
 
-
-def test_a_class_without_a_present_mean_is_skipped_where_the_spec_says_so(bundle: Bundle, holdout: Snapshot) -> None:
-    """The rest is refitted as if the class had not come, and the report lists it."""
-    strange = Snapshot(
-        np.random.default_rng(0).normal(size=(6, 64)).astype(np.float32),
-        np.zeros(6, np.int64),
-        ("violet",),
-        "1" * 64,
-        1,
-    )
-    spec = RefitSpec(allow_new_classes=True, missing_mean="skip", l2=1e-2, prior_offset=0.0)
-
-    made = refit(bundle, bundle.head(), [strange], holdout, spec)
-    without = refit(bundle, bundle.head(), [], holdout, spec)
-
-    assert made.head.digest == without.head.digest
-    assert made.report.pool.skipped == ["violet"]
+    assert candidate.head.classes == WORLD.classes
+    assert any("violet" in note for note in candidate.judged["notes"])
+    assert candidate.head.digest == made(bundle).head.digest

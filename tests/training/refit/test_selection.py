@@ -3,13 +3,13 @@
 import numpy as np
 import pytest
 import torch
+from breadcrumbs.training.refit.balanced_set import BalancedSet
 from looks import look
 
 from breadcrumbs.models.groups import Group
 from breadcrumbs.models.head import LinearHead
 from breadcrumbs.training.config import RefitSpec
 from breadcrumbs.training.metrics import evaluate
-from breadcrumbs.training.refit.balanced_set import BalancedSet
 from breadcrumbs.training.refit.selection import L2_PATH, OFFSETS, TAUS, Holdout, choose, with_offset, with_tau
 from breadcrumbs.training.refit.without_training import logit_adjusted, tau_normalised
 

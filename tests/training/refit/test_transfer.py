@@ -24,7 +24,7 @@ def all_images(*looks: Rows) -> Tensor:
 @given(st.integers(0, 1000), st.integers(2, 5), st.integers(3, 40), st.integers(0, 20))
 @settings(deadline=None)
 def test_emanate_is_eq_6_over_the_images_in_both(seed: int, classes: int, common: int, only_old: int) -> None:
-    """z − z̄^{e'} + z̄^e of its class, both means over the images that both looks have, and over no other."""
+    """It is z − z̄^{e'} + z̄^e of its class, both means over the images that both looks have, and over no other."""
     draw = torch.Generator().manual_seed(seed)
     labels = torch.randint(classes, (common + only_old,), generator=draw)
     new = torch.randint(classes, (7,), generator=draw)
