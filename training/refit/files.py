@@ -1,13 +1,15 @@
 """A refit from files to files: what is read, and what is left in a folder.
 
     head.safetensors, head.onnx   the new head
+    judged.json                   what decides whether it goes live; the event `judged` follows it
     report.json, report.html      what is known of it, for programs and for people
     bundle/                       the same backbone with the new head, ready to be served
 
 It knows nothing of how a head is made (`training.refit.refit`) or of HTTP; the server's child process ends here too.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from breadcrumbs.models import bundle as bundles
@@ -15,7 +17,8 @@ from breadcrumbs.models import head as heads
 from breadcrumbs.models import refit_report as reports
 from breadcrumbs.models.bundle import Bundle, Lineage
 from breadcrumbs.models.files import sha256, write_whole
-from breadcrumbs.models.refit_report import RefitReport
+from breadcrumbs.models.head import LinearHead
+from breadcrumbs.models.refit_report import Judged, RefitReport
 from breadcrumbs.models.snapshots import snapshot as snapshots
 from breadcrumbs.models.snapshots.convert import open_safely
 from breadcrumbs.models.snapshots.snapshot import Snapshot
@@ -23,6 +26,21 @@ from breadcrumbs.training.config import RefitDevice, RefitSpec
 from breadcrumbs.training.refit.refit import Refit, Tell, refit
 from breadcrumbs.training.report import refit_page
 from breadcrumbs.training.run.snapshots import path_of
+
+
+@dataclass(frozen=True, eq=False)
+class _Candidate:
+    """A head that is made and judged.
+
+    Attributes:
+        head: the new head.
+        judged: what decides on it.
+        complete: makes the rest of the report.
+    """
+
+    head: LinearHead
+    judged: Judged
+    complete: Callable[[], Refit]
 
 
 def run(
@@ -39,6 +57,8 @@ def run(
 ) -> RefitReport:
     """Refit from files, and leave head, report, page and, with `new_bundle`, a bundle in `out`. Returns the report.
 
+    The head and `judged.json` are there before the rest is made; `tell` hears `judged` then.
+
     Raises:
         FormatError: a file is damaged.
         RefitError: as `refit`.
@@ -47,9 +67,12 @@ def run(
     live = opened.head() if head is None else heads.read(head)
     looks = [open_safely(path) for path in uploads]
     held = None if holdout is None else open_safely(holdout)
-    made = refit(opened, live, looks, held, spec, tell, device)
-    write_whole(out / "head.safetensors", heads.to_bytes(made.head))
-    write_whole(out / "head.onnx", heads.to_onnx(made.head))
+    candidate = _candidate(refit(opened, live, looks, held, spec, tell, device))
+    write_whole(out / "head.safetensors", heads.to_bytes(candidate.head))
+    write_whole(out / "head.onnx", heads.to_onnx(candidate.head))
+    write_whole(out / "judged.json", reports.to_bytes(candidate.judged))
+    tell({"event": "judged"})
+    made = candidate.complete()
     told = {"report.json": reports.to_bytes(made.report), "report.html": refit_page.build(made.report)}
     for name, data in told.items():
         write_whole(out / name, data)
@@ -63,6 +86,11 @@ def run(
         )
         repack(out / "bundle", opened, made, looks, lineage, told)
     return made.report
+
+
+def _candidate(made: Refit) -> _Candidate:
+    """Return a whole refit as one that is only judged so far."""
+    return _Candidate(made.head, reports.judged(made.report), lambda: made)
 
 
 def repack(
