@@ -75,15 +75,17 @@ def refit(
             from breadcrumbs.training.refit.files import run
 
             made = run(bundle, head, snapshot, holdout, wanted, out, tell, new_bundle=new_bundle, device=device)
-            report, verdict = made.model_dump(), f"gate: {'; '.join(made.gate.reasons) or 'passed'}"
+            report: dict[str, Any] | None = made.model_dump()
+            verdict = f"gate: {'; '.join(made.gate.reasons) or 'passed'}"
         else:
             report, verdict = _there(server or "", key, snapshot, holdout, wanted, out, tell)
     if json:
         tell_json({"event": "done", "verdict": verdict})
         return
-    from breadcrumbs.training.terminal.tables import in_short
+    if report is not None:
+        from breadcrumbs.training.terminal.tables import in_short
 
-    show(in_short(f"{out or server} on {report.get('rows', '?')} held-out rows", report))
+        show(in_short(f"{out or server} on {report.get('rows', '?')} held-out rows", report))
     print(verdict)  # noqa: T201
 
 
@@ -107,8 +109,8 @@ def _names(field: str, values: tuple[str, ...]) -> dict[str, str | None]:
 def _there(
     server: str, key: str | None, snapshots: tuple[Path, ...], holdout: Path | None, spec: RefitSpec, out: Path | None,
     tell: Tell,
-) -> tuple[dict[str, Any], str]:  # fmt: skip
-    """The report of a refit on a server, and what became of its head."""
+) -> tuple[dict[str, Any] | None, str]:  # fmt: skip
+    """The report of a refit on a server, if there is one, and what became of its head."""
     from breadcrumbs.serving.client.client import Client
     from breadcrumbs.serving.client.refit import refit as refit_on_server
 

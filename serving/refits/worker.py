@@ -227,9 +227,7 @@ class Refitter:
         job = history.job.id
         await self._confirm()
         await self._store.create(f"refits/{job}/judged.json", made.text)
-        verdict = await refit.settle(
-            job, request, self._store, self._bundle, self._live, compared, made, history.actor
-        )
+        verdict = await refit.settle(job, request, self._store, self._bundle, self._live, compared, made, history.actor)
         await history.insist({"event": "live" if verdict.activated else "stored", **verdict.model_dump(mode="json")})
 
     async def _finish(self, history: History, report: Report) -> None:

@@ -134,7 +134,9 @@ def main() -> int:
         load_file(path)["features"]
     spec = json.loads(arguments.spec.read_text())
     say("progress", iteration=1, gradient_norm=0.5, objective=1.0)
-    weight, classes = edit(live["weight"] * 2, classes, spec["classes"])
+    if mode == "copies-spec":
+        arguments.file.write_text(json.dumps(spec))
+    weight, classes = edit(live["weight"] * 2, classes, {} if mode == "ignores-edits" else spec["classes"])
     if mode == "wrong-dimension":
         weight = np.zeros((3, 9), np.float32)
     if mode == "loses-class":

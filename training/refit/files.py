@@ -23,6 +23,7 @@ from breadcrumbs.models.snapshots import snapshot as snapshots
 from breadcrumbs.models.snapshots.convert import open_safely
 from breadcrumbs.models.snapshots.snapshot import Snapshot
 from breadcrumbs.training.config import RefitDevice, RefitSpec
+from breadcrumbs.training.refit.edits import Names, edited, with_past
 from breadcrumbs.training.refit.refit import Refit, Tell, refit
 from breadcrumbs.training.report import refit_page
 from breadcrumbs.training.run.snapshots import path_of
@@ -61,10 +62,14 @@ def run(
 
     Raises:
         FormatError: a file is damaged.
+        EditError: the classes cannot be edited as the spec says.
         RefitError: as `refit`.
     """
     opened = bundles.read(bundle)
     live = opened.head() if head is None else heads.read(head)
+    edited(live.classes, spec.classes)
+    if opened.manifest.lineage is not None:
+        spec = with_past(spec, opened.manifest.lineage.spec, live.classes)
     looks = [open_safely(path) for path in uploads]
     held = None if holdout is None else open_safely(holdout)
     candidate = _candidate(refit(opened, live, looks, held, spec, tell, device))
@@ -113,11 +118,12 @@ def repack(
         BundleError: the parts do not fit together.
     """
     report = made.report
-    kept = [name for name in parent.manifest.files if name.startswith(("snapshots/", "samples/"))]
-    if not report.classes.new and "joint-head.onnx" in parent.manifest.files:
+    kept = [name for name in parent.manifest.files if name.startswith("snapshots/")]
+    if made.head.classes == parent.manifest.classes and "joint-head.onnx" in parent.manifest.files:
         kept.append("joint-head.onnx")
     kept += [name for name in ("backbone.onnx", "backbone-half.onnx") if name in parent.manifest.files]
     files = {name: (parent.folder / name).read_bytes() for name in kept}
+    files |= _samples(parent, {**report.spec.get("aliases", {}), **report.spec.get("classes", {})}, made.head.classes)
     files["head.onnx"] = heads.to_onnx(made.head)
     for upload in uploads:
         _add(files, upload)
@@ -136,6 +142,19 @@ def repack(
         }
     )
     return bundles.write(folder, manifest, files)
+
+
+def _samples(parent: Bundle, names: Names, classes: Sequence[str]) -> dict[str, bytes]:
+    """Return the parent's sample images, named by the index of their class as it is called now."""
+    index = {name: place for place, name in enumerate(classes)}
+    found: dict[str, bytes] = {}
+    for sample, old in parent.samples().items():
+        known = parent.manifest.classes[old]
+        place = index.get(names.get(known, known) or "")
+        if place is not None:
+            number = sum(name.startswith(f"samples/{place}-") for name in found)
+            found[f"samples/{place}-{number}.png"] = (parent.folder / "samples" / sample).read_bytes()
+    return found
 
 
 def _add(files: dict[str, bytes], snapshot: Snapshot) -> None:

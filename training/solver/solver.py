@@ -95,19 +95,29 @@ def solve(
         half: whether early products are in bf16. None means: if the device is fast at it and float64 is not used.
         progress: called for every point that is kept.
     """
-    asked = {"gap": gap, "max_iterations": max_iterations, "half": half, "progress": progress}
     if len(features) < features.shape[1]:
         few, basis, centre = _in_row_space(features, row_weights)
         inner = [(weight.to(basis) @ basis, bias.to(basis) + weight.to(basis) @ centre) for weight, bias in starts]
-        found = solve(few, labels, row_weights, classes, l2, starts=inner, **asked)
+        found = solve(
+            few, labels, row_weights, classes, l2, gap=gap, starts=inner, max_iterations=max_iterations, half=half,
+            progress=progress,
+        )  # fmt: skip
         weight = found.weight @ basis.T.to(found.weight)  # W = W_r Qᵀ (C, D)
         bias = found.bias - weight @ centre.to(weight)
         return replace(found, weight=weight, bias=bias - bias.mean())
     double = in_double(features.numel(), gap)
     with _threads(features.numel() * classes):
         return solve_stream(
-            whole(features, labels, row_weights), classes, l2, double=double, starts=starts, **asked
-        )  # fmt: skip
+            whole(features, labels, row_weights),
+            classes,
+            l2,
+            double=double,
+            gap=gap,
+            starts=starts,
+            max_iterations=max_iterations,
+            half=half,
+            progress=progress,
+        )
 
 
 @torch.no_grad()
