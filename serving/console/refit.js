@@ -49,6 +49,7 @@ function form(start) {
   const grow = h("input", { type: "checkbox" });
   const growing = h("label", { className: "check", hidden: true }, grow, h("span", {}));
   const { field, element: edit } = editing();
+  field.addEventListener("input", change);
   const words = h("p", { ariaLive: "polite" });
   const go = h("button", { className: "main", type: "submit" }, "Start the refit");
 

@@ -63,6 +63,9 @@ def between(mode: str, file: Path | None) -> None:
         file.with_suffix(".pid").write_text(str(os.getpid()))
         while not file.exists():
             time.sleep(0.01)
+    if file is not None and mode == "waits":
+        while file.with_suffix(".hold").exists():
+            time.sleep(0.01)
     if mode == "crashes-late":
         sys.stderr.write("Traceback: secret words\n")
         sys.exit(1)

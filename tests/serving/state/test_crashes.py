@@ -41,7 +41,7 @@ STEPS = [
 ]  # fmt: skip
 """Every write, in order; the events are queued, running, a stage, progress, live, succeeded."""
 CHILD = (sys.executable, str(Path(__file__).parents[1] / "crashing_refit.py"))
-BEFORE = (*STAGES, "head.safetensors", "head.onnx", "judged.json")
+BEFORE = (*STAGES[: STAGES.index("certificate")], "head.safetensors", "head.onnx", "judged.json")
 AFTER = ("judged", "report.json", "report.html", "done")
 """Every step of a refit's own process, before and after its head is handed over: the stages that it tells, the files
 that it leaves, its words."""

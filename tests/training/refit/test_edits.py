@@ -50,8 +50,8 @@ def test_one_mapping_says_all_at_once(
         ({"zzzzzz": None}, "the live head has no class 'zzzzzz'; its 6 classes have no name near it"),
         ({"oak": ""}, "classes: class '' is empty or occurs twice; expected a name"),
         ({"oak": "a\nb"}, "classes: class 'a\\nb' .*; expected a name"),
-        ({name: None for name in LIVE}, "classes: 0 of 6 classes would be left; expected 2 or more"),
-        ({name: "tree" for name in LIVE}, "classes: 1 of 6 classes would be left; expected 2 or more"),
+        (dict.fromkeys(LIVE), "classes: 0 of 6 classes would be left; expected 2 or more"),
+        (dict.fromkeys(LIVE, "tree"), "classes: 1 of 6 classes would be left; expected 2 or more"),
     ],
     ids=str,
 )
