@@ -19,12 +19,13 @@ mapping to status codes is `serving.http.errors`, and a test proves that no leaf
     ├── TrainingError          a run that cannot go on                        training.run.state
     ├── ExportError            torch and ONNX Runtime disagree                training.export
     ├── RefitError             snapshots that cannot become a head            training.refit.rows
+    ├── EditError              an edit of classes that cannot be made         training.refit.edits
     ├── KeysError              a file of keys that cannot be used             serving.state.keys
     ├── EngineError            a model that ONNX Runtime cannot run           serving.predict.devices
     ├── TracesMissing          traces whose sender is not installed           serving.http.traces
     ├── InputError             what a client cannot take as an image          serving.client.images
     ├── ServerError            a server that refused, or is not there         serving.client.retries
-    ├── RefitFailed            a refit's process that left no head            serving.refits.refit
+    ├── RefitFailed            a refit's process that left no head            serving.refits.outputs
     ├── WorkersError           processes that cannot be started               serving.workers
     ├── AddressError           an address that cannot be listened on          serving.http.listening
     ├── ClusterError           a Ray cluster that cannot be used              serving.cluster.connection

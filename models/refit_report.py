@@ -1,4 +1,4 @@
-"""A refit's report: what `report.json` holds, checked when it is written.
+"""A refit's report: what `report.json` holds, and `judged.json`, the part that decides; checked when they are written.
 
 It knows nothing of how the numbers come about or how they are shown. The page that shows them is made of this and of
 nothing else.
@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict
 from breadcrumbs.models.groups import Convention, Group
 
 FORMAT: Literal["breadcrumbs.refit/2"] = "breadcrumbs.refit/2"
+JUDGED: Literal["breadcrumbs.judged/1"] = "breadcrumbs.judged/1"
 
 
 class _Part(BaseModel):
@@ -258,6 +259,23 @@ class Certificate(_Part):
     classes: list[Evidence]
 
 
+class Judged(_Part):
+    """What a server must know to store the new head and to decide on it; `judged.json`, there before the report."""
+
+    format: Literal["breadcrumbs.judged/1"] = JUDGED
+    candidate: str
+    """Digest of the new head."""
+    live: str
+    """Digest of the head that it was compared with."""
+    rows: int
+    """Of the hold-out."""
+    gate: Gate
+    candidate_metrics: Measured
+    """How good the new head is on the hold-out."""
+    new_classes: list[str] = []
+    """Those that the live head does not know."""
+
+
 class RefitReport(_Part):
     """Everything that is known of a refit; `report.json`."""
 
@@ -298,6 +316,18 @@ class RefitReport(_Part):
     """Null where there is only one look at all the classes."""
 
 
-def to_bytes(report: RefitReport) -> bytes:
-    """Return the bytes of `report.json`."""
+def judged(report: RefitReport) -> Judged:
+    """Return the part of a report that decides."""
+    return Judged(
+        candidate=report.origin.candidate,
+        live=report.origin.live,
+        rows=report.rows,
+        gate=report.gate,
+        candidate_metrics=report.candidate,
+        new_classes=report.classes.new,
+    )
+
+
+def to_bytes(report: RefitReport | Judged) -> bytes:
+    """Return the bytes of `report.json` or `judged.json`."""
     return json.dumps(report.model_dump(mode="json"), indent=1).encode() + b"\n"

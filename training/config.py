@@ -1,7 +1,7 @@
 """What a training run and a refit are told: two frozen, checked models, and the named recipes.
 
 It imports no torch, since the server reads `RefitSpec` here. Every field is a flag of the command line; the text below
-a field is its help.
+a field is its help, but for a mapping of names, whose flag is its command's own.
 """
 
 import json
@@ -9,6 +9,7 @@ import re
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
+from cyclopts import Parameter
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, field_validator, model_validator
 
 from breadcrumbs.models.errors import BreadcrumbsError
@@ -21,6 +22,9 @@ STANDARD = ("fashion-mnist", "cifar100")
 Check = Literal["headers", "full"]
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 """Names of models, as a bundle's manifest has them."""
+
+MOST_NAMES = 100_000
+"""Names that an edit of classes may have."""
 
 Method = Literal["plain", "crt", "breadcrumb", "breadcrumb-paper"]
 RefitDevice = Literal["auto", "cpu", "cuda"]
@@ -260,7 +264,13 @@ class RefitSpec(BaseModel):
     allow_new_classes: bool = False
     """Add classes that the live head does not know, instead of refusing them."""
     min_examples: int = Field(default=2, ge=1, le=1_000_000)
-    """Images that a new class needs; one with fewer is left out, and the report says so."""
+    """Images that a new class needs; one with fewer is left out and told."""
+    classes: Annotated[dict[str, str | None], Parameter(parse=False)] = Field(default={}, max_length=MOST_NAMES)
+    """Old names of classes and their new ones, or null: rename, merge (two to one, or one to a class that is there) and
+    remove, all at once."""
+    aliases: Annotated[dict[str, str | None], Parameter(parse=False)] = Field(default={}, max_length=MOST_NAMES)
+    """Other names that snapshots have for a class, and its name; null: their rows are left out. Earlier edits of
+    `classes` are added by themselves."""
     use_bundle_snapshots: bool = True
     """Also use the snapshots in the bundle."""
     holdout_fraction: float = Field(default=0.2, gt=0, lt=0.9)

@@ -14,6 +14,9 @@ from breadcrumbs.training.config import RefitDevice, RefitSpec, read_settings
 from breadcrumbs.training.terminal.refit_events import Json, Tell, tell_json, telling
 from breadcrumbs.training.terminal.tables import show
 
+Names = Annotated[tuple[str, ...], Parameter(negative=(), show_default=False)]
+"""A flag with a mapping of names."""
+
 
 def refit(
     *,
@@ -25,6 +28,8 @@ def refit(
     holdout: Path | None = None,
     gate_holdout: Path | None = None,
     spec: Path | None = None,
+    classes: Names = (),
+    aliases: Names = (),
     new_bundle: bool = True,
     json: Json = False,
     key: Key = None,
@@ -46,6 +51,10 @@ def refit(
         holdout: Snapshot to choose and compare on; default: a share of the rows is held out.
         gate_holdout: Snapshot to compare on in place of `--holdout`; a server passes the one that it has pinned.
         spec: JSON file of settings; flags override it.
+        classes: What becomes of a class: `old=new` renames it, or merges it into the class of that name, `old=` removes
+            it; may be repeated. Or a JSON file, `{"old": "new", "gone": null}`.
+        aliases: Other names that snapshots have for a class, `other=name`; `other=` leaves their rows out. As
+            `--classes` otherwise.
         new_bundle: Also write a complete bundle with the new head to `bundle/` in `--out`; only without `--server`.
         json: Print one JSON object per line: stages, progress, the result.
         device: Where to solve, if locally. `auto`: on the GPU if there is one with room and the rows are many enough to
@@ -61,6 +70,9 @@ def refit(
         )
     base: dict[str, Any] = {} if spec is None else read_settings(spec)
     base |= {} if given is None else given.model_dump(include=given.model_fields_set)
+    for field, values in (("classes", classes), ("aliases", aliases)):
+        if values:
+            base[field] = {**base.get(field, {}), **_names(field, values)}
     wanted = RefitSpec.model_validate(base)
     with telling(as_json=json) as tell:
         if bundle is not None and out is not None:
@@ -70,23 +82,42 @@ def refit(
                 bundle, head, snapshot, holdout, wanted, out, tell,
                 new_bundle=new_bundle, device=device, gate_holdout=gate_holdout,
             )  # fmt: skip
-            report, verdict = made.model_dump(), f"gate: {'; '.join(made.gate.reasons) or 'passed'}"
+            report: dict[str, Any] | None = made.model_dump()
+            verdict = f"gate: {'; '.join(made.gate.reasons) or 'passed'}"
         else:
             report, verdict = _there(server or "", key, snapshot, holdout, wanted, out, tell)
     if json:
         tell_json({"event": "done", "verdict": verdict})
         return
-    from breadcrumbs.training.terminal.tables import in_short
+    if report is not None:
+        from breadcrumbs.training.terminal.tables import in_short
 
-    show(in_short(f"{out or server} on {report.get('rows', '?')} held-out rows", report))
+        show(in_short(f"{out or server} on {report.get('rows', '?')} held-out rows", report))
     print(verdict)  # noqa: T201
+
+
+def _names(field: str, values: tuple[str, ...]) -> dict[str, str | None]:
+    """Read `old=new`, `old=` and JSON files into one mapping.
+
+    Raises:
+        BreadcrumbsError: a value is neither, or two say different things of one name.
+    """
+    found: dict[str, str | None] = {}
+    for value in values:
+        old, equals, new = value.partition("=")
+        if "=" in new:
+            raise BreadcrumbsError(f"--{field} {value!r:.80}: more than one =; write names with = into a JSON file")
+        for name, became in ({old: new or None} if equals else read_settings(Path(value))).items():
+            if found.setdefault(name, became) != became:
+                raise BreadcrumbsError(f"--{field}: {name!r:.80} becomes {found[name]!r:.80} and {became!r:.80}")
+    return found
 
 
 def _there(
     server: str, key: str | None, snapshots: tuple[Path, ...], holdout: Path | None, spec: RefitSpec, out: Path | None,
     tell: Tell,
-) -> tuple[dict[str, Any], str]:  # fmt: skip
-    """The report of a refit on a server, and what became of its head."""
+) -> tuple[dict[str, Any] | None, str]:  # fmt: skip
+    """The report of a refit on a server, if there is one, and what became of its head."""
     from breadcrumbs.serving.client.client import Client
     from breadcrumbs.serving.client.refit import refit as refit_on_server
 

@@ -19,7 +19,7 @@ Tell = Callable[[dict[str, Any]], None]
 
 def refit(
     client: Client, snapshots: Sequence[Path], holdout: Path | None, spec: RefitSpec, out: Path | None, tell: Tell
-) -> tuple[dict[str, Any], Verdict]:
+) -> tuple[dict[str, Any] | None, Verdict]:
     """Upload snapshots, refit from them on the server, wait, and leave head and report in `out`, if there is one.
 
     A snapshot that the server has already is not kept twice.
@@ -29,11 +29,12 @@ def refit(
         snapshots: files to fit to.
         holdout: file to compare on.
         spec: how to fit, and when to go live.
-        out: folder for head.safetensors, head.onnx, report.json and report.html.
+        out: folder for head.safetensors, head.onnx, and, where there is a report, report.json and report.html.
         tell: hears of the job's id and of every event of it.
 
     Returns:
-        The report, and what became of the head.
+        The report, and what became of the head. None means that the head is stored, and its report came to nothing; the
+        verdict's note says why.
 
     Raises:
         ServerError: the server refused, is not there, or the refit came to nothing.
@@ -46,7 +47,7 @@ def refit(
     for event in client.events(job):
         tell(event)
     done = client.job(job)
-    if done.state != "succeeded" or done.verdict is None or done.report is None:
+    if done.state != "succeeded" or done.verdict is None:
         why, kind = ("", done.state) if done.error is None else (f": {done.error.message}", done.error.type)
         raise ServerError(f"refit {job} {done.state}{why}", kind=kind)
     if out is not None:
@@ -71,9 +72,10 @@ def _upload(client: Client, path: Path, tell: Tell) -> str:
         raise ServerError(f"{path.name}: {error}", error.status, error.kind) from error
 
 
-def _fetch(client: Client, job: str, version: int, report: dict[str, Any], out: Path) -> None:
+def _fetch(client: Client, job: str, version: int, report: dict[str, Any] | None, out: Path) -> None:
     head = client.head_onnx(version)
     write_whole(out / "head.onnx", head)
     write_whole(out / "head.safetensors", to_bytes(from_onnx(head)))
-    write_whole(out / "report.json", json.dumps(report, indent=1).encode() + b"\n")
-    write_whole(out / "report.html", client.report_page(job))
+    if report is not None:
+        write_whole(out / "report.json", json.dumps(report, indent=1).encode() + b"\n")
+        write_whole(out / "report.html", client.report_page(job))

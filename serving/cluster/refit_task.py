@@ -28,8 +28,6 @@ PATIENCE = 3.0
 """Seconds that a worker gets to stop its child in order."""
 PAUSE = 1.0
 """Seconds before a refit is started again, so that Ray knows of the loss."""
-LEFT = ("head.safetensors", "report.json", "report.html")
-"""Files that a refit leaves and that are looked at."""
 
 Files = dict[str, Any]
 """Names relative to the refit's folder, and the bytes as numpy arrays, uint8."""
@@ -57,8 +55,10 @@ class Attempt:
 
     async def run(
         self, command: list[str], folder: str, files: dict[str, Any], limits: Limits
-    ) -> AsyncIterator[dict[str, Any] | tuple[Ending, Files]]:
+    ) -> AsyncIterator[dict[str, Any] | tuple[Ending | None, Files]]:
         """Run the program; yields every object that it prints, then how it ended and the files that it left.
+
+        Before the word that its head is judged come the files that are there by then.
 
         Args:
             command: program and arguments, with paths in `folder`.
@@ -78,6 +78,8 @@ class Attempt:
             running.add_done_callback(lambda _: said.put_nowait(None))
             try:
                 while (event := await said.get()) is not None:
+                    if event["event"] == "judged":
+                        yield None, await asyncio.to_thread(_read, here / "out")
                     yield event
                 yield await running, await asyncio.to_thread(_read, here / "out")
             finally:
@@ -104,32 +106,31 @@ async def run(resources: Resources, command: Sequence[str], hear: Hear, limits: 
             await hear({"event": "stage", "stage": "restarted", "message": message})
             await asyncio.sleep(PAUSE)
         try:
-            ending, left = await _attempt(resources, list(command), str(folder), files, hear, bounds)
+            return await _attempt(resources, list(command), folder, files, hear, bounds)
         except RayTaskError as error:
             return Ending(None, {}, str(error), f"its worker failed: {error.cause!r:.200}")
         except RayError as error:
             LOG.warning("a refit's worker was lost: %s", str(error).strip().splitlines()[0])
             continue
-        for name, data in left.items():
-            await asyncio.to_thread(_write, folder / "out" / name, data)
-        return ending
     return Ending(None, {}, "", f"its worker was lost {1 + resources.retries} times")
 
 
 async def _attempt(
-    resources: Resources, command: list[str], folder: str, files: Files, hear: Hear, limits: Limits
-) -> tuple[Ending, Files]:
-    """Run it once; raises `RayError` where the worker is lost."""
+    resources: Resources, command: list[str], folder: Path, files: Files, hear: Hear, limits: Limits
+) -> Ending:
+    """Run it once, and write what it leaves into `folder`; raises `RayError` where the worker is lost."""
     worker = Attempt.options(  # type: ignore[attr-defined]  # what the decorator adds
         num_cpus=resources.cpus, num_gpus=resources.gpus, memory=resources.memory or None
     ).remote()
-    stream = worker.run.options(num_returns="streaming").remote(command, folder, files, limits)
-    last: tuple[Ending, Files] | None = None
+    stream = worker.run.options(num_returns="streaming").remote(command, str(folder), files, limits)
+    last: Ending | None = None
     try:
         async for reference in stream:  # to its end: only then has the worker cleaned up
             item = await reference
             if isinstance(item, tuple):
-                last = item
+                last, left = item
+                for name, data in left.items():
+                    await asyncio.to_thread(_write, folder / "out" / name, data)
             else:
                 await hear(item)
         if last is None:

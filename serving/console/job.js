@@ -17,6 +17,7 @@ function progress(id) {
   const steps = STAGES.map((name) => h("li", {}, name));
   const bar = h("progress", { max: STAGES.length, ariaLabel: "stages done" });
   const words = h("p", { ariaLive: "polite" }, "Waiting in line.");
+  const made = h("p", { ariaLive: "polite", hidden: true });
   const solver = h("p", { className: "quiet" });
   const { element, redraw } = line();
   const norms = [];
@@ -41,6 +42,13 @@ function progress(id) {
       redraw(norms);
       return;
     }
+    if (event.event === "live" || event.event === "stored") {
+      stop.hidden = true; // the head is made; only its report is missing
+      made.hidden = false;
+      made.className = event.activated ? "good" : "";
+      made.textContent = `Head ${event.head} is ${event.event}: ${event.note}. The report follows.`;
+      return;
+    }
     reach(event.stage);
     const named = STAGES.indexOf(event.stage);
     const step = named < 0 ? event.stage ?? event.state : `Step ${named + 1} of ${STAGES.length}: ${event.stage}`;
@@ -48,7 +56,7 @@ function progress(id) {
   }
 
   const card = h("div", { className: "card job" }, h("div", { className: "titled" }, h("h3", {}, "Refit ", h("code", {}, id)), stop),
-    bar, h("ol", { className: "steps" }, steps), words, solver, element);
+    bar, h("ol", { className: "steps" }, steps), words, made, solver, element);
   return { card, hear };
 }
 

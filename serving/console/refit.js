@@ -17,6 +17,28 @@ function option(snapshot) {
   return h("option", { value: snapshot.sha256, disabled: !snapshot.deployed }, snapshot.deployed ? text : `${text}: another backbone`);
 }
 
+// Lines `old = new` or `old =` as the mapping of a spec; a fault is a sentence about its line.
+function edits(text) {
+  const mapping = new Map();
+  for (const [index, line] of text.split("\n").entries()) {
+    if (!line.trim()) continue;
+    const [, old, fresh] = line.match(/^(.*?)\s+=(?:\s+(.*))?$/) ?? line.match(/^([^=]*)=([^=]*)$/) ?? [];
+    const name = old?.trim();
+    if (!name) return { fault: `Line ${index + 1}: expected old = new, or old = to remove the class.` };
+    if (mapping.has(name)) return { fault: `Line ${index + 1}: ${name} has a line already.` };
+    mapping.set(name, fresh?.trim() || null);
+  }
+  return { mapping: Object.fromEntries(mapping) };
+}
+
+function editing() {
+  const field = h("textarea", { rows: 4, spellcheck: false, placeholder: "oak = holm oak", "aria-describedby": "edits-hint" });
+  field.addEventListener("input", () => field.setCustomValidity(edits(field.value).fault ?? ""));
+  const hint = h("p", { id: "edits-hint", className: "quiet" },
+    "A class a line. old = new renames it; two that become the same, or one that becomes a class that is there, are merged; old = removes it. All at once.");
+  return { field, element: h("details", {}, h("summary", {}, "Rename, merge or remove classes"), h("label", {}, "Old and new names", field), hint) };
+}
+
 // The form of a refit: which snapshots, compared on what, and in words what a start would do.
 function form(start) {
   const known = new Map(); // by sha256: the snapshot, its box, the note that it is not fitted to, its line
@@ -26,6 +48,8 @@ function form(start) {
   const own = h("input", { type: "checkbox", checked: true });
   const grow = h("input", { type: "checkbox" });
   const growing = h("label", { className: "check", hidden: true }, grow, h("span", {}));
+  const { field, element: edit } = editing();
+  field.addEventListener("input", change);
   const words = h("p", { ariaLive: "polite" });
   const go = h("button", { className: "main", type: "submit" }, "Start the refit");
 
@@ -47,6 +71,12 @@ function form(start) {
     const from = parts.filter(Boolean).join(" and ");
     words.textContent = from ? `Fits a head to ${from}.` : "Choose a snapshot, or the bundle's own.";
     if (fresh.length && !grow.checked) words.textContent += " New classes that are not let in end it with an error.";
+    const { mapping = {}, fault } = edits(field.value);
+    const became = Object.values(mapping);
+    const gone = became.filter((name) => name === null).length;
+    if (became.length > gone) words.textContent += ` ${many(became.length - gone, "class", "classes")} renamed or merged.`;
+    if (gone) words.textContent += ` ${many(gone, "class", "classes")} removed.`;
+    if (fault) words.textContent += ` ${fault}`;
     go.disabled = !from;
   }
 
@@ -70,12 +100,12 @@ function form(start) {
 
   const element = h("form", { onchange: change, onsubmit: (event) => {
     event.preventDefault();
-    const spec = { activate: activate.value, use_bundle_snapshots: own.checked, allow_new_classes: !growing.hidden && grow.checked };
+    const spec = { activate: activate.value, use_bundle_snapshots: own.checked, allow_new_classes: !growing.hidden && grow.checked, classes: edits(field.value).mapping };
     start({ snapshots: chosen().map((one) => one.sha256), holdout: holdout.value || null, spec });
   } },
   h("h3", {}, "Snapshots to fit to"), list,
   h("div", { className: "card" },
-    h("label", { className: "check" }, own, h("span", {}, "Also to those that the bundle carries")), growing,
+    h("label", { className: "check" }, own, h("span", {}, "Also to those that the bundle carries")), growing, edit,
     h("div", { className: "fields" }, h("label", {}, "Compare on", holdout), h("label", {}, "Go live", activate), go), words));
   change();
   return { element, add };

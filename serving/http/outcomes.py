@@ -33,8 +33,7 @@ def record(request: Request, service: Service, outcome: Outcome, *, predicts: bo
 
 def _count_groups(service: Service, outcome: Outcome) -> None:
     """Count the top class of each image, by its group."""
-    version = str(outcome.head.version)
+    version, classes = str(outcome.head.version), outcome.head.head.classes
     for scores in outcome.scores:
-        index = int(scores.logits.argmax())
-        group = service.groups[index] if index < len(service.groups) else "new"
+        group = service.groups.get(classes[int(scores.logits.argmax())], "new")
         service.metrics.predictions.labels(version, group).inc()

@@ -48,9 +48,10 @@ class Service:
         return Claims(self.store)
 
     @cached_property
-    def groups(self) -> tuple[Group, ...]:
+    def groups(self) -> dict[str, Group]:
         """Group of each of the bundle's classes, by its training images."""
-        return tuple(groups(self.bundle.manifest.train_counts, self.bundle.manifest.groups))
+        manifest = self.bundle.manifest
+        return dict(zip(manifest.classes, groups(manifest.train_counts, manifest.groups), strict=True))
 
 
 async def _service(request: Request) -> Service:

@@ -51,7 +51,9 @@ class Job(BaseModel):
     started: str | None = None
     finished: str | None = None
     progress: dict[str, Any] = Field(default={}, description="the stage, and the solver's last iteration")
-    verdict: Verdict | None = None
+    verdict: Verdict | None = Field(
+        default=None, description="there as soon as the head is stored, while its report is still being made"
+    )
     error: Failure | None = None
 
 
@@ -93,6 +95,8 @@ def fold(job: Job, event: dict[str, Any]) -> Job:
                 change[name] = model.model_validate(event[name])
         return job.model_copy(update=change)
     told = {name: value for name, value in event.items() if name not in {"id", "at", "event"}}
+    if kind in {"live", "stored"}:
+        return job.model_copy(update={"verdict": Verdict.model_validate(told)})
     return job.model_copy(update={"progress": job.progress | told})
 
 
@@ -167,13 +171,21 @@ class History:
         async with self.changed:
             await self.changed.wait_for(lambda: self.job.state in ENDED)
 
+    async def decided(self) -> None:
+        """Wait until the job has ended, or its head is stored."""
+        async with self.changed:
+            await self.changed.wait_for(lambda: self.job.state in ENDED or self.job.verdict is not None)
+
     async def end(self, state: State, **more: Any) -> None:
         """Write the last event; if it cannot be written, the job still ends on this server."""
-        event = {"event": "state", "state": state, **more}
+        await self.insist({"event": "state", "state": state, **more})
+
+    async def insist(self, event: dict[str, Any]) -> None:
+        """Write an event; if it cannot be written, it still counts on this server."""
         try:
             await self.say(event)
         except StoreError:
-            LOG.exception("refit %s: its end cannot be written", self.job.id)
+            LOG.exception("refit %s: its event %s cannot be written", self.job.id, event.get("state", event["event"]))
             async with self.changed:
                 self.job = fold(self.job, {**event, "at": datetime.now(UTC).isoformat(timespec="milliseconds")})
                 self.changed.notify_all()

@@ -302,18 +302,19 @@ class Jobs:
         if self._refitter is not None:
             await self._refitter.cancel(history)
             await history.ended()
-        elif history.job.state not in ENDED:
+        elif history.job.state not in ENDED and history.job.verdict is None:
             request = json.dumps({"actor": actor, "at": datetime.now(UTC).isoformat(timespec="milliseconds")})
             with contextlib.suppress(Conflict):
                 await self._store.create(f"refits/{job}/cancel.json", request.encode() + b"\n")
             try:
-                await asyncio.wait_for(history.ended(), PATIENCE)
+                await asyncio.wait_for(history.decided(), PATIENCE)
             except TimeoutError as error:
                 raise Overloaded(
                     f"refit {job} is to be cancelled, but the server that runs refits has not done so in {PATIENCE:g} s"
                 ) from error
         if history.job.state != "cancelled":
-            raise Conflict(f"refit {job} has {history.job.state}; it cannot be cancelled any more")
+            how = history.job.state if history.job.state in ENDED else "made its head"
+            raise Conflict(f"refit {job} has {how}; it cannot be cancelled any more")
         return history.job
 
     async def close(self) -> None:

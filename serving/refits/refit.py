@@ -1,29 +1,26 @@
-"""One refit from its inputs to a verdict. The child process makes a head; this module checks it, stores it and
-activates it.
+"""One refit from its inputs to a verdict. The child process makes a head; this module stores it and activates it.
 
-The child's files are checked like uploads: parsed strictly, and compared with the live head. It knows nothing of
-queues, of other refits or of HTTP.
+The head is stored, and live if it may be, while the child still makes its report. `serving.refits.outputs` checks what
+it leaves. This knows nothing of queues, of other refits or of HTTP.
 """
 
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from breadcrumbs.models.bundle import Bundle
-from breadcrumbs.models.errors import BreadcrumbsError, FormatError
 from breadcrumbs.models.files import write_whole
 from breadcrumbs.models.head import LinearHead, to_bytes
-from breadcrumbs.models.head import read as read_head
-from breadcrumbs.models.refit_report import Gate, RefitReport
+from breadcrumbs.models.refit_report import Gate, Judged
 from breadcrumbs.serving.processes import child
 from breadcrumbs.serving.processes.scratch import scratch
+from breadcrumbs.serving.refits import outputs
+from breadcrumbs.serving.refits.outputs import Made, RefitFailed, Report
 from breadcrumbs.serving.refits.pinned import Pinned
-from breadcrumbs.serving.refusals import tell
 from breadcrumbs.serving.state import heads, snapshots
 from breadcrumbs.serving.state.activation_log import Activation
 from breadcrumbs.serving.state.heads import HeadRecord, Lineage
@@ -31,20 +28,12 @@ from breadcrumbs.serving.state.keys import NO_KEY, owner_of
 from breadcrumbs.serving.state.live_head import Live
 from breadcrumbs.serving.state.store import Conflict, Store
 from breadcrumbs.training.config import RefitSpec
+from breadcrumbs.training.refit.edits import with_past
 
 LOG = logging.getLogger("breadcrumbs.refit")
-REPORT_LIMIT = 32 * 2**20
-"""Largest size of a report, and of its page, in bytes."""
 
 Say = Callable[[dict[str, Any]], Awaitable[None]]
-
-
-class RefitFailed(BreadcrumbsError):
-    """A refit that failed; `kind` is the type of the child's own error, if it reported one."""
-
-    def __init__(self, message: str, kind: str = "refit") -> None:
-        super().__init__(message)
-        self.kind = kind
+Take = Callable[[Made], Awaitable[None]]
 
 
 class RefitRequest(BaseModel):
@@ -61,16 +50,6 @@ class RefitRequest(BaseModel):
     """How to fit, and when to go live."""
 
 
-@dataclass(frozen=True, eq=False)
-class Made:
-    """A child's output: a head, its report, the report's bytes, and its page if there is one."""
-
-    head: LinearHead
-    report: RefitReport
-    text: bytes
-    page: bytes | None
-
-
 class Verdict(BaseModel):
     """What became of a refit."""
 
@@ -82,25 +61,62 @@ class Verdict(BaseModel):
     note: str = Field(description="why it is live, or why not")
 
 
+async def whole(request: RefitRequest, store: Store, compared: int, live: LinearHead) -> RefitRequest:
+    """Return a request whose spec also knows what earlier refits made of class names.
+
+    Raises:
+        StoreError: the record of the live head cannot be read.
+    """
+    past = (await heads.record(store, compared)).lineage.spec
+    return request.model_copy(update={"spec": with_past(request.spec, past, live.classes)})
+
+
 async def make(
     job: str, request: RefitRequest, store: Store, bundle: Bundle, live: LinearHead, command: Sequence[str],
-    limits: child.Limits, say: Say, run: child.Run = child.run, pinned: Pinned | None = None,
-) -> Made:  # fmt: skip
-    """Run the child by `run`, and return its output.
+    limits: child.Limits, say: Say, take: Take, run: child.Run = child.run, pinned: Pinned | None = None,
+) -> Report:  # fmt: skip
+    """Run the child by `run`, hand over its head as soon as it is judged, and return its report.
+
+    Args:
+        job, request, store, bundle: which refit, from what.
+        live: the head that it is compared with.
+        command: the child, without its arguments.
+        limits: what it may take.
+        say: told every event of it.
+        take: given the head, once, while the child goes on with its report; where its files come back only at its
+            end, after that.
+        run: runs it, here or on another machine.
+        pinned: the hold-out that the operator judges on.
 
     Raises:
         SnapshotError: the pinned hold-out is not the one that was checked.
-        RefitFailed: it reported an error, died, or left no valid head that fits the live one.
+        RefitFailed: it reported an error, died, or left no valid head that fits the live one, or no report.
     """
+    taken: list[Judged] = []
+
+    async def look(out: Path) -> None:
+        made = await asyncio.to_thread(outputs.made, out, live, request.spec)
+        await child.to_the_end(take(made))
+        taken.append(made.judged)
+
     with scratch("refit") as folder:
         arguments = await _inputs(folder, request, store, bundle, live)
         if pinned is not None:
             await asyncio.to_thread(pinned.copy, folder / "gate-holdout")
             arguments += ["--gate-holdout", str(folder / "gate-holdout")]
-        ending = await run([*command, *arguments], say, limits)
+        out = folder / "out"
+
+        async def hear(event: dict[str, Any]) -> None:
+            if event["event"] == "judged" and not taken and (out / "judged.json").exists():
+                await look(out)
+            await say(event)
+
+        ending = await run([*command, *arguments], hear, limits)
         if ending.code != 0 or ending.said.get("event") != "done":
             raise _failure(job, ending)
-        return await asyncio.to_thread(_outputs, folder / "out", live)
+        if not taken:
+            await look(out)
+        return await asyncio.to_thread(outputs.report, out, taken[0])
 
 
 async def _inputs(folder: Path, request: RefitRequest, store: Store, bundle: Bundle, live: LinearHead) -> list[str]:
@@ -129,38 +145,9 @@ def _failure(job: str, ending: child.Ending) -> RefitFailed:
     return RefitFailed(f"the refit's process failed: {how}; the server's log has what it wrote")
 
 
-def _outputs(folder: Path, live: LinearHead) -> Made:
-    try:
-        data = _bounded(folder / "report.json")
-        page = _bounded(folder / "report.html") if (folder / "report.html").exists() else None
-        report = RefitReport.model_validate_json(data)
-        head = read_head(folder / "head.safetensors")
-    except ValidationError as error:
-        raise RefitFailed(f"the refit's report is not one: {tell(error)}") from error
-    except (OSError, FormatError, ValueError) as error:
-        raise RefitFailed(f"the refit left no head or no report: {error}") from error
-    if report.origin.candidate != head.digest:
-        raise RefitFailed(f"the refit's report is of head {report.origin.candidate:.12}, its head is {head.digest:.12}")
-    if head.feature_dim != live.feature_dim:
-        raise RefitFailed(f"the refit's head takes {head.feature_dim} features; the backbone gives {live.feature_dim}")
-    if head.classes[: len(live.classes)] != live.classes:
-        raise RefitFailed(
-            "the refit's head lost a class or moved one: those of the live head must come first, in order"
-        )
-    return Made(head, report, data, page)
-
-
-def _bounded(path: Path) -> bytes:
-    with path.open("rb") as file:
-        data = file.read(REPORT_LIMIT + 1)
-    if len(data) > REPORT_LIMIT:
-        raise RefitFailed(f"the refit's {path.name} has more than {REPORT_LIMIT} bytes")
-    return data
-
-
 async def settle(
-    job: str, request: RefitRequest, store: Store, bundle: Bundle, live: Live, compared: int, head: LinearHead,
-    report: RefitReport, actor: str = NO_KEY, pinned: Pinned | None = None,
+    job: str, request: RefitRequest, store: Store, bundle: Bundle, live: Live, compared: int, made: Made,
+    actor: str = NO_KEY, pinned: Pinned | None = None,
 ) -> Verdict:  # fmt: skip
     """Store the head, and activate it if the spec and the gate allow it and the compared head is still live."""
     lineage = Lineage(
@@ -172,15 +159,16 @@ async def settle(
         spec=request.spec.model_dump(mode="json"),
         owner=owner_of(actor),
     )
-    record = await heads.add(store, head, bundle, lineage, report.candidate.model_dump(mode="json"))
-    activation, note = await _go_live(job, request.spec.activate, report.gate, live, compared, record, actor)
+    gate, metrics = made.judged.gate, made.judged.candidate_metrics
+    record = await heads.add(store, made.head, bundle, lineage, metrics.model_dump(mode="json"))
+    activation, note = await _go_live(job, request.spec.activate, gate, live, compared, record, actor)
     if pinned is not None:
         note += f"; judged on the server's pinned hold-out {pinned.sha256[:12]}"
         note += ", not on the request's" if request.holdout else ""
     return Verdict(
         compared=compared,
         head=record.version,
-        gate=report.gate,
+        gate=gate,
         activated=activation is not None,
         activation=activation,
         note=note,
@@ -204,10 +192,10 @@ async def _go_live(
     return activation.number, f"activated: {reason}"
 
 
-def concluded(record: HeadRecord, report: bytes, log: Sequence[Activation]) -> Verdict | None:
-    """Return the verdict on a refit whose server stopped before it wrote one. None means that its report is invalid."""
+def concluded(record: HeadRecord, judged: bytes, log: Sequence[Activation]) -> Verdict | None:
+    """Return the verdict on a refit whose server stopped before it wrote one. None means that `judged` is invalid."""
     try:
-        gate = RefitReport.model_validate_json(report).gate
+        gate = Judged.model_validate_json(judged).gate
     except ValidationError:
         return None
     live = next((one.number for one in log if one.head == record.version and one.digest == record.digest), None)
@@ -220,3 +208,8 @@ def concluded(record: HeadRecord, report: bytes, log: Sequence[Activation]) -> V
         activation=live,
         note=note,
     )
+
+
+def without_report(verdict: Verdict, why: str) -> Verdict:
+    """Return the verdict on a refit that came to nothing after its head was stored."""
+    return verdict.model_copy(update={"note": f"{verdict.note}; there is no report: {why}"})

@@ -16,9 +16,10 @@ from breadcrumbs.models.errors import BreadcrumbsError
 from breadcrumbs.serving.predict.engine import BoundHead
 from breadcrumbs.serving.processes import child
 from breadcrumbs.serving.refits import refit
-from breadcrumbs.serving.refits.job import ENDED, History
+from breadcrumbs.serving.refits.job import ENDED, History, State
+from breadcrumbs.serving.refits.outputs import Made, RefitFailed, Report
 from breadcrumbs.serving.refits.pinned import Pinned
-from breadcrumbs.serving.refits.refit import Made, RefitFailed
+from breadcrumbs.serving.refits.refit import RefitRequest, Verdict
 from breadcrumbs.serving.state import heads
 from breadcrumbs.serving.state.lease import Lost
 from breadcrumbs.serving.state.live_head import Live
@@ -30,6 +31,7 @@ EVENTS = 2_000
 PROGRESS_SECONDS = 0.25
 """Seconds between two progress events that are kept; each is a write to the store."""
 INTERRUPTED = {"type": "interrupted", "message": "the server ended before the refit did; start it again"}
+STOPPED = "the server ended before it was made"
 
 
 class Refitter:
@@ -63,7 +65,7 @@ class Refitter:
         self._pinned = pinned
         self._line: asyncio.Queue[History] = asyncio.Queue()
         self._withdrawn = set[str]()
-        self._running: tuple[History, asyncio.Task[Any]] | None = None
+        self._running: tuple[History, asyncio.Task[Any] | None] | None = None  # no task: it cannot be cancelled
         self._worker: asyncio.Task[None] | None = None
         self._abandoned = False
 
@@ -81,13 +83,10 @@ class Refitter:
     async def conclude(self, history: History) -> None:
         """End or restart a job that a dead server left; its head may be stored already, and even live."""
         job = history.job.id
-        made = [head for head in await heads.records(self._store) if head.lineage.refit == job]
-        verdict = None
-        if made:
-            with contextlib.suppress(NotFound):
-                report = await self._store.get(f"refits/{job}/report.json")
-                verdict = refit.concluded(made[0], report, await self._live.log())
+        verdict = history.job.verdict or await self._concluded(job)
         if verdict is not None:
+            if not await self._store.has(f"refits/{job}/report.json"):
+                verdict = refit.without_report(verdict, STOPPED)
             await history.end("succeeded", verdict=verdict.model_dump(mode="json"))
         elif self._may_again(history):
             await self._again(history)
@@ -95,14 +94,23 @@ class Refitter:
         else:
             await history.end("interrupted", error=INTERRUPTED)
 
+    async def _concluded(self, job: str) -> Verdict | None:
+        """The verdict on a job whose head is stored, from what the store has of it. None means that it is not."""
+        made = [head for head in await heads.records(self._store) if head.lineage.refit == job]
+        if made:
+            with contextlib.suppress(NotFound):
+                judged = await self._store.get(f"refits/{job}/judged.json")
+                return refit.concluded(made[0], judged, await self._live.log())
+        return None
+
     def _may_again(self, history: History) -> bool:
         """Whether an interrupted job is restarted by itself."""
         starts = sum(event.get("state") == "running" for event in history.events)
-        return history.elsewhere and starts <= self._retries
+        return history.elsewhere and history.job.verdict is None and starts <= self._retries
 
     async def _again(self, history: History) -> None:
         """Put a job back into the state `queued`."""
-        for name in ("report.json", "report.html"):
+        for name in ("judged.json", "report.json", "report.html"):
             await self._store.delete(f"refits/{history.job.id}/{name}")
         await history.say({"event": "state", "state": "queued", "message": "its server was lost; it is restarted"})
 
@@ -110,12 +118,12 @@ class Refitter:
         """Cancel a job that waits or runs.
 
         Raises:
-            Conflict: its head is being stored.
+            Conflict: its head is being stored, or is stored and only its report is missing.
         """
         if history.job.state in ENDED:
             return
         if self._running and self._running[0] is history:
-            if not self._running[1].cancel():
+            if self._running[1] is None or not self._running[1].cancel():
                 raise Conflict(f"refit {history.job.id} has made its head; it cannot be cancelled any more")
         elif history.job.state == "queued" and history.job.id not in self._withdrawn:
             self._withdrawn.add(history.job.id)
@@ -157,73 +165,92 @@ class Refitter:
         except Lost as error:
             LOG.warning("refit %s is left to another server: %s", history.job.id, error)
         except RefitFailed as error:
-            await history.end("failed", error={"type": error.kind, "message": str(error)})
+            await self._fail(history, "failed", {"type": error.kind, "message": str(error)})
         except BreadcrumbsError as error:
-            await history.end("failed", error={"type": "refit", "message": str(error)})
+            await self._fail(history, "failed", {"type": "refit", "message": str(error)})
         except asyncio.CancelledError:
             stopping = self._worker is None
             if self._abandoned:
                 raise
             if stopping and history.job.state not in ENDED and self._may_again(history):
                 await self._again(history)
-            elif history.job.state not in ENDED:
-                await history.end(
-                    "interrupted" if stopping else "cancelled", **({"error": INTERRUPTED} if stopping else {})
-                )
+            elif stopping:
+                await self._fail(history, "interrupted", INTERRUPTED, STOPPED)
+            else:
+                await self._fail(history, "cancelled")
             if stopping:
                 raise
         except Exception:
             LOG.exception("refit %s: this is a bug", history.job.id)
-            await history.end(
-                "failed", error={"type": "internal", "message": "an unexpected error; see the server's log"}
-            )
+            told = {"type": "internal", "message": "an unexpected error; see the server's log"}
+            await self._fail(history, "failed", told)
         finally:
             self._running = None
             LOG.info("refit %s: %s after %.1f s", history.job.id, history.job.state, time.monotonic() - began)
+
+    async def _fail(
+        self, history: History, state: State, error: dict[str, str] | None = None, why: str = ""
+    ) -> None:  # fmt: skip
+        """End a job that has no report, for which `why` is the reason; if its head is stored, it has succeeded."""
+        verdict = history.job.verdict
+        if verdict is None:
+            await history.end(state, **({} if error is None else {"error": error}))
+            return
+        why = why or ("it was cancelled" if error is None else error["message"])
+        LOG.warning("refit %s: head %d is stored, and has no report: %s", history.job.id, verdict.head, why)
+        await history.end("succeeded", verdict=refit.without_report(verdict, why).model_dump(mode="json"))
 
     async def _refit(self, history: History) -> None:
         compared = self._live.head
         making = asyncio.create_task(self._make(history, compared))
         self._running = (history, making)
         try:
-            made = await making
+            report = await making
         except asyncio.CancelledError:
             await child.to_the_end(_over(making))  # the child is being stopped
             raise
-        settling = asyncio.create_task(self._settle(history, compared.version, made))
-        try:
-            await asyncio.shield(settling)
-        except asyncio.CancelledError:
-            await child.to_the_end(settling)  # a head that was made is stored even if the server is stopping
-            raise
+        await child.to_the_end(self._finish(history, report))
 
-    async def _make(self, history: History, compared: BoundHead) -> Made:
+    async def _make(self, history: History, compared: BoundHead) -> Report:
         job = history.job
         await self._confirm()
         await history.say({"event": "state", "state": "running", "compared": compared.version})
+        request = await refit.whole(job.request, self._store, compared.version, compared.head)
+
+        async def take(made: Made) -> None:
+            await self._settle(history, request, compared.version, made)
+
         return await refit.make(
-            job.id, job.request, self._store, self._bundle, compared.head, self._command, self._limits,
-            _Hearing(history), self._child, self._pinned,
+            job.id, request, self._store, self._bundle, compared.head, self._command, self._limits,
+            _Hearing(history), take, self._child, self._pinned,
         )  # fmt: skip
 
-    async def _settle(self, history: History, compared: int, made: Made) -> None:
+    async def _settle(self, history: History, request: RefitRequest, compared: int, made: Made) -> None:
+        """Store the head, make it live if it may be, and say so; from now on the job cannot be cancelled."""
+        self._running = (history, None)
+        job = history.job.id
+        await self._confirm()
+        await self._store.create(f"refits/{job}/judged.json", made.text)
+        verdict = await refit.settle(
+            job, request, self._store, self._bundle, self._live, compared, made, history.actor, self._pinned
+        )
+        await history.insist({"event": "live" if verdict.activated else "stored", **verdict.model_dump(mode="json")})
+
+    async def _finish(self, history: History, report: Report) -> None:
+        """Store the report and end the job."""
         job = history.job
         await self._confirm()
-        await self._store.create(f"refits/{job.id}/report.json", made.text)
-        if made.page is not None:
-            await self._store.create(f"refits/{job.id}/report.html", made.page)
-        verdict = await refit.settle(
-            job.id, job.request, self._store, self._bundle, self._live, compared, made.head, made.report, history.actor,
-            self._pinned,
-        )  # fmt: skip
-        await history.end("succeeded", verdict=verdict.model_dump(mode="json"))
+        await self._store.create(f"refits/{job.id}/report.json", report.text)
+        if report.page is not None:
+            await self._store.create(f"refits/{job.id}/report.html", report.page)
+        await history.end("succeeded", **job.model_dump(mode="json", include={"verdict"}))
 
 
 async def _nothing() -> None:
     return None
 
 
-async def _over(making: "asyncio.Task[Made]") -> None:
+async def _over(making: "asyncio.Task[Report]") -> None:
     """Wait for the end of what was cancelled."""
     making.cancel()
     with contextlib.suppress(asyncio.CancelledError, BreadcrumbsError):

@@ -180,3 +180,39 @@ def test_a_script_in_a_class_name_is_text(page: Page, serve: Serve, bundle: Bund
         page.goto(f"{client.base_url}#refit")
         expect(page.locator(".snapshot").first).to_contain_text(f"New: {name} (4)")
         assert page.title() == "Refit – Breadcrumbs"
+
+
+def test_a_head_is_shown_live_before_its_report(page: Page, serve: Serve, tmp_path: Path) -> None:
+    """Which head, why, and that the report follows; then there is nothing to cancel."""
+    gate = tmp_path / "gate"
+    with serve("reports", str(gate)) as client:
+        page.goto(f"{client.base_url}#refit")
+        page.get_by_role("button", name="Start the refit").click()
+        said = "Head 2 is live: activated: the gate says yes. The report follows."
+        expect(page.get_by_text(said)).to_be_visible()
+        expect(page.get_by_role("button", name="Cancel this refit")).to_be_hidden()
+        gate.touch()
+        expect(page.get_by_role("link", name="Read the whole report")).to_be_visible()
+
+
+def test_classes_are_renamed_merged_and_removed(page: Page, serve: Serve) -> None:
+    """A class a line; a slip is told at once, a name that the live head does not have by the server, with near ones."""
+    with serve() as client:
+        page.goto(f"{client.base_url}#refit")
+        page.get_by_text("Rename, merge or remove classes").click()
+        names = page.get_by_label("Old and new names")
+        names.fill("oak = holm oak\nelm")
+        expect(page.get_by_text("Line 2: expected old = new, or old = to remove the class.")).to_be_visible()
+        page.get_by_role("button", name="Start the refit").click()
+        assert client.get("/v1/refit").json()["refits"] == []
+        names.fill("oka = holm oak")
+        page.get_by_role("button", name="Start the refit").click()
+        expect(page.get_by_text("the live head has no class 'oka'; near it: oak")).to_be_visible()
+        names.fill("oak = holm oak\nelm =")
+        expect(page.get_by_text("1 class renamed or merged. 1 class removed.")).to_be_visible()
+        page.get_by_role("button", name="Start the refit").click()
+        expect(page.locator(".job")).to_contain_text("The gate says yes.")
+
+        assert client.get("/v1/refit").json()["refits"][0]["request"]["spec"]["classes"] == {
+            "oak": "holm oak", "elm": None,
+        }  # fmt: skip

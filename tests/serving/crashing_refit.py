@@ -31,7 +31,7 @@ def dying(function: Callable[..., None], step: str, name: Callable[..., str]) ->
 
 def main(step: str) -> None:
     """Refit until it dies."""
-    refit_events.tell_json = dying(refit_events.tell_json, step, lambda event: str(event.get("stage", "")))
+    refit_events.tell_json = dying(refit_events.tell_json, step, lambda event: str(event.get("stage", event["event"])))
     command.tell_json = dying(command.tell_json, step, lambda event: str(event["event"]))
     files.write_whole = dying(files.write_whole, step, lambda path, _: path.name)
     cli.main()

@@ -32,18 +32,54 @@ def say(event: str, **more: object) -> None:
     out(json.dumps({"event": event, **more}))
 
 
-def write_report(mode: str, digest: str, out: Path) -> None:
+def write_report(mode: str, file: Path | None, digest: str, live: str, out: Path) -> None:
+    """First what decides, then, after whatever the mode does in between, the whole report."""
     gate = {"passed": mode != "worse", "reasons": ["few fell by 0.2"] if mode == "worse" else []}
     report = json.loads(REPORT.read_text())
     report["origin"]["candidate"] = digest
     report["gate"] = {} if mode == "no-gate" else gate
     report["candidate"] |= {"all": 0.9, "few": 0.8}
     report["live"] |= {"all": 0.5, "few": 0.1}
+    judged = {"format": "breadcrumbs.judged/1", "candidate": digest, "live": live, "rows": report["rows"]}
+    judged |= {"gate": report["gate"], "candidate_metrics": report["candidate"]}
+    judged |= {"live": "0" * 64} if mode == "other-live" else {}
+    text = "{" if mode == "half-judged" else json.dumps(judged)
+    number = {"nan": "NaN,", "huge": "1e999,"}.get(mode, "0.9,")
+    if mode != "no-judged":
+        (out / "judged.json").write_text(text.replace("0.9,", number))
+    say("judged")
+    between(mode, file)
+    report["origin"]["candidate"] = "1" * 64 if mode == "report-of-another" else digest
+    report["gate"] = {"passed": False, "reasons": ["no"]} if mode == "report-other-gate" else report["gate"]
     text = "{" if mode == "half-report" else json.dumps(report)
     if mode != "no-report":
-        (out / "report.json").write_text(text.replace("0.9,", {"nan": "NaN,", "huge": "1e999,"}.get(mode, "0.9,")))
+        (out / "report.json").write_text(text)
     if mode != "no-page":
         (out / "report.html").write_text("<script>alert(1)</script>" * (2_000_000 if mode == "fat" else 1))
+
+
+def between(mode: str, file: Path | None) -> None:
+    """What happens after the head was judged, and before there is a report."""
+    if file is not None and mode == "reports":
+        file.with_suffix(".pid").write_text(str(os.getpid()))
+        while not file.exists():
+            time.sleep(0.01)
+    if file is not None and mode == "waits":
+        while file.with_suffix(".hold").exists():
+            time.sleep(0.01)
+    if mode == "crashes-late":
+        sys.stderr.write("Traceback: secret words\n")
+        sys.exit(1)
+    if mode == "mistaken-late":
+        say("error", error={"type": "refit", "message": "no room for the report"})
+        sys.exit(2)
+
+
+def edit(weight: np.ndarray, classes: list[str], names: dict[str, str | None]) -> tuple[np.ndarray, list[str]]:
+    """The rows of the classes that are left, each where its first part was."""
+    became = [names.get(name, name) for name in classes]
+    left = [name for name in dict.fromkeys(became) if name is not None]
+    return weight[[became.index(name) for name in left]], left
 
 
 def linger(mode: str, file: Path) -> None:
@@ -102,11 +138,14 @@ def main() -> int:
     live = load_file(arguments.head)
     with safe_open(arguments.head, "numpy") as file:
         classes = json.loads(file.metadata()["classes"])
+    compared = LinearHead(live["weight"], live["bias"], tuple(classes)).digest
     for path in arguments.snapshot:
         load_file(path)["features"]
-    json.loads(arguments.spec.read_text())
+    spec = json.loads(arguments.spec.read_text())
     say("progress", iteration=1, gradient_norm=0.5, objective=1.0)
-    weight = live["weight"] * 2
+    if mode == "copies-spec":
+        arguments.file.write_text(json.dumps(spec))
+    weight, classes = edit(live["weight"] * 2, classes, {} if mode == "ignores-edits" else spec["classes"])
     if mode == "wrong-dimension":
         weight = np.zeros((3, 9), np.float32)
     if mode == "loses-class":
@@ -116,8 +155,8 @@ def main() -> int:
     bias = np.zeros(len(weight), np.float32)
     head = save({"weight": weight, "bias": bias}, {"format": "breadcrumbs.head/1", "classes": json.dumps(classes)})
     (arguments.out / "head.safetensors").write_bytes(head[: 40 if mode == "half-head" else None])
-    digest = LinearHead(weight, bias, tuple(classes)).digest
-    write_report(mode, "0" * 64 if mode == "other-head" else digest, arguments.out)
+    digest = "0" * 64 if mode == "other-head" else LinearHead(weight, bias, tuple(classes)).digest
+    write_report(mode, arguments.file, digest, compared, arguments.out)
     say("done")
     return 0
 

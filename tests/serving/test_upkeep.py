@@ -23,8 +23,8 @@ from breadcrumbs.serving.upkeep import Verified, collect, verify
 ALWAYS = {"spec": {"activate": "always"}}
 PARTS = (
     "heads/000003/head.safetensors", "heads/000003/head.onnx", "heads/000003/head.json", "snapshots/*.safetensors",
-    "snapshots/*.json", "refits/*/request.json", "refits/*/events.jsonl", "refits/*/report.json",
-    "activations/00000002.json",
+    "snapshots/*.json", "refits/*/request.json", "refits/*/events.jsonl", "refits/*/judged.json",
+    "refits/*/report.json", "activations/00000002.json",
 )  # fmt: skip
 LATER = datetime.now(UTC) + timedelta(days=365)
 

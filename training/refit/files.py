@@ -1,13 +1,15 @@
 """A refit from files to files: what is read, and what is left in a folder.
 
     head.safetensors, head.onnx   the new head
+    judged.json                   what decides whether it goes live; the event `judged` follows it
     report.json, report.html      what is known of it, for programs and for people
     bundle/                       the same backbone with the new head, ready to be served
 
 It knows nothing of how a head is made (`training.refit.refit`) or of HTTP; the server's child process ends here too.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from breadcrumbs.models import bundle as bundles
@@ -15,14 +17,31 @@ from breadcrumbs.models import head as heads
 from breadcrumbs.models import refit_report as reports
 from breadcrumbs.models.bundle import Bundle, Lineage
 from breadcrumbs.models.files import sha256, write_whole
-from breadcrumbs.models.refit_report import RefitReport
+from breadcrumbs.models.head import LinearHead
+from breadcrumbs.models.refit_report import Judged, RefitReport
 from breadcrumbs.models.snapshots import snapshot as snapshots
 from breadcrumbs.models.snapshots.convert import open_safely
 from breadcrumbs.models.snapshots.snapshot import Snapshot
 from breadcrumbs.training.config import RefitDevice, RefitSpec
+from breadcrumbs.training.refit.edits import Names, edited, with_past
 from breadcrumbs.training.refit.refit import Refit, Tell, refit
 from breadcrumbs.training.report import refit_page
 from breadcrumbs.training.run.snapshots import path_of
+
+
+@dataclass(frozen=True, eq=False)
+class _Candidate:
+    """A head that is made and judged.
+
+    Attributes:
+        head: the new head.
+        judged: what decides on it.
+        complete: makes the rest of the report.
+    """
+
+    head: LinearHead
+    judged: Judged
+    complete: Callable[[], Refit]
 
 
 def run(
@@ -40,20 +59,28 @@ def run(
 ) -> RefitReport:
     """Refit from files, and leave head, report, page and, with `new_bundle`, a bundle in `out`. Returns the report.
 
-    `gate_holdout` is judged on in place of `holdout`.
+    The head and `judged.json` are there before the rest is made; `tell` hears `judged` then. `gate_holdout` is judged on in
+    place of `holdout`.
 
     Raises:
         FormatError: a file is damaged.
+        EditError: the classes cannot be edited as the spec says.
         RefitError: as `refit`.
     """
     holdout = gate_holdout or holdout
     opened = bundles.read(bundle)
     live = opened.head() if head is None else heads.read(head)
+    edited(live.classes, spec.classes)
+    if opened.manifest.lineage is not None:
+        spec = with_past(spec, opened.manifest.lineage.spec, live.classes)
     looks = [open_safely(path) for path in uploads]
     held = None if holdout is None else open_safely(holdout)
-    made = refit(opened, live, looks, held, spec, tell, device)
-    write_whole(out / "head.safetensors", heads.to_bytes(made.head))
-    write_whole(out / "head.onnx", heads.to_onnx(made.head))
+    candidate = _candidate(refit(opened, live, looks, held, spec, tell, device))
+    write_whole(out / "head.safetensors", heads.to_bytes(candidate.head))
+    write_whole(out / "head.onnx", heads.to_onnx(candidate.head))
+    write_whole(out / "judged.json", reports.to_bytes(candidate.judged))
+    tell({"event": "judged"})
+    made = candidate.complete()
     told = {"report.json": reports.to_bytes(made.report), "report.html": refit_page.build(made.report)}
     for name, data in told.items():
         write_whole(out / name, data)
@@ -67,6 +94,11 @@ def run(
         )
         repack(out / "bundle", opened, made, looks, lineage, told)
     return made.report
+
+
+def _candidate(made: Refit) -> _Candidate:
+    """Return a whole refit as one that is only judged so far."""
+    return _Candidate(made.head, reports.judged(made.report), lambda: made)
 
 
 def repack(
@@ -90,14 +122,12 @@ def repack(
         BundleError: the parts do not fit together.
     """
     report = made.report
-    kept = [
-        name for name in parent.manifest.files
-        if name == bundles.HOLDOUT or name.startswith(("snapshots/", "samples/"))
-    ]  # fmt: skip
-    if not report.classes.new and "joint-head.onnx" in parent.manifest.files:
+    kept = [name for name in parent.manifest.files if name == bundles.HOLDOUT or name.startswith("snapshots/")]
+    if made.head.classes == parent.manifest.classes and "joint-head.onnx" in parent.manifest.files:
         kept.append("joint-head.onnx")
     kept += [name for name in ("backbone.onnx", "backbone-half.onnx") if name in parent.manifest.files]
     files = {name: (parent.folder / name).read_bytes() for name in kept}
+    files |= _samples(parent, {**report.spec.get("aliases", {}), **report.spec.get("classes", {})}, made.head.classes)
     files["head.onnx"] = heads.to_onnx(made.head)
     for upload in uploads:
         _add(files, upload)
@@ -117,6 +147,19 @@ def repack(
         }
     )
     return bundles.write(folder, manifest, files)
+
+
+def _samples(parent: Bundle, names: Names, classes: Sequence[str]) -> dict[str, bytes]:
+    """Return the parent's sample images, named by the index of their class as it is called now."""
+    index = {name: place for place, name in enumerate(classes)}
+    found: dict[str, bytes] = {}
+    for sample, old in parent.samples().items():
+        known = parent.manifest.classes[old]
+        place = index.get(names.get(known, known) or "")
+        if place is not None:
+            number = sum(name.startswith(f"samples/{place}-") for name in found)
+            found[f"samples/{place}-{number}.png"] = (parent.folder / "samples" / sample).read_bytes()
+    return found
 
 
 def _add(files: dict[str, bytes], snapshot: Snapshot) -> None:

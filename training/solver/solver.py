@@ -10,13 +10,16 @@ small sample, then on that of all rows. A pass over all rows gives F, its gradie
 
 Features are centred: W z + b = W (z − z̄) + (b + W z̄), so b is shifted by W z̄ on the way in and back on the way out.
 
+Of fewer rows than dimensions, Z − z̄ = U Qᵀ with Q of N orthonormal columns. Only W Q Qᵀ changes a logit, and the rest
+of W only costs penalty, so the optimum has W = W_r Qᵀ, and ‖W‖ = ‖W_r‖: the problem is solved in N dimensions, on U.
+
 Letters: N rows, D feature dimensions, C classes, P classes with rows; z̄ the weighted mean of the rows.
 """
 
 import contextlib
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -92,6 +95,16 @@ def solve(
         half: whether early products are in bf16. None means: if the device is fast at it and float64 is not used.
         progress: called for every point that is kept.
     """
+    if len(features) < features.shape[1]:
+        few, basis, centre = _in_row_space(features, row_weights)
+        inner = [(weight.to(basis) @ basis, bias.to(basis) + weight.to(basis) @ centre) for weight, bias in starts]
+        found = solve(
+            few, labels, row_weights, classes, l2, gap=gap, starts=inner, max_iterations=max_iterations, half=half,
+            progress=progress,
+        )  # fmt: skip
+        weight = found.weight @ basis.T.to(found.weight)  # W = W_r Qᵀ (C, D)
+        bias = found.bias - weight @ centre.to(weight)
+        return replace(found, weight=weight, bias=bias - bias.mean())
     double = in_double(features.numel(), gap)
     with _threads(features.numel() * classes):
         return solve_stream(
@@ -105,6 +118,15 @@ def solve(
             half=half,
             progress=progress,
         )
+
+
+@torch.no_grad()
+def _in_row_space(features: Tensor, row_weights: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return U (N, N), Q (D, N) and z̄ (D,) of Z = U Qᵀ + z̄, in float64: the QR decomposition of (Z − z̄)ᵀ."""
+    rows, weights = features.double(), row_weights.double()
+    centre = weights @ rows / weights.sum()
+    basis, triangle = torch.linalg.qr((rows - centre).T)
+    return triangle.T, basis, centre
 
 
 def in_double(elements: int, gap: float) -> bool:

@@ -6,6 +6,7 @@ It knows nothing of whether the refit runs here or on a server.
 import contextlib
 import json
 import sys
+import time
 from collections.abc import Callable, Iterator
 from typing import Annotated, Any
 
@@ -13,6 +14,8 @@ from cyclopts import Parameter
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+EVERY = 10.0
+"""Seconds between two lines about the solver where there is no terminal."""
 STAGES = ("read", "transfer", "solve", "evaluate", "certificate", "report")
 
 Tell = Callable[[dict[str, Any]], None]
@@ -26,7 +29,7 @@ def telling(*, as_json: bool) -> Iterator[Tell]:
     if as_json:
         yield tell_json
     elif not sys.stderr.isatty():
-        yield _Lines()
+        yield Lines()
     else:
         columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
         more = TextColumn("{task.fields[more]}")
@@ -37,6 +40,8 @@ def telling(*, as_json: bool) -> Iterator[Tell]:
                 stage = _title(event)
                 if stage in STAGES:
                     bar.update(task, description=stage, completed=STAGES.index(stage), more="")
+                elif event["event"] in {"live", "stored"}:
+                    bar.update(task, more=stage)
                 elif stage:
                     bar.update(task, description=stage, completed=0, total=len(STAGES), more="")
                 if event["event"] == "upload":
@@ -53,30 +58,46 @@ def tell_json(event: dict[str, Any]) -> None:
     print(json.dumps(event), flush=True)  # noqa: T201
 
 
-class _Lines:
-    """Prints a line for each stage, each tenth of an upload, and the solver's last iteration before the next stage."""
+class Lines:
+    """Prints a line for each stage, each tenth of an upload, what became of the head, and where the solver is: every
+    ten seconds, and where it ended before the next stage.
 
-    def __init__(self) -> None:
-        self._last = ""
+    Args:
+        clock: seconds.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._last, self._stage = "", ""
+        self._said = clock()
         self._tenth = ("", 0)
 
     def __call__(self, event: dict[str, Any]) -> None:
+        """Hear an event."""
         if event["event"] == "upload":
             tenth = (event["file"], 10 * event["bytes"] // event["of"])
             if tenth != self._tenth:
                 self._tenth = tenth
-                print(f"  {event['file']}: {_bytes(event)}", file=sys.stderr, flush=True)  # noqa: T201
-            return
-        if event["event"] == "progress":
+                self._say(f"  {event['file']}: {_bytes(event)}")
+        elif event["event"] == "progress":
             self._last = _step(event)
-            return
-        for line in (f"  {self._last}" if self._last else "", _title(event)):
-            if line:
-                print(line, file=sys.stderr, flush=True)  # noqa: T201
-        self._last = ""
+            if self._clock() - self._said >= EVERY:
+                self._say(f"  {self._stage or 'solve'}: {self._last}")
+                self._last = ""
+        else:
+            for line in (f"  {self._last}" if self._last else "", _title(event)):
+                if line:
+                    self._say(line)
+            self._last, self._stage = "", str(event.get("stage") or self._stage)
+
+    def _say(self, line: str) -> None:
+        self._said = self._clock()
+        print(line, file=sys.stderr, flush=True)  # noqa: T201
 
 
 def _title(event: dict[str, Any]) -> str:
+    if event["event"] in {"live", "stored"}:
+        return f"head {event['head']} is {event['event']} ({event['note']}); the report follows"
     return str(event.get("stage") or event.get("state") or "")
 
 
@@ -85,5 +106,6 @@ def _bytes(event: dict[str, Any]) -> str:
 
 
 def _step(event: dict[str, Any]) -> str:
-    numbers = f"iteration {event['iteration']}: gradient norm {event['gradient_norm']:.2e}"
+    gap = f", gap {event['gap']:.1e}" if event.get("gap") is not None else ""
+    numbers = f"iteration {event['iteration']}: gradient norm {event['gradient_norm']:.2e}{gap}"
     return f"λ {event['l2']:g}, {numbers}" if "l2" in event else numbers

@@ -24,6 +24,7 @@ from breadcrumbs.serving.state import snapshots
 from breadcrumbs.serving.state.pages import LIMIT
 from breadcrumbs.serving.state.store import NotFound
 from breadcrumbs.training.config import RefitSpec
+from breadcrumbs.training.refit.edits import edited
 from breadcrumbs.training.report import html
 
 POLICY = f"{html.POLICY}; sandbox; base-uri 'none'; form-action 'none'; frame-ancestors 'self'"
@@ -83,6 +84,7 @@ def _check_on(service: Service) -> None:
 async def _check(wanted: RefitRequest, service: Service) -> None:
     if not wanted.snapshots and not wanted.spec.use_bundle_snapshots:
         raise BadRequest("no snapshots: name some, or let the spec use those of the bundle")
+    edited(service.live.head.head.classes, wanted.spec.classes)
     if len(wanted.snapshots) > service.settings.max_snapshots:
         raise TooLarge(f"{len(wanted.snapshots)} snapshots; the limit is {service.settings.max_snapshots}")
     named = [*wanted.snapshots, *([wanted.holdout] if wanted.holdout else [])]
@@ -159,7 +161,7 @@ async def listing(service: Serving, limit: Limit = LIMIT, after: AfterName = Non
 
 @router.get("/v1/refit/{job_id}", responses=problems(404))
 async def get(job_id: JobId, service: Serving) -> JobDetail:
-    """Tell how far a refit has come; its report, once it has one."""
+    """Tell how far a refit has come: its verdict once its head is stored, its report once it has one."""
     job = (await service.jobs.find(job_id)).job
     report = await service.jobs.report(job_id)
     return JobDetail(**dict(job), report=json.loads(report) if report else None)
@@ -217,7 +219,7 @@ async def _stream(history: History, after: int) -> AsyncIterator[str]:
 
 @router.delete("/v1/refit/{job_id}", responses=problems(403, 404, 409))
 async def cancel(job_id: JobId, request: Request, service: Serving) -> Job:
-    """Cancel a queued or running refit; its process has stopped when the answer arrives."""
+    """Cancel a refit whose head is not stored yet; its process has stopped when the answer arrives."""
     owner = (await service.jobs.find(job_id)).job.owner
     check_owner(request, [] if owner is None else [owner], f"refit {job_id}")
     return await service.jobs.cancel(job_id, actor(request))

@@ -43,7 +43,7 @@ def test_a_refit_there_leaves_head_and_report_here(serve: Serve, paths: list[Pat
     assert len(job.request.snapshots) == 2
     assert job.request.holdout is not None
     assert [e.get("stage", e.get("state", e["event"])) for e in heard] == [
-        *["upload"] * 4, f"refit {job.id}", "queued", "running", "read", "progress", "succeeded",
+        *["upload"] * 4, f"refit {job.id}", "queued", "running", "read", "progress", "live", "succeeded",
     ]  # fmt: skip
     sizes = [(path.name, path.stat().st_size) for path in paths]
     assert [(e["file"], e["bytes"], e["of"]) for e in heard if e["event"] == "upload"] == [(n, s, s) for n, s in sizes]
@@ -51,6 +51,17 @@ def test_a_refit_there_leaves_head_and_report_here(serve: Serve, paths: list[Pat
     assert heads.from_onnx((out / "head.onnx").read_bytes()).classes == CLASSES
     assert json.loads((out / "report.json").read_text()) == report
     assert (out / "report.html").read_text() == "<script>alert(1)</script>"
+
+
+def test_a_report_that_fails_there_is_no_error_here(serve: Serve, paths: list[Path], tmp_path: Path) -> None:
+    """The head is fetched, and the verdict says why there is no report."""
+    with serve("crashes-late") as http, Client(str(http.base_url)) as client:
+        report, verdict = refit(client, paths, None, RefitSpec(), tmp_path / "out", lambda _: None)
+
+    assert report is None
+    assert (verdict.head, verdict.activated) == (2, True)
+    assert "there is no report: the refit's process failed" in verdict.note
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"head.safetensors", "head.onnx"}
 
 
 def test_a_head_that_the_gate_refuses_is_no_error(serve: Serve, paths: list[Path], tmp_path: Path) -> None:
@@ -87,7 +98,8 @@ def test_the_command_line_tells_how_far_it_is(serve: Serve, paths: list[Path]) -
 
     assert (text.returncode, as_json.returncode) == (0, 0), text.stderr + as_json.stderr
     assert all(f"  {path.name}: 0.0 of 0.0 MB" in text.stderr for path in paths[:2])
-    assert "running\nread\n  iteration 1: gradient norm 5.00e-01\nsucceeded" in text.stderr
+    stored = "head 2 is stored (not activated: the spec says never); the report follows"
+    assert f"running\nread\n  iteration 1: gradient norm 5.00e-01\n{stored}\nsucceeded" in text.stderr
     assert "head 2: not activated: the spec says never" in text.stdout
     events = [json.loads(one) for one in as_json.stdout.splitlines()]
     assert [one["event"] for one in events][-2:] == ["state", "done"]

@@ -270,6 +270,23 @@ def events(client: httpx.Client, job: str) -> list[dict[str, Any]]:
     return [json.loads(line[6:]) for line in lines if line.startswith("data: ")]
 
 
+def test_a_head_is_live_on_every_replica_before_its_report(machines: Machines, http: httpx.Client, gate: Path) -> None:
+    """The files that decide come back from the worker while its program goes on."""
+    hold = gate.with_suffix(".hold")
+    hold.touch()
+    job = started(machines, http, activate="always")
+    gate.touch()
+    until(lambda: http.get(f"/v1/refit/{job}").json()["verdict"], "a verdict")
+    during = http.get(f"/v1/refit/{job}").json()
+    until(lambda: set(versions(http).values()) == {during["verdict"]["head"]}, "the new head on every replica")
+    hold.unlink()
+    done = ended(http, job)
+
+    assert (during["state"], during["report"], during["verdict"]["activated"]) == ("running", None, True)
+    assert (done["state"], done["verdict"]) == ("succeeded", during["verdict"])
+    assert done["report"] is not None
+
+
 def test_a_refit_survives_the_loss_of_its_worker(machines: Machines, http: httpx.Client, gate: Path) -> None:
     """It is started again, says so, and its head goes live on every replica. On a machine under load Ray may lose the
     next worker too; that is one more try.

@@ -35,7 +35,7 @@ def test_a_refit_makes_a_head_that_goes_live(serve: Serve, tiny_bundle: Bundle) 
     assert job["progress"] == {"stage": "read", "iteration": 1, "gradient_norm": 0.5, "objective": 1.0}
     assert [event["id"] for event in told] == list(range(1, len(told) + 1))
     assert [event.get("state", event["event"]) for event in told] == [
-        "queued", "running", "stage", "progress", "succeeded",
+        "queued", "running", "stage", "progress", "live", "succeeded",
     ]  # fmt: skip
     assert (head["metrics"]["all"], head["metrics"]["few"]) == (0.9, 0.8)
     assert (head["lineage"]["parent"], head["lineage"]["snapshots"]) == (1, [sha])
@@ -79,8 +79,8 @@ def test_events_resume_after_the_last_one_seen(serve: Serve) -> None:
         job = finish(client)
         told = list(events(client, job["id"], 3))
 
-        assert [event["id"] for event in told] == [4, 5]
-        assert list(events(client, job["id"], 5)) == []
+        assert [event["id"] for event in told] == [4, 5, 6]
+        assert list(events(client, job["id"], 6)) == []
 
 
 def test_snapshots_may_come_with_the_request(serve: Serve) -> None:
@@ -214,7 +214,7 @@ def test_a_server_that_died_finds_its_refits_interrupted(serve: Serve, tmp_path:
     shutil.rmtree(tmp_path / "store" / "heads" / "000002")  # as if it had died before that
     folder = tmp_path / "store" / "refits"
     lines = (folder / job / "events.jsonl").read_text().splitlines(keepends=True)
-    (folder / job / "events.jsonl").write_text("".join(lines[:-1]))
+    (folder / job / "events.jsonl").write_text("".join(lines[:-2]))  # the last two: live, succeeded
     (folder / job / "end.json").unlink()
     for name, text in (("no-events", (folder / job / "request.json").read_text()), ("damaged", "{")):
         (folder / name).mkdir()

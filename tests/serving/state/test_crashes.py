@@ -31,16 +31,20 @@ STEPS = [
     for name, count in (
         ("holds/.*", 1), ("snapshots/.*safetensors", 1), ("snapshots/.*json", 1), ("refits/.*/request.json", 1),
         ("refits/.*/events.jsonl", 1), ("refits/.*/events.jsonl", 2), ("refits/.*/events.jsonl", 3),
-        ("refits/.*/events.jsonl", 4), ("refits/.*/report.json", 1), ("refits/.*/report.html", 1),
+        ("refits/.*/events.jsonl", 4), ("refits/.*/judged.json", 1),
         ("heads/000002/head.safetensors", 1), ("heads/000002/head.onnx", 1), ("heads/000002/head.json", 1),
-        ("activations/00000002.json", 1), ("refits/.*/end.json", 1), ("refits/.*/events.jsonl", 5),
+        ("activations/00000002.json", 1), ("refits/.*/events.jsonl", 5),
+        ("refits/.*/report.json", 1), ("refits/.*/report.html", 1), ("refits/.*/end.json", 1),
+        ("refits/.*/events.jsonl", 6),
     )
     for when in ("before", "after")
 ]  # fmt: skip
-"""Every write, in order; the events are queued, running, a stage, progress, succeeded."""
+"""Every write, in order; the events are queued, running, a stage, progress, live, succeeded."""
 CHILD = (sys.executable, str(Path(__file__).parents[1] / "crashing_refit.py"))
-CHILDS = (*STAGES, "head.safetensors", "head.onnx", "report.json", "report.html", "done")
-"""Every step of a refit's own process: the stages that it tells, the files that it leaves, its last word."""
+BEFORE = (*STAGES[: STAGES.index("certificate")], "head.safetensors", "head.onnx", "judged.json")
+AFTER = ("judged", "report.json", "report.html", "done")
+"""Every step of a refit's own process, before and after its head is handed over: the stages that it tells, the files
+that it leaves, its words."""
 
 
 def until_dead(bundle: Bundle, store: Path, when: str, name: str, count: int) -> tuple[str | None, str | None]:
@@ -110,6 +114,8 @@ def test_a_server_that_is_killed_anywhere_loses_nothing(
             assert one["state"] in {"interrupted", "succeeded"}
             assert (one["state"] == "succeeded") == any(h["lineage"]["refit"] == one["id"] for h in listing["heads"])
             if one["state"] == "succeeded":
+                whole = client.get(f"/v1/refit/{one['id']}").json()["report"] is not None
+                assert whole != ("there is no report: the server ended before it" in one["verdict"]["note"])
                 assert one["verdict"]["activated"] == (listing["live"] == one["verdict"]["head"])
                 assert client.post(f"/v1/refit/{one['id']}/restart").status_code == 409
                 continue
@@ -123,25 +129,33 @@ def test_a_server_that_is_killed_anywhere_loses_nothing(
 
 
 @pytest.mark.slow
-def test_a_refit_that_is_killed_anywhere_changes_nothing(tmp_path: Path) -> None:
-    """`kill -9` of the real child at each of its steps: it has failed, without a head, and it can be started again."""
+def test_a_refit_that_is_killed_anywhere_changes_nothing_or_leaves_a_whole_head(tmp_path: Path) -> None:
+    """`kill -9` of the real child at each of its steps: it failed without a head, or its head is live without a report.
+
+    One that failed can be started again.
+    """
     step = tmp_path / "step"
     bundle = bundles.read(Path(models.__file__).parent / "demo")
     quick = {"activate": "always", "l2": 1e-4, "prior_offset": 0.5}
     with running(make_settings(bundle, tmp_path / "store"), command=(*CHILD, str(step))) as client:
-        for name in CHILDS:
+        for name in BEFORE:
             step.write_text(name)
             job = finish(client, {"spec": quick})
             assert (job["state"], job["verdict"]) == ("failed", None), name
             assert "it ended with exit status -9" in job["error"]["message"]
-            assert job["progress"]["stage"] == (name if name in STAGES else "report")
         assert len(client.get("/v1/heads").json()["heads"]) == client.get("/v1/heads").json()["live"] == 1
+        for version, name in enumerate(AFTER, 2):
+            step.write_text(name)
+            late = finish(client, {"spec": quick})
+            assert (late["state"], late["verdict"]["head"], late["report"]) == ("succeeded", version, None), name
+            assert client.get("/v1/heads").json()["live"] == version
+            assert "there is no report: the refit's process failed: it ended with exit" in late["verdict"]["note"]
         assert asyncio.run(verify(Store.open(tmp_path / "store"))).findings == ()
         step.write_text("none")
         again = client.post(f"/v1/refit/{job['id']}/restart").json()["id"]
         *_, last = events(client, again)
         assert last["verdict"]["activated"]
-        assert client.get("/v1/heads").json()["live"] == 2
+        assert client.get("/v1/heads").json()["live"] == version + 1
 
 
 def test_a_dead_servers_child_dies_with_it(tiny_bundle: Bundle, tmp_path: Path) -> None:

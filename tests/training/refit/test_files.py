@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnxruntime
@@ -12,10 +13,11 @@ from breadcrumbs.models import bundle as bundles
 from breadcrumbs.models import head as heads
 from breadcrumbs.models.bundle import Bundle
 from breadcrumbs.models.files import sha256
-from breadcrumbs.models.refit_report import RefitReport
+from breadcrumbs.models.refit_report import Judged, RefitReport, judged
 from breadcrumbs.models.snapshots import snapshot as snapshots
 from breadcrumbs.models.snapshots.snapshot import Snapshot
 from breadcrumbs.training.config import RefitSpec
+from breadcrumbs.training.refit import files
 from breadcrumbs.training.refit.files import run as refit
 
 pytestmark = pytest.mark.slow
@@ -45,17 +47,22 @@ def answers(bundle: Bundle, images: np.ndarray) -> np.ndarray:
 def test_head_report_and_page_are_left(run: Path, tmp_path: Path) -> None:
     """The head in both forms, a report that its schema accepts, and no bundle where none is wanted."""
     uploads = sorted((run / "snapshots").glob("*"))
+    there: list[set[str]] = []
 
-    report = refit(run / "bundle", None, uploads, None, RefitSpec(), tmp_path, new_bundle=False)
+    def hear(event: dict[str, Any]) -> None:
+        if event["event"] == "judged":
+            there.append({path.name for path in tmp_path.iterdir()})
+
+    report = refit(run / "bundle", None, uploads, None, RefitSpec(), tmp_path, hear, new_bundle=False)
 
     written = heads.read(tmp_path / "head.safetensors")
     assert heads.from_onnx((tmp_path / "head.onnx").read_bytes()).digest == written.digest == report.origin.candidate
     assert RefitReport.model_validate_json((tmp_path / "report.json").read_bytes()) == report
     assert report.certificate is not None
     assert (tmp_path / "report.html").read_bytes().startswith(b"<!DOCTYPE html>")
-    assert {path.name for path in tmp_path.iterdir()} == {
-        "head.safetensors", "head.onnx", "report.json", "report.html",
-    }  # fmt: skip
+    assert there == [{"head.safetensors", "head.onnx", "judged.json"}]
+    assert Judged.model_validate_json((tmp_path / "judged.json").read_bytes()) == judged(report)
+    assert {path.name for path in tmp_path.iterdir()} == there[0] | {"report.json", "report.html"}
 
 
 def test_the_report_has_what_its_pictures_need(grown: Path) -> None:
@@ -172,3 +179,17 @@ def test_the_pinned_hold_out_goes_before_the_named_one(run: Path, tmp_path: Path
     lineage = json.loads((tmp_path / "out/bundle/manifest.json").read_text())["lineage"]
     assert lineage["holdout"] == sha256(held)
     assert report.rows == len(snapshots.read(held).labels)
+
+
+def test_samples_follow_the_edit_of_their_class(tiny_bundle: Bundle, tmp_path: Path) -> None:
+    """They are named by the index of their class in the new head; those of a removed class are left out."""
+    manifest = tiny_bundle.manifest
+    kept = {name: (tiny_bundle.folder / name).read_bytes() for name in manifest.files}
+    samples = {f"samples/{index}-{n}.png": bytes([index, n]) for index in range(3) for n in (0, 3)}
+    parent = bundles.write(tmp_path / "bundle", manifest, kept | samples)
+    oak, elm, wollemia = manifest.classes
+
+    found = files._samples(parent, {oak: wollemia, elm: None}, (wollemia, "yew"))
+
+    assert sorted(found) == [f"samples/0-{n}.png" for n in range(4)]
+    assert sorted(found.values()) == sorted(samples[f"samples/{index}-{n}.png"] for index in (0, 2) for n in (0, 3))

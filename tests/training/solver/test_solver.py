@@ -107,6 +107,52 @@ def test_progress_tells_the_gradient_norm() -> None:
     assert np.all(np.diff([value for _, _, value in seen]) <= 1e-12)
 
 
+@settings(max_examples=15, deadline=None)
+@given(
+    rows=st.integers(4, 20),
+    more=st.integers(1, 60),
+    classes=st.integers(2, 6),
+    twins=st.booleans(),
+    started=st.booleans(),
+    seed=st.integers(0, 2**16),
+)
+def test_fewer_rows_than_dimensions_have_the_same_solution(
+    rows: int, more: int, classes: int, twins: bool, started: bool, seed: int
+) -> None:
+    """Solved in as many dimensions as there are rows, W and b are those of the whole space; a class may have no row."""
+    generator = torch.Generator().manual_seed(seed)
+    features = 2 * torch.randn(rows, rows + more, generator=generator, dtype=torch.float64) + 1
+    if twins:
+        features[1:3] = features[0]
+    labels = torch.randint(classes, (rows,), generator=generator)
+    labels[:2] = torch.arange(2)  # of one class alone the optimum is 0, and no share of it is a gap
+    omega = torch.rand(rows, generator=generator, dtype=torch.float64) + 0.1
+    data = features, labels, omega / omega.sum()
+    start = torch.randn(classes, rows + more, generator=generator) / 50, torch.randn(classes, generator=generator)
+    starts = [start] if started else []
+
+    few = solve(*data, classes, 1e-2, gap=1e-9, starts=starts)
+    whole_space = solve_stream(whole(*data), classes, 1e-2, double=True, gap=1e-9, starts=starts)
+
+    assert few.converged
+    assert few.objective == pytest.approx(whole_space.objective, rel=1e-8)
+    assert few.objective == pytest.approx(objective(few.weight, few.bias, data, 1e-2), rel=1e-9)
+    assert few.weight.shape == (classes, rows + more)
+    assert torch.allclose(few.weight, whole_space.weight, atol=2e-3)
+    assert float(few.bias.mean()) == pytest.approx(0, abs=1e-9)
+
+
+def test_a_start_is_of_use_with_fewer_rows_than_dimensions() -> None:
+    """The solution is where it starts from: nothing is left to do."""
+    data = problem(7, rows=30, dim=100)
+
+    cold = solve(*data, 4, 1e-2, gap=1e-9)
+    warm = solve(*data, 4, 1e-2, gap=1e-6, starts=[(cold.weight, cold.bias)])
+
+    assert (warm.iterations, warm.converged) == (1, True)
+    assert cold.iterations > 1
+
+
 def test_thread_count_is_left_as_it_was() -> None:
     """A small problem runs on one thread and gives the others back."""
     before = torch.get_num_threads()
