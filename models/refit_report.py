@@ -9,11 +9,13 @@ Letters: C classes, in the order of the new head.
 import json
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, model_validator
 
 from breadcrumbs.models.groups import Convention, Group
 
-FORMAT: Literal["breadcrumbs.refit/1"] = "breadcrumbs.refit/1"
+FORMAT: Literal["breadcrumbs.refit/2"] = "breadcrumbs.refit/2"
+
+Answer = Literal["yes", "no", "not measured"]
 
 
 class _Part(BaseModel):
@@ -21,7 +23,7 @@ class _Part(BaseModel):
 
 
 class Interval(_Part):
-    """A value and the two ends of its 95 % bootstrap interval."""
+    """A value and the two ends of its 95 % interval."""
 
     value: float
     low: float
@@ -163,10 +165,36 @@ class Holdout(_Part):
 
 
 class Gate(_Part):
-    """Whether the new head may go live, and each reason why not."""
+    """Whether the new head may go live by itself."""
 
-    passed: bool
+    answer: Answer
+    """`not measured`: nothing speaks against it, but a class of the live head has no judged row, or a group too few."""
     reasons: list[str]
+    """Each reason why the answer is not yes."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_version_1(cls, given: Any) -> Any:
+        """Version 1 said `passed`, true or false."""
+        if isinstance(given, dict) and isinstance(given.get("passed"), bool) and "answer" not in given:
+            rest = {name: value for name, value in given.items() if name != "passed"}
+            return {"answer": "yes" if given["passed"] else "no", **rest}
+        return given
+
+    @property
+    def words(self) -> str:
+        """The answer and its reasons, in one line."""
+        return self.answer + (f": {'; '.join(self.reasons)}" if self.reasons else "")
+
+
+class NewClass(_Part):
+    """A class that the live head does not know, judged apart."""
+
+    name: str
+    rows: int
+    """Judged."""
+    recall: Interval | None
+    """By the new head, null without rows."""
 
 
 class Regression(_Part):
@@ -225,7 +253,8 @@ class Certificate(_Part):
 class RefitReport(_Part):
     """Everything that is known of a refit; `report.json`."""
 
-    format: Literal["breadcrumbs.refit/1"] = FORMAT
+    format: Literal["breadcrumbs.refit/1", "breadcrumbs.refit/2"] = FORMAT
+    """Version 1 had `passed` in the gate, and no new classes apart."""
     origin: Origin
     spec: dict[str, Any]
     """The settings, every field of `RefitSpec`."""
@@ -243,13 +272,15 @@ class RefitReport(_Part):
     intervals: dict[str, dict[str, Interval]]
     """Of the metrics of `live` and `candidate`, by name; one without an interval is left out."""
     difference: dict[str, Interval]
-    """Candidate less live, paired: `balanced`, and each group that has rows."""
+    """Candidate less live, paired: `balanced`, and each group that has rows, of the classes that both know."""
     change: list[Interval | None]
     """The same of each class's recall (C), null where the hold-out has no row of it."""
     regressions: list[Regression]
-    """The classes that lost most, the worst first; 10 at most."""
+    """The classes that lost recall, the surest loss first; 10 at most."""
     moves: list[Move]
     """The confusions that changed most in number, the largest change first; 20 at most."""
+    new_classes: list[NewClass] = []
+    """Those that the live head does not know, where they were judged apart."""
     gate: Gate
     baselines: dict[str, Baseline]
     certificate: Certificate | None

@@ -27,7 +27,8 @@ from breadcrumbs.training.data.class_names import plain
 from breadcrumbs.training.data.dataset import Data, DataError, Split, load
 from breadcrumbs.training.data.loader import evaluation_batches
 from breadcrumbs.training.emanate import rank_in_class
-from breadcrumbs.training.metrics import Interval, compare, evaluate, resample
+from breadcrumbs.training.metrics import Interval, evaluate, resample
+from breadcrumbs.training.pairs import pairs
 from breadcrumbs.training.refit.rows import rows_of
 from breadcrumbs.training.refit.selection import Chosen, Holdout, with_offset, with_tau
 from breadcrumbs.training.refit.without_training import logit_adjusted, nearest_class_mean, tau_normalised
@@ -110,7 +111,7 @@ def measure(
     if against is not None:
         other = _others_logits(*against, config, data)
         found["against"] = {"bundle": str(against[0].folder)} | _difference(
-            other, bundle.head().logits(rows.features), labels, by_class, seed
+            other, bundle.head().logits(rows.features), labels, by_class
         )
     return found
 
@@ -247,10 +248,11 @@ def _same_images(one: Split, two: Split) -> bool:
 
 
 def _difference(
-    other: Floats, own: Floats, labels: Integers, by_class: dict[Convention, tuple[Group, ...]], seed: int
+    other: Floats, own: Floats, labels: Integers, by_class: dict[Convention, tuple[Group, ...]]
 ) -> dict[str, Any]:
     """This bundle's recall less the other's, balanced and by group, on the same rows."""
-    found = {name: _json(compare(other, own, labels, members, seed)) for name, members in by_class.items()}
+    both = pairs(other, own, labels)
+    found = {name: _json(both.difference(members)) for name, members in by_class.items()}
     return {"balanced": found["A"]["balanced"], "groups": {n: {g: v.get(g) for g in GROUPS} for n, v in found.items()}}
 
 

@@ -63,7 +63,7 @@ def refit(
             from breadcrumbs.training.refit.files import run
 
             made = run(bundle, head, snapshot, holdout, wanted, out, tell, new_bundle=new_bundle, device=device)
-            report, verdict = made.model_dump(), f"gate: {'; '.join(made.gate.reasons) or 'passed'}"
+            report, verdict = made.model_dump(), f"The gate says {made.gate.words}"
         else:
             report, verdict = _there(server or "", key, snapshot, holdout, wanted, out, tell)
     if json:

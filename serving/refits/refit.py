@@ -183,9 +183,9 @@ async def _go_live(
 ) -> tuple[int | None, str]:  # fmt: skip
     if when == "never":
         return None, "not activated: the spec says never"
-    if when == "if_better" and not gate.passed:
-        return None, f"not activated: the gate says no: {'; '.join(gate.reasons) or 'without a reason'}"
-    reason = "the gate says yes" if gate.passed else "the spec says always; the gate says no"
+    if when == "if_better" and gate.answer != "yes":
+        return None, f"not activated: the gate says {gate.words}"
+    reason = "the gate says yes" if gate.answer == "yes" else f"the spec says always; the gate says {gate.answer}"
     try:
         asked = "" if actor == NO_KEY else f" by {actor}"
         activation = await live.activate(record.version, f"refit {job}{asked}", reason, compared)

@@ -19,6 +19,7 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from breadcrumbs.models.head import LinearHead
 
+ANSWERS = {"worse": ("no", ["few fell by 0.2"]), "unmeasured": ("not measured", ["no judged row of: elm"])}
 REPORT = Path(__file__).with_name("refit_report.json")
 
 
@@ -32,7 +33,8 @@ def say(event: str, **more: object) -> None:
 
 
 def write_report(mode: str, digest: str, out: Path) -> None:
-    gate = {"passed": mode != "worse", "reasons": ["few fell by 0.2"] if mode == "worse" else []}
+    answer, reasons = ANSWERS.get(mode, ("yes", []))
+    gate = {"answer": answer, "reasons": reasons}
     report = json.loads(REPORT.read_text())
     report["origin"]["candidate"] = digest
     report["gate"] = {} if mode == "no-gate" else gate

@@ -41,7 +41,7 @@ from breadcrumbs.serving.state.conversion import COMMAND
         ("fat", "refit", "the refit's report.html has more than 33554432 bytes"),
         ("half-report", "refit", "the refit's report is not one: Invalid JSON"),
         ("no-report", "refit", "the refit left no head or no report"),
-        ("no-gate", "refit", "the refit's report is not one: gate.passed: Field required"),
+        ("no-gate", "refit", "the refit's report is not one: gate.answer: Field required"),
         ("other-head", "refit", "the refit's report is of head 000000000000, its head is "),
         ("nan", "refit", "candidate.all: Input should be a finite number"),
         ("huge", "refit", "candidate.all: Input should be a finite number"),

@@ -134,7 +134,7 @@ def test_permuted_labels_do_not_pass_the_gate(bundle: Bundle, holdout: Snapshot)
 
     made = refit(bundle, bundle.head(), [moved], holdout, RefitSpec(use_bundle_snapshots=False))
 
-    assert not made.report.gate.passed
+    assert made.report.gate.answer != "yes"
     assert made.report.candidate.balanced < made.report.live.balanced
     assert made.report.gate.reasons
 
