@@ -21,6 +21,7 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+from breadcrumbs.training.refit.balanced_set import balanced, newest_first, present_means
 from numpy.typing import NDArray
 
 from breadcrumbs.models import bundle as bundles
@@ -32,7 +33,6 @@ from breadcrumbs.training.config import RefitSpec, TrainConfig
 from breadcrumbs.training.data.dataset import load
 from breadcrumbs.training.export import run_onnx
 from breadcrumbs.training.metrics import Metrics, evaluate
-from breadcrumbs.training.refit.balanced_set import balanced, newest_first, present_means
 from breadcrumbs.training.refit.rows import rows_of
 from breadcrumbs.training.refit.selection import Chosen, Holdout, choose, with_offset, with_tau
 from breadcrumbs.training.refit.without_training import logit_adjusted, nearest_class_mean

@@ -123,12 +123,12 @@ def _walk(client: Client, out: Path) -> tuple[dict[str, Metrics], int]:
     if done.state != "succeeded" or done.verdict is None:
         raise DemoFailed(f"refit {job.id} {done.state}: {done.error.message if done.error else ''}")
     version, gate = done.verdict.head, done.verdict.gate
-    _say(f"   chosen: {(done.report or {}).get('chosen')}; gate: {'; '.join(gate.reasons) or 'passed'}")
+    _say(f"   chosen: {(done.report or {}).get('chosen')}; the gate says {gate.words}")
     if done.verdict.activated:
         _say(f"6  head {version} went live by itself")
     else:
         _say(f"6  activate head {version} by hand, against the gate, to show it")
-        client.activate(version, "demo: shown although the gate refused it")
+        client.activate(version, f"demo: shown although the gate says {gate.answer}")
     after = _measure(client, reported, class_groups)
     if after[1] != version:
         raise DemoFailed(f"head {after[1]} answered; head {version} should be live")

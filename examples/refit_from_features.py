@@ -55,7 +55,7 @@ def main() -> None:
         if done.verdict is None:
             raise SystemExit(f"refit {done.state}: {done.error.message if done.error else ''}")
         new = done.verdict.head
-        print(f"gate passed: {done.verdict.gate.passed}", *done.verdict.gate.reasons, sep="\n  ")
+        print(f"the gate says {done.verdict.gate.answer}", *done.verdict.gate.reasons, sep="\n  ")
 
         # `expected_live`: refused, should someone else have activated a head meanwhile.
         client.activate(new, "tried from numpy", expected_live=before)

@@ -9,12 +9,14 @@ Letters: C classes, in the order of the new head.
 import json
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, model_validator
 
 from breadcrumbs.models.groups import Convention, Group
 
 FORMAT: Literal["breadcrumbs.refit/2"] = "breadcrumbs.refit/2"
 JUDGED: Literal["breadcrumbs.judged/1"] = "breadcrumbs.judged/1"
+
+Answer = Literal["yes", "no", "not measured"]
 
 
 class _Part(BaseModel):
@@ -22,7 +24,7 @@ class _Part(BaseModel):
 
 
 class Interval(_Part):
-    """A value and the two ends of its 95 % bootstrap interval."""
+    """A value and the two ends of its 95 % interval."""
 
     value: float
     low: float
@@ -200,10 +202,26 @@ class Holdout(_Part):
 
 
 class Gate(_Part):
-    """Whether the new head may go live, and each reason why not."""
+    """Whether the new head may go live by itself."""
 
-    passed: bool
+    answer: Answer
+    """`not measured`: nothing speaks against it, but a class of the live head has no judged row, or a group too few."""
     reasons: list[str]
+    """Each reason why the answer is not yes."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_version_1(cls, given: Any) -> Any:
+        """Version 1 said `passed`, true or false."""
+        if isinstance(given, dict) and isinstance(given.get("passed"), bool) and "answer" not in given:
+            rest = {name: value for name, value in given.items() if name != "passed"}
+            return {"answer": "yes" if given["passed"] else "no", **rest}
+        return given
+
+    @property
+    def words(self) -> str:
+        """The answer and its reasons, in one line."""
+        return self.answer + (f": {'; '.join(self.reasons)}" if self.reasons else "")
 
 
 class Regression(_Part):
@@ -269,11 +287,14 @@ class Judged(_Part):
     """Digest of the head that it was compared with."""
     rows: int
     """Of the hold-out."""
+    holdout: Literal["pinned", "snapshot", "bundle", "split"]
+    """Whose it is, as in the report."""
     gate: Gate
     candidate_metrics: Measured
     """How good the new head is on the hold-out."""
-    new_classes: list[str] = []
-    """Those that the live head does not know."""
+    new_classes: list[NewClass] = []
+    notes: list[str] = []
+    """What a reader should know, a sentence each."""
 
 
 class RefitReport(_Part):
@@ -300,11 +321,11 @@ class RefitReport(_Part):
     intervals: dict[str, dict[str, Interval]]
     """Of the metrics of `live` and `candidate`, by name; one without an interval is left out."""
     difference: dict[str, Interval]
-    """Candidate less live, paired: `balanced`, and each group that has rows."""
+    """Candidate less live, paired: `balanced`, and each group that has rows, of the classes that both know."""
     change: list[Interval | None]
     """The same of each class's recall (C), null where the hold-out has no row of it."""
     regressions: list[Regression]
-    """The classes that lost most, the worst first; 10 at most."""
+    """The classes that lost recall, the surest loss first; 10 at most."""
     moves: list[Move]
     """The confusions that changed most in number, the largest change first; 20 at most."""
     gate: Gate
@@ -314,18 +335,6 @@ class RefitReport(_Part):
     baselines: dict[str, Baseline]
     certificate: Certificate | None
     """Null where there is only one look at all the classes."""
-
-
-def judged(report: RefitReport) -> Judged:
-    """Return the part of a report that decides."""
-    return Judged(
-        candidate=report.origin.candidate,
-        live=report.origin.live,
-        rows=report.rows,
-        gate=report.gate,
-        candidate_metrics=report.candidate,
-        new_classes=report.classes.new,
-    )
 
 
 def to_bytes(report: RefitReport | Judged) -> bytes:

@@ -17,7 +17,8 @@ from breadcrumbs.models.bundle import Bundle
 from breadcrumbs.models.groups import GROUPS, Convention, Group
 from breadcrumbs.training.data.class_names import listed, plain
 from breadcrumbs.training.data.dataset import DataError, Split
-from breadcrumbs.training.metrics import Interval, compare
+from breadcrumbs.training.metrics import Interval
+from breadcrumbs.training.pairs import pairs
 
 Integers = NDArray[np.int64]
 
@@ -75,13 +76,14 @@ def same_images(one: Split, two: Split) -> bool:
 
 
 def difference(
-    other: Floats, own: Floats, labels: Integers, by_class: dict[Convention, tuple[Group, ...]], seed: int
+    other: Floats, own: Floats, labels: Integers, by_class: dict[Convention, tuple[Group, ...]]
 ) -> dict[str, Any]:
     """This bundle's recall less the other's, balanced and by group, on the same rows."""
     more: tuple[Group, ...] = ("few",) * (
         own.shape[1] - len(by_class["A"])
     )  # classes that only the other knows: no rows
-    found = {name: as_json(compare(other, own, labels, (*members, *more), seed)) for name, members in by_class.items()}
+    both = pairs(other, own, labels)
+    found = {name: as_json(both.difference((*members, *more))) for name, members in by_class.items()}
     return {"balanced": found["A"]["balanced"], "groups": {n: {g: v.get(g) for g in GROUPS} for n, v in found.items()}}
 
 

@@ -283,6 +283,8 @@ class RefitSpec(BaseModel):
     """When the new head goes live by itself."""
     tolerance: float = Field(default=0.01, ge=0, le=1)
     """Recall that a group (many, medium, few) may lose while the new head still counts as better."""
+    min_rows: int = Field(default=10, ge=1, le=1_000_000)
+    """Judged rows that a group of the live head's classes needs; with fewer the gate says `not measured`."""
     seed: int = Field(default=0, ge=0, lt=2**31)
     """Seed of the folds, the draws and the bootstrap."""
 

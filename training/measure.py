@@ -113,7 +113,7 @@ def measure(
         other = _others_logits(*against, config, data)
         own_logits = bundle.head().logits(rows.features)
         found["against"] = {"bundle": str(against[0].folder)} | difference(
-            *in_common(other, own_logits, labels, against[0], bundle), by_class, seed
+            *in_common(other, own_logits, labels, against[0], bundle), by_class
         )
     return found
 

@@ -1,10 +1,12 @@
-"""Metrics of a head by group, their confidence intervals, and the comparison of two heads: logits and labels, in numpy.
+"""Metrics of a head by group and their confidence intervals: logits and labels, in numpy.
 
-It knows nothing of models, files or torch; the groups are `models.groups`'.
+It knows nothing of models, files or torch; the groups are `models.groups`', two heads on the same rows
+are `training.pairs`'.
 
 Letters: N rows, C classes, K resamples of the rows.
 """
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -18,6 +20,7 @@ from breadcrumbs.models.head import softmax
 
 BINS = 15  # of the expected calibration error
 DRAWS = 1000  # of the bootstrap
+Z = 1.959964  # a normal distribution has 95 % within ± Z
 AT_ONCE = 1_000_000  # numbers in memory at the same time while rows are resampled or turned into probabilities
 
 Integers = NDArray[np.integer]
@@ -68,7 +71,7 @@ def evaluate(logits: Floats, labels: Integers, class_groups: Sequence[Group]) ->
 
 @dataclass(frozen=True)
 class Interval:
-    """A value, and the 95 % percentile interval of the bootstrap around it."""
+    """A value, and the two ends of its 95 % interval."""
 
     value: float
     low: float
@@ -95,16 +98,21 @@ class Resamples:
     def intervals(self, class_groups: Sequence[Group]) -> dict[str, Interval]:
         """Return the interval of each metric, with each class's group (C,); a group without rows is left out."""
         values, draws = _summary(self.counts, class_groups), _summary(self.draws, class_groups)
-        return {name: _interval(float(value[0]), draws[name]) for name, value in values.items()}
+        shares = _shares(self.counts.rows, class_groups)
+        return {
+            name: wilson(float(value[0]), shares[name]) if name in shares else _interval(float(value[0]), draws[name])
+            for name, value in values.items()
+        }
 
 
 def intervals(logits: Floats, labels: Integers, class_groups: Sequence[Group], seed: int = 0) -> dict[str, Interval]:
     """Measure logits (N, C) against labels (N,), and return every metric except the likelihood with its interval.
 
-    Rows are drawn within their class, so an interval is about other test images of the same classes, for the same head.
-    Two metrics are biased: in resamples the recall of the worst class is more often lower than higher, and calibration
-    is worse. Their intervals extend further to the bad side and may not contain the value. A class whose rows are all
-    right, or all wrong, adds no width.
+    An interval is about other test images of the same classes, for the same head. That of a share or a mean recall is
+    Wilson's, so one row is not certain of anything. The others are percentiles of a bootstrap that draws rows within
+    their class; a class whose rows are all right, or all wrong, adds no width to them. Two of them are biased: in
+    resamples the recall of the worst class is more often lower than higher, and calibration is worse. Their intervals
+    extend further to the bad side and may not contain the value.
 
     Returns:
         all, balanced, many, medium, few, harmonic, worst, macro_f1, ece; a group without rows is left out.
@@ -193,61 +201,24 @@ def _summary(counts: _Counts, class_groups: Sequence[Group]) -> dict[str, NDArra
     return found
 
 
+def _shares(rows: Integers, class_groups: Sequence[Group]) -> dict[str, float]:
+    """The rows behind each share, from those of each class (C,).
+
+    A mean of K recalls varies as one recall of K² / Σ_y (1/n_y) rows would, and less if the classes' recalls differ.
+    """
+    group, seen = np.array(class_groups), rows > 0
+    members = {"balanced": seen} | {str(name): seen & (group == name) for name in GROUPS}
+    means = {name: float(own.sum() ** 2 / (1 / rows[own]).sum()) for name, own in members.items() if own.any()}
+    return {"all": float(rows.sum()), **means}
+
+
+def wilson(share: float, rows: float) -> Interval:
+    """Return a share 0 … 1 of so many rows, more than 0, with its score interval (Wilson 1927)."""
+    centre = (share + Z**2 / (2 * rows)) / (1 + Z**2 / rows)
+    width = Z * math.sqrt(share * (1 - share) / rows + Z**2 / (4 * rows**2)) / (1 + Z**2 / rows)
+    return Interval(share, min(share, max(0.0, centre - width)), max(share, min(1.0, centre + width)))
+
+
 def _interval(value: float, draws: NDArray[np.float64]) -> Interval:
     low, high = np.quantile(draws, [0.025, 0.975])
     return Interval(value, float(low), float(high))
-
-
-def proportion(hits: int, rows: int) -> Interval:
-    """Return a share of rows and its 95 % Wilson score interval, which is wide where rows are few, all right or not.
-
-    Source: Wilson (1927), "Probable inference, the law of succession, and statistical inference".
-    """
-    z = 1.959964
-    share = hits / rows
-    middle = (share + z * z / (2 * rows)) / (1 + z * z / rows)
-    half = z * np.sqrt(share * (1 - share) / rows + z * z / (4 * rows * rows)) / (1 + z * z / rows)
-    return Interval(share, float(max(0.0, middle - half)), float(min(1.0, middle + half)))
-
-
-def compare(
-    live: Floats, candidate: Floats, labels: Integers, class_groups: Sequence[Group], seed: int = 0
-) -> dict[str, Interval]:
-    """Compare two heads' logits (N, C) on the same labels (N,), row by row.
-
-    Returns:
-        `balanced` and each group that has rows: mean recall of the candidate − that of the live head. Rows are drawn
-        within their class, so the interval is about other images of the same classes.
-    """
-    value, draws = _changes(live, candidate, labels, seed)
-    found: dict[str, Interval] = {}
-    for name in ("balanced", *GROUPS):
-        member = np.array([name in ("balanced", g) for g in class_groups]) & np.isfinite(value)
-        if member.any():
-            found[name] = _interval(float(value[member].mean()), draws[:, member].mean(1))
-    return found
-
-
-def compare_classes(live: Floats, candidate: Floats, labels: Integers, seed: int = 0) -> list[Interval | None]:
-    """Compare the recall of each class (C,) in the same way; None for a class without rows."""
-    value, draws = _changes(live, candidate, labels, seed)
-    return [_interval(float(v), draws[:, c]) if np.isfinite(v) else None for c, v in enumerate(value)]
-
-
-def _changes(
-    live: Floats, candidate: Floats, labels: Integers, seed: int
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Change of each class's recall (C,), and in DRAWS resamples (DRAWS, C); NaN for a class without rows.
-
-    A row changes by −1, 0 or 1, so the counts of each in a class are enough to resample it.
-    """
-    classes = candidate.shape[1]
-    change = (candidate.argmax(1) == labels).astype(np.float64) - (live.argmax(1) == labels)
-    rng = np.random.default_rng(seed)
-    value, draws = np.full(classes, np.nan), np.full((DRAWS, classes), np.nan)
-    for c in np.unique(labels):
-        own = change[labels == c]
-        share = np.array([(own == v).mean() for v in (-1, 0, 1)])
-        drawn = rng.multinomial(len(own), share / share.sum(), DRAWS)
-        value[c], draws[:, c] = own.mean(), (drawn[:, 2] - drawn[:, 0]) / len(own)
-    return value, draws

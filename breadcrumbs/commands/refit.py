@@ -83,7 +83,7 @@ def refit(
                 new_bundle=new_bundle, device=device, gate_holdout=gate_holdout,
             )  # fmt: skip
             report: dict[str, Any] | None = made.model_dump()
-            verdict = f"gate: {'; '.join(made.gate.reasons) or 'passed'}"
+            verdict = f"The gate says {made.gate.words}"
         else:
             report, verdict = _there(server or "", key, snapshot, holdout, wanted, out, tell)
     if json:

@@ -60,8 +60,8 @@ function verdict(head, jobs) {
   if (!job) return jobs?.more ? NONE : h("span", { className: "quiet" }, jobs ? "refit is gone" : "for other keys");
   const gate = job.verdict?.gate;
   if (!gate) return job.state;
-  if (gate.passed) return h("span", { className: "good" }, "passed");
-  return h("details", {}, h("summary", { className: "bad" }, "refused"), gate.reasons.map((reason) => h("p", {}, reason)));
+  if (gate.answer === "yes") return h("span", { className: "good" }, "yes");
+  return h("details", {}, h("summary", { className: "bad" }, gate.answer), gate.reasons.map((reason) => h("p", {}, reason)));
 }
 
 // The refits by id, `more` where there are older ones; null where the key may not see them.

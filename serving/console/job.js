@@ -63,8 +63,8 @@ function progress(id) {
 function outcome(job) {
   const { verdict } = job;
   if (!verdict) return h("p", { className: job.error ? "bad" : "quiet" }, job.error?.message ?? `This refit is ${job.state}.`);
-  const { passed, reasons } = verdict.gate;
-  return h("div", {}, h("p", { className: passed ? "good" : "bad" }, h("b", {}, passed ? "The gate says yes." : "The gate says no.")),
+  const { answer, reasons } = verdict.gate;
+  return h("div", {}, h("p", { className: answer === "yes" ? "good" : "bad" }, h("b", {}, `The gate says ${answer}.`)),
     reasons.length ? h("ul", {}, reasons.map((reason) => h("li", {}, reason))) : null,
     h("p", {}, `Head ${verdict.head}, compared with head ${verdict.compared}: ${verdict.note}.`));
 }

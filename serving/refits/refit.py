@@ -154,7 +154,7 @@ async def settle(
         parent=compared,
         snapshots=request.snapshots,
         holdout=request.holdout if pinned is None else pinned.sha256,
-        holdout_source=report.holdout.source if pinned is None else "pinned",
+        holdout_source=made.judged.holdout if pinned is None else "pinned",
         refit=job,
         spec=request.spec.model_dump(mode="json"),
         owner=owner_of(actor),
@@ -181,9 +181,9 @@ async def _go_live(
 ) -> tuple[int | None, str]:  # fmt: skip
     if when == "never":
         return None, "not activated: the spec says never"
-    if when == "if_better" and not gate.passed:
-        return None, f"not activated: the gate says no: {'; '.join(gate.reasons) or 'without a reason'}"
-    reason = "the gate says yes" if gate.passed else "the spec says always; the gate says no"
+    if when == "if_better" and gate.answer != "yes":
+        return None, f"not activated: the gate says {gate.words}"
+    reason = "the gate says yes" if gate.answer == "yes" else f"the spec says always; the gate says {gate.answer}"
     try:
         asked = "" if actor == NO_KEY else f" by {actor}"
         activation = await live.activate(record.version, f"refit {job}{asked}", reason, compared)

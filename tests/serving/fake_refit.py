@@ -20,6 +20,7 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from breadcrumbs.models.head import LinearHead
 
+ANSWERS = {"worse": ("no", ["few fell by 0.2"]), "unmeasured": ("not measured", ["no judged row of: elm"])}
 REPORT = Path(__file__).with_name("refit_report.json")
 
 
@@ -34,13 +35,20 @@ def say(event: str, **more: object) -> None:
 
 def write_report(mode: str, file: Path | None, digest: str, live: str, out: Path) -> None:
     """First what decides, then, after whatever the mode does in between, the whole report."""
-    gate = {"passed": mode != "worse", "reasons": ["few fell by 0.2"] if mode == "worse" else []}
+    answer, reasons = ANSWERS.get(mode, ("yes", []))
+    gate = {"answer": answer, "reasons": reasons}
     report = json.loads(REPORT.read_text())
     report["origin"]["candidate"] = digest
     report["gate"] = {} if mode == "no-gate" else gate
     report["candidate"] |= {"all": 0.9, "few": 0.8}
     report["live"] |= {"all": 0.5, "few": 0.1}
-    judged = {"format": "breadcrumbs.judged/1", "candidate": digest, "live": live, "rows": report["rows"]}
+    judged = {
+        "format": "breadcrumbs.judged/1",
+        "candidate": digest,
+        "live": live,
+        "rows": report["rows"],
+        "holdout": "split",
+    }
     judged |= {"gate": report["gate"], "candidate_metrics": report["candidate"]}
     judged |= {"live": "0" * 64} if mode == "other-live" else {}
     text = "{" if mode == "half-judged" else json.dumps(judged)
@@ -50,7 +58,7 @@ def write_report(mode: str, file: Path | None, digest: str, live: str, out: Path
     say("judged")
     between(mode, file)
     report["origin"]["candidate"] = "1" * 64 if mode == "report-of-another" else digest
-    report["gate"] = {"passed": False, "reasons": ["no"]} if mode == "report-other-gate" else report["gate"]
+    report["gate"] = {"answer": "no", "reasons": ["no"]} if mode == "report-other-gate" else report["gate"]
     text = "{" if mode == "half-report" else json.dumps(report)
     if mode != "no-report":
         (out / "report.json").write_text(text)

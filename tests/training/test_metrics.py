@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from sklearn.metrics import f1_score
 
 from breadcrumbs.models.groups import Group
-from breadcrumbs.training.metrics import compare, evaluate, intervals, resample
+from breadcrumbs.training.metrics import Z, evaluate, intervals, resample, wilson
 
 GROUPS: tuple[Group, ...] = ("many", "medium", "few", "few")
 
@@ -116,92 +116,6 @@ def test_a_likelihood_of_zero_is_bounded() -> None:
     assert evaluate(logits_for([0], 2, 1e9), np.array([1]), ("many", "few")).nll == pytest.approx(30 * math.log(10))
 
 
-@pytest.mark.parametrize("seed", range(5))
-def test_the_difference_lies_in_its_interval(seed: int) -> None:
-    """A value is the candidate's mean recall less the live head's, and its interval contains it."""
-    live, labels = sample(seed)
-    candidate = live + np.random.default_rng(seed + 1).normal(size=live.shape)
-    before, after = evaluate(live, labels, GROUPS), evaluate(candidate, labels, GROUPS)
-
-    found = compare(live, candidate, labels, GROUPS)
-
-    assert set(found) == {"balanced", "many", "medium", "few"}
-    for name, difference in found.items():
-        assert difference.value == pytest.approx(getattr(after, name) - getattr(before, name))
-        assert difference.low <= difference.value <= difference.high
-        assert difference.low < difference.high
-
-
-def test_equal_heads_differ_by_nothing() -> None:
-    """The same logits give zero and an interval of no width: rows are paired."""
-    logits, labels = sample(0)
-
-    for difference in compare(logits, logits * 2, labels, GROUPS).values():
-        assert (difference.value, difference.low, difference.high) == (0, 0, 0)
-
-
-def test_groups_without_rows_are_not_compared() -> None:
-    """A group or a class that the rows have not is left out, without a NaN."""
-    found = compare(logits_for([0, 1], 4), logits_for([0, 0], 4), np.array([0, 0]), GROUPS)
-
-    assert set(found) == {"balanced", "many"}
-    assert found["balanced"].value == 0.5
-
-
-def test_a_new_class_counts_against_a_live_head_without_it() -> None:
-    """A live head that cannot give a class is always wrong on it."""
-    live = logits_for([0, 1, 1], 3)
-    live[:, 2] = -1e9
-
-    found = compare(live, logits_for([0, 1, 2], 3), np.array([0, 1, 2]), ("many", "medium", "few"))
-
-    assert found["few"].value == 1
-    assert found["balanced"].value == pytest.approx(1 / 3)
-
-
-def test_rows_are_drawn_within_their_class() -> None:
-    """Where classes differ but rows of a class do not, the interval has no width, for it draws no other classes."""
-    labels = np.repeat(np.arange(4), 5)
-    candidate = logits_for([0] * 5 + [1] * 5 + [0] * 10, 4)
-    live = logits_for([3] * 15 + [3] * 5, 4)
-
-    found = compare(live, candidate, labels, GROUPS)
-
-    assert {name: (d.value, d.low, d.high) for name, d in found.items()} == {
-        "balanced": (0.25, 0.25, 0.25),
-        "many": (1, 1, 1),
-        "medium": (1, 1, 1),
-        "few": (-0.5, -0.5, -0.5),
-    }
-
-
-def test_the_seed_decides_the_interval() -> None:
-    """The same seed gives the same interval, another seed nearly the same one."""
-    live, labels = sample(1)
-    candidate, _ = sample(2)
-    candidate = candidate - 1.5 * np.eye(4)[sample(2)[1]] + np.eye(4)[labels]
-
-    first, again, other = (compare(live, candidate, labels, GROUPS, s)["balanced"] for s in (3, 3, 4))
-
-    assert first == again
-    assert (first.low, first.high) != (other.low, other.high)
-    assert first.low == pytest.approx(other.low, abs=0.05)
-
-
-def test_the_interval_covers_the_truth_as_often_as_it_says() -> None:
-    """Over many samples of known heads the 95 % interval holds the true difference in about 95 % of them."""
-    rng = np.random.default_rng(0)
-    classes, rows, trials, covered = 4, 25, 200, 0
-    labels = np.repeat(np.arange(classes), rows)
-    for _ in range(trials):  # the live head is right with 0.6, the candidate with 0.7, each on its own
-        predictions = [np.where(rng.random(len(labels)) < p, labels, (labels + 1) % classes) for p in (0.6, 0.7)]
-        live, candidate = (logits_for(p.tolist(), classes) for p in predictions)
-        difference = compare(live, candidate, labels, GROUPS)["balanced"]
-        covered += difference.low <= 0.1 <= difference.high
-
-    assert 0.9 <= covered / trials <= 0.99
-
-
 def test_macro_f1_is_scikit_learns() -> None:
     """Over the classes that have rows, the mean F1 is what scikit-learn says."""
     logits, labels = sample(3)
@@ -230,7 +144,10 @@ def test_every_metric_of_an_interval_is_the_one_measured() -> None:
 
 
 def test_intervals_are_those_of_a_loop_that_draws_rows() -> None:
-    """Drawing whole rows again within each class and measuring each draw by `evaluate` gives nearly the same limits."""
+    """Drawing whole rows again within each class and measuring each draw by `evaluate` gives nearly the same limits.
+
+    Those of shares and mean recalls are Wilson's, which are no draws.
+    """
     logits, labels = sample(5, rows=120)
     rng = np.random.default_rng(0)
     own = [np.flatnonzero(labels == c) for c in range(4)]
@@ -241,18 +158,42 @@ def test_intervals_are_those_of_a_loop_that_draws_rows() -> None:
 
     found = intervals(logits, labels, GROUPS, seed=1)
 
-    for name in METRICS:
+    for name in METRICS - {"all", "balanced", "many", "medium", "few"}:
         low, high = np.quantile([draw[name] for draw in draws], [0.025, 0.975])
         assert found[name].low == pytest.approx(low, abs=0.035)  # a row of a class is 1/30
         assert found[name].high == pytest.approx(high, abs=0.035)
 
 
 def test_rows_of_an_interval_are_drawn_within_their_class() -> None:
-    """A class that is all right and one that is all wrong give an interval of no width."""
+    """A class that is all right and one that is all wrong give the harmonic mean an interval of no width."""
     found = intervals(logits_for([0, 0, 0, 2], 4), np.array([0, 0, 1, 2]), GROUPS)
 
-    assert (found["balanced"].low, found["balanced"].high) == (found["balanced"].value,) * 2
-    assert found["medium"].value == found["harmonic"].value == found["worst"].high == 0
+    assert found["medium"].value == found["harmonic"].value == found["harmonic"].high == found["worst"].high == 0
+
+
+@given(rows=st.integers(1, 200), hits=st.integers(0, 200))
+def test_a_shares_interval_is_wilsons(rows: int, hits: int) -> None:
+    """Its two ends are the shares q at which the share seen is Z standard errors of q away; of one row it is wide."""
+    share = min(hits, rows) / rows
+
+    found = wilson(share, rows)
+
+    for end in (found.low, found.high):
+        assert abs(share - end) == pytest.approx(Z * math.sqrt(end * (1 - end) / rows), abs=1e-6)
+    assert 0 <= found.low <= share <= found.high <= 1
+    assert wilson(1, 1).low < 0.25
+
+
+def test_a_group_of_one_class_has_that_classs_interval() -> None:
+    """One of two classes has that of 4 / (1/n + 1/n′) rows."""
+    logits, labels = sample(0, 200)
+    labels[:20] = 1
+    rows = np.bincount(labels, minlength=4)
+
+    found = intervals(logits, labels, GROUPS)
+
+    assert found["many"].low == pytest.approx(wilson(found["many"].value, rows[0]).low)
+    assert found["few"].low == pytest.approx(wilson(found["few"].value, 4 / (1 / rows[2] + 1 / rows[3])).low)
 
 
 def test_a_group_or_class_without_rows_has_no_interval() -> None:

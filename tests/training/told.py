@@ -24,6 +24,7 @@ def told(classes: int = 5, per_class: int = 8, **change: Any) -> RefitReport:
     candidate = live + np.linspace(-0.8, 0.8, classes) + 0.3 * rng.normal(size=live.shape)
     names = NAMES if classes == len(NAMES) else tuple(f"class {i}" for i in range(classes))
     measured = comparison(live, candidate, labels, own, 0)
+    judged = judge(live, candidate, labels, own, names, classes - 1, 0.01, 5)
     evidence = [
         {"name": name, "n": 4, "loss": 1.0, "augmented_loss": 1.2, "gain": 0.1 * i, "bound": 0.2, "held": i >= 2}
         | {"floor": 0.5}
@@ -45,7 +46,8 @@ def told(classes: int = 5, per_class: int = 8, **change: Any) -> RefitReport:
         | {"trace": trace},
         "holdout": {"source": "snapshot", "groups": "A"},
         **measured,
-        "gate": asdict(judge(measured, names, 0.01)),
+        "gate": asdict(judged.gate),
+        "new_classes": [asdict(one) for one in judged.new_classes],
         "baselines": {"crt": {"l2": 1e-3, "tau": None, "prior_offset": 0.5, **measured["live"]}},
         "certificate": {"epoch": 2, "older_epoch": 1, "bound_held_share": 0.6, "head": "one", "classes": evidence},
     }

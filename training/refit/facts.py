@@ -20,13 +20,14 @@ from breadcrumbs.models.groups import Group
 from breadcrumbs.models.head import LinearHead
 from breadcrumbs.models.refit_report import Classes, Interval, RefitReport
 from breadcrumbs.models.snapshots.snapshot import Snapshot
-from breadcrumbs.training.metrics import evaluate, proportion
+from breadcrumbs.training import metrics
+from breadcrumbs.training.metrics import evaluate
+from breadcrumbs.training.refit.gate import Judged as Verdict
 from breadcrumbs.training.refit.material import Judged, Material
 from breadcrumbs.training.refit.moves import moves, regressions
 from breadcrumbs.training.refit.pool import Pool
 from breadcrumbs.training.refit.rows import RefitError
-from breadcrumbs.training.refit.selection import Part, average_logits
-from breadcrumbs.training.refit.validation import Validation
+from breadcrumbs.training.refit.selection import Part
 from breadcrumbs.training.solver.solver import Solution
 
 TRACE = 1000  # steps of the solver that a report keeps, about
@@ -51,9 +52,9 @@ def look(snapshot: Snapshot, bundle: Bundle) -> Found:
     return {"epoch": snapshot.epoch, "rows": len(snapshot.labels), "deployed_backbone": present}
 
 
-def classes(names: Sequence[str], known: Sequence[str], counts: NDArray[np.int64], groups: Sequence[Group]) -> Found:
+def classes(names: Sequence[str], known: int, counts: NDArray[np.int64], groups: Sequence[Group]) -> Found:
     """The classes of the new head, those of the live one first."""
-    new = list(names[len(known) :])
+    new = list(names[known:])
     return {
         "count": len(names),
         "new": new,
@@ -75,19 +76,15 @@ def part(own: Part) -> Found:
     return {name: getattr(own, name) for name in ("member", "penalty", "prior_offset", "share", "score")}
 
 
-def new_classes(material: Material, parts: Sequence[Part], validation: Validation | None) -> list[Found]:
-    """Each class that the live head does not know: its images, and its recall on images that were left out."""
-    images = torch.bincount(material.images.labels[material.fit], minlength=len(material.classes))
-    found = []
-    for c in range(material.known, len(material.classes)):
-        rows = 0
-        recall = None
-        if validation is not None and (own := validation.labels == c).any():
-            given = average_logits(parts)[own].argmax(1)
-            rows = int(own.sum())
-            recall = asdict(proportion(int((given == c).sum()), rows))
-        found.append({"name": material.classes[c], "images": int(images[c]), "rows": rows, "recall": recall})
-    return found
+def new_classes(verdict: Verdict, material: Material) -> list[Found]:
+    """Each class that the live head does not know: its images, and how it was judged."""
+    images = torch.bincount(material.images.labels[material.fit], minlength=len(material.classes))[material.known :]
+    return [{**asdict(one), "images": int(n)} for one, n in zip(verdict.new_classes, images, strict=True)]
+
+
+def intervals(found: dict[str, metrics.Interval]) -> Found:
+    """Intervals as JSON's own types."""
+    return {name: asdict(interval) for name, interval in found.items()}
 
 
 def solver(solutions: Sequence[Solution], trace: Sequence[Found]) -> Found | None:

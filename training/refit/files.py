@@ -8,8 +8,7 @@
 It knows nothing of how a head is made (`training.refit.refit`) or of HTTP; the server's child process ends here too.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 
 from breadcrumbs.models import bundle as bundles
@@ -17,31 +16,16 @@ from breadcrumbs.models import head as heads
 from breadcrumbs.models import refit_report as reports
 from breadcrumbs.models.bundle import Bundle, Lineage
 from breadcrumbs.models.files import sha256, write_whole
-from breadcrumbs.models.head import LinearHead
-from breadcrumbs.models.refit_report import Judged, RefitReport
+from breadcrumbs.models.refit_report import RefitReport
 from breadcrumbs.models.snapshots import snapshot as snapshots
 from breadcrumbs.models.snapshots.convert import open_safely
 from breadcrumbs.models.snapshots.snapshot import Snapshot
 from breadcrumbs.training.config import RefitDevice, RefitSpec
 from breadcrumbs.training.refit.edits import Names, edited, with_past
+from breadcrumbs.training.refit.material import Source
 from breadcrumbs.training.refit.refit import Refit, Tell, refit
 from breadcrumbs.training.report import refit_page
 from breadcrumbs.training.run.snapshots import path_of
-
-
-@dataclass(frozen=True, eq=False)
-class _Candidate:
-    """A head that is made and judged.
-
-    Attributes:
-        head: the new head.
-        judged: what decides on it.
-        complete: makes the rest of the report.
-    """
-
-    head: LinearHead
-    judged: Judged
-    complete: Callable[[], Refit]
 
 
 def run(
@@ -59,8 +43,8 @@ def run(
 ) -> RefitReport:
     """Refit from files, and leave head, report, page and, with `new_bundle`, a bundle in `out`. Returns the report.
 
-    The head and `judged.json` are there before the rest is made; `tell` hears `judged` then. `gate_holdout` is judged on in
-    place of `holdout`.
+    The head and `judged.json` are there before the rest is made; `tell` hears `judged` then. If there is a
+    `gate_holdout`, it is judged on that instead of on `holdout`.
 
     Raises:
         FormatError: a file is damaged.
@@ -75,7 +59,8 @@ def run(
         spec = with_past(spec, opened.manifest.lineage.spec, live.classes)
     looks = [open_safely(path) for path in uploads]
     held = None if holdout is None else open_safely(holdout)
-    candidate = _candidate(refit(opened, live, looks, held, spec, tell, device))
+    source: Source = "snapshot" if gate_holdout is None else "pinned"
+    candidate = refit(opened, live, looks, held, spec, tell, device, source)
     write_whole(out / "head.safetensors", heads.to_bytes(candidate.head))
     write_whole(out / "head.onnx", heads.to_onnx(candidate.head))
     write_whole(out / "judged.json", reports.to_bytes(candidate.judged))
@@ -94,11 +79,6 @@ def run(
         )
         repack(out / "bundle", opened, made, looks, lineage, told)
     return made.report
-
-
-def _candidate(made: Refit) -> _Candidate:
-    """Return a whole refit as one that is only judged so far."""
-    return _Candidate(made.head, reports.judged(made.report), lambda: made)
 
 
 def repack(

@@ -1,8 +1,9 @@
-"""Whether a candidate head may replace the live one: measured on the same rows, group by group.
+"""Whether a candidate head may replace the live one: yes, no, or not measured.
 
-It knows nothing of how either head was made, nor of activations.
+Worse means worse beyond chance, and by more than is allowed. Classes that the live head does not know are judged apart,
+for it cannot be right on them. It knows nothing of how either head was made, nor of activations.
 
-Letters: N held-out rows, C classes.
+Letters: N held-out rows, C classes, those of the live head first.
 """
 
 from collections.abc import Sequence
@@ -14,32 +15,61 @@ from numpy.typing import NDArray
 
 from breadcrumbs.models.arrays import Floats
 from breadcrumbs.models.groups import GROUPS, Group
-from breadcrumbs.training.metrics import Interval, compare, compare_classes, evaluate, intervals
+from breadcrumbs.models.refit_report import Answer
+from breadcrumbs.training.metrics import Interval, evaluate, intervals, wilson
+from breadcrumbs.training.pairs import Pairs
 
-NAMED = 20  # lost classes that a reason names
+NAMED = 20  # classes that a reason names
+MIN_ROWS = 10  # fewer in a group: its recall is not known to ± 25 points
 
-Integers = NDArray[np.int64]
+Integers = NDArray[np.integer]
+
+
+@dataclass(frozen=True)
+class NewClass:
+    """A class that the live head does not know: its judged rows, and its recall by the candidate, None without rows."""
+
+    name: str
+    rows: int
+    recall: Interval | None
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """Whether the candidate passed, and each reason it did not."""
+    """The gate's answer, and each reason why it is not yes."""
 
-    passed: bool
+    answer: Answer
     reasons: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What the gate says, and what it says it from.
+
+    Attributes:
+        gate: the answer.
+        difference: the old classes' change of recall, `balanced` and each group that has rows.
+        change: the change of each class (C,), None without rows; that of a new class is from 0.
+        lost: names of the old classes that lost half of their recall or more, beyond chance.
+        new_classes: each with its recall.
+    """
+
+    gate: Verdict
+    difference: dict[str, Interval]
+    change: tuple[Interval | None, ...]
+    lost: tuple[str, ...]
+    new_classes: tuple[NewClass, ...]
 
 
 def comparison(
     live: Floats, candidate: Floats, labels: Integers, class_groups: Sequence[Group], seed: int
 ) -> dict[str, Any]:
-    """Measure two heads' logits (N, C) on the same labels (N,), with intervals of each and, paired, of what changed."""
+    """Measure two heads' logits (N, C) on the same labels (N,), each with intervals."""
     both = {"live": live, "candidate": candidate}
     return {
         "rows": len(labels),
         **{name: evaluate(logits, labels, class_groups).as_dict() for name, logits in both.items()},
         "intervals": {name: _json(intervals(logits, labels, class_groups, seed)) for name, logits in both.items()},
-        "difference": _json(compare(live, candidate, labels, class_groups, seed)),
-        "change": [one and asdict(one) for one in compare_classes(live, candidate, labels, seed)],
     }
 
 
@@ -47,28 +77,73 @@ def _json(found: dict[str, Interval]) -> dict[str, dict[str, float]]:
     return {name: asdict(interval) for name, interval in found.items()}
 
 
-def judge(measured: dict[str, Any], classes: Sequence[str], tolerance: float) -> Verdict:
-    """Pass a candidate that is better in balanced accuracy, loses no group by more than `tolerance` and no class.
+def judged(
+    counts: Pairs, groups: Sequence[Group], classes: Sequence[str], known: int, tolerance: float,
+    min_rows: int = MIN_ROWS,
+) -> Judged:  # fmt: skip
+    """Judge from counts of rows.
 
     Args:
-        measured: what `comparison` returned.
+        counts: of held-out rows, and for new classes of rows out of fold, on which the live head cannot be right.
+        groups: of each class (C,).
         classes: C names.
-        tolerance: of a group's recall, 0 … 1.
+        known: classes of the live head, the first ones.
+        tolerance: recall that a group may lose, 0 … 1.
+        min_rows: judged rows that a group of old classes needs.
     """
-    live, candidate = measured["live"], measured["candidate"]
-    reasons = []
-    if not np.isfinite(candidate["nll"]):
-        reasons.append("the candidate's likelihood is not finite")
-    if candidate["balanced"] <= live["balanced"]:
-        reasons.append(f"balanced accuracy {candidate['balanced']:.4f} is not above the live {live['balanced']:.4f}")
-    reasons += [
-        f"{group}: recall {candidate[group]:.4f} is below the live {live[group]:.4f} by more than {tolerance}"
+    old, groups = counts.first(known), groups[:known]
+    difference = old.difference(groups)
+    lost = tuple(classes[y] for y in old.lost_classes())
+    new = tuple(_new(name, counts, y) for y, name in enumerate(classes) if y >= known)
+    unmeasured = _unmeasured(old, groups, classes, min_rows)
+    harm = [f"the candidate's logits are not finite for {counts.broken} rows"] if counts.broken else []
+    harm += [
+        f"{group} is worse beyond chance: {_told(old, difference[group], np.array(groups) == group)}; "
+        f"{100 * tolerance:g} points are allowed"
         for group in GROUPS
-        if live[group] is not None and candidate[group] < live[group] - tolerance
+        if group in difference and difference[group].high < 0 and difference[group].value < -tolerance
     ]
-    both = zip(classes, live["recall"], candidate["recall"], strict=True)
-    lost = [name for name, before, after in both if before and after == 0]  # None: the hold-out has no such class
-    if lost:
-        more = f" and {len(lost) - NAMED} more" if len(lost) > NAMED else ""
-        reasons.append(f"no row is right any more of: {', '.join(lost[:NAMED])}{more}")
-    return Verdict(not reasons, tuple(reasons))
+    harm += [f"lost beyond chance: {_named(lost)}"] if lost else []
+    level = _not_better(old, difference, any(one.recall and one.recall.value for one in new), tolerance)
+    answer: Answer = "no" if harm else "not measured" if unmeasured else "no" if level else "yes"
+    return Judged(Verdict(answer, (*harm, *unmeasured, *level)), difference, tuple(counts.changes()), lost, new)
+
+
+def _unmeasured(old: Pairs, groups: Sequence[Group], classes: Sequence[str], min_rows: int) -> list[str]:
+    absent = [name for name, rows in zip(classes, old.rows, strict=False) if not rows]
+    reasons = [f"no judged row of: {_named(absent)}; give a hold-out with rows of them"] if absent else []
+    rows = {group: int(old.rows[np.array(groups) == group].sum()) for group in GROUPS if group in groups}
+    return reasons + [
+        f"{group} has {few} judged rows, {min_rows} are needed; give a hold-out with more rows of this group"
+        for group, few in rows.items()
+        if few < min_rows
+    ]
+
+
+def _not_better(old: Pairs, difference: dict[str, Interval], grown: bool, tolerance: float) -> list[str]:
+    """Why the candidate is no gain: old classes must be better beyond chance, or keep level where new ones come in."""
+    if "balanced" not in difference:
+        return []
+    balanced = difference["balanced"]
+    told = _told(old, balanced, old.rows > 0)
+    if grown:
+        fell = balanced.value < -tolerance
+        return [f"the old classes fell by more than {100 * tolerance:g} points: {told}"] if fell else []
+    return [] if balanced.low > 0 else [f"balanced accuracy is not better beyond chance: {told}"]
+
+
+def _told(old: Pairs, change: Interval, own: NDArray[np.bool_]) -> str:
+    own = own & (old.rows > 0)
+    live, candidate = (float((right[own] / old.rows[own]).mean()) for right in (old.live, old.candidate))
+    ends = f"{100 * change.low:+.1f} to {100 * change.high:+.1f}"
+    return f"{live:.4f} -> {candidate:.4f}, {100 * change.value:+.1f} points ({ends})"
+
+
+def _new(name: str, counts: Pairs, y: int) -> NewClass:
+    rows = int(counts.rows[y])
+    return NewClass(name, rows, wilson(int(counts.candidate[y]) / rows, rows) if rows else None)
+
+
+def _named(names: Sequence[str]) -> str:
+    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+    return f"{', '.join(names[:NAMED])}{more}"

@@ -68,7 +68,7 @@ class Images:
         return found
 
     def reachable(self, pairs: int) -> Tensor:
-        """Whether an image is in a look of the deployed backbone, or in one that has `pairs` images of such, bool (I,)."""
+        """Whether an image is in a look of the deployed backbone, or in one that has `pairs` such images, bool (I,)."""
         here = self._in([look for look in self.looks if look.present])
         return self._in([look for look in self.looks if look.present or int(here[look.images].sum()) >= pairs])
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from breadcrumbs.training.config import RefitDevice, RefitSpec
-from breadcrumbs.training.metrics import compare
+from breadcrumbs.training.pairs import pairs
 from breadcrumbs.training.refit.material import Material
 from breadcrumbs.training.refit.offset import best_offset
 from breadcrumbs.training.refit.pool import Pool, pooled
@@ -113,7 +113,8 @@ def _best(found: dict[Mode, _Tried], material: Material) -> tuple[Mode, dict[str
     without = found["leave out"]
     told = {}
     for mode, one in found.items():
-        change = compare(without.logits.numpy(), one.logits.numpy(), one.labels.numpy(), material.groups)["balanced"]
+        both = pairs(without.logits.numpy(), one.logits.numpy(), one.labels.numpy())
+        change = both.difference(material.groups)["balanced"]
         told[mode] = {"balanced": one.score, "classes": one.classes, "change": vars(change)}
     return best, told
 

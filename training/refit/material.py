@@ -5,7 +5,7 @@ Nothing is fitted to a judged row, or chosen by it. It knows nothing of how a he
 Letters: N judged rows, D feature dimensions, C classes, I images.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -21,6 +21,7 @@ from breadcrumbs.models.head import LinearHead
 from breadcrumbs.models.snapshots.snapshot import Snapshot
 from breadcrumbs.training.config import RefitSpec
 from breadcrumbs.training.emanate import class_means, rank_in_class
+from breadcrumbs.training.refit.edits import EditedClasses, Names, edited
 from breadcrumbs.training.refit.images import Images, identified
 from breadcrumbs.training.refit.rows import OTHER, RefitError, Rows
 from breadcrumbs.training.refit.transfer import PAIRS
@@ -47,7 +48,8 @@ class Material:
 
     Attributes:
         classes: C names, those of the live head first.
-        known: how many the live head has.
+        known: how many the live head has, after the edit.
+        edit: what becomes of the live head's classes.
         images: of all snapshots.
         base: the deployed backbone's rows, one for each image that it has seen.
         crumbs: the other looks.
@@ -60,6 +62,7 @@ class Material:
 
     classes: tuple[str, ...]
     known: int
+    edit: EditedClasses
     images: Images
     base: Rows
     crumbs: tuple[Rows, ...]
@@ -85,8 +88,10 @@ def read(
         spec: which snapshots and classes are used.
 
     Raises:
+        EditError: the classes cannot be edited so.
         RefitError: the snapshots do not fit the bundle, each other or the hold-out.
     """
+    edit = edited(live.classes, spec.classes)
     stored = bundle.snapshots() if spec.use_bundle_snapshots else []
     if not (stored or uploads):
         raise RefitError("there is no snapshot to refit from: name one, or set use_bundle_snapshots")
@@ -95,25 +100,29 @@ def read(
         _check(snapshot, live.feature_dim, digest)
     if holdout is not None and holdout.backbone != digest:
         raise RefitError("the hold-out was not made with the deployed backbone, so no head can be compared on it")
-    names = _names(live.classes, (*stored, *uploads), grow=spec.allow_new_classes)
-    images = identified(stored, uploads, holdout, {name: c for c, name in enumerate(names)}, digest)
-    images, classes, notes = _without_rare(images, names, len(live.classes), spec.min_examples)
+    became = {**spec.aliases, **spec.classes}
+    names = _names(edit.names, (*stored, *uploads), became, grow=spec.allow_new_classes)
+    own = {name: c for c, name in enumerate(names)}
+    place = {**own, **{name: OTHER if new is None else own.get(new, OTHER) for name, new in became.items()}}
+    if holdout is not None:
+        _check_holdout(holdout, place)
+    images = identified(stored, uploads, holdout, place, digest)
+    images, classes, notes = _without_rare(images, names, len(edit.names), spec.min_examples)
     if not any(look.present and len(look) for look in images.looks):
         raise RefitError("no snapshot was made with the deployed backbone, and the bundle carries none")
     base = images.base()
-    counts = _counts(bundle, classes, images.labels)
+    counts = _counts(bundle, classes, became, images.labels)
     if images.aside is None:
         fit, chosen = _split(base, images, len(classes), spec)
         judged = Judged(base.gather(chosen).numpy(), base.labels[chosen].numpy(), "split")
     else:
-        _check_holdout(holdout, names)
-        fit, judged = _set_aside(base, images, images.aside, len(live.classes), len(classes), source, spec)
+        fit, judged = _set_aside(base, images, images.aside, len(edit.names), len(classes), source, spec)
     if images.disputed:
         notes.append(f"{images.disputed} images are of two classes in different rows; the newest row's class holds")
     notes += _moved(base, images, fit, classes)
     class_groups = groups(counts.tolist(), bundle.manifest.groups)
     return Material(
-        classes, len(live.classes), images, base, images.crumbs(), fit, counts, class_groups, judged,
+        classes, len(edit.names), edit, images, base, images.crumbs(), fit, counts, class_groups, judged,
         tuple(notes),
     )  # fmt: skip
 
@@ -126,17 +135,18 @@ def _check(snapshot: Snapshot, feature_dim: int, digest: str) -> None:
         )
 
 
-def _names(live: Sequence[str], snapshots: Sequence[Snapshot], *, grow: bool) -> tuple[str, ...]:
+def _names(live: Sequence[str], snapshots: Sequence[Snapshot], became: Names, *, grow: bool) -> tuple[str, ...]:
     """The live head's classes in their order, then new ones that have rows, in order of appearance."""
-    new = {
-        name: None
-        for snapshot in snapshots
-        for name, count in zip(snapshot.classes, snapshot.counts(), strict=True)
-        if count and name not in live
-    }
+    known, found = set(live), dict.fromkeys(live)
+    for snapshot in snapshots:
+        for old, count in zip(snapshot.classes, snapshot.counts(), strict=True):
+            name = became.get(old, old)
+            if count and name is not None:
+                found[name] = None
+    new = [name for name in found if name not in known]
     if new and not grow:
-        raise RefitError(f"classes unknown to the live head: {_listed(list(new))}; set allow_new_classes to add them")
-    return (*live, *new)
+        raise RefitError(f"classes unknown to the live head: {_listed(new)}; set allow_new_classes to add them")
+    return tuple(found)
 
 
 def _listed(names: Sequence[str]) -> str:
@@ -163,9 +173,11 @@ def _without_rare(
     return images.renamed(place), kept, [note]
 
 
-def _counts(bundle: Bundle, classes: Sequence[str], labels: Tensor) -> NDArray[np.int64]:
+def _counts(bundle: Bundle, classes: Sequence[str], became: Names, labels: Tensor) -> NDArray[np.int64]:
     """Training images of each class (C,): the distinct images of all rows, or what the bundle knows if that is more."""
-    known = dict(zip(bundle.manifest.classes, bundle.manifest.train_counts, strict=True))
+    known: dict[str | None, int] = {}
+    for name, count in zip(bundle.manifest.classes, bundle.manifest.train_counts, strict=True):
+        known[became.get(name, name)] = known.get(became.get(name, name), 0) + count
     seen = torch.bincount(labels[labels >= 0], minlength=len(classes)).numpy()
     return np.maximum(seen, [known.get(name, 0) for name in classes]).clip(min=1).astype(np.int64)
 
@@ -191,14 +203,13 @@ def _drawn(base: Rows, allowed: Tensor, share: Tensor, seed: int) -> Tensor:
     return rows[rank_in_class(labels, order) < share[labels]]
 
 
-def _check_holdout(holdout: Snapshot | None, names: Sequence[str]) -> None:
-    if holdout is not None:
-        unknown = [n for n, count in zip(holdout.classes, holdout.counts(), strict=True) if count and n not in names]
-        if unknown:
-            raise RefitError(
-                "the hold-out has rows of classes that neither the live head nor the snapshots have: "
-                f"{_listed(unknown)}"
-            )
+def _check_holdout(holdout: Snapshot, place: Mapping[str, int]) -> None:
+    counts = zip(holdout.classes, holdout.counts(), strict=True)
+    unknown = [name for name, count in counts if count and name not in place]
+    if unknown:
+        raise RefitError(
+            f"the hold-out has rows of classes that neither the live head nor the snapshots have: {_listed(unknown)}"
+        )
 
 
 def _set_aside(

@@ -26,7 +26,7 @@ def regressions(
     candidate: Sequence[float | None],
     change: Sequence[Interval | None],
 ) -> list[Regression]:
-    """Return the classes that lost most recall, the worst first.
+    """Return the classes that lost recall, the surest loss first: by the better end of its interval.
 
     Args:
         classes: the names, training images and groups of the C classes.
@@ -36,7 +36,7 @@ def regressions(
     """
     rows = np.bincount(labels, minlength=classes.count)
     lost = {c: one for c, one in enumerate(change) if one is not None and one.value < 0}
-    worst = sorted(lost, key=lambda c: (lost[c].value, c))[:REGRESSIONS]
+    worst = sorted(lost, key=lambda c: (lost[c].high, lost[c].value, c))[:REGRESSIONS]
     return [
         Regression(
             name=classes.names[c],

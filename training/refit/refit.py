@@ -21,12 +21,14 @@ from torch import Tensor
 
 from breadcrumbs.models.bundle import Bundle
 from breadcrumbs.models.head import LinearHead
-from breadcrumbs.models.refit_report import RefitReport
+from breadcrumbs.models.refit_report import Judged, RefitReport
 from breadcrumbs.models.snapshots.snapshot import Snapshot
 from breadcrumbs.training.config import RefitDevice, RefitSpec
+from breadcrumbs.training.pairs import Pairs, pairs
 from breadcrumbs.training.refit import certificate, facts
 from breadcrumbs.training.refit import device as devices
-from breadcrumbs.training.refit.gate import comparison, judge
+from breadcrumbs.training.refit.edits import edited_logits
+from breadcrumbs.training.refit.gate import comparison, judged
 from breadcrumbs.training.refit.lda import NEVER
 from breadcrumbs.training.refit.looks import Looks, chosen_looks
 from breadcrumbs.training.refit.material import Material, Source, read
@@ -34,7 +36,7 @@ from breadcrumbs.training.refit.members import Fitted, Fitter
 from breadcrumbs.training.refit.offset import Labelled, with_offset, with_tau
 from breadcrumbs.training.refit.pool import Pool
 from breadcrumbs.training.refit.rows import RefitError
-from breadcrumbs.training.refit.selection import Part, average, choose, given
+from breadcrumbs.training.refit.selection import Part, average, average_logits, choose, given
 from breadcrumbs.training.refit.validation import Validation
 
 Tell = Callable[[dict[str, Any]], None]
@@ -56,12 +58,12 @@ class Candidate:
 
     Attributes:
         head: the new head.
-        judged: what the report says of it so far.
+        judged: what decides whether it goes live.
         complete: makes baselines, certificate and report.
     """
 
     head: LinearHead
-    judged: dict[str, Any]
+    judged: Judged
     complete: Callable[[], Refit]
 
 
@@ -112,15 +114,15 @@ def refit(
     head = average([(part, fitted[part.member]) for part in parts if part.share], log_prior, classes)
     tell({"event": "stage", "stage": "judge"})
     rows = material.judged
-    both = _logits(live, rows.features, len(classes)), head.logits(rows.features)
+    both = _logits(live, material, rows.features), head.logits(rows.features)
     measured = comparison(*both, rows.labels, material.groups, spec.seed)
-    judged = {
-        "origin": facts.origin(bundle, live, head),
-        "classes": facts.classes(classes, live.classes, material.counts, material.groups),
-        "holdout": {"source": rows.source, "groups": bundle.manifest.groups},
-        **measured,
-        "gate": asdict(judge(measured, classes, spec.tolerance)),
-        "new_classes": facts.new_classes(material, parts, validation),
+    counts = pairs(*both, rows.labels)
+    if validation is not None:
+        counts += _out_of_fold(parts, validation, material)
+    verdict = judged(counts, material.groups, classes, material.known, spec.tolerance, spec.min_rows)
+    found = {
+        "gate": asdict(verdict.gate),
+        "new_classes": facts.new_classes(verdict, material),
         "notes": [*material.notes, *looks.notes],
     }
 
@@ -131,7 +133,13 @@ def refit(
         found = certificate.measured(material, spec, device)
         tell({"event": "stage", "stage": "report"})
         report = {
-            **judged,
+            **found,
+            **measured,
+            "origin": facts.origin(bundle, live, head),
+            "classes": facts.classes(classes, material.known, material.counts, material.groups),
+            "holdout": {"source": rows.source, "groups": bundle.manifest.groups},
+            "difference": facts.intervals(verdict.difference),
+            "change": [one and asdict(one) for one in verdict.change],
             "spec": spec.model_dump(mode="json"),
             "snapshots": [facts.look(s, bundle) for s in uploads],
             "pool": facts.pool(pool, classes),
@@ -147,7 +155,11 @@ def refit(
             head, facts.complete(report, *both, rows.labels), {name: head for name, (head, _) in baselines.items()}
         )
 
-    return Candidate(head, judged, complete)
+    told = Judged.model_validate(
+        {"candidate": head.digest, "live": live.digest, "candidate_metrics": measured["candidate"], **found}
+        | {"rows": len(rows.labels), "holdout": rows.source}
+    )
+    return Candidate(head, told, complete)
 
 
 def _log_prior(pool: Pool, classes: int) -> Tensor:
@@ -178,9 +190,18 @@ def _fit(fitter: Fitter, part: Part, spec: RefitSpec, progress: Callable[..., No
     return fitter.fit(part.member, part.penalty, spec.gap, starts, progress and partial(progress, part.penalty))
 
 
-def _logits(live: LinearHead, features: NDArray[np.float32], classes: int) -> NDArray[np.float32]:
-    known = live.logits(features)
-    return np.pad(known, ((0, 0), (0, classes - known.shape[1])), constant_values=NEVER)
+def _logits(live: LinearHead, material: Material, features: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The live head's logits for the new classes (N, C): as edited, and never one that it does not know."""
+    known = edited_logits(live.logits(features), material.edit)
+    return np.pad(known, ((0, 0), (0, len(material.classes) - known.shape[1])), constant_values=NEVER)
+
+
+def _out_of_fold(parts: Sequence[Part], validation: Validation, material: Material) -> Pairs:
+    """The rows of new classes, each by heads that were fitted without it; the live head is right on none."""
+    own = validation.labels >= material.known
+    labels = validation.labels[own].numpy()
+    logits = average_logits(parts)[own].numpy().reshape(len(labels), len(material.classes))
+    return pairs(np.where(np.arange(len(material.classes)) == 0, 0, NEVER) + 0 * logits, logits, labels)
 
 
 def _progress(tell: Tell, trace: list[dict[str, float]]) -> Callable[..., None]:

@@ -25,7 +25,7 @@ PICTURES: tuple[tuple[Picture, Draw], ...] = (
             "Recall by group",
             "Bars of mean recall of many-, medium-, few-shot and all classes, live and candidate, with 95 % intervals.",
             "Each bar is the mean recall of a group’s classes (“all”: the share of rows), and the thin line its 95 % "
-            "bootstrap interval. Both heads were measured on the same rows, so the paired difference above is the more "
+            "interval. Both heads were measured on the same rows, so the paired difference above is the more "
             "precise comparison: two intervals may overlap although the difference is clear.",
             "No group has a held-out row.",
         ),
@@ -48,7 +48,7 @@ PICTURES: tuple[tuple[Picture, Draw], ...] = (
             "regressions",
             "What got worse",
             "Bars of the classes that lost most recall, with intervals and both recalls.",
-            "The classes that lost most, the worst first. If an interval reaches zero, the loss may be chance.",
+            "Classes that lost recall, the surest loss first. If an interval reaches zero, the loss may be chance.",
             "No class lost recall.",
         ),
         lambda report: refit_plots.losses(report.regressions),

@@ -40,7 +40,7 @@ from breadcrumbs.serving.state.conversion import COMMAND
         ("half-head", "refit", "the refit left no head: head.safetensors"),
         ("half-judged", "refit", "the refit's judgement is not one: Invalid JSON"),
         ("no-judged", "refit", "the refit left no judged.json: No such file"),
-        ("no-gate", "refit", "the refit's judgement is not one: gate.passed: Field required"),
+        ("no-gate", "refit", "the refit's judgement is not one: gate.answer: Field required"),
         ("other-head", "refit", "the refit judged head 000000000000, and left head "),
         ("other-live", "refit", "the refit compared with head 000000000000; the live one is "),
         ("nan", "refit", "candidate_metrics.all: Input should be a finite number"),

@@ -28,7 +28,7 @@ def test_a_refit_makes_a_head_that_goes_live(serve: Serve, tiny_bundle: Bundle) 
 
     assert job["state"] == "succeeded"
     assert job["verdict"] == {
-        "compared": 1, "head": 2, "gate": {"passed": True, "reasons": []},
+        "compared": 1, "head": 2, "gate": {"answer": "yes", "reasons": []},
         "activated": True, "activation": 2, "note": "activated: the gate says yes",
     }  # fmt: skip
     assert (job["report"]["live"]["all"], job["report"]["live"]["few"]) == (0.5, 0.1)
@@ -107,6 +107,8 @@ def test_snapshots_may_come_with_the_request(serve: Serve) -> None:
     [
         ("worse", {}, False, "not activated: the gate says no: few fell by 0.2"),
         ("worse", ALWAYS, True, "activated: the spec says always; the gate says no"),
+        ("unmeasured", {}, False, "not activated: the gate says not measured: no judged row of: elm"),
+        ("unmeasured", ALWAYS, True, "activated: the spec says always; the gate says not measured"),
         ("good", NEVER, False, "not activated: the spec says never"),
     ],
 )

@@ -77,8 +77,8 @@ def test_the_report_has_what_its_pictures_need(grown: Path) -> None:
     assert {step.l2 for step in report.solver.trace} == {1e-2}
     assert report.classes.names[3] == "violet"
     assert len(report.change) == len(report.candidate.recall) == report.classes.count == 4
-    changed = [c.value for c in report.change if c is not None]
-    assert [r.change.value for r in report.regressions] == sorted(v for v in changed if v < 0)
+    lost = [c for c in report.change if c is not None and c.value < 0]
+    assert [r.change for r in report.regressions] == sorted(lost, key=lambda c: (c.high, c.value))
 
 
 def test_the_new_bundle_answers_with_the_new_head(run: Path, grown: Path) -> None:

@@ -88,11 +88,11 @@ def test_a_few_photos_of_a_new_class_harm_no_other(bundle: Bundle, count: int) -
 
     before = WORLD.recalls(bundle.head()).mean()
     assert WORLD.recalls(candidate.head).mean() > before - 0.01
-    new = candidate.judged["new_classes"][0]
-    assert (new["name"], new["images"], new["rows"]) == ("new 0", count, 0 if count == 1 else count)
+    new = candidate.judged.new_classes[0]
+    assert (new.name, new.images, new.rows) == ("new 0", count, 0 if count == 1 else count)
     if count > 1:
-        assert new["recall"]["low"] < new["recall"]["high"]
-    assert candidate.judged["rows"] == 40 * 6
+        assert new.recall.low < new.recall.high
+    assert candidate.judged.rows == 40 * 6
 
 
 def test_a_new_class_of_one_photo_is_left_out_and_told(bundle: Bundle) -> None:
@@ -102,7 +102,7 @@ def test_a_new_class_of_one_photo_is_left_out_and_told(bundle: Bundle) -> None:
     candidate = made(bundle, WORLD.rows(bundle, labels, 7), spec=QUICK.model_copy(update={"allow_new_classes": True}))
 
     assert candidate.head.classes == (*WORLD.classes, "new 1")
-    assert any("new 0" in note for note in candidate.judged["notes"])
+    assert any("new 0" in note for note in candidate.judged.notes)
 
 
 @pytest.mark.slow
@@ -113,7 +113,7 @@ def test_new_rows_of_the_deployed_backbone_stay_where_they_are(bundle: Bundle, c
 
     without = made(bundle, spec=RefitSpec())
     assert WORLD.recalls(candidate.head).mean() > WORLD.recalls(without.head).mean() - 0.01
-    assert candidate.judged["gate"]["answer"] == "yes"
+    assert candidate.judged.gate.answer == "yes"
 
 
 @pytest.mark.slow
@@ -138,9 +138,9 @@ def test_a_class_without_a_judged_row_is_not_measured(bundle: Bundle) -> None:
 
     judged = made(bundle, far, holdout=holdout).judged
 
-    assert judged["gate"]["answer"] == "not measured"
-    assert any("class 3" in reason for reason in judged["gate"]["reasons"])
-    assert any("class 3 moved by" in note and "on 1 row" in note for note in judged["notes"])
+    assert judged.gate.answer == "not measured"
+    assert any("class 3" in reason for reason in judged.gate.reasons)
+    assert any("class 3 moved by" in note and "on 1 row" in note for note in judged.notes)
 
 
 def test_the_same_file_as_snapshot_and_holdout_is_refused(bundle: Bundle) -> None:
@@ -181,7 +181,7 @@ def test_a_holdout_never_empties_a_class(bundle: Bundle) -> None:
 
     assert candidate.head.classes[-1] == "new 0"
     assert (candidate.head.logits(one.features).argmax(1) == 6).all()
-    assert candidate.judged["rows"] == 30
+    assert candidate.judged.rows == 30
 
 
 def test_without_a_holdout_a_share_of_the_images_is_judged(tmp_path: Path) -> None:
@@ -203,9 +203,9 @@ def test_permuted_labels_do_not_pass_the_gate(bundle: Bundle) -> None:
 
     judged = made(bundle, moved, spec=RefitSpec(use_bundle_snapshots=False)).judged
 
-    assert judged["gate"]["answer"] == "no"
-    assert judged["candidate"]["balanced"] < judged["live"]["balanced"]
-    assert any("σ" in note for note in judged["notes"]) or judged["gate"]["reasons"]
+    assert judged.gate.answer == "no"
+    assert judged.candidate_metrics.balanced < 0.9
+    assert any("σ" in note for note in judged.notes) or judged.gate.reasons
 
 
 @pytest.mark.slow
@@ -255,5 +255,5 @@ def test_a_new_class_of_another_backbone_alone_is_left_out(bundle: Bundle) -> No
     candidate = made(bundle, foreign, spec=QUICK.model_copy(update={"allow_new_classes": True}))
 
     assert candidate.head.classes == WORLD.classes
-    assert any("violet" in note for note in candidate.judged["notes"])
+    assert any("violet" in note for note in candidate.judged.notes)
     assert candidate.head.digest == made(bundle).head.digest

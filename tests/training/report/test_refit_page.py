@@ -45,7 +45,7 @@ def test_the_page_tells_the_numbers(text: str) -> None:
     report = told()
     words = Page(text).words
 
-    assert any("The gate does not let" in word for word in words)
+    assert any(f"The gate says {report.gate.answer}:" in word for word in words)
     assert all(reason in words for reason in report.gate.reasons)
     for head in ("live", "candidate"):
         own = report.intervals[head]["balanced"]
@@ -54,12 +54,25 @@ def test_the_page_tells_the_numbers(text: str) -> None:
     assert {"crt", "λ 0.001, t 0.5", "λ 0.01, offset t 0.25", "new", "target_mean", "2" * 64} <= set(words)
 
 
-def test_a_head_that_passed_is_told_so() -> None:
-    """Without a list of reasons."""
-    text = build(told(gate={"passed": True, "reasons": ()})).decode()
+@pytest.mark.parametrize("answer", ["yes", "no", "not measured"])
+def test_the_gates_answer_is_told(answer: str) -> None:
+    """In its own words, with a list of reasons where there are any."""
+    text = build(told(gate={"answer": answer, "reasons": ["why"] if answer != "yes" else []})).decode()
 
-    assert "The gate lets this head go live." in text
-    assert "<li>" not in text
+    assert f"The gate says {answer}{'.' if answer == 'yes' else ':'}" in text
+    assert ("<li>why</li>" in text) == (answer != "yes")
+
+
+def test_new_classes_are_told_apart() -> None:
+    """Each with its rows and its recall's interval; without any there is no such section."""
+    report = told()
+    new = report.new_classes[0]
+    assert new.recall is not None
+
+    words = Page(build(report).decode()).words
+
+    assert {"New classes", new.name, f"({100 * new.recall.low:.1f} – {100 * new.recall.high:.1f})"} <= set(words)
+    assert "New classes" not in Page(build(told(new_classes=[])).decode()).words
 
 
 def test_what_a_refit_lacks_is_a_sentence() -> None:
@@ -86,8 +99,8 @@ def test_the_same_report_gives_the_same_bytes(text: str) -> None:
 
 
 def test_two_thousand_classes_stay_small() -> None:
-    """The page lists the hundred that changed most."""
+    """The page lists the hundred that changed most, and what is new."""
     data = build(told(2000, 1))
 
     assert len(data) < 3_000_000
-    assert sum(tag == "bdi" for tag, _ in Page(data.decode()).tags) == 100
+    assert sum(tag == "bdi" for tag, _ in Page(data.decode()).tags) == 101
