@@ -66,9 +66,9 @@ def measured(material: Material, spec: RefitSpec, device: RefitDevice) -> dict[s
     """
     base = material.base.take(material.fit[material.base.images] & (material.base.labels >= 0))
     classes = len(material.classes)
-    seen = len(base.labels.unique())
+    seen = _count(base)
     own = [look.take(material.fit[look.images] & (look.labels >= 0)) for look in material.crumbs]
-    whole = [rows for rows in own if rows.feature_dim == base.feature_dim and len(rows.labels.unique()) >= seen > 0]
+    whole = [rows for rows in own if rows.feature_dim == base.feature_dim and _count(rows) >= seen > 0]
     if not whole:
         return None
 
@@ -84,6 +84,11 @@ def measured(material: Material, spec: RefitSpec, device: RefitDevice) -> dict[s
         rows.take(rank_in_class(rows.labels, torch.arange(len(rows))) < most) for rows in (base, whole[-1])
     )
     return certify(newest, oldest, material.classes, fit, spec.seed) | {"head": f"class-balanced, l2 {L2}"}
+
+
+def _count(rows: Rows) -> int:
+    """How many classes have rows."""
+    return int((torch.bincount(rows.labels) > 0).sum())
 
 
 def certify(newest: Rows, older: Rows, classes: Sequence[str], fit: Fit, seed: int) -> dict[str, Any]:

@@ -122,7 +122,7 @@ def identified(
     """
     numbers: dict[Key, int] = {}
     snapshots = (*own, *uploads, *([] if holdout is None else [holdout]))
-    parts = []
+    parts: list[Rows] = []
     for age, snapshot in enumerate(snapshots):
         images = torch.from_numpy(_numbered(snapshot, age, age < len(own), numbers))
         labels = _labels(snapshot, place)
@@ -134,10 +134,10 @@ def identified(
     number = _equal_rows(parts, len(numbers))
     parts = [_once(replace(rows, images=number[rows.images])) for rows in parts]
     labels, disputed = torch.full((int(number.max()) + 1,), OTHER), torch.zeros(int(number.max()) + 1, dtype=torch.bool)
-    for rows in parts:  # the newest last
-        images, given = rows.images[rows.labels >= 0], rows.labels[rows.labels >= 0]
-        disputed[images] |= (labels[images] != OTHER) & (labels[images] != given)
-        labels[images] = given
+    for part in parts:  # the newest last
+        named = part.take(part.labels >= 0)
+        disputed[named.images] |= (labels[named.images] != OTHER) & (labels[named.images] != named.labels)
+        labels[named.images] = named.labels
     parts = [replace(rows, labels=labels[rows.images]) for rows in parts]
     first, last = len(own), len(own) + len(uploads)
     return Images(

@@ -102,16 +102,16 @@ def _try(looks: Looks, device: RefitDevice) -> _Tried:
     validation = looks.validation(looks.spec.max_memory, device)
     logits, _ = validation.logits("plain", PENALTY)
     t, score = best_offset(logits, validation.labels, log_prior, None)
-    return _Tried(len(pool.labels.unique()), score, logits - t * log_prior, validation.labels)
+    return _Tried(int((torch.bincount(pool.labels) > 0).sum()), score, logits - t * log_prior, validation.labels)
 
 
-def _best(found: dict[Mode, _Tried], material: Material) -> tuple[Mode, dict[str, Any]]:
+def _best(found: dict[Mode, _Tried], material: Material) -> tuple[Mode, dict[str, dict[str, Any]]]:
     """Return the way with the best score, of equals the simplest; and what is told of each way."""
     most = max(one.classes for one in found.values())
     able = [mode for mode, one in found.items() if one.classes == most]
     best = max(able, key=lambda mode: found[mode].score)  # of equals max takes the first, the simplest
     without = found["leave out"]
-    told = {}
+    told: dict[str, dict[str, Any]] = {}
     for mode, one in found.items():
         both = pairs(without.logits.numpy(), one.logits.numpy(), one.labels.numpy())
         change = both.difference(material.groups)["balanced"]

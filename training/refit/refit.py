@@ -23,7 +23,7 @@ from breadcrumbs.models.bundle import Bundle
 from breadcrumbs.models.head import LinearHead
 from breadcrumbs.models.refit_report import Judged, RefitReport
 from breadcrumbs.models.snapshots.snapshot import Snapshot
-from breadcrumbs.training.config import RefitDevice, RefitSpec
+from breadcrumbs.training.config import Member, RefitDevice, RefitSpec
 from breadcrumbs.training.pairs import Pairs, pairs
 from breadcrumbs.training.refit import certificate, facts
 from breadcrumbs.training.refit import device as devices
@@ -120,7 +120,7 @@ def refit(
     if validation is not None:
         counts += _out_of_fold(parts, validation, material)
     verdict = judged(counts, material.groups, classes, material.known, spec.tolerance, spec.min_rows)
-    found = {
+    found: dict[str, Any] = {
         "gate": asdict(verdict.gate),
         "new_classes": facts.new_classes(verdict, material),
         "notes": [*material.notes, *looks.notes],
@@ -130,7 +130,7 @@ def refit(
         tell({"event": "stage", "stage": "baselines"})
         baselines = _baselines(bundle, material, parts, fitter, fitted, log_prior, spec)
         tell({"event": "stage", "stage": "certificate"})
-        found = certificate.measured(material, spec, device)
+        evidence = certificate.measured(material, spec, device)
         tell({"event": "stage", "stage": "report"})
         report = {
             **found,
@@ -149,7 +149,7 @@ def refit(
             "baselines": {
                 name: facts.baseline(head, chosen, rows, material.groups) for name, (head, chosen) in baselines.items()
             },
-            "certificate": found,
+            "certificate": evidence,
         }
         return Refit(
             head, facts.complete(report, *both, rows.labels), {name: head for name, (head, _) in baselines.items()}
@@ -216,11 +216,11 @@ def _progress(tell: Tell, trace: list[dict[str, float]]) -> Callable[..., None]:
 
 
 def _baselines(
-    bundle: Bundle, material: Material, parts: Sequence[Part], fitter: Fitter, fitted: dict[str, Fitted],
+    bundle: Bundle, material: Material, parts: Sequence[Part], fitter: Fitter, fitted: dict[Member, Fitted],
     log_prior: Tensor, spec: RefitSpec,
 ) -> dict[str, tuple[LinearHead, dict[str, float | None]]]:  # fmt: skip
     """What else the same rows could have become: each member alone, and the joint head; with what was chosen."""
-    found = {}
+    found: dict[str, tuple[LinearHead, dict[str, float | None]]] = {}
     for part in parts:
         own = fitted.get(part.member) or _fit(fitter, part, spec, None)
         alone = average([(replace(part, share=1.0), own)], log_prior, material.classes)

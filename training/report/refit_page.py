@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from breadcrumbs.models.refit_report import Measured, RefitReport
+from breadcrumbs.models.refit_report import Measured, MemberPart, RefitReport
 from breadcrumbs.training.report import class_axis, html, refit_plots, run_plots, style
 from breadcrumbs.training.report.html import Picture
 
@@ -119,21 +119,25 @@ def _heads(report: RefitReport) -> dict[str, dict[str, Any]]:
 
 def _summary(report: RefitReport) -> list[tuple[str, str]]:
     """The numbers behind the verdict."""
-    solver, chosen, new = report.solver, report.chosen, report.classes.new
+    solver, new = report.solver, report.classes.new
     facts = [(f"{name}, live → new", _change(report, name)) for name in ("balanced", "many", "medium", "few")]
     facts += [
         ("held-out rows", f"{report.rows:,} ({report.holdout.source})"),
         ("classes", f"{report.classes.count:,}" + (f", {len(new):,} new" if new else "")),
-        ("chosen", f"λ {'–' if chosen.l2 is None else f'{chosen.l2:g}'}, offset t {chosen.prior_offset:g}"),
+        ("the head", "; ".join(_member(part) for part in report.members if part.share)),
     ]
-    if report.pool.skipped:
-        facts.append(("left out, without a present mean", ", ".join(report.pool.skipped)))
+    facts += [(one.looks, one.chosen) for one in report.transfer]
     if solver is not None:
         state = "converged" if solver.converged else "not converged"
         where = "CPU" if solver.device == "cpu" else "GPU"
         above = solver.gap_bound / solver.objective if solver.objective else 0.0
         facts.append(("solver", f"{state}, at most {100 * above:.2g} % above the optimum, on the {where}"))
     return facts
+
+
+def _member(part: MemberPart) -> str:
+    letter = "γ" if part.member == "lda" else "λ"
+    return f"{part.share:.0%} {part.member}, {letter} {part.penalty:g}, offset t {part.prior_offset:g}"
 
 
 def _change(report: RefitReport, name: str) -> str:

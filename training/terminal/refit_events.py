@@ -16,7 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 EVERY = 10.0
 """Seconds between two lines about the solver where there is no terminal."""
-STAGES = ("read", "transfer", "solve", "evaluate", "certificate", "report")
+STAGES = ("read", "transfer", "choose", "solve", "judge", "baselines", "certificate", "report")
 
 Tell = Callable[[dict[str, Any]], None]
 Json = Annotated[bool, Parameter(negative=(), show_default=False)]
