@@ -52,6 +52,11 @@ class Program:
         """The exit status, minus the signal that ended it; None while it runs."""
         return self._process.exitcode
 
+    def send(self, number: int) -> None:
+        """Send a signal, if it still runs."""
+        if self.status is None:
+            os.kill(self.pid, number)
+
     def wait(self) -> int:
         """Return the exit status, once it has ended."""
         self._process.join(PATIENCE)

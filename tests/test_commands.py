@@ -2,7 +2,6 @@
 
 import io
 import json
-import os
 import re
 import shlex
 import shutil
@@ -183,7 +182,7 @@ def test_an_interrupted_command_has_status_130(serve: Serve, tmp_path: Path) -> 
     with serve("waits", str(tmp_path / "go")) as client:
         with started("refit", "--server", str(client.base_url), "--json") as process:
             soon(lambda: '"stage": "read"' in process.out, "the refit")
-            os.kill(process.pid, signal.SIGINT)
+            process.send(signal.SIGINT)
             status, errors = process.wait(), process.err
         (tmp_path / "go").touch()
 

@@ -62,5 +62,5 @@ def serving(bundle: Bundle, folder: Path, *flags: str, port: int = 0, blocked: P
         found = program.tells(lambda told: re.search(r"running on (http://127\.0\.0\.1:\d+)", told))
         with httpx.Client(base_url=found[1], timeout=PATIENCE) as client:
             yield Server(program.pid, folder, client)
-        os.kill(program.pid, signal.SIGTERM)
+        program.send(signal.SIGTERM)
         program.wait()

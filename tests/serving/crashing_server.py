@@ -13,10 +13,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from running import FAKE
+from running import FAKE, make_settings
 
+from breadcrumbs.models import bundle as bundles
 from breadcrumbs.serving import app as apps
-from breadcrumbs.serving.settings import Settings
 from breadcrumbs.serving.state.store import Store
 
 
@@ -42,6 +42,6 @@ def main() -> None:
     bundle, store, port, when, name, count, *mode = sys.argv[1:]
     for method in ("create", "replace", "put_file"):
         setattr(Store, method, dying(getattr(Store, method), when, name, int(count)))
-    settings = Settings(bundle=Path(bundle), store=store, port=int(port), device="cpu", threads=1, max_batch=8)
+    settings = make_settings(bundles.read(Path(bundle)), Path(store), port=int(port))
     app = apps.create_app(settings, [*FAKE, *mode])
     asyncio.run(apps.Server(app, apps.config(app, settings)).serve())

@@ -2,7 +2,6 @@
 
 import json
 import logging
-import os
 import re
 import signal
 import subprocess
@@ -78,7 +77,7 @@ def log(request: Any, tiny_bundle: Bundle, tmp_path_factory: pytest.TempPathFact
         address = program.tells(lambda text: re.search(told, text))[1]
         with httpx.Client(base_url=f"http://{address}", timeout=PATIENCE) as client:
             ask(client, secret)
-        os.kill(program.pid, signal.SIGTERM)
+        program.send(signal.SIGTERM)
         assert program.wait() == 0
         return form, program.err
 

@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import os
 import re
 import signal
 import sys
@@ -163,7 +162,7 @@ def test_a_dead_servers_child_dies_with_it(tiny_bundle: Bundle, tmp_path: Path) 
             assert client.post("/v1/refit", json={}).is_success
             child = Path(f"/proc/{soon(lambda: place.exists() and place.read_text(), 'the id of the child')}/stat")
             assert child.exists()
-            os.kill(program.pid, signal.SIGKILL)
+            program.send(signal.SIGKILL)
         program.wait()
 
         soon(lambda: not child.exists() or child.read_text().split()[2] == "Z", "the end of the child")

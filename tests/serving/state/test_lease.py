@@ -139,7 +139,7 @@ def test_a_second_server_waits_and_takes_over(tiny_bundle: Bundle, tmp_path: Pat
             waiting = two.post("/v1/refit", json=NEVER).json()["id"]
             seen = [server.get(f"/v1/refit/{running_job}").json()["state"] for server in (one, two)]
             assert states(store, running_job) == ["queued", "running"]
-            os.kill(first.pid, signal.SIGKILL)
+            first.send(signal.SIGKILL)
             first.wait()
             *_, last = events(two, waiting)
             ends = {job: two.get(f"/v1/refit/{job}").json()["state"] for job in (running_job, waiting)}

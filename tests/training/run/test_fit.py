@@ -1,7 +1,6 @@
 """Whole training runs: what they write, that they learn, stop and go on."""
 
 import json
-import os
 import signal
 from pathlib import Path
 from typing import Any
@@ -123,7 +122,7 @@ def test_ctrl_c_leaves_a_run_that_goes_on_exactly(images: Path, tmp_path: Path) 
     whole = command(*line, "--out", str(alone))
     with started(*line, "--out", str(cut)) as program:
         program.tells(lambda _: len(lines(cut)) >= 3)
-        os.kill(program.pid, signal.SIGINT)
+        program.send(signal.SIGINT)
         interrupted, said = program.wait(), program.err
     stopped_at = len(lines(cut))
     resumed = command("train", "--resume", "--out", str(cut))
