@@ -12,16 +12,17 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TypedDict
+from typing import TYPE_CHECKING, TypedDict
 
 import numpy as np
-import onnx
 from numpy.typing import NDArray
-from onnx import TensorProto, helper, numpy_helper
 
 from breadcrumbs.models import printable, safetensor
 from breadcrumbs.models.arrays import Floats
 from breadcrumbs.models.errors import FormatError
+
+if TYPE_CHECKING:  # loaded where a model is made or parsed: what reads snapshots or safetensors starts without it
+    from onnx import GraphProto, ModelProto, NodeProto, TensorProto
 
 FORMAT = "breadcrumbs.head/1"
 OPSET = 18
@@ -157,6 +158,8 @@ def to_onnx(head: LinearHead) -> bytes:
     `weight` and `bias` are initialisers that are also graph inputs: the model runs as it is, and a runtime can bind
     another head's arrays, with another C, to the same session.
     """
+    from onnx import TensorProto, helper, numpy_helper
+
     float32 = TensorProto.FLOAT
     graph = helper.make_graph(
         [helper.make_node("Gemm", ["feature", "weight", "bias"], ["logits"], transB=1)],
@@ -181,6 +184,8 @@ def from_onnx(data: bytes) -> LinearHead:
     Raises:
         HeadError: the model is not one that `to_onnx` writes.
     """
+    from onnx import numpy_helper
+
     model = parse_onnx(data)
     metadata = {prop.key: prop.value for prop in model.metadata_props}
     arrays = {item.name: item for item in model.graph.initializer}
@@ -193,24 +198,26 @@ def from_onnx(data: bytes) -> LinearHead:
     return LinearHead(weight, bias, parse_classes(metadata))
 
 
-def parse_onnx(data: bytes) -> onnx.ModelProto:
+def parse_onnx(data: bytes) -> "ModelProto":
     """Parse an ONNX model that keeps all of its numbers in the one file.
 
     Raises:
         FormatError: it is no ONNX model, or it names other files (external data).
     """
+    import onnx
+
     try:
         model = onnx.load_model_from_string(data)
     except Exception as error:  # protobuf's DecodeError has no stable place to import it from
         raise FormatError(f"not an ONNX model: {error}") from error
     inside = [node for function in model.functions for node in function.node]
     for item in [*_tensors(model.graph), *_tensors_of(inside)]:
-        if item.data_location == TensorProto.EXTERNAL:
+        if item.data_location == onnx.TensorProto.EXTERNAL:
             raise FormatError(f"ONNX tensor '{item.name[:80]}' is kept in another file; expected one single file")
     return model
 
 
-def _tensors(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
+def _tensors(graph: "GraphProto") -> "Iterator[TensorProto]":
     """Every tensor that a graph carries, in its nodes and their subgraphs too."""
     yield from graph.initializer
     for sparse in graph.sparse_initializer:
@@ -218,7 +225,7 @@ def _tensors(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
     yield from _tensors_of(graph.node)
 
 
-def _tensors_of(nodes: Iterable[onnx.NodeProto]) -> Iterator[onnx.TensorProto]:
+def _tensors_of(nodes: "Iterable[NodeProto]") -> "Iterator[TensorProto]":
     for attribute in (attribute for node in nodes for attribute in node.attribute):
         yield from (attribute.t, *attribute.tensors)
         for sparse in (attribute.sparse_tensor, *attribute.sparse_tensors):

@@ -20,6 +20,8 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # before anything loads torch; child pr
 # A shell starts what runs in its background deaf to Ctrl-C, and child processes inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
+STARTERS = ("running", "serving", "started", "command")
+"""Functions that start servers or programs."""
 LONGEST = ("test_processes", "test_cluster", "test_machines", "test_tour", "test_crashes", "test_epoch", "test_fit")
 
 
@@ -27,7 +29,7 @@ def pytest_collection_modifyitems(items: list[pytest.Function]) -> None:
     """Mark what is slow, and begin with the files that take longest: at the end no process waits for another's."""
     for item in items:
         names = vars(item.module)
-        starts = names.get("subprocess") is subprocess or any(callable(names.get(n)) for n in ("running", "serving"))
+        starts = names.get("subprocess") is subprocess or any(callable(names.get(n)) for n in STARTERS)
         if starts or {"serve", "client", "run"} & set(item.fixturenames):
             item.add_marker(pytest.mark.slow)
     items.sort(key=lambda item: LONGEST.index(item.path.stem) if item.path.stem in LONGEST else len(LONGEST))

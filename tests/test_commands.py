@@ -2,7 +2,6 @@
 
 import io
 import json
-import os
 import re
 import shlex
 import shutil
@@ -14,8 +13,9 @@ from pathlib import Path
 
 import pytest
 from cyclopts import App
+from forked import command, started
 from listed_commands import PRINTS_NOTHING, commands
-from patience import PATIENCE
+from patience import PATIENCE, soon
 from rich.console import Console
 from running import Serve, make_settings, running
 from tiny import picture, png
@@ -36,8 +36,7 @@ def serve(tiny_bundle: Bundle, tmp_path: Path) -> Serve:
 
 def program(code: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     """Run the command line after some other code."""
-    line = [sys.executable, "-c", f"{code}\nimport breadcrumbs.cli; breadcrumbs.cli.main()", *arguments]
-    return subprocess.run(line, cwd=ROOT, capture_output=True, text=True, check=False, env={"COLUMNS": "200"})
+    return command(*arguments, code=f"{code}\nimport breadcrumbs.cli; breadcrumbs.cli.main()")
 
 
 def parsed(words: list[str]) -> tuple[str, set[str]]:
@@ -150,9 +149,10 @@ def test_a_module_of_ours_that_is_missing_is_a_bug(module: str) -> None:
 
 def test_a_missing_extra_is_named(tmp_path: Path) -> None:
     """The base install has no torch; what needs it says how to get it."""
-    absent = "import sys; sys.modules['torch'] = None"
+    absent = "import sys; sys.modules['torch'] = None; from breadcrumbs import cli; cli.main()"
     for words in (("train", "--out", str(tmp_path / "a")), ("evaluate", "models/demo")):
-        answer = program(absent, *words)
+        line = [sys.executable, "-c", absent, *words]
+        answer = subprocess.run(line, cwd=ROOT, capture_output=True, text=True, check=False)
         assert answer.returncode == 2
         assert "this needs torch, which is not installed: pip install 'breadcrumbs-longtail[refit]'" in answer.stderr
         assert "Traceback" not in answer.stderr
@@ -180,22 +180,13 @@ def test_debug_shows_where_an_error_came_from() -> None:
 def test_an_interrupted_command_has_status_130(serve: Serve, tmp_path: Path) -> None:
     """Without a traceback; here while it waits for a refit."""
     with serve("waits", str(tmp_path / "go")) as client:
-        line = [sys.executable, "-m", "breadcrumbs", "refit", "--server", str(client.base_url), "--json"]
-        environment = os.environ | {"PYTHONPATH": str(ROOT)}
-        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-        with subprocess.Popen(line, cwd=ROOT, env=environment, text=True, **pipes) as process:
-            assert process.stdout is not None
-            for event in map(json.loads, process.stdout):
-                if event.get("stage") == "read":
-                    break
-            process.send_signal(signal.SIGINT)
-            try:
-                _, errors = process.communicate(timeout=PATIENCE)
-            finally:
-                process.kill()
+        with started("refit", "--server", str(client.base_url), "--json") as process:
+            soon(lambda: '"stage": "read"' in process.out, "the refit")
+            process.send(signal.SIGINT)
+            status, errors = process.wait(), process.err
         (tmp_path / "go").touch()
 
-    assert process.returncode == 130
+    assert status == 130
     assert "Traceback" not in errors
 
 
@@ -222,10 +213,10 @@ def test_predict_takes_more_images_than_a_request_may_have(tiny_bundle: Bundle, 
 def test_the_commands_of_the_store_end_in_order(tmp_path: Path) -> None:
     """With status 0, however busy the machine is; the store's threads may outlive what they did."""
     line = [sys.executable, "-m", "breadcrumbs", "store", "gc", "--store", str(tmp_path), "--json"]
-    started = [subprocess.Popen(line, cwd=ROOT, stdout=subprocess.PIPE) for _ in range(8)]
+    started = [subprocess.Popen(line, cwd=ROOT, stdout=subprocess.PIPE) for _ in range(4)]
     printed = [process.communicate(timeout=PATIENCE)[0] for process in started]
 
-    assert [process.returncode for process in started] == [0] * 8
+    assert [process.returncode for process in started] == [0] * 4
     assert {json.loads(text)["bytes"] for text in printed} == {0}
 
 

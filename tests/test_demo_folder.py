@@ -2,11 +2,10 @@
 
 import os
 import socket
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from forked import command
 from running import make_settings, running
 
 from breadcrumbs import demo
@@ -54,8 +53,7 @@ def test_the_command_refuses_before_it_touches_anything(tmp_path: Path, port_tak
             one.listen()
         else:
             one.close()
-        line = [sys.executable, "-m", "breadcrumbs", "demo", "--out", str(victim), "--port", str(port), "--no-stay"]
-        done = subprocess.run(line, capture_output=True, text=True, check=False)
+        done = command("demo", "--out", str(victim), "--port", str(port), "--no-stay")
 
     assert done.returncode == 2
     assert f"port {port} is taken" in done.stderr if port_taken else f"{victim} is not empty" in done.stderr

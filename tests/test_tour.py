@@ -8,18 +8,14 @@ import contextlib
 import os
 import re
 import shlex
-import socket
-import subprocess
-import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import httpx
 import numpy as np
 import pytest
-from patience import PATIENCE
+from forked import command, started
 from PIL import Image
+from ports import free_port
 
 ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "docs" / "tour.md").read_text()
@@ -27,13 +23,12 @@ COMMANDS = re.findall(r"^\$ breadcrumbs (.+)$", PAGE, re.MULTILINE)
 FIRST = re.findall(r"^\$ breadcrumbs (.+)$", (ROOT / "docs" / "start.md").read_text(), re.MULTILINE)
 NETWORK = "--architecture tf_efficientnet_lite0 --frozen"
 EPOCHS = 2
+ENVIRONMENT = os.environ | {"PYTHONPATH": str(ROOT), "COLUMNS": "200"}
 
 
 def run(words: list[str], folder: Path) -> str:
     """Run a command of ours and return what it prints."""
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "COLUMNS": "200"}
-    line = [sys.executable, "-m", "breadcrumbs", *words]
-    done = subprocess.run(line, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    done = command(*words, folder=folder, environment=ENVIRONMENT)
     assert done.returncode == 0, f"breadcrumbs {' '.join(words)}\n{done.stdout}\n{done.stderr[-3000:]}"
     return done.stdout
 
@@ -41,26 +36,10 @@ def run(words: list[str], folder: Path) -> str:
 @contextlib.contextmanager
 def serving(words: list[str], folder: Path, port: int) -> Iterator[None]:
     """Keep the tour's server running."""
-    line = [sys.executable, "-m", "breadcrumbs", *words, "--port", str(port), "--access-log", "none"]
-    with subprocess.Popen(line, cwd=folder, env=os.environ | {"PYTHONPATH": str(ROOT)}) as process:
-        try:
-            until = time.monotonic() + PATIENCE
-            while time.monotonic() < until:
-                with contextlib.suppress(httpx.TransportError):
-                    if httpx.get(f"http://127.0.0.1:{port}/readyz").is_success:
-                        break
-                time.sleep(0.1)
-            yield
-        finally:
-            process.terminate()
-            process.wait(PATIENCE)
-
-
-def free_port() -> int:
-    """A port that nobody listens on."""
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return int(one.getsockname()[1])
+    line = (*words, "--port", str(port), "--access-log", "none")
+    with started(*line, folder=folder, environment=ENVIRONMENT) as server:
+        server.tells(lambda told: "running on http" in told)
+        yield
 
 
 @pytest.mark.slow
@@ -91,10 +70,8 @@ def test_the_tour_can_be_walked(tmp_path: Path) -> None:
     port = free_port()
     printed = {}
     with contextlib.ExitStack() as stack:
-        for command in COMMANDS:
-            words = shlex.split(
-                command.replace("127.0.0.1:8000", f"127.0.0.1:{port}").replace("epoch-0038", "epoch-0004")
-            )
+        for line in COMMANDS:
+            words = shlex.split(line.replace("127.0.0.1:8000", f"127.0.0.1:{port}").replace("epoch-0038", "epoch-0004"))
             if words[0] == "train":
                 words += ["--epochs", str(EPOCHS)]
             if words[0] == "serve":
@@ -102,7 +79,7 @@ def test_the_tour_can_be_walked(tmp_path: Path) -> None:
                 continue
             if words[0] == "heads" or (words[0] == "predict" and "--bundle" not in words):
                 words += ["--server", f"http://127.0.0.1:{port}"]
-            printed[command] = run(words, tmp_path)
+            printed[line] = run(words, tmp_path)
 
     assert len(COMMANDS) == 12
     names = re.compile(r"^(?:ok|--)  (\w+): ", re.MULTILINE)

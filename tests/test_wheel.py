@@ -31,6 +31,43 @@ with Client(sys.argv[1]) as client:
     print(done.state, done.error, None if done.verdict is None else done.verdict.head)
 """
 """What a user writes: a prediction and a refit."""
+TYPED = """
+import asyncio
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from breadcrumbs import AsyncClient, Client
+
+with Client("http://localhost:8000") as client:
+    one = client.predict("a.jpg").predictions[0].classes[0]
+    reveal_type(one.name)
+    client.predict(Path("a.jpg"), top_k=2)
+    client.predict(b"")
+    client.predict(Image.new("RGB", (2, 2)))
+    client.predict(np.zeros((2, 2, 3), np.uint8))
+    client.predict(["a", Path("b"), b"c", np.zeros((2, 2), np.uint8)])
+    client.predict(Path("photos").iterdir())
+    with open("a.jpg", "rb") as file:
+        client.predict(file)
+    rows: NDArray[np.float32] = client.features(["a.jpg"]).features
+    reveal_type(rows)
+    client.put_snapshot(Path("x"))
+    reveal_type(client.heads().live)
+    client.predict(7)  # ERROR
+    client.predict("a.jpg", tops=3)  # ERROR
+
+
+async def main() -> None:
+    async with AsyncClient("http://localhost:8000") as client:
+        reveal_type((await client.features("a.jpg")).features)
+
+
+asyncio.run(main())
+"""
+"""What a type checker finds in it: four types, and two errors."""
 
 
 class Environment:
@@ -166,10 +203,21 @@ def test_a_server_predicts_and_refits(installed: Environment, url: str) -> None:
     assert told.splitlines() == ["ankle-boot", "succeeded None 2"]
 
 
-def test_a_users_script_has_types(installed: Environment) -> None:
-    """The script passes mypy's strict check against the installed package."""
+def test_users_scripts_are_checked_against_the_client(installed: Environment) -> None:
+    """Strict mypy finds the types of answers, takes every kind of image, and finds the wrong arguments."""
     (installed.project / "use.py").write_text(SCRIPT)
+    (installed.project / "typed.py").write_text(TYPED)
+    line = [installed.python, "-m", "mypy", "--strict", "use.py", "typed.py"]
+    done = subprocess.run(
+        line, cwd=installed.project, env=installed.variables, capture_output=True, text=True, check=False
+    )
 
-    told = installed.run(installed.python, "-m", "mypy", "--strict", "use.py")
-
-    assert told.startswith("Success")
+    wrong = [f"typed.py:{number}" for number, text in enumerate(TYPED.splitlines(), 1) if "# ERROR" in text]
+    errors = [line.partition(": ")[0] for line in done.stdout.splitlines() if " error: " in line]
+    assert errors == wrong, done.stdout + done.stderr
+    revealed = [line.partition('Revealed type is "')[2] for line in done.stdout.splitlines() if "Revealed" in line]
+    assert len(revealed) == 4
+    assert revealed[0].startswith(("str", "builtins.str"))
+    assert "ndarray" in revealed[1]
+    assert "float" in revealed[1]
+    assert "float" in revealed[3]

@@ -4,7 +4,7 @@ import { Refused, events, get, send } from "./api.js";
 import { h, line, many, percent, table } from "./draw.js";
 import { attempt, back, tell } from "./trouble.js";
 
-const STAGES = ["read", "transfer", "solve", "evaluate", "certificate", "report"];
+const STAGES = ["read", "transfer", "choose", "solve", "judge", "baselines", "certificate", "report"];
 const MEASURES = ["many", "medium", "few", "balanced", "all"];
 const AGAIN = 1000; // ms before a stream that broke is taken up again
 

@@ -1,16 +1,15 @@
-"""A server in a process of its own, as an operator starts it."""
+"""A server in a process of its own, with the flags that an operator gives it."""
 
 import contextlib
 import os
 import re
-import subprocess
-import sys
-import threading
+import signal
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
+from forked import MAIN, started
 from patience import PATIENCE
 
 from breadcrumbs.models.bundle import Bundle
@@ -21,9 +20,9 @@ BLOCKER = Path(__file__).parent / "blocker"
 
 @dataclass(frozen=True)
 class Server:
-    """A running server: its process, its folder (also its working folder), and a client."""
+    """A running server: its process's id, its folder (also its working folder), and a client."""
 
-    process: "subprocess.Popen[str]"
+    pid: int
     folder: Path
     client: httpx.Client
 
@@ -34,7 +33,7 @@ class Server:
 
     def forget_peak(self) -> int:
         """Let `peak` begin anew; return the bytes of memory that the server's process has now."""
-        Path(f"/proc/{self.process.pid}/clear_refs").write_text("5")
+        Path(f"/proc/{self.pid}/clear_refs").write_text("5")
         return self._memory("VmRSS")
 
     def peak(self) -> int:
@@ -42,7 +41,7 @@ class Server:
         return self._memory("VmHWM")
 
     def _memory(self, name: str) -> int:
-        found = re.search(rf"{name}:\s+(\d+) kB", Path(f"/proc/{self.process.pid}/status").read_text())
+        found = re.search(rf"{name}:\s+(\d+) kB", Path(f"/proc/{self.pid}/status").read_text())
         assert found
         return 1024 * int(found[1])
 
@@ -53,24 +52,15 @@ def serving(bundle: Bundle, folder: Path, *flags: str, port: int = 0, blocked: P
 
     With `blocked`, it can open no connection: what it tries is written to that file.
     """
-    line = [sys.executable, "-m", "breadcrumbs", "serve", "--bundle", str(bundle.folder), "--store", "store"]
-    line += ["--port", str(port), "--device", "cpu", "--threads", "1", *flags]
+    line = ["serve", "--bundle", str(bundle.folder), "--store", "store", "--port", str(port)]
+    line += ["--device", "cpu", "--threads", "1", *flags]
     environment = os.environ | {"PYTHONPATH": str(ROOT), "TMPDIR": str(folder)}
     if blocked is not None:
         environment |= {"PYTHONPATH": f"{BLOCKER}{os.pathsep}{ROOT}", "BLOCKER_LOG": str(blocked)}
-    with subprocess.Popen(line, cwd=folder, env=environment, stderr=subprocess.PIPE, text=True) as process:
-        try:
-            with httpx.Client(base_url=f"http://127.0.0.1:{_port(process)}", timeout=PATIENCE) as client:
-                yield Server(process, folder, client)
-        finally:
-            process.terminate()
-            process.communicate(timeout=PATIENCE)
-
-
-def _port(process: "subprocess.Popen[str]") -> int:
-    assert process.stderr is not None
-    for line in process.stderr:
-        if found := re.search(r"running on http://127\.0\.0\.1:(\d+)", line):
-            threading.Thread(target=process.stderr.read, daemon=True).start()  # so that its log never fills the pipe
-            return int(found[1])
-    raise AssertionError("the server ended before it listened")
+    code = MAIN if blocked is None else f"import runpy; runpy.run_path({str(BLOCKER / 'sitecustomize.py')!r}); {MAIN}"
+    with started(*line, folder=folder, environment=environment, code=code) as program:
+        found = program.tells(lambda told: re.search(r"running on (http://127\.0\.0\.1:\d+)", told))
+        with httpx.Client(base_url=found[1], timeout=PATIENCE) as client:
+            yield Server(program.pid, folder, client)
+        program.send(signal.SIGTERM)
+        program.wait()

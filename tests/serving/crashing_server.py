@@ -1,8 +1,7 @@
 """A server that kills itself at a named step: `kill -9`, before or after one of its writes to the store.
 
-python crashing_server.py BUNDLE STORE PORT WHEN NAME COUNT
-
-WHEN is `before` or `after`, NAME a regular expression for the names of objects, COUNT which of the writes that fit.
+Its arguments are BUNDLE STORE PORT WHEN NAME COUNT MODE …: WHEN is `before` or `after`, NAME a regular expression for
+the names of objects, COUNT which of the writes that fit; MODE goes to the fake child of refits.
 """
 
 import asyncio
@@ -14,13 +13,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).parents[2]))
+from running import FAKE, make_settings
 
+from breadcrumbs.models import bundle as bundles
 from breadcrumbs.serving import app as apps
-from breadcrumbs.serving.settings import Settings
 from breadcrumbs.serving.state.store import Store
-
-FAKE = [sys.executable, str(Path(__file__).parent / "fake_refit.py")]
 
 
 def dying(method: Callable[..., Any], when: str, name: str, count: int) -> Callable[..., Any]:
@@ -40,14 +37,11 @@ def dying(method: Callable[..., Any], when: str, name: str, count: int) -> Calla
     return write
 
 
-def main(bundle: str, store: str, port: str, when: str, name: str, count: str) -> None:
+def main() -> None:
     """Serve until it dies."""
+    bundle, store, port, when, name, count, *mode = sys.argv[1:]
     for method in ("create", "replace", "put_file"):
         setattr(Store, method, dying(getattr(Store, method), when, name, int(count)))
-    settings = Settings(bundle=Path(bundle), store=store, port=int(port), device="cpu", threads=1, max_batch=8)
-    app = apps.create_app(settings, FAKE)
+    settings = make_settings(bundles.read(Path(bundle)), Path(store), port=int(port))
+    app = apps.create_app(settings, [*FAKE, *mode])
     asyncio.run(apps.Server(app, apps.config(app, settings)).serve())
-
-
-if __name__ == "__main__":
-    main(*sys.argv[1:])

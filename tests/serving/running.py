@@ -54,8 +54,8 @@ def running(settings: Settings, *mode: str, command: Sequence[str] = FAKE) -> It
 
 
 def make_settings(bundle: Bundle, store: Path, **more: Any) -> Settings:
-    """Settings for tests: a free port, the CPU, one thread, and time for everything."""
+    """Settings for tests: a free port, the CPU, one thread, time for everything, and refits that need no idle core."""
     given: dict[str, Any] = {"port": 0, "device": "cpu", "threads": 1, "max_batch": 8, "access_log": "none"}
-    given |= {"deadline": PATIENCE, "receipt": PATIENCE}
+    given |= {"deadline": PATIENCE, "receipt": PATIENCE, "refit_cpu": "share"}
     given |= {"bundle": bundle.folder, "store": str(store)}
     return Settings(**(given | more))

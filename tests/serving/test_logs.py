@@ -3,6 +3,7 @@
 import json
 import logging
 import re
+import signal
 import subprocess
 import sys
 import threading
@@ -11,7 +12,8 @@ from typing import Any
 
 import httpx
 import pytest
-from patience import PATIENCE, soon
+from forked import command, started
+from patience import PATIENCE
 from refits import NEVER, finish, upload
 from running import Serve
 from tiny import picture, png
@@ -67,19 +69,17 @@ def log(request: Any, tiny_bundle: Bundle, tmp_path_factory: pytest.TempPathFact
     form, workers = request.param
     folder = tmp_path_factory.mktemp("logged")
     secret = keys.add(folder / "keys.json", "anna", ("admin",))
-    line = [sys.executable, "-m", "breadcrumbs", "serve", "--bundle", str(tiny_bundle.folder), "--port", "0"]
+    line = ["serve", "--bundle", str(tiny_bundle.folder), "--port", "0"]
     line += ["--store", str(folder / "store"), "--device", "cpu", "--workers", str(workers), "--log-format", form]
     line += ["--keys", str(folder / "keys.json"), "--trusted-proxies", "127.0.0.1", "--access-log", "no-probes"]
-    with (folder / "log").open("w") as written, subprocess.Popen(line, stderr=written, cwd=ROOT) as process:
-        told = r"processes serve on ([\d.:]+)" if workers > 1 else r"running on http://([\d.:]+)"
-        started = soon(lambda: re.search(told, (folder / "log").read_text()), "the server")
-        try:
-            with httpx.Client(base_url=f"http://{started[1]}", timeout=PATIENCE) as client:
-                ask(client, secret)
-        finally:
-            process.terminate()
-        assert process.wait(PATIENCE) == 0
-    return form, (folder / "log").read_text()
+    told = r"processes serve on ([\d.:]+)" if workers > 1 else r"running on http://([\d.:]+)"
+    with started(*line) as program:
+        address = program.tells(lambda text: re.search(told, text))[1]
+        with httpx.Client(base_url=f"http://{address}", timeout=PATIENCE) as client:
+            ask(client, secret)
+        program.send(signal.SIGTERM)
+        assert program.wait() == 0
+        return form, program.err
 
 
 def test_every_line_is_one_of_the_format(log: tuple[str, str]) -> None:
@@ -146,7 +146,7 @@ raise KeyError(sys.argv[3])
 @pytest.mark.parametrize("level", ["debug", "info", "warning", "error"])
 def test_whatever_a_process_says_is_in_the_format(form: str, level: str) -> None:
     """Records, warnings, tracebacks with newlines in them, errors that nobody catches; those of the level or above."""
-    line = [sys.executable, "-c", WRITES, form, level, FORGED]
+    line = [sys.executable, "-c", WRITES, form, level, FORGED]  # the hook for what nobody catches is a fresh Python's
     done = subprocess.run(line, cwd=ROOT, capture_output=True, text=True, check=False, env={"LC_ALL": "C"})
     lines = parsed(form, done.stderr)
 
@@ -173,12 +173,8 @@ def test_whatever_a_process_says_is_in_the_format(form: str, level: str) -> None
 )
 def test_an_error_at_start_is_a_line(more: tuple[str, ...], told: str, workers: str, tmp_path: Path) -> None:
     """Whoever tells it, and whether or not the settings could be read; in text it is the sentence of every command."""
-    line = [sys.executable, "-m", "breadcrumbs", "serve", "--store", str(tmp_path), "--port", "0", *more]
-    line += ["--workers", workers, "--device", "cpu", "--log-format"]
-    done = {
-        form: subprocess.run([*line, form], cwd=ROOT, capture_output=True, text=True, check=False, timeout=PATIENCE)
-        for form in ("json", "text")
-    }
+    line = ("serve", "--store", str(tmp_path), "--port", "0", *more, "--workers", workers, "--device", "cpu")
+    done = {form: command(*line, "--log-format", form) for form in ("json", "text")}
     errors = [one["message"] for one in parsed("json", done["json"].stderr) if one["level"] == "ERROR"]
 
     assert {one.returncode for one in done.values()} == {2}
@@ -190,11 +186,10 @@ def test_an_error_at_start_is_a_line(more: tuple[str, ...], told: str, workers: 
 
 def test_the_environment_asks_for_json_too(tmp_path: Path) -> None:
     """Also before the settings are read, and with the traceback of `--debug`."""
-    line = [sys.executable, "-m", "breadcrumbs", "--debug", "serve", "--store", str(tmp_path), "--queue", "x"]
-    environment = {"BREADCRUMBS_LOG_FORMAT": "json"}
-    done = subprocess.run(line, cwd=ROOT, capture_output=True, text=True, check=False, env=environment)
+    line = ("--debug", "serve", "--store", str(tmp_path), "--queue", "x")
+    done = command(*line, environment={"BREADCRUMBS_LOG_FORMAT": "json"})
     (one,) = parsed("json", done.stderr)
-    plain = subprocess.run(line, cwd=ROOT, capture_output=True, text=True, check=False, env={})
+    plain = command(*line)
     *trace, last = plain.stderr.splitlines()
 
     assert last.startswith("breadcrumbs: --queue: ")

@@ -16,6 +16,7 @@ from pathlib import Path
 import httpx
 import numpy as np
 import pytest
+from forked import started
 from patience import PATIENCE
 from running import Serve, make_settings, running
 from tiny import SIDE, picture, png, tiny_backbone, tiny_head
@@ -74,18 +75,12 @@ def test_sigterm_ends_the_server_in_order(tiny_bundle: Bundle, tmp_path: Path) -
         "BREADCRUMBS_PORT": "0", "BREADCRUMBS_DEVICE": "cpu",
     }  # fmt: skip
     code = "from breadcrumbs.serving.app import run; from breadcrumbs.serving.settings import Settings; run(Settings())"
-    with subprocess.Popen(
-        [sys.executable, "-c", code], cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True
-    ) as process:
-        assert process.stderr is not None
-        for line in process.stderr:
-            if "running on" in line:
-                process.send_signal(signal.SIGTERM)
-                break
-        rest = process.stderr.read()
+    with started(code=code, environment=environment) as program:
+        program.tells(lambda told: "running on" in told)
+        program.send(signal.SIGTERM)
 
-    assert process.returncode == 0, rest
-    assert "Finished server process" in rest
+        assert program.wait() == 0, program.err
+        assert "Finished server process" in program.err
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])
@@ -93,17 +88,17 @@ def test_sigterm_ends_a_server_that_has_not_begun(tiny_bundle: Bundle, tmp_path:
     """Whatever it is at: importing, loading models, about to listen; and when the signal comes twice."""
     line = [sys.executable, "-m", "breadcrumbs", "serve", "--bundle", str(tiny_bundle.folder), "--device", "cpu"]
     line += ["--port", "0", "--workers", workers]
-    started = [
+    begun = [
         subprocess.Popen([*line, "--store", str(tmp_path / str(n))], cwd=ROOT, stderr=subprocess.DEVNULL)
-        for n in range(12)
+        for n in range(5)
     ]
-    for process in started:
+    for process in begun:
         time.sleep(0.5)  # each at another moment, on machines of any speed
         process.send_signal(signal.SIGTERM)
         time.sleep(0.01)
         process.send_signal(signal.SIGTERM)
 
-    assert {process.wait(PATIENCE) for process in started} <= {0, -signal.SIGTERM}
+    assert {process.wait(PATIENCE) for process in begun} <= {0, -signal.SIGTERM}
 
 
 @pytest.mark.usefixtures("logging_as_before")

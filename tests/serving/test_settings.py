@@ -1,11 +1,11 @@
 """Settings as people write them: each as a flag and as a variable, lists, slips of the pen; how help shows them."""
 
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+from forked import command
 from pydantic import TypeAdapter
 
 from breadcrumbs import cli
@@ -14,7 +14,6 @@ from breadcrumbs.serving.predict import devices
 from breadcrumbs.serving.setting_names import flag, variable
 from breadcrumbs.serving.settings import GROUPS, Settings
 
-ROOT = Path(__file__).parents[2]
 LISTS = [name for name, field in Settings.model_fields.items() if field.default == ()]
 LIST_VALUES = {
     "allowed_hosts": ("models.example", "*.lab.example"),
@@ -250,15 +249,14 @@ def test_settings_have_no_place_on_the_line(chain: tuple[str, ...], words: tuple
 
 def run(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
     """Run the command line with nothing in the environment but these."""
-    line = [sys.executable, "-m", "breadcrumbs", *arguments]
     environment = {"COLUMNS": "200"} | {variable(name): value for name, value in variables.items()}
-    return subprocess.run(line, cwd=ROOT, capture_output=True, text=True, check=False, env=environment)
+    return command(*arguments, environment=environment)
 
 
-@pytest.mark.parametrize("command", [("serve",), ("doctor",), ("cluster", "up")], ids=" ".join)
-def test_help_shows_settings_in_groups(command: tuple[str, ...]) -> None:
+@pytest.mark.parametrize("chain", [("serve",), ("doctor",), ("cluster", "up")], ids=" ".join)
+def test_help_shows_settings_in_groups(chain: tuple[str, ...]) -> None:
     """In order, each setting once and below its group, with its whole text; none by its place."""
-    page = run(*command, "--help").stdout
+    page = run(*chain, "--help").stdout
     boxes = {box.split(" ─")[0]: box for box in page.split("╭─ ")[1:]}
     plain = {title: " ".join(box.replace("│", " ").replace("`", "").split()) for title, box in boxes.items()}
 

@@ -3,13 +3,14 @@
 import os
 import socket
 import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
+from forked import command
 from onnx import TensorProto, helper, numpy_helper
+from ports import free_port
 from tiny import tiny_backbone
 
 from breadcrumbs.models import bundle as bundles
@@ -59,12 +60,8 @@ def with_file(bundle: Bundle, folder: Path, name: str, data: bytes) -> Path:
 
 def serve(bundle: Path, store: Path, *more: str) -> "subprocess.CompletedProcess[str]":
     """Start a server that is expected to end by itself."""
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        port = one.getsockname()[1]
-    line = [sys.executable, "-m", "breadcrumbs", "serve", "--bundle", str(bundle), "--store", str(store)]
-    line += ["--port", str(port), "--device", "cpu", *more]
-    return subprocess.run(line, capture_output=True, text=True, check=False, timeout=100)
+    line = ("serve", "--bundle", str(bundle), "--store", str(store), "--port", str(free_port()), "--device", "cpu")
+    return command(*line, *more)
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])

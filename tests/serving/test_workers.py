@@ -6,15 +6,13 @@ import os
 import re
 import signal
 import socket
-import subprocess
-import sys
-import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
 import pytest
+from forked import Program, started
 from patience import PATIENCE
 from refits import events, finish, upload
 from running import make_settings, running
@@ -40,29 +38,14 @@ workers.run(Settings.model_validate_json(sys.argv[1]))
 class Several:
     """A running server of several processes."""
 
-    def __init__(self, process: subprocess.Popen[str]) -> None:
+    def __init__(self, process: Program) -> None:
         self.process = process
-        self.said: list[str] = []
-        self._listener = threading.Thread(target=self._listen, daemon=True)
-        self._listener.start()
         self.url = "http://" + self.wait(r"processes serve on (\S+)")[1]
 
-    def _listen(self) -> None:
-        assert self.process.stderr is not None
-        for line in self.process.stderr:
-            self.said.append(line)
-
-    def wait(self, pattern: str, count: int = 1) -> re.Match[str]:
-        """Return the `count`th line of the log that matches, once it is there."""
-        deadline = time.monotonic() + PATIENCE
-        while time.monotonic() < deadline:
-            found = [match for line in list(self.said) if (match := re.search(pattern, line))]
-            if len(found) >= count:
-                return found[count - 1]
-            if self.process.poll() is not None:
-                break
-            time.sleep(0.05)
-        pytest.fail(f"{pattern!r} was not said: {''.join(self.said)}")
+    def wait(self, pattern: str) -> re.Match[str]:
+        """Return the first line of the log that matches, once it is there."""
+        found: re.Match[str] = self.process.tells(lambda told: re.search(pattern, told))
+        return found
 
     def workers(self) -> list[int]:
         """The process ids of the children."""
@@ -86,13 +69,10 @@ def several(bundle: Bundle, store: Path, patience: float = 60, **more: object) -
         "workers": 2,
         "follow": 0.05,
     }
-    command = [sys.executable, "-c", RUN, json.dumps(given | more), str(patience)]
-    with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True) as process:
-        try:
-            yield Several(process)
-        finally:
-            process.send_signal(signal.SIGTERM)
-            process.wait(PATIENCE)
+    with started(json.dumps(given | more), str(patience), code=RUN) as process:
+        yield Several(process)
+        process.send(signal.SIGTERM)
+        process.wait()
 
 
 def heads_of(client: httpx.Client, tries: int = 40) -> set[int]:
@@ -139,7 +119,7 @@ def test_several_processes_are_one_server(tiny_bundle: Bundle, tmp_path: Path) -
         assert float(after[0]) >= 120, "what the dead one counted is not lost"
         told = re.findall(r'^process_open_fds\{pid="(\d+)"\}', client.get("/metrics").text, re.MULTILINE)
         assert sorted(map(int, told)) == sorted(server.workers())
-    assert server.process.returncode == 0, "".join(server.said)
+    assert server.process.status == 0
 
 
 def test_a_process_that_no_longer_answers_is_replaced(tiny_bundle: Bundle, tmp_path: Path) -> None:
@@ -165,7 +145,7 @@ def test_new_connections_are_refused_as_soon_as_it_is_told_to_end(tiny_bundle: B
             one.sendall(head.encode() + body[:-1])
         with server.client() as client:
             assert client.get("/healthz").is_success
-        server.process.send_signal(signal.SIGTERM)
+        server.process.send(signal.SIGTERM)
         with pytest.raises(ConnectionRefusedError):  # noqa: PT012 - those before the signal came are accepted
             for _ in range(1_000):
                 socket.create_connection((host, int(port)), timeout=60).close()
@@ -179,7 +159,7 @@ def test_new_connections_are_refused_as_soon_as_it_is_told_to_end(tiny_bundle: B
 
     assert len(running_still) == 2
     assert answers == [b"HTTP/1.1 200"] * 8
-    assert server.process.returncode == 0
+    assert server.process.status == 0
 
 
 def test_a_process_that_serves_is_set_up(tiny_bundle: Bundle, tmp_path: Path) -> None:
@@ -195,7 +175,7 @@ def test_nobody_is_left_when_the_keeper_is_killed(tiny_bundle: Bundle, tmp_path:
     """The processes see that they are alone, and end."""
     with several(tiny_bundle, tmp_path / "store") as server:
         left = server.workers()
-        server.process.kill()
+        server.process.send(signal.SIGKILL)
         deadline = time.monotonic() + PATIENCE
         while any(Path(f"/proc/{pid}").exists() and "(" in Path(f"/proc/{pid}/stat").read_text() for pid in left):
             assert time.monotonic() < deadline, "processes were left"

@@ -1,25 +1,21 @@
 """Several processes train as one does: the same crumbs, the same draws, the same numbers but for the last bits."""
 
-import json
-import subprocess
-import sys
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from patience import PATIENCE
+from ranks import fresh, log_of, train
 
 from breadcrumbs.models import bundle as bundles
 from breadcrumbs.models.snapshots import snapshot as snapshots
 from breadcrumbs.training import processes
 from breadcrumbs.training.config import TrainConfig
 from breadcrumbs.training.data.dataset import load
+from breadcrumbs.training.run.fit import _epoch
+from breadcrumbs.training.run.journal import Journal
 from breadcrumbs.training.run.state import TrainingError, prepare
 from breadcrumbs.training.run.trail import Trail
-
-ROOT = Path(__file__).parent.parent.parent
 
 
 def test_one_process_does_everything() -> None:
@@ -49,26 +45,11 @@ def test_a_trail_is_put_together_from_parts() -> None:
     assert torch.equal(alone.balanced(0, 1).features, first.balanced(0, 1).features)
 
 
-def train(images: Path, out: Path, count: int, *more: str) -> subprocess.CompletedProcess[str]:
-    """A run with a network that has no batch norm, whose statistics gloo cannot share."""
-    start = ["torch.distributed.run", "--standalone", f"--nproc-per-node={count}", "-m"] if count > 1 else []
-    command = [sys.executable, "-m", *start, "breadcrumbs", "train", "--out", str(out)]
-    if "--resume" not in more:
-        command += ["--recipe", "demo", "--data", str(images), "--size", "32", "--batch-size", "9"]
-        command += ["--architecture", "test_convnext", "--learning-rate", "0.01", "--seed", "3"]
-    return subprocess.run([*command, *more], cwd=ROOT, check=False, capture_output=True, text=True, timeout=PATIENCE)
-
-
-def log_of(out: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
-
-
 @pytest.fixture(scope="module")
 def alone(images: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a run of three epochs by one process; nobody may change it."""
     out = tmp_path_factory.mktemp("alone") / "run"
-    done = train(images, out, 1, "--epochs", "3")
-    assert done.returncode == 0, done.stderr
+    train(out, 1, *fresh(images), "--epochs", "3")
     return out
 
 
@@ -78,11 +59,10 @@ def test_two_processes_train_as_one(images: Path, alone: Path, tmp_path: Path, m
     """Two gloo processes keep the same crumbs in the same places, and measure what one measures within float noise."""
     one, two = alone if method == "breadcrumb" else tmp_path / "1", tmp_path / "2"
     if not one.exists():
-        assert train(images, one, 1, "--epochs", "3", "--method", method).returncode == 0
-    done = train(images, two, 2, "--epochs", "3", "--method", method)
+        train(one, 1, *fresh(images), "--epochs", "3", "--method", method)
+    said = train(two, 2, *fresh(images), "--epochs", "3", "--method", method)
 
-    assert done.returncode == 0, done.stderr
-    assert done.stderr.count("epoch 3/3") == 1
+    assert said.count("epoch 3/3") == 1
     for ours, theirs in zip(log_of(one), log_of(two), strict=True):
         assert ours["joint_loss"] == pytest.approx(theirs["joint_loss"], rel=2e-3)
         assert ours.get("balanced_loss", 0) == pytest.approx(theirs.get("balanced_loss", 0), rel=2e-3)
@@ -107,28 +87,19 @@ def test_two_processes_train_as_one(images: Path, alone: Path, tmp_path: Path, m
 
 
 @pytest.mark.slow
-def test_two_processes_go_on_as_one(images: Path, alone: Path, tmp_path: Path) -> None:
+def test_two_processes_go_on_as_one(alone: Path, tmp_path: Path) -> None:
     """A run of one process, stopped after two epochs, is resumed by two, and ends where one would have ended."""
-    chosen = json.loads((alone / "config.json").read_text())
-    code = (
-        "import json, sys; from pathlib import Path;"
-        "from breadcrumbs.training.run.fit import _epoch; from breadcrumbs.training.config import TrainConfig;"
-        "from breadcrumbs.training.data.dataset import load; from breadcrumbs.training.run.journal import Journal;"
-        "from breadcrumbs.training.run.state import prepare;"
-        "config = TrainConfig.model_validate(json.loads(sys.argv[1]));"
-        "out = Path(sys.argv[2]); out.mkdir(); (out / 'config.json').write_text(config.model_dump_json());"
-        "run = prepare(config, load(config)); journal = Journal(out, 3, 1);"
-        "[_epoch(run, journal, out) for _ in range(2)]"
-    )
-    stopped = subprocess.run(
-        [sys.executable, "-c", code, json.dumps(chosen), str(tmp_path / "cut")],
-        cwd=ROOT, check=False, capture_output=True, text=True,
-    )  # fmt: skip
-    resumed = train(images, tmp_path / "cut", 2, "--resume")
+    chosen, cut = (alone / "config.json").read_text(), tmp_path / "cut"
+    cut.mkdir()
+    (cut / "config.json").write_text(chosen)
+    config = TrainConfig.model_validate_json(chosen)
+    run, journal = prepare(config, load(config)), Journal(cut, 3, 1)
+    for _ in range(2):
+        _epoch(run, journal, cut)
+    train(cut, 2, "--resume")
 
-    assert stopped.returncode == resumed.returncode == 0, stopped.stderr + resumed.stderr
-    assert len(log_of(tmp_path / "cut")) == 3
-    ours, theirs = log_of(alone)[-1], log_of(tmp_path / "cut")[-1]
+    assert len(log_of(cut)) == 3
+    ours, theirs = log_of(alone)[-1], log_of(cut)[-1]
     assert ours["joint_loss"] == pytest.approx(theirs["joint_loss"], rel=2e-3)
     assert ours["balanced_loss"] == pytest.approx(theirs["balanced_loss"], rel=2e-3)
 

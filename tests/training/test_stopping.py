@@ -2,38 +2,16 @@
 
 import os
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
-from patience import PATIENCE
-from small_run import small_config
+from forked import started
+from small_run import SIDE
 
 from breadcrumbs.commands.train import tell_stopped
 from breadcrumbs.training.stopping import STATUS, Terminated, stoppable
 
 pytestmark = pytest.mark.slow
-
-
-def started(images: Path, out: Path, *more: str) -> subprocess.Popen[str]:
-    config = small_config(images)
-    command = [
-        *(sys.executable, "-m", "breadcrumbs", "train", "--recipe", "demo", "--data", str(images), "--out", str(out)),
-        *("--size", str(config.size), "--batch-size", "8", "--epochs", "100000", *more),
-    ]
-    return subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True)
-
-
-def read_until(process: subprocess.Popen[str], words: str) -> str:
-    """Standard error up to the line with some words."""
-    assert process.stderr is not None
-    told = ""
-    while words not in told:
-        line = process.stderr.readline()
-        assert line, told
-        told += line
-    return told
 
 
 @pytest.mark.parametrize("workers", ["0", "2"])
@@ -43,18 +21,17 @@ def test_sigterm_leaves_a_checkpoint_and_says_how_to_go_on(
     images: Path, tmp_path: Path, workers: str, group: bool, when: str
 ) -> None:
     """Sent to the process or to its whole group, before the first epoch or later: two words of advice and 143."""
-    with started(images, tmp_path / "out", "--workers", workers) as process:
-        try:
-            read_until(process, when)
-            (os.killpg if group else os.kill)(process.pid, signal.SIGTERM)
-            _, told = process.communicate(timeout=PATIENCE)
-        finally:
-            process.kill()
+    out = tmp_path / "out"
+    line = ["train", "--recipe", "demo", "--data", str(images), "--out", str(out), "--workers", workers]
+    line += ["--size", str(SIDE), "--batch-size", "8", "--epochs", "100000"]
+    with started(*line) as program:
+        program.tells(lambda told: when in told)
+        (os.killpg if group else os.kill)(program.pid, signal.SIGTERM)
 
-    assert process.returncode == 143
-    assert told.endswith(f"stopped; continue with: breadcrumbs train --resume --out {tmp_path / 'out'}\n")
-    assert "Traceback" not in told
-    assert (tmp_path / "out" / "checkpoint.pt").exists()
+        assert program.wait() == 143
+        assert program.err.endswith(f"stopped; continue with: breadcrumbs train --resume --out {out}\n")
+        assert "Traceback" not in program.err
+    assert (out / "checkpoint.pt").exists()
 
 
 def test_a_run_stopped_before_its_first_checkpoint_has_nothing_to_resume(

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -155,6 +155,7 @@ def test_an_image_takes_no_more_than_is_reckoned_and_gives_it_back(
     assert stays < 16 * 2**20
 
 
+@settings(max_examples=30)
 @given(width=st.integers(900, 2400), height=st.integers(900, 2400), size=st.integers(24, 64))
 def test_a_reduced_jpeg_is_as_good(width: int, height: int, size: int) -> None:
     """Where a JPEG is reduced while it is decoded, what the network sees differs by three levels at most."""

@@ -384,7 +384,7 @@ def test_random_bytes_raise_only_image_errors(data: bytes, front: bytes) -> None
     decode_or_refuse(front + data)
 
 
-@settings(max_examples=400)
+@settings(max_examples=200)
 @given(
     seed=st.sampled_from(SEEDS),
     changes=st.lists(st.tuples(st.integers(0, 400), st.binary(max_size=4), st.integers(0, 6)), max_size=4),

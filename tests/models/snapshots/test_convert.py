@@ -1,11 +1,11 @@
 """Formats of others are read by a process of their own: what ends or stops their reader ends in one sentence."""
 
-import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from forked import command
 from tiny import tiny_snapshot
 
 from breadcrumbs import models
@@ -30,7 +30,7 @@ def test_a_file_that_ends_its_reader_is_told(tmp_path: Path) -> None:
         ["refit", "--bundle", str(bundle), "--holdout", str(CRASH), "--out", str(tmp_path / "made")],
     )
     for line in lines:
-        done = subprocess.run([sys.executable, "-m", "breadcrumbs", *line], capture_output=True, text=True, check=False)
+        done = command(*line)
         told = [one for one in done.stderr.splitlines() if one.startswith("breadcrumbs: ")]
 
         assert done.returncode == 2, done.stderr

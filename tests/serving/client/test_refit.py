@@ -1,12 +1,11 @@
 """A refit on a server from files here to files here; the server is real, its child a fake."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+from forked import command
 from running import Serve
 from tiny import CLASSES, tiny_snapshot
 
@@ -15,8 +14,6 @@ from breadcrumbs.models.snapshots import snapshot as snapshots
 from breadcrumbs.serving.client.client import Client, ServerError
 from breadcrumbs.serving.client.refit import refit
 from breadcrumbs.training.config import RefitSpec
-
-ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture
@@ -91,10 +88,9 @@ def test_a_refit_that_fails_there_is_an_error_here(serve: Serve, paths: list[Pat
 def test_the_command_line_tells_how_far_it_is(serve: Serve, paths: list[Path]) -> None:
     """Lines where there is no terminal, the heads and the verdict at the end, status 0; or the events as JSON."""
     with serve() as http:
-        line = [sys.executable, "-m", "breadcrumbs", "refit", "--server", str(http.base_url), "--activate", "never"]
+        line = ["refit", "--server", str(http.base_url), "--activate", "never"]
         line += ["--snapshot", str(paths[0]), "--holdout", str(paths[1])]
-        text = subprocess.run(line, cwd=ROOT, capture_output=True, text=True, check=False)
-        as_json = subprocess.run([*line, "--json"], cwd=ROOT, capture_output=True, text=True, check=False)
+        text, as_json = command(*line), command(*line, "--json")
 
     assert (text.returncode, as_json.returncode) == (0, 0), text.stderr + as_json.stderr
     assert all(f"  {path.name}: 0.0 of 0.0 MB" in text.stderr for path in paths[:2])

@@ -243,15 +243,15 @@ def test_pipes_are_closed_whenever_it_is_cancelled(loop: Callable[[], asyncio.Ab
     assert [str(one.message) for one in told if issubclass(one.category, ResourceWarning)] == []
 
 
-@pytest.mark.parametrize("name", ["breadcrumbs", "models", "training", "serving", "json", "numpy"])
 @pytest.mark.parametrize("kind", ["package", "module"])
 def test_children_import_nothing_from_the_working_folder(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, kind: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
-    """A project with a folder or a file of that name: refits, conversions and workers start all the same."""
-    place = tmp_path / name / "__init__.py" if kind == "package" else tmp_path / f"{name}.py"
-    place.parent.mkdir(exist_ok=True)
-    place.write_text("raise SystemExit('imported from the working folder')")
+    """A project with folders or files of such names: refits, conversions and workers start all the same."""
+    for name in ("breadcrumbs", "models", "training", "serving", "json", "numpy"):
+        place = tmp_path / name / "__init__.py" if kind == "package" else tmp_path / f"{name}.py"
+        place.parent.mkdir(exist_ok=True)
+        place.write_text("raise SystemExit('imported from the working folder')")
     monkeypatch.chdir(tmp_path)
     for line in ([*REFIT, "--help"], [*COMMAND, "x"], [sys.executable, "-P", "-m", "breadcrumbs.serving.workers"]):
         done = subprocess.run(line, capture_output=True, text=True, check=False)

@@ -3,15 +3,16 @@
 import asyncio
 import contextlib
 import re
-import subprocess
+import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+from forked import Program, started
 from patience import PATIENCE, soon
 from ports import free_port
 from refits import events, finish, upload
@@ -25,7 +26,7 @@ from breadcrumbs.serving.state.store import Store
 from breadcrumbs.serving.upkeep import verify
 from breadcrumbs.training.terminal.refit_events import STAGES
 
-SERVER = str(Path(__file__).parents[1] / "crashing_server.py")
+SERVER = "import crashing_server; crashing_server.main()"
 STEPS = [
     (when, name, count)
     for name, count in (
@@ -41,31 +42,39 @@ STEPS = [
 ]  # fmt: skip
 """Every write, in order; the events are queued, running, a stage, progress, live, succeeded."""
 CHILD = (sys.executable, str(Path(__file__).parents[1] / "crashing_refit.py"))
-BEFORE = (*STAGES[: STAGES.index("certificate")], "head.safetensors", "head.onnx", "judged.json")
-AFTER = ("judged", "report.json", "report.html", "done")
-"""Every step of a refit's own process, before and after its head is handed over: the stages that it tells, the files
-that it leaves, its words."""
+BEFORE = (STAGES[0], STAGES[STAGES.index("judge")], "head.safetensors", "head.onnx", "judged.json")
+AFTER = ("judged", STAGES[-1], "report.json", "report.html", "done")
+"""Steps of a refit's own process, before and after its head is handed over: stages that it tells, every file that it
+leaves, its words."""
+
+
+@contextlib.contextmanager
+def asking(port: int, program: Program) -> Iterator[httpx.Client]:
+    """A client of a server, once it is ready."""
+
+    def ready() -> bool:
+        assert program.status is None, f"it died before it was asked anything: {program.err}"
+        with contextlib.suppress(httpx.TransportError):
+            return client.get("/readyz").is_success
+        return False
+
+    with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=PATIENCE) as client:
+        soon(ready, "the server")
+        yield client
 
 
 def until_dead(bundle: Bundle, store: Path, when: str, name: str, count: int) -> tuple[str | None, str | None]:
     """Upload, refit and activate on a server that dies on the way; what it acknowledged: snapshot, and job."""
     port, acknowledged = free_port(), [None, None]
-    line = [sys.executable, SERVER, str(bundle.folder), str(store), str(port), when, name, str(count)]
-    with subprocess.Popen(line, stderr=subprocess.DEVNULL) as process:
-        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=PATIENCE) as client:
-            while True:
-                with contextlib.suppress(httpx.TransportError):
-                    if client.get("/readyz").is_success:
-                        break
-                assert process.poll() is None, "it died before it was asked anything"
-                time.sleep(0.02)
-            with contextlib.suppress(httpx.TransportError):
-                acknowledged[0] = upload(client)
-                wanted = {"snapshots": [acknowledged[0]], "spec": {"activate": "always"}}
-                acknowledged[1] = client.post("/v1/refit", json=wanted).json()["id"]
-                while client.get(f"/v1/refit/{acknowledged[1]}").is_success:
-                    time.sleep(0.01)
-        assert process.wait(PATIENCE) == -9
+    line = (str(bundle.folder), str(store), str(port), when, name, str(count))
+    with started(*line, code=SERVER) as program, asking(port, program) as client:
+        with contextlib.suppress(httpx.TransportError):
+            acknowledged[0] = upload(client)
+            wanted = {"snapshots": [acknowledged[0]], "spec": {"activate": "always"}}
+            acknowledged[1] = client.post("/v1/refit", json=wanted).json()["id"]
+            while client.get(f"/v1/refit/{acknowledged[1]}").is_success:
+                time.sleep(0.01)
+        assert program.wait() == -signal.SIGKILL, program.err
     return acknowledged[0], acknowledged[1]
 
 
@@ -161,25 +170,13 @@ def test_a_refit_that_is_killed_anywhere_changes_nothing_or_leaves_a_whole_head(
 def test_a_dead_servers_child_dies_with_it(tiny_bundle: Bundle, tmp_path: Path) -> None:
     """It would hold memory and CPU for a head that nobody takes."""
     place, port = tmp_path / "pid", free_port()
-    line = [sys.executable, SERVER, str(tiny_bundle.folder), str(tmp_path / "s"), str(port), "after", "never", "1"]
-    program = Path(SERVER).read_text().replace('"fake_refit.py")]', f'"fake_refit.py"), "hangs", {str(place)!r}]')
-    copy = tmp_path / "server.py"
-    copy.write_text(program.replace("Path(__file__)", f"Path({SERVER!r})"))
-    with subprocess.Popen([line[0], str(copy), *line[2:]], stderr=subprocess.DEVNULL) as process:
-        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=PATIENCE) as client:
-            until = time.monotonic() + PATIENCE
-            while time.monotonic() < until:
-                with contextlib.suppress(httpx.TransportError):
-                    if client.post("/v1/refit", json={}).is_success:
-                        break
-                time.sleep(0.05)
-            soon(lambda: place.exists() and place.read_text(), "the child's process id")
-        child = Path(f"/proc/{place.read_text()}/stat")
-        assert child.exists()
-        process.kill()
-        process.wait(PATIENCE)
-        until = time.monotonic() + PATIENCE
-        while child.exists() and child.read_text().split()[2] != "Z" and time.monotonic() < until:
-            time.sleep(0.02)
+    line = (str(tiny_bundle.folder), str(tmp_path / "s"), str(port), "after", "never", "1", "hangs", str(place))
+    with started(*line, code=SERVER) as program:
+        with asking(port, program) as client:
+            assert client.post("/v1/refit", json={}).is_success
+            child = Path(f"/proc/{soon(lambda: place.exists() and place.read_text(), 'the id of the child')}/stat")
+            assert child.exists()
+            program.send(signal.SIGKILL)
+        program.wait()
 
-    assert not child.exists() or child.read_text().split()[2] == "Z"
+        soon(lambda: not child.exists() or child.read_text().split()[2] == "Z", "the end of the child")

@@ -4,14 +4,13 @@ import asyncio
 import contextlib
 import os
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
 import pytest
+from forked import Program, command, started
 from obstore.store import MemoryStore
 from ports import free_port
 from refits import NEVER, events, finish, until
@@ -25,8 +24,6 @@ from breadcrumbs.serving.state.lease import Lease, Lost
 from breadcrumbs.serving.state.store import Store
 
 FAKE_SERVER = """
-import sys
-sys.path[:0] = [{tests!r}, {helpers!r}, {root!r}]
 from running import FAKE, make_settings
 from breadcrumbs.serving import app as apps
 apps.REFIT = (*FAKE, "waits", {gate!r})
@@ -36,19 +33,10 @@ apps.run(Settings(bundle={bundle!r}, store={store!r}, port={port}, device="cpu",
 """
 
 
-@contextlib.contextmanager
-def process(bundle: Bundle, store: Path, gate: Path, port: int) -> Iterator["subprocess.Popen[bytes]"]:
+def process(bundle: Bundle, store: Path, gate: Path, port: int) -> contextlib.AbstractContextManager[Program]:
     """A server in a process of its own, whose refits end when there is a gate."""
-    tests = Path(__file__).parents[1]
-    program = FAKE_SERVER.format(
-        tests=str(tests), helpers=str(tests.parent), root=str(tests.parents[1]), gate=str(gate),
-        bundle=str(bundle.folder), store=str(store), port=port,
-    )  # fmt: skip
-    with subprocess.Popen([sys.executable, "-c", program], stderr=subprocess.DEVNULL) as one:
-        try:
-            yield one
-        finally:
-            one.kill()
+    code = FAKE_SERVER.format(gate=str(gate), bundle=str(bundle.folder), store=str(store), port=port)
+    return started(code=code)
 
 
 @contextlib.contextmanager
@@ -151,7 +139,7 @@ def test_a_second_server_waits_and_takes_over(tiny_bundle: Bundle, tmp_path: Pat
             waiting = two.post("/v1/refit", json=NEVER).json()["id"]
             seen = [server.get(f"/v1/refit/{running_job}").json()["state"] for server in (one, two)]
             assert states(store, running_job) == ["queued", "running"]
-            first.send_signal(signal.SIGKILL)
+            first.send(signal.SIGKILL)
             first.wait()
             *_, last = events(two, waiting)
             ends = {job: two.get(f"/v1/refit/{job}").json()["state"] for job in (running_job, waiting)}
@@ -177,9 +165,8 @@ def test_a_second_server_on_the_same_port_touches_nothing(tiny_bundle: Bundle, t
         jobs = [one.post("/v1/refit", json=NEVER).json()["id"] for _ in range(2)]
         until(one, jobs[0])
         before = sorted(str(path) for path in store.rglob("*"))
-        line = [sys.executable, "-m", "breadcrumbs", "serve", "--bundle", str(tiny_bundle.folder)]
-        line += ["--store", str(store), "--port", str(port), "--workers", str(workers)]
-        done = subprocess.run(line, capture_output=True, text=True, check=False)
+        line = ["serve", "--bundle", str(tiny_bundle.folder), "--store", str(store), "--port", str(port)]
+        done = command(*line, "--workers", str(workers))
         after = sorted(str(path) for path in store.rglob("*"))
         gate.touch()
         for job in jobs:

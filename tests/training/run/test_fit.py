@@ -2,16 +2,13 @@
 
 import json
 import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from patience import PATIENCE
+from forked import command, started
 from small_run import CLASSES, COUNTS, small_config
 
 from breadcrumbs.models import bundle as bundles
@@ -23,7 +20,6 @@ from breadcrumbs.training.run.state import TrainingError, load_checkpoint, prepa
 
 pytestmark = pytest.mark.slow
 PICTURES = ("groups", "counts-and-recall", "curves", "confusion", "drift", "crumbs")
-ROOT = Path(__file__).parents[3]
 
 
 def lines(run: Path) -> list[dict[str, Any]]:
@@ -119,30 +115,24 @@ def test_a_run_stopped_in_its_first_epoch_goes_on(images: Path, tmp_path: Path) 
 
 def test_ctrl_c_leaves_a_run_that_goes_on_exactly(images: Path, tmp_path: Path) -> None:
     """Interrupted and resumed, a run logs the same numbers and ends with the same backbone as one left alone."""
-    command = [sys.executable, "-m", "breadcrumbs", "train", "--recipe", "demo", "--data", str(images)]
-    command += ["--size", "16", "--epochs", "30"]
-    command += ["--batch-size", "8", "--learning-rate", "0.05", "--keep-snapshots", "2"]
+    line = ["train", "--recipe", "demo", "--data", str(images), "--size", "16", "--epochs", "30"]
+    line += ["--batch-size", "8", "--learning-rate", "0.05", "--keep-snapshots", "2"]
+    alone, cut = tmp_path / "alone", tmp_path / "cut"
 
-    quiet = {"cwd": ROOT, "capture_output": True, "text": True}
-    alone = subprocess.run([*command, "--out", str(tmp_path / "alone")], check=False, **quiet)
-    cut = [*command, "--out", str(tmp_path / "cut")]
-    child = subprocess.Popen(cut, cwd=ROOT, stderr=subprocess.PIPE, text=True)
-    deadline = time.monotonic() + PATIENCE
-    while time.monotonic() < deadline and len(lines(tmp_path / "cut")) < 3:
-        assert child.poll() is None
-        time.sleep(0.05)  # a look at a file now and then, until the child has got somewhere
-    child.send_signal(signal.SIGINT)
-    _, said = child.communicate(timeout=PATIENCE)
-    stopped_at = len(lines(tmp_path / "cut"))
-    resume = [sys.executable, "-m", "breadcrumbs", "train", "--resume", "--out", str(tmp_path / "cut")]
-    resumed = subprocess.run(resume, check=False, **quiet)
+    whole = command(*line, "--out", str(alone))
+    with started(*line, "--out", str(cut)) as program:
+        program.tells(lambda _: len(lines(cut)) >= 3)
+        program.send(signal.SIGINT)
+        interrupted, said = program.wait(), program.err
+    stopped_at = len(lines(cut))
+    resumed = command("train", "--resume", "--out", str(cut))
 
-    assert alone.returncode == 0, alone.stderr
-    assert child.returncode == 130
+    assert whole.returncode == 0, whole.stderr
+    assert interrupted == 130, said
     assert "--resume" in said
     assert "Traceback" not in said
     assert 3 <= stopped_at < 30
     assert resumed.returncode == 0, resumed.stderr
-    assert without_seconds(tmp_path / "cut") == without_seconds(tmp_path / "alone")
-    digests = {bundles.read(tmp_path / name / "bundle").backbone_digest for name in ("alone", "cut")}
+    assert without_seconds(cut) == without_seconds(alone)
+    digests = {bundles.read(out / "bundle").backbone_digest for out in (alone, cut)}
     assert len(digests) == 1

@@ -221,7 +221,7 @@ def test_what_is_malformed_is_refused_by_name(case: str) -> None:
         decode(data, header, declared, OUTPUTS, MOST)
 
 
-@hypothesis_settings(max_examples=300)
+@hypothesis_settings(max_examples=150)
 @given(
     data=st.one_of(st.binary(max_size=200), st.sampled_from([body()[0], binary()[0]])),
     cut=st.integers(0, 400),
@@ -276,7 +276,7 @@ def around(given: dict[str, Any]) -> st.SearchStrategy[dict[str, Any]]:
     return st.fixed_dictionaries({"inputs": inputs}, optional=more)
 
 
-@hypothesis_settings(max_examples=1_000)
+@hypothesis_settings(max_examples=300)
 @given(data=st.data(), whole=st.sampled_from(WHOLE), exact=mostly(True, False))
 def test_whatever_is_asked_in_json_is_read_or_refused(
     data: st.DataObject, whole: tuple[Declared, dict[str, Any], bytes], exact: object
