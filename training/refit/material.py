@@ -179,7 +179,8 @@ def _counts(bundle: Bundle, classes: Sequence[str], became: Names, labels: Tenso
     for name, count in zip(bundle.manifest.classes, bundle.manifest.train_counts, strict=True):
         known[became.get(name, name)] = known.get(became.get(name, name), 0) + count
     seen = torch.bincount(labels[labels >= 0], minlength=len(classes)).numpy()
-    return np.maximum(seen, np.array([known.get(name, 1) or 1 for name in classes])).astype(np.int64)
+    least = np.array([known.get(name, 1) or 1 for name in classes], np.int64)
+    return np.where(seen > least, seen, least)
 
 
 def _split(base: Rows, images: Images, classes: int, spec: RefitSpec) -> tuple[Tensor, Tensor]:

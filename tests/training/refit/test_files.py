@@ -13,7 +13,7 @@ from breadcrumbs.models import bundle as bundles
 from breadcrumbs.models import head as heads
 from breadcrumbs.models.bundle import Bundle
 from breadcrumbs.models.files import sha256
-from breadcrumbs.models.refit_report import Judged, RefitReport, judged
+from breadcrumbs.models.refit_report import Judged, RefitReport
 from breadcrumbs.models.snapshots import snapshot as snapshots
 from breadcrumbs.models.snapshots.snapshot import Snapshot
 from breadcrumbs.training.config import RefitSpec
@@ -61,7 +61,9 @@ def test_head_report_and_page_are_left(run: Path, tmp_path: Path) -> None:
     assert report.certificate is not None
     assert (tmp_path / "report.html").read_bytes().startswith(b"<!DOCTYPE html>")
     assert there == [{"head.safetensors", "head.onnx", "judged.json"}]
-    assert Judged.model_validate_json((tmp_path / "judged.json").read_bytes()) == judged(report)
+    judged = Judged.model_validate_json((tmp_path / "judged.json").read_bytes())
+    assert (judged.gate, judged.candidate_metrics, judged.rows) == (report.gate, report.candidate, report.rows)
+    assert (judged.candidate, judged.live) == (report.origin.candidate, report.origin.live)
     assert {path.name for path in tmp_path.iterdir()} == there[0] | {"report.json", "report.html"}
 
 
