@@ -19,7 +19,7 @@ from breadcrumbs.training.refit.pool import Pool
 from breadcrumbs.training.refit.rows import Rows
 from breadcrumbs.training.solver.solver import Found
 
-FOLDS = ((2e9, 5), (1e10, 3))  # N · D · C up to which there are so many folds
+FOLDS = ((3e8, 5), (3e9, 3))  # N · D · C up to which there are so many folds
 SPLIT = 5  # above, one fold of so many is held out, once
 ROWS = 50  # of a class that are scored in a fold
 PASSES = 30  # of the solver, where a weak penalty takes longer than its head is worth
@@ -69,6 +69,7 @@ class Validation:
     Attributes:
         labels: int64 (N,), of the scored rows.
         images: int64 (N,), which images they are.
+        thorough: whether there is time for several folds.
     """
 
     def __init__(
@@ -85,7 +86,7 @@ class Validation:
             self._folds.append(_Fold(fitter, held.features))
             labels.append(held.labels)
             images.append(held.images)
-        self.labels, self.images = torch.cat(labels), torch.cat(images)
+        self.labels, self.images, self.thorough = torch.cat(labels), torch.cat(images), len(folds) > 1
 
     def logits(self, member: Member, penalty: float) -> tuple[Tensor, Found]:
         """Fit a member without each fold.

@@ -113,9 +113,9 @@ def test_a_whole_refit_on_a_gpu_gives_the_head_that_the_cpu_gives(
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda *_: (room, 2**34))
     bundle = bundles.read(run / "bundle")
 
-    there = refit(bundle, bundle.head(), [], None, RefitSpec(), device="cuda")
+    there = refit(bundle, bundle.head(), [], None, RefitSpec(), device="cuda").complete()
     calls = gpu.calls
-    here = refit(bundle, bundle.head(), [], None, RefitSpec(), device="cpu")
+    here = refit(bundle, bundle.head(), [], None, RefitSpec(), device="cpu").complete()
 
     assert gpu.calls == calls > 1000
     assert (there.report.solver.device, here.report.solver.device) == ("cuda", "cpu")

@@ -48,9 +48,9 @@ def test_a_refit_gives_a_head_and_a_whole_report(bundle: Bundle) -> None:
     assert sum(report["pool"]["rows"]) == sum(WORLD.counts) + 5 * 6 - 6  # a fifth of the new ones is judged on
     assert report["rows"] == 40 * 6 + 6
     assert report["holdout"]["source"] == "bundle"
-    assert [part["member"] for part in report["members"]] == ["plain", "balanced", "lda"]
+    assert [part["member"] for part in report["members"]] == ["plain", "balanced"]
     assert sum(part["share"] for part in report["members"]) == 1
-    assert set(report["baselines"]) == {"plain", "balanced", "lda"}
+    assert set(report["baselines"]) == {"plain", "balanced"}
     assert report["candidate"]["balanced"] > report["live"]["balanced"]
     assert report["gate"]["answer"] == "yes"
     assert [e["stage"] for e in heard if e["event"] == "stage"] == [
