@@ -50,7 +50,7 @@ class Fitter:
         gap: float,
         starts: Sequence[Found] = (),
         progress: Progress | None = None,
-        passes: int = 500,
+        rough: bool = False,
     ) -> Fitted:
         """Fit one member.
 
@@ -60,19 +60,19 @@ class Fitter:
             gap: of the solver.
             starts: where the solver may begin.
             progress: hears the solver.
-            passes: the most that the solver makes.
+            rough: whether it need only be good enough to choose by.
         """
         weights = self._pool.plain() if member == "plain" else self._pool.balanced(self._classes)
         l2 = penalty * self._scale
         if self._features is not None:
             rows = (self._features, self._pool.labels.to(self._device), weights.to(self._device))
-            found = solve(*rows, self._classes, l2, gap=gap, starts=starts, progress=progress, max_iterations=passes)
+            found = solve(*rows, self._classes, l2, gap=gap, starts=starts, progress=progress, rough=rough)
         else:
             source = devices.moved(self._pool.source(weights), self._device)
             double = in_double(self._pool.size, gap)
             found = solve_stream(
                 source, self._classes, l2, double=double, gap=gap, starts=starts, progress=progress,
-                max_iterations=passes,
+                rough=rough,
             )  # fmt: skip
         return Fitted(found.weight.float().cpu(), found.bias.float().cpu(), found)
 

@@ -22,7 +22,6 @@ from breadcrumbs.training.solver.solver import Found
 FOLDS = ((3e8, 5), (3e9, 3))  # N · D · C up to which there are so many folds
 SPLIT = 5  # above, one fold of so many is held out, once
 ROWS = 50  # of a class that are scored in a fold
-PASSES = 30  # of the solver, where a weak penalty takes longer than its head is worth
 ROUGH = 1e-2  # the solver's gap: precise enough to choose
 
 MakePool = Callable[[Tensor], Pool]
@@ -100,7 +99,7 @@ class Validation:
         found = []
         for fold in self._folds:
             starts = [self._last[member]] if member in self._last else []
-            fitted = fold.fitter.fit(member, penalty, ROUGH, starts, passes=PASSES)
+            fitted = fold.fitter.fit(member, penalty, ROUGH, starts, rough=True)
             self._last[member] = fitted.weight, fitted.bias
             found.append(torch.addmm(fitted.bias, fold.features, fitted.weight.T))
         return torch.cat(found), self._last[member]
