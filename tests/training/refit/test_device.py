@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from pretended import GPU, PretendedGpu, on_gpu
@@ -119,7 +120,8 @@ def test_a_whole_refit_on_a_gpu_gives_the_head_that_the_cpu_gives(
 
     assert gpu.calls == calls > 1000
     assert (there.report.solver.device, here.report.solver.device) == ("cuda", "cpu")
-    assert there.head.digest == here.head.digest
+    assert np.allclose(there.head.weight, here.head.weight, atol=2e-3)  # few rows in memory are solved in their span
+    assert (there.head.digest == here.head.digest) == (room > 0)
     assert there.report.certificate == here.report.certificate
 
 
