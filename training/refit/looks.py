@@ -21,7 +21,7 @@ from breadcrumbs.training.refit.offset import best_offset
 from breadcrumbs.training.refit.pool import Pool, pooled
 from breadcrumbs.training.refit.rows import Rows
 from breadcrumbs.training.refit.transfer import Mode, modes_for, moved
-from breadcrumbs.training.refit.validation import Validation, folds_of
+from breadcrumbs.training.refit.validation import Validation, folds_of, sample_of
 
 PENALTY = 1e-3  # of the plain head that the ways are tried with
 KINDS = (True, False)
@@ -59,7 +59,12 @@ class Looks:
     def validation(self, max_memory: int, device: RefitDevice) -> Validation:
         """Heads fitted without each fold."""
         own = self.material
-        return Validation(own.base, own.fit, self.folds, self.pool, len(own.classes), max_memory, device)
+        sample, share = sample_of(own.base, own.fit, len(own.classes))
+
+        def pool(images: Tensor) -> Pool:
+            return self.pool(images & sample)
+
+        return Validation(own.base, own.fit, self.folds, pool, len(own.classes), max_memory, device, share)
 
 
 def chosen_looks(material: Material, spec: RefitSpec, device: RefitDevice) -> Looks:

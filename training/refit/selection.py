@@ -21,7 +21,8 @@ from breadcrumbs.training.solver.solver import Found
 
 PENALTIES = (1e-2, 1e-3, 1e-4)
 """Where the search begins, from strong to weak; it goes on by STEP while the best is at an end."""
-STRONGEST, WEAKEST, STEP = 1e3, 1e-8, 10.0
+STRONGEST, WEAKEST, STEP = 1e3, 1e-7, 10.0
+WEAKEST_OF_ONE = 1e-5  # where there is time for one fold only: each weaker one takes twice as long as the one before
 SHARES = 4  # the average is in parts of one fourth
 
 
@@ -58,7 +59,9 @@ def given(spec: RefitSpec) -> Part | None:
 def choose(validation: Validation, spec: RefitSpec, log_prior: Tensor) -> list[Part]:
     """Return each member at its best, with the shares of the best average; a share may be 0.
 
-    Where there is time for one fold only, the second member takes the penalty of the first.
+    Where there is time for one fold only, the second member takes the penalty of the first. Where the heads are fitted
+    to a share of the images, the penalty is that share of the one chosen: λ weighs against a mean over the images, so
+    that a prior of one strength has λ ∝ 1 / N.
 
     Args:
         validation: fits members without a fold, and gives the logits of the fold.
@@ -72,6 +75,8 @@ def choose(validation: Validation, spec: RefitSpec, log_prior: Tensor) -> list[P
         else:
             grid = PENALTIES if validation.thorough or not found else (found[0].penalty,)
         found.append(_member(validation, member, grid, log_prior, spec))
+    if spec.l2 == "auto":
+        found = [replace(part, penalty=part.penalty * validation.share) for part in found]
     return _shares(found, validation.labels)
 
 
@@ -80,6 +85,7 @@ def _member(
 ) -> Part:
     """Search along the penalties, and on at the end where the best is; a single one is taken as it is."""
     offset = None if spec.prior_offset == "auto" else spec.prior_offset
+    weakest = WEAKEST if validation.thorough else WEAKEST_OF_ONE
     tried: dict[float, Part] = {}
     grid = list(penalties)
     while True:
@@ -90,10 +96,10 @@ def _member(
         best = max(tried.values(), key=lambda part: (part.score or 0.0, part.penalty))  # of equals the strongest
         if len(grid) == 1:
             return best
-        if best.penalty == min(grid) > WEAKEST:
-            grid.append(max(WEAKEST, best.penalty / STEP))
+        if best.penalty == min(grid) > 1.5 * weakest:  # 1e-5 / 10 is not quite 1e-6
+            grid.append(best.penalty / STEP)
         elif best.penalty == max(grid) < STRONGEST:
-            grid.append(min(STRONGEST, best.penalty * STEP))
+            grid.append(best.penalty * STEP)
         else:
             return best
 

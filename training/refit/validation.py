@@ -21,6 +21,7 @@ from breadcrumbs.training.solver.solver import Found
 
 FOLDS = ((3e8, 5), (3e9, 3))  # N · D · C up to which there are so many folds
 SPLIT = 5  # above, one fold of so many is held out, once
+SAMPLE = 5e9  # then so much N · D · C is fitted without it: the same share of each class, one image at least
 ROWS = 50  # of a class that are scored in a fold
 ROUGH = 1e-2  # the solver's gap: precise enough to choose
 
@@ -54,6 +55,21 @@ def folds_of(base: Rows, usable: Tensor, classes: int, seed: int) -> list[Tensor
     return found
 
 
+def sample_of(base: Rows, usable: Tensor, classes: int) -> tuple[Tensor, float]:
+    """Return the images (I,) that are enough to choose by, and the share of all that they are: 1 where folds are small.
+
+    Arguments as for `folds_of`.
+    """
+    mine = base.take(usable[base.images] & (base.labels >= 0))
+    work = len(mine) * mine.feature_dim * classes
+    share = min(1.0, SAMPLE / work) if work > FOLDS[-1][0] else 1.0
+    counts = torch.bincount(mine.labels, minlength=classes)
+    rank = rank_in_class(mine.labels, torch.arange(len(mine)))
+    out = torch.zeros(len(usable), dtype=torch.bool)
+    out[mine.images[rank >= (share * counts).ceil()[mine.labels]]] = True
+    return ~out, share
+
+
 @dataclass(frozen=True, eq=False)
 class _Fold:
     """What is fitted without a fold, and the rows (n, D) of the fold that are scored."""
@@ -69,11 +85,12 @@ class Validation:
         labels: int64 (N,), of the scored rows.
         images: int64 (N,), which images they are.
         thorough: whether there is time for several folds.
+        share: of the images that will be fitted in the end, those that are fitted to choose by.
     """
 
     def __init__(
         self, base: Rows, usable: Tensor, folds: Sequence[Tensor], pool: MakePool, classes: int, max_memory: int,
-        device: RefitDevice,
+        device: RefitDevice, share: float = 1.0,
     ) -> None:  # fmt: skip
         self._folds: list[_Fold] = []
         self._last: dict[Member, Found] = {}
@@ -85,7 +102,8 @@ class Validation:
             self._folds.append(_Fold(fitter, held.features))
             labels.append(held.labels)
             images.append(held.images)
-        self.labels, self.images, self.thorough = torch.cat(labels), torch.cat(images), len(folds) > 1
+        self.labels, self.images = torch.cat(labels), torch.cat(images)
+        self.thorough, self.share = len(folds) > 1, share
 
     def logits(self, member: Member, penalty: float) -> tuple[Tensor, Found]:
         """Fit a member without each fold.
