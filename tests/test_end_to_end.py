@@ -20,6 +20,7 @@ from breadcrumbs.serving.app import REFIT
 from breadcrumbs.serving.client.client import Client, ServerError
 from breadcrumbs.training.config import RefitSpec, TrainConfig
 from breadcrumbs.training.data.dataset import Split, load
+from breadcrumbs.training.terminal.refit_events import STAGES
 
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parent.parent
