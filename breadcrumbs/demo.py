@@ -117,13 +117,15 @@ def _walk(client: Client, out: Path) -> tuple[dict[str, Metrics], int]:
     )
     uploads = sorted((out / "snapshots").glob("epoch-*.safetensors"))[-SNAPSHOTS:]
     stored = [client.put_snapshot(path).sha256 for path in uploads]
-    _say("5  refit: EMANATE transfer, class-balanced head, comparison with the live one")
+    _say("5  refit: members, transfer and offsets by cross-validation, comparison with the live head")
     job = client.refit(stored, RefitSpec(), client.put_snapshot(bundle.folder / HOLDOUT).sha256)
     done = client.wait(job.id)
     if done.state != "succeeded" or done.verdict is None:
         raise DemoFailed(f"refit {job.id} {done.state}: {done.error.message if done.error else ''}")
     version, gate = done.verdict.head, done.verdict.gate
-    _say(f"   chosen: {(done.report or {}).get('chosen')}; the gate says {gate.words}")
+    parts = (done.report or {}).get("members", [])
+    members = ", ".join(f"{part['share']:.0%} {part['member']}" for part in parts if part["share"])
+    _say(f"   the head: {members}; the gate says {gate.words}")
     if done.verdict.activated:
         _say(f"6  head {version} went live by itself")
     else:

@@ -62,8 +62,7 @@ def main() -> None:
         show_unsure(client, given.photos, given.below)
         if given.corrected is None:
             return
-        # The images are few and all from the deployed backbone: nothing has drifted, so no feature is moved.
-        spec = RefitSpec(target_mean="none", activate="if_better")
+        spec = RefitSpec(activate="if_better")
         holdout = upload(client, given.holdout) if given.holdout else None
         job = client.wait(client.refit([upload(client, given.corrected)], spec, holdout).id)
         told = job.verdict.note if job.verdict else job.error.message if job.error else ""

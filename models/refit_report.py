@@ -7,9 +7,9 @@ Letters: C classes, in the order of the new head.
 """
 
 import json
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, model_validator
 
 from breadcrumbs.models.groups import Convention, Group
 
@@ -334,6 +334,20 @@ class RefitReport(_Part):
     baselines: dict[str, Baseline]
     certificate: Certificate | None
     """Null where there is only one look at all the classes."""
+
+
+class OlderReport(BaseModel):
+    """A report of version 1, which had other parts: it is kept beside the page that was made of it."""
+
+    format: Literal["breadcrumbs.refit/1"]
+    origin: Origin
+    gate: Gate
+
+
+STORED: TypeAdapter[RefitReport | OlderReport] = TypeAdapter(
+    Annotated[RefitReport | OlderReport, Field(discriminator="format")]
+)
+"""Reads a report that may be of any version."""
 
 
 def to_bytes(report: RefitReport | Judged) -> bytes:

@@ -16,7 +16,7 @@ from typing import Literal
 
 from pydantic import ValidationError
 
-from breadcrumbs.models.refit_report import Judged, RefitReport
+from breadcrumbs.models import refit_report
 from breadcrumbs.serving.refits import job
 from breadcrumbs.serving.refits.job import ENDED
 from breadcrumbs.serving.retention import Retention
@@ -131,9 +131,10 @@ async def _verify_refit(store: Store, one: str, items: dict[str, Item]) -> list[
         return [Finding(name, "leftover", "parts of a refit without its request")]
     try:
         await job.read(store, one)
-        for part, model in (("judged", Judged), ("report", RefitReport)):
-            if f"{name}/{part}.json" in items:
-                model.model_validate_json(await store.get(f"{name}/{part}.json"))
+        if f"{name}/judged.json" in items:
+            refit_report.Judged.model_validate_json(await store.get(f"{name}/judged.json"))
+        if f"{name}/report.json" in items:
+            refit_report.STORED.validate_json(await store.get(f"{name}/report.json"))
     except (StoreError, ValidationError) as error:
         return [Finding(name, "damaged", str(error))]
     return []

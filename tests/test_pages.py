@@ -82,6 +82,8 @@ def shown(value: Any) -> str:
     """A default as the pages write it."""
     if value is None:
         return "none"
+    if isinstance(value, tuple):
+        return ", ".join(map(str, value))
     return ("on" if value else "off") if isinstance(value, bool) else str(value)
 
 
@@ -248,7 +250,8 @@ def test_every_promise_names_a_test_that_is_there(page: str, least: int) -> None
 def test_every_part_of_a_snapshot_is_specified() -> None:
     """The tensors and metadata keys of a file with everything in it, no more and no fewer."""
     values = np.zeros((2, 3), np.float32)
-    full = Snapshot(values, np.array([0, 1]), ("a", "b"), "0" * 64, 1, np.array([1, 2]), values, values[:, 0])
+    labels, ids = np.array([0, 1]), np.array([1, 2])
+    full = Snapshot(values, labels, ("a", "b"), "0" * 64, 1, ids, values, values[:, 0], dataset="0" * 64)
     written = header(snapshots.to_bytes(full))
     keys = set(written.pop("__metadata__"))
 

@@ -93,6 +93,8 @@ def refit(
         from breadcrumbs.training.terminal.tables import in_short
 
         show(in_short(f"{out or server} on {report.get('rows', '?')} held-out rows", report))
+        for note in report.get("notes", []):
+            print(f"note: {note}")  # noqa: T201
     print(verdict)  # noqa: T201
 
 

@@ -69,7 +69,10 @@ function outcome(job) {
     h("p", {}, `Head ${verdict.head}, compared with head ${verdict.compared}: ${verdict.note}.`));
 }
 
-function measured({ live, candidate, rows, holdout }) {
+const JUDGES = { pinned: "those that the operator has pinned", snapshot: "those of the snapshot to compare on",
+  bundle: "those that the bundle carries", split: "a share of the images" };
+
+function measured({ live, candidate, rows, holdout, notes = [] }) {
   const bar = (value, kind) => {
     const fill = h("div", { className: `fill ${kind}` });
     fill.style.width = `${100 * value}%`;
@@ -79,7 +82,8 @@ function measured({ live, candidate, rows, holdout }) {
   const cells = names.map((name) => [name, percent(live[name]), percent(candidate[name]),
     h("td", { className: "share", ariaHidden: "true" }, bar(live[name], ""), bar(candidate[name], "second"))]);
   return [table("Recall of both heads", ["recall", "#live", "#new", "side by side"], cells, "recalls"),
-    h("p", { className: "quiet" }, `On ${many(rows, "held-out row")}, ${holdout.source === "snapshot" ? "those of the snapshot to compare on" : "a share of the snapshots"}.`)];
+    h("p", { className: "quiet" }, `On ${many(rows, "held-out row")}, ${JUDGES[holdout.source] ?? holdout.source}.`),
+    ...notes.map((words) => h("p", { className: "quiet" }, words))];
 }
 
 function result(job) {

@@ -56,7 +56,7 @@ function classes(snapshot, open) {
 export function entry(snapshot, box, note, open) {
   const fresh = newClasses(snapshot);
   const backbone = snapshot.deployed ? "made by the deployed backbone"
-    : ["made by another backbone, ", h("code", {}, short(snapshot.backbone)), ": its features are transferred"];
+    : ["made by another backbone, ", h("code", {}, short(snapshot.backbone)), ": its rows are moved by images that both have seen"];
   return h("div", { className: "card snapshot" },
     h("label", { className: "check" }, box, h("b", {}, nameOf(snapshot)),
       h("span", {}, `epoch ${snapshot.epoch}, ${many(snapshot.rows, "row")} of ${many(Object.keys(snapshot.classes).length, "class", "classes")}`),

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from breadcrumbs.models.refit_report import Gate, RefitReport
+from breadcrumbs.models.refit_report import STORED, Gate, RefitReport
 
 SCHEMA = Path(__file__).parents[2] / "docs" / "refit-report.schema.json"
 
@@ -25,20 +25,37 @@ def test_a_report_of_another_version_or_with_less_in_it_is_none() -> None:
         RefitReport.model_validate({"format": "breadcrumbs.refit/3"})
 
     named = {error["loc"][0] for error in refusal.value.errors()}
-    assert named == set(RefitReport.model_fields) - {"new_classes"}  # which version 1 had not
+    assert named == set(RefitReport.model_fields)
+
+
+def older(passed: object) -> dict[str, object]:
+    """A report of version 1: its gate said `passed`, and its parts were others."""
+    new = json.loads((SCHEMA.parents[1] / "tests/serving/refit_report.json").read_text())
+    rest = {name: value for name, value in new.items() if name not in {"members", "transfer", "new_classes", "notes"}}
+    gate = {"passed": passed, "reasons": ["worse"]}
+    return {**rest, "format": "breadcrumbs.refit/1", "chosen": {"l2": 0.01, "prior_offset": 0.25}, "gate": gate}
 
 
 @pytest.mark.parametrize(("passed", "answer"), [(True, "yes"), (False, "no")])
-def test_a_report_of_version_1_is_read(passed: bool, answer: str) -> None:
-    """Its gate said `passed`, and it had no new classes apart."""
-    old = json.loads((SCHEMA.parents[1] / "tests/serving/refit_report.json").read_text())
-    old["gate"]["passed"] = passed
+def test_a_stored_report_of_version_1_is_read(passed: bool, answer: str) -> None:
+    """A store keeps it; what it said of the gate is understood. What a refit leaves must be of version 2."""
+    old = older(passed)
 
-    report = RefitReport.model_validate(old)
+    report = STORED.validate_python(old)
 
-    assert old["format"] == report.format == "breadcrumbs.refit/1"
-    assert (report.gate.answer, report.gate.reasons) == (answer, old["gate"]["reasons"])
-    assert report.new_classes == []
+    assert (report.format, report.gate.answer, report.gate.reasons) == (old["format"], answer, ["worse"])
+    with pytest.raises(ValidationError):
+        RefitReport.model_validate(old)
+
+
+def test_a_stored_report_of_no_version_is_none() -> None:
+    """Neither a later one, nor a damaged one of version 1 or 2."""
+    new = json.loads((SCHEMA.parents[1] / "tests/serving/refit_report.json").read_text())
+
+    assert STORED.validate_python(new).format == "breadcrumbs.refit/2"
+    for damaged in (new | {"format": "breadcrumbs.refit/3"}, new | {"members": None}, older("perhaps")):
+        with pytest.raises(ValidationError):
+            STORED.validate_python(damaged)
 
 
 @pytest.mark.parametrize(

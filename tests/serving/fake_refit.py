@@ -33,12 +33,13 @@ def say(event: str, **more: object) -> None:
     out(json.dumps({"event": event, **more}))
 
 
-def write_report(mode: str, file: Path | None, digest: str, live: str, out: Path) -> None:
+def write_report(mode: str, file: Path | None, digest: str, live: str, source: str, out: Path) -> None:
     """First what decides, then, after whatever the mode does in between, the whole report."""
     answer, reasons = ANSWERS.get(mode, ("yes", []))
     gate = {"answer": answer, "reasons": reasons}
     report = json.loads(REPORT.read_text())
     report["origin"]["candidate"] = digest
+    report["holdout"]["source"] = source
     report["gate"] = {} if mode == "no-gate" else gate
     report["candidate"] |= {"all": 0.9, "few": 0.8}
     report["live"] |= {"all": 0.5, "few": 0.1}
@@ -47,7 +48,7 @@ def write_report(mode: str, file: Path | None, digest: str, live: str, out: Path
         "candidate": digest,
         "live": live,
         "rows": report["rows"],
-        "holdout": "split",
+        "holdout": source,
     }
     judged |= {"gate": report["gate"], "candidate_metrics": report["candidate"]}
     judged |= {"live": "0" * 64} if mode == "other-live" else {}
@@ -101,6 +102,7 @@ def linger(mode: str, file: Path) -> None:
         held.clear()
     if mode == "solves":
         say("stage", stage="transfer")
+        say("stage", stage="choose")
         say("stage", stage="solve")
         say("progress", l2=0.001, iteration=9, gradient_norm=3.8e-6, objective=1.0)
     if mode in {"waits", "solves"}:
@@ -164,7 +166,8 @@ def main() -> int:
     head = save({"weight": weight, "bias": bias}, {"format": "breadcrumbs.head/1", "classes": json.dumps(classes)})
     (arguments.out / "head.safetensors").write_bytes(head[: 40 if mode == "half-head" else None])
     digest = "0" * 64 if mode == "other-head" else LinearHead(weight, bias, tuple(classes)).digest
-    write_report(mode, arguments.file, digest, compared, arguments.out)
+    source = "pinned" if arguments.gate_holdout else "snapshot" if arguments.holdout else "split"
+    write_report(mode, arguments.file, digest, compared, source, arguments.out)
     say("done")
     return 0
 

@@ -1,6 +1,7 @@
 """A store is verified byte by byte, and what is old goes; never what is live or needed."""
 
 import asyncio
+import json
 import os
 import shutil
 from datetime import UTC, datetime, timedelta
@@ -87,6 +88,17 @@ def test_damage_is_found_by_name(filled: tuple[Path, list[str], Any], part: str,
     assert not found.sound
     (finding,) = [one for one in found.findings if one.kind == "damaged"]
     assert part.split("/", maxsplit=1)[0] in finding.name
+
+
+def test_a_report_of_version_1_is_no_damage(filled: tuple[Path, list[str], Any]) -> None:
+    """A store from before has some: other parts, and a gate that said `passed`."""
+    path = min(filled[0].glob("refits/*/report.json"))
+    report = json.loads(path.read_text())
+    del report["members"], report["notes"]
+    old = {"format": "breadcrumbs.refit/1", "chosen": {"l2": 1.0}, "gate": {"passed": True, "reasons": []}}
+    path.write_text(json.dumps(report | old))
+
+    assert check(filled[0]).findings == ()
 
 
 def test_a_live_head_that_is_not_there_is_damage(filled: tuple[Path, list[str], Any]) -> None:

@@ -62,7 +62,7 @@ def test_looks_are_augmented_each_by_its_own_chances(bundle: Bundle, tmp_path: P
     assert np.array_equal(first.labels, second.labels)
     for path, other in zip(made.paths, again.paths, strict=True):
         assert np.array_equal(snapshots.read(path).features, snapshots.read(other).features)
-    report = refit(bundle, bundle.head(), [first, second], None, RefitSpec(l2=1e-2)).report
+    report = refit(bundle, bundle.head(), [first, second], None, RefitSpec(l2=1e-2)).complete().report
     assert [s.deployed_backbone for s in report.snapshots] == [True, True]
 
 

@@ -20,7 +20,7 @@ from breadcrumbs.models.snapshots import snapshot as snapshots
 from breadcrumbs.training.comparison import in_common
 from breadcrumbs.training.data.dataset import DataError, load
 from breadcrumbs.training.measure import _cross_fitted, _features, _half, _Rows, config_of, measure
-from breadcrumbs.training.refit.selection import Chosen, Holdout
+from breadcrumbs.training.refit.offset import Labelled
 from breadcrumbs.training.terminal.tables import shown
 
 pytestmark = pytest.mark.slow
@@ -108,13 +108,13 @@ def test_no_row_is_measured_by_a_head_chosen_on_it() -> None:
     labels = rng.integers(0, 3, 40)
     seen: list[set[float]] = []
 
-    def choose(held: Holdout) -> Chosen:
+    def choose(held: Labelled) -> tuple[LinearHead, float, float | None]:
         seen.append(set(held.features[:, 0].tolist()))
         bias = np.full(3, len(seen), np.float32)
-        return Chosen(LinearHead(np.zeros((3, 1), np.float32), bias, ("a", "b", "c")), None, float(len(seen)))
+        return LinearHead(np.zeros((3, 1), np.float32), bias, ("a", "b", "c")), float(len(seen)), None
 
     half = _half(labels, 0)
-    logits, both = _cross_fitted(choose, _Rows(features, labels, half), ("many", "few", "few"), 3)
+    logits, both = _cross_fitted(choose, _Rows(features, labels, half), 3)
 
     assert seen[0] | seen[1] == set(range(40))
     assert all(row not in seen[int(own[0]) - 1] for row, own in enumerate(logits))

@@ -8,10 +8,12 @@ import numpy as np
 from breadcrumbs.models.groups import groups
 from breadcrumbs.models.refit_report import RefitReport
 from breadcrumbs.training.config import RefitSpec
+from breadcrumbs.training.pairs import pairs
 from breadcrumbs.training.refit import facts
-from breadcrumbs.training.refit.gate import comparison, judge
+from breadcrumbs.training.refit.gate import comparison, judged
 
 NAMES = ("<script>alert(1)</script>", "$x_{1}$", "a & b", 'say "hi"', "plain")
+ENDS, MAPPED = ("value", "low", "high"), (0.125, 0.03, 0.22)
 
 
 def told(classes: int = 5, per_class: int = 8, **change: Any) -> RefitReport:
@@ -24,7 +26,7 @@ def told(classes: int = 5, per_class: int = 8, **change: Any) -> RefitReport:
     candidate = live + np.linspace(-0.8, 0.8, classes) + 0.3 * rng.normal(size=live.shape)
     names = NAMES if classes == len(NAMES) else tuple(f"class {i}" for i in range(classes))
     measured = comparison(live, candidate, labels, own, 0)
-    judged = judge(live, candidate, labels, own, names, classes - 1, 0.01, 5)
+    verdict = judged(pairs(live, candidate, labels), own, names, classes - 1, 0.01, 5)
     evidence = [
         {"name": name, "n": 4, "loss": 1.0, "augmented_loss": 1.2, "gain": 0.1 * i, "bound": 0.2, "held": i >= 2}
         | {"floor": 0.5}
@@ -39,16 +41,33 @@ def told(classes: int = 5, per_class: int = 8, **change: Any) -> RefitReport:
         "origin": {"bundle": "birds", "backbone": "0" * 64, "live": "1" * 64, "candidate": "2" * 64},
         "spec": RefitSpec().model_dump(mode="json"),
         "snapshots": [{"epoch": 38, "rows": 99, "deployed_backbone": True}],
-        "classes": facts.classes(names, names[:-1], counts, own),
-        "pool": {"target": 9, "rows": [9] * classes, "transferred": [3] * classes},
-        "chosen": {"l2": 1e-2, "prior_offset": 0.25},
+        "classes": facts.classes(names, classes - 1, counts, own),
+        "pool": {"rows": [9] * classes, "moved": [3] * classes},
+        "transfer": [
+            {
+                "looks": "looks of other backbones",
+                "chosen": "map",
+                "ways": {
+                    "leave out": {"balanced": 0.5, "classes": classes, "change": dict.fromkeys(ENDS, 0.0)},
+                    "map": {"balanced": 0.625, "classes": classes, "change": dict(zip(ENDS, MAPPED, strict=True))},
+                },
+            }
+        ],
+        "members": [
+            {"member": "plain", "penalty": 1e-2, "prior_offset": 0.25, "share": 0.75, "score": 0.7},
+            {"member": "balanced", "penalty": 1e-3, "prior_offset": 0.0, "share": 0.0, "score": 0.6},
+            {"member": "lda", "penalty": 0.5, "prior_offset": 1.5, "share": 0.25, "score": 0.65},
+        ],
         "solver": {"objective": 0.3, "gradient_norm": 1e-2, "gap_bound": 1e-4, "iterations": 20, "converged": True}
         | {"trace": trace},
         "holdout": {"source": "snapshot", "groups": "A"},
         **measured,
-        "gate": asdict(judged.gate),
-        "new_classes": [asdict(one) for one in judged.new_classes],
-        "baselines": {"crt": {"l2": 1e-3, "tau": None, "prior_offset": 0.5, **measured["live"]}},
+        "gate": asdict(verdict.gate),
+        "difference": facts.intervals(verdict.difference),
+        "change": [one and asdict(one) for one in verdict.change],
+        "new_classes": [{**asdict(one), "images": 9} for one in verdict.new_classes],
+        "notes": ["class <b>elm</b> moved by 14 σ on 1 row"],
+        "baselines": {"plain": {"l2": 1e-3, "tau": None, "prior_offset": 0.5, **measured["live"]}},
         "certificate": {"epoch": 2, "older_epoch": 1, "bound_held_share": 0.6, "head": "one", "classes": evidence},
     }
     return facts.complete(found | change, live, candidate, labels)

@@ -80,9 +80,8 @@ PICTURES: tuple[tuple[Picture, Draw], ...] = (
             "solver",
             "How the head was computed",
             "Lines of the gradient’s norm and of the objective over the iterations.",
-            "Each line is one convex problem. If λ was chosen automatically, there is one for each λ that was tried, "
-            "and the chosen one is solved again, more precisely. The norm should fall to the requested value.",
-            "The solver recorded no steps.",
+            "Each line is the convex problem of one member of the head. The norm should fall to the requested value.",
+            "No member of the head was solved for, or the solver recorded no steps.",
         ),
         lambda report: refit_plots.trace(report.solver.trace if report.solver else ()),
     ),
@@ -101,6 +100,7 @@ def build(report: RefitReport) -> bytes:
         summary=_summary(report),
         figures=[(picture, None if figure is None else style.svg(figure)) for picture, figure in figures],
         heads=_heads(report),
+        members=[(part, _settings(part)) for part in report.members],
         baselines=_baselines(report),
         classes=classes,
         class_note=class_note,
@@ -126,7 +126,6 @@ def _summary(report: RefitReport) -> list[tuple[str, str]]:
         ("classes", f"{report.classes.count:,}" + (f", {len(new):,} new" if new else "")),
         ("the head", "; ".join(_member(part) for part in report.members if part.share)),
     ]
-    facts += [(one.looks, one.chosen) for one in report.transfer]
     if solver is not None:
         state = "converged" if solver.converged else "not converged"
         where = "CPU" if solver.device == "cpu" else "GPU"
@@ -136,8 +135,12 @@ def _summary(report: RefitReport) -> list[tuple[str, str]]:
 
 
 def _member(part: MemberPart) -> str:
+    return f"{part.share:.0%} {part.member}, {_settings(part)}"
+
+
+def _settings(part: MemberPart) -> str:
     letter = "γ" if part.member == "lda" else "λ"
-    return f"{part.share:.0%} {part.member}, {letter} {part.penalty:g}, offset t {part.prior_offset:g}"
+    return f"{letter} {part.penalty:g}, offset t {part.prior_offset:g}"
 
 
 def _change(report: RefitReport, name: str) -> str:

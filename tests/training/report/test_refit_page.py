@@ -51,7 +51,7 @@ def test_the_page_tells_the_numbers(text: str) -> None:
         own = report.intervals[head]["balanced"]
         assert f"{100 * own.value:.1f} %" in words
         assert f"({100 * own.low:.1f} – {100 * own.high:.1f})" in words
-    assert {"crt", "λ 0.001, t 0.5", "λ 0.01, offset t 0.25", "new", "target_mean", "2" * 64} <= set(words)
+    assert {"plain", "λ 0.001, t 0.5", "new", "transfer", "2" * 64} <= set(words)
 
 
 @pytest.mark.parametrize("answer", ["yes", "no", "not measured"])
@@ -84,13 +84,30 @@ def test_what_a_refit_lacks_is_a_sentence() -> None:
     assert any("No snapshot was uploaded" in word for word in page.words)
 
 
-def test_classes_that_were_left_out_are_named() -> None:
-    """Those without a present mean, as text; without any there is no such line."""
-    pool = {"target": 9, "rows": [9] * 5, "transferred": [3] * 5, "skipped": ["yew", "<b>fir"]}
-    words = Page(build(told(pool=pool)).decode()).words
+def test_the_members_of_the_head_are_told() -> None:
+    """Each with its share, its score and its settings; those with a share also where the page begins."""
+    words = Page(build(told()).decode()).words
 
-    assert "yew, <b>fir" in words
-    assert not any("left out" in word for word in Page(build(told()).decode()).words)
+    assert {"75.0 %", "λ 0.01, offset t 0.25", "0.0 %", "25.0 %", "γ 0.5, offset t 1.5"} <= set(words)
+    assert "75% plain, λ 0.01, offset t 0.25; 25% lda, γ 0.5, offset t 1.5" in words
+
+
+def test_the_ways_to_move_looks_are_told() -> None:
+    """Each with its interval, and which was chosen; without other looks there is no such section."""
+    words = Page(build(told()).decode()).words
+
+    assert {"looks of other backbones", "leave out", "map", "62.5 %", "+12.5; +3.0 … +22.0"} <= set(words)
+    assert words[words.index("map") :].index("chosen") < 6
+    assert "Ways to move other looks" not in Page(build(told(transfer=[])).decode()).words
+
+
+def test_notes_are_told_as_text() -> None:
+    """What a reader should know, whatever class names are in it; without any there is no list."""
+    notes = ["classes without any row: <b>fir", "class yew moved by 14 σ on 1 row"]
+    quiet = build(told(notes=[], gate={"answer": "yes", "reasons": []})).decode()
+
+    assert set(notes) <= set(Page(build(told(notes=notes)).decode()).words)
+    assert "<li>" not in quiet
 
 
 def test_the_same_report_gives_the_same_bytes(text: str) -> None:
