@@ -42,14 +42,14 @@ from breadcrumbs.models.head import LinearHead
 from breadcrumbs.training.config import RefitSpec
 from breadcrumbs.training.metrics import Metrics
 from breadcrumbs.training.refit import material
-from breadcrumbs.training.refit.lda import NEVER
 from breadcrumbs.training.refit.offset import Labelled, best_offset
 from breadcrumbs.training.refit.validation import folds_of
+from breadcrumbs.training.refit.without_training import NEVER
 
 COLUMNS = ("balanced", "many", "medium", "few", "all")
 CS = (1e-3, 1e-2, 1e-1, 1.0)  # where the search begins, the features' variance being 1
 WEAKEST, STRONGEST = 1e6, 1e-8
-PASSES, TOLERANCE = 300, 1e-4  # of scikit-learn's lbfgs
+ROUGH, FINE = (100, 1e-3), (1000, 1e-4)  # passes at most, and tolerance, of lbfgs: to choose, and for the head
 PEER = "scikit-learn"
 
 LOG = logging.getLogger("refit_accuracy")
@@ -81,11 +81,12 @@ class Peer:
         self.folds, self.log_prior, self.names = folds, log_prior, names
         self.last: LogisticRegression | None = None
 
-    def fit(self, weights: Weights, c: float, own: NDArray[np.bool_]) -> LogisticRegression:
+    def fit(
+        self, weights: Weights, c: float, own: NDArray[np.bool_], effort: tuple[int, float] = ROUGH
+    ) -> LogisticRegression:
         """Fit to some rows, a mask, from where the last fit ended."""
-        model = LogisticRegression(
-            C=c, class_weight=weights, max_iter=PASSES, tol=TOLERANCE, solver="lbfgs", warm_start=True
-        )
+        passes, tolerance = effort
+        model = LogisticRegression(C=c, class_weight=weights, max_iter=passes, tol=tolerance, warm_start=True)
         if self.last is not None and len(self.last.classes_) == len(np.unique(self.labels[own])):
             model.coef_, model.intercept_ = self.last.coef_.copy(), self.last.intercept_.copy()
         with warnings.catch_warnings():
@@ -128,7 +129,7 @@ class Peer:
                     break
             tried[weights, top] = scores[top]
         (weights, c), (_, t) = max(tried.items(), key=lambda one: one[1][0])
-        model = self.fit(weights, c, np.ones(len(self.labels), bool))
+        model = self.fit(weights, c, np.ones(len(self.labels), bool), FINE)
         return self.head(model, t), f"{weights or 'plain'}, C {c:g}, t {t:g}"
 
 
@@ -164,7 +165,7 @@ def measured(data: Features, seed: int) -> Found:
         shares = ", ".join(f"{part.share:g} {name}" for name, part in parts.items() if part.share)
         add("default refit", made.head, took, shares)
         for name, part in parts.items():
-            chosen = f"λ or γ {part.penalty:g}, t {part.prior_offset:g}"
+            chosen = f"λ {part.penalty:g}, t {part.prior_offset:g}"
             add(f"{name} alone", made.baselines[name], None, chosen)
         began = time.process_time()
         head, chosen = peer_of(own, spec).best()

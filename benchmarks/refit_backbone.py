@@ -9,8 +9,8 @@ tried with the transfer that is chosen (`auto`) and with every single one.
 
 A share is balanced accuracy on the test rows over that of the default refit of all training rows under the new
 backbone, in %, mean ± standard deviation over the seeds. Without any labelled image in the new space nothing can be
-chosen, and the refit asks for λ, t and one member: the rows marked "given" are told λ 1e-3, t 1, plain, and of `auto`
-there is none. A dash is a refit that was refused.
+chosen but by the transfer, and the refit asks for λ, t and one member: the rows marked "given" are told λ 1e-3, t 1,
+plain. A dash is a refit that was refused, or a transfer that leaves no row.
 """
 
 import argparse
@@ -34,6 +34,7 @@ from breadcrumbs.training.refit.rows import RefitError
 OLD = "a" * 64  # digest of the old backbone
 OTHERS = "9" * 64  # data set of the pairs
 MODES: tuple[Transfer, ...] = get_args(Transfer)
+NEED_LABELS = ("leave out", "emanate")
 GIVEN = {"l2": 1e-3, "prior_offset": 1.0, "members": ("plain",)}
 
 LOG = logging.getLogger("refit_backbone")
@@ -60,7 +61,9 @@ class Change:
     seed: int
 
     def share(self, pairs: int, images: int, mode: Transfer) -> float | None:
-        """The share that a refit keeps; None where it is refused."""
+        """The share that a refit keeps; None where it is refused, or could have no row."""
+        if not images and mode in NEED_LABELS:
+            return None
         found = [self._look(self.old, self.train, backbone=OLD, epoch=EPOCH, dataset=TRAINING)]
         if pairs:
             own = self.others[:pairs]
