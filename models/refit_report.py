@@ -141,9 +141,9 @@ class MemberPart(_Part):
     """One of the heads that the new head is the average of."""
 
     member: str
-    """`plain`, `balanced` or `lda`."""
+    """`plain` or `balanced`."""
     penalty: float
-    """λ in units of the features' variance; of `lda` the share of the multiple of I in the covariance."""
+    """λ, in units of the features' variance."""
     prior_offset: float
     """t."""
     share: float
@@ -311,8 +311,7 @@ class RefitReport(_Part):
     transfer: list[Transfer]
     """Empty where there are no further looks, or the spec says how."""
     members: list[MemberPart]
-    solver: Solver | None
-    """Null where no member was solved for."""
+    solver: Solver
     holdout: Holdout
     rows: int
     """Of the hold-out."""

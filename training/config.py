@@ -239,7 +239,7 @@ def recipe(name: str) -> TrainConfig:
 Transfer = Literal["auto", "leave out", "none", "emanate", "map", "map, emanate"]
 """How rows of other looks are brought to the deployed backbone's; see `training.refit.transfer`."""
 
-Member = Literal["plain", "balanced", "lda"]
+Member = Literal["plain", "balanced"]
 """A linear head that others are averaged with; see `training.refit.members`."""
 
 
@@ -252,7 +252,7 @@ class RefitSpec(BaseModel):
     """How rows of other looks (older epochs, other backbones) are brought to the deployed backbone's: `emanate`: by the
     difference of a class's means over the images in both (eq. 6); `map`: by a map fitted to the images in both; `map,
     emanate`: both; `none`: they stay; `leave out`: they are not used; `auto`: chosen by cross-validation."""
-    members: tuple[Member, ...] = Field(default=("plain", "balanced", "lda"), min_length=1)
+    members: tuple[Member, ...] = Field(default=("plain", "balanced"), min_length=1, max_length=2)
     """What the head may be an average of; cross-validation chooses the shares, and a share may be 0."""
     target: int | None = Field(default=None, ge=1, le=1_000_000)
     """Rows of each class at most, the newest look first (the paper's n is N / C); absent: all rows."""

@@ -87,10 +87,8 @@ def intervals(found: dict[str, metrics.Interval]) -> Found:
     return {name: asdict(interval) for name, interval in found.items()}
 
 
-def solver(solutions: Sequence[Solution], trace: Sequence[Found]) -> Found | None:
+def solver(solutions: Sequence[Solution], trace: Sequence[Found]) -> Found:
     """How the problems of the head's members were solved, of several the one that is furthest from its optimum."""
-    if not solutions:
-        return None
     worst = max(solutions, key=lambda one: one.gap_bound)
     told = {
         name: getattr(worst, name) for name in ("objective", "gradient_norm", "gap_bound", "iterations", "converged")

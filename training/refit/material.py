@@ -111,12 +111,17 @@ def read(
     if not any(look.present and len(look) for look in images.looks):
         raise RefitError("no snapshot was made with the deployed backbone, and the bundle carries none")
     base = images.base()
-    counts = _counts(bundle, classes, became, images.labels)
+    counts = _counts(bundle, classes, became, images.labels[images.seen])
     if images.aside is None:
         fit, chosen = _split(base, images, len(classes), spec)
         judged = Judged(base.gather(chosen).numpy(), base.labels[chosen].numpy(), "split")
     else:
         fit, judged = _set_aside(base, images, images.aside, len(edit.names), len(classes), source, spec)
+    if not len(judged.labels):
+        raise RefitError(
+            "no row is left to judge a head on: the hold-out has none of the classes, or all images of them; "
+            "name another hold-out"
+        )
     if images.disputed:
         notes.append(f"{images.disputed} images are of two classes in different rows; the newest row's class holds")
     notes += _moved(base, images, fit, classes)

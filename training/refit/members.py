@@ -1,15 +1,15 @@
 """The members of a head: linear heads that are fitted to the same rows in different ways, and averaged.
 
-    plain       softmax regression in which every image weighs the same      training/solver/solver.py
-    balanced    softmax regression in which every class weighs the same      training/solver/solver.py
-    lda         linear discriminant analysis                                 training/refit/lda.py
+    plain       softmax regression in which every image weighs the same
+    balanced    softmax regression in which every class weighs the same
 
-An average of linear heads is one linear head. It knows nothing of hold-outs or of how a penalty is chosen.
+An average of linear heads is one linear head. `training/solver/solver.py` fits both. It knows nothing of
+hold-outs, or of how a penalty is chosen.
 
 Letters: M rows, D feature dimensions, C classes.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -17,9 +17,7 @@ from torch import Tensor
 
 from breadcrumbs.training.config import Member, RefitDevice
 from breadcrumbs.training.refit import device as devices
-from breadcrumbs.training.refit.lda import Gaussians, gaussians
 from breadcrumbs.training.refit.pool import Pool
-from breadcrumbs.training.solver.rows import Chunk, whole
 from breadcrumbs.training.solver.solver import Found, Progress, Solution, in_double, solve, solve_stream
 
 FLOAT = 4  # bytes
@@ -27,11 +25,11 @@ FLOAT = 4  # bytes
 
 @dataclass(frozen=True, eq=False)
 class Fitted:
-    """W (C, D) and b (C,) before any prior offset, and the solution if they were solved for."""
+    """W (C, D) and b (C,), f32 and before any prior offset, and the solver's solution."""
 
     weight: Tensor
     bias: Tensor
-    solution: Solution | None = None
+    solution: Solution
 
 
 class Fitter:
@@ -44,7 +42,6 @@ class Fitter:
         in_memory = size <= max_memory and devices.fits(self._device, size)
         self._features = pool.features.to(self._device) if in_memory else None
         self._scale = self._variance()
-        self._gaussians: Gaussians | None = None
 
     def fit(
         self,
@@ -53,49 +50,42 @@ class Fitter:
         gap: float,
         starts: Sequence[Found] = (),
         progress: Progress | None = None,
-        passes: int = 500,
+        rough: bool = False,
     ) -> Fitted:
         """Fit one member.
 
         Args:
             member: which.
-            penalty: λ in units of the features' variance, so that it means the same for features of any size; of `lda`
-                γ, 0 … 1.
+            penalty: λ in units of the features' variance, so that it means the same for features of any size.
             gap: of the solver.
             starts: where the solver may begin.
             progress: hears the solver.
-            passes: the most that the solver makes.
+            rough: whether it need only be good enough to choose by.
         """
-        if member == "lda":
-            if self._gaussians is None:
-                self._gaussians = gaussians(self._chunks(self._pool.shares), self._classes)
-            return Fitted(*self._gaussians.head(penalty))
         weights = self._pool.plain() if member == "plain" else self._pool.balanced(self._classes)
         l2 = penalty * self._scale
         if self._features is not None:
             rows = (self._features, self._pool.labels.to(self._device), weights.to(self._device))
-            found = solve(*rows, self._classes, l2, gap=gap, starts=starts, progress=progress, max_iterations=passes)
+            found = solve(*rows, self._classes, l2, gap=gap, starts=starts, progress=progress, rough=rough)
         else:
             source = devices.moved(self._pool.source(weights), self._device)
             double = in_double(self._pool.size, gap)
             found = solve_stream(
                 source, self._classes, l2, double=double, gap=gap, starts=starts, progress=progress,
-                max_iterations=passes,
+                rough=rough,
             )  # fmt: skip
         return Fitted(found.weight.float().cpu(), found.bias.float().cpu(), found)
-
-    def _chunks(self, weights: Tensor) -> Iterator[Chunk]:
-        """The rows on the CPU, with weights (M,)."""
-        if self._features is None:
-            yield from self._pool.source(weights)()
-        else:
-            yield from whole(self._features.cpu(), self._pool.labels, weights)()
 
     def _variance(self) -> float:
         """Σ_i ‖z_i − z̄‖² / (M D), the mean variance of a dimension."""
         total, squares = torch.zeros(self._pool.feature_dim, dtype=torch.float64), 0.0
-        for z, _, _ in self._chunks(self._pool.shares):
-            total += z.sum(0, dtype=torch.float64)
+        rows = (
+            [self._features]
+            if self._features is not None
+            else (z for z, _, _ in self._pool.source(self._pool.shares)())
+        )
+        for z in rows:
+            total += z.sum(0, dtype=torch.float64).cpu()
             squares += float(z.square().sum(dtype=torch.float64))
         count = len(self._pool)
         return max((squares - float(total.square().sum()) / count) / (count * self._pool.feature_dim), 1e-30)

@@ -29,7 +29,6 @@ from breadcrumbs.training.refit import certificate, facts
 from breadcrumbs.training.refit import device as devices
 from breadcrumbs.training.refit.edits import edited_logits
 from breadcrumbs.training.refit.gate import comparison, judged
-from breadcrumbs.training.refit.lda import NEVER
 from breadcrumbs.training.refit.looks import Looks, chosen_looks
 from breadcrumbs.training.refit.material import Material, Source, read
 from breadcrumbs.training.refit.members import Fitted, Fitter
@@ -38,6 +37,8 @@ from breadcrumbs.training.refit.pool import Pool
 from breadcrumbs.training.refit.rows import RefitError
 from breadcrumbs.training.refit.selection import Part, average, average_logits, choose, given
 from breadcrumbs.training.refit.validation import Validation
+
+NEVER = -1e9  # the logit of a class that a head does not know
 
 Tell = Callable[[dict[str, Any]], None]
 """Hears each event of a refit: a stage begun, or the solver's progress."""
@@ -145,7 +146,7 @@ def refit(
             "pool": facts.pool(pool, classes),
             "transfer": looks.tried,
             "members": [facts.part(part) for part in parts],
-            "solver": facts.solver([f.solution for f in fitted.values() if f.solution is not None], trace),
+            "solver": facts.solver([own.solution for own in fitted.values()], trace),
             "baselines": {
                 name: facts.baseline(head, chosen, rows, material.groups) for name, (head, chosen) in baselines.items()
             },

@@ -19,14 +19,9 @@ from breadcrumbs.training.refit.offset import balanced_accuracy, best_offset
 from breadcrumbs.training.refit.validation import Validation
 from breadcrumbs.training.solver.solver import Found
 
-PENALTIES: dict[Member, tuple[float, ...]] = {
-    "plain": (1e-2, 1e-3, 1e-4),
-    "balanced": (1e-2, 1e-3, 1e-4),
-    "lda": (0.9, 0.5, 0.2, 0.05),
-}
-"""Where the search begins, from strong to weak; it goes on while the best is at an end."""
-ENDS: dict[Member, tuple[float, float]] = {"plain": (1e3, 1e-8), "balanced": (1e3, 1e-8), "lda": (1.0, 1e-4)}
-STEP = {"plain": 10.0, "balanced": 10.0, "lda": 4.0}
+PENALTIES = (1e-2, 1e-3, 1e-4)
+"""Where the search begins, from strong to weak; it goes on by STEP while the best is at an end."""
+STRONGEST, WEAKEST, STEP = 1e3, 1e-8, 10.0
 SHARES = 4  # the average is in parts of one fourth
 
 
@@ -63,40 +58,43 @@ def given(spec: RefitSpec) -> Part | None:
 def choose(validation: Validation, spec: RefitSpec, log_prior: Tensor) -> list[Part]:
     """Return each member at its best, with the shares of the best average; a share may be 0.
 
+    Where there is time for one fold only, the second member takes the penalty of the first.
+
     Args:
         validation: fits members without a fold, and gives the logits of the fold.
         spec: the members, and λ and t where they are given.
         log_prior: log π (C,).
     """
-    found = [_member(validation, member, log_prior, spec) for member in spec.members]
+    found: list[Part] = []
+    for member in spec.members:
+        if spec.l2 != "auto":
+            grid: tuple[float, ...] = (spec.l2,)
+        else:
+            grid = PENALTIES if validation.thorough or not found else (found[0].penalty,)
+        found.append(_member(validation, member, grid, log_prior, spec))
     return _shares(found, validation.labels)
 
 
-def _member(validation: Validation, member: Member, log_prior: Tensor, spec: RefitSpec) -> Part:
-    """Search along the penalties, and on at the end where the best is."""
+def _member(
+    validation: Validation, member: Member, penalties: Sequence[float], log_prior: Tensor, spec: RefitSpec
+) -> Part:
+    """Search along the penalties, and on at the end where the best is; a single one is taken as it is."""
     offset = None if spec.prior_offset == "auto" else spec.prior_offset
-    best: Part | None = None
-    scores: dict[float, float] = {}
-
-    def rank(penalty: float) -> tuple[float, float]:
-        nonlocal best
-        if penalty not in scores:
+    tried: dict[float, Part] = {}
+    grid = list(penalties)
+    while True:
+        for penalty in sorted(set(grid) - set(tried), reverse=True):  # from strong to weak: each starts at the last
             logits, start = validation.logits(member, penalty)
             t, score = best_offset(logits, validation.labels, log_prior, offset)
-            scores[penalty] = score
-            if best is None or (score, penalty) > (best.score, best.penalty):
-                best = Part(member, penalty, t, 1.0, score, logits - t * log_prior, start)
-        return scores[penalty], penalty  # of equals the strongest
-
-    grid = list(PENALTIES[member]) if spec.l2 == "auto" else [spec.l2]
-    strongest, weakest = ENDS[member]
-    while True:
-        top = max(grid, key=rank)
-        if spec.l2 == "auto" and top == grid[-1] > weakest:
-            grid.append(max(weakest, top / STEP[member]))
-        elif spec.l2 == "auto" and top == grid[0] < strongest:
-            grid.insert(0, min(strongest, top * STEP[member]))
-        elif best is not None:
+            tried[penalty] = Part(member, penalty, t, 1.0, score, logits - t * log_prior, start)
+        best = max(tried.values(), key=lambda part: (part.score or 0.0, part.penalty))  # of equals the strongest
+        if len(grid) == 1:
+            return best
+        if best.penalty == min(grid) > WEAKEST:
+            grid.append(max(WEAKEST, best.penalty / STEP))
+        elif best.penalty == max(grid) < STRONGEST:
+            grid.append(min(STRONGEST, best.penalty * STEP))
+        else:
             return best
 
 

@@ -19,10 +19,9 @@ from breadcrumbs.training.refit.pool import Pool
 from breadcrumbs.training.refit.rows import Rows
 from breadcrumbs.training.solver.solver import Found
 
-FOLDS = ((2e9, 5), (1e10, 3))  # N · D · C up to which there are so many folds
+FOLDS = ((3e8, 5), (3e9, 3))  # N · D · C up to which there are so many folds
 SPLIT = 5  # above, one fold of so many is held out, once
 ROWS = 50  # of a class that are scored in a fold
-PASSES = 30  # of the solver, where a weak penalty takes longer than its head is worth
 ROUGH = 1e-2  # the solver's gap: precise enough to choose
 
 MakePool = Callable[[Tensor], Pool]
@@ -69,6 +68,7 @@ class Validation:
     Attributes:
         labels: int64 (N,), of the scored rows.
         images: int64 (N,), which images they are.
+        thorough: whether there is time for several folds.
     """
 
     def __init__(
@@ -85,7 +85,7 @@ class Validation:
             self._folds.append(_Fold(fitter, held.features))
             labels.append(held.labels)
             images.append(held.images)
-        self.labels, self.images = torch.cat(labels), torch.cat(images)
+        self.labels, self.images, self.thorough = torch.cat(labels), torch.cat(images), len(folds) > 1
 
     def logits(self, member: Member, penalty: float) -> tuple[Tensor, Found]:
         """Fit a member without each fold.
@@ -99,7 +99,7 @@ class Validation:
         found = []
         for fold in self._folds:
             starts = [self._last[member]] if member in self._last else []
-            fitted = fold.fitter.fit(member, penalty, ROUGH, starts, passes=PASSES)
+            fitted = fold.fitter.fit(member, penalty, ROUGH, starts, rough=True)
             self._last[member] = fitted.weight, fitted.bias
             found.append(torch.addmm(fitted.bias, fold.features, fitted.weight.T))
         return torch.cat(found), self._last[member]

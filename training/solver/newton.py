@@ -96,6 +96,7 @@ def descend(
     passes: int,
     gap: float = 0.0,
     enough: float = 0.0,
+    forcing: float = FORCING,
 ) -> tuple[View, LowerBound, int]:
     """Take steps from a point until `done`, until nothing more is gained, or after `passes` passes.
 
@@ -109,24 +110,26 @@ def descend(
         sharper: returns the curvature of more rows, after a step that gained far less than predicted.
         passes: the most passes to make.
         gap: the relative gap that is wanted; if only b keeps the bound from it, b takes a step of its own.
-        enough: stop when a step is predicted to gain less than this share of F.
+        enough: stop when a step gained, or is predicted to gain, less than this share of F.
+        forcing: tolerance of conjugate gradients in a step.
 
     Returns:
         The last point, the bound on the optimum, and the number of passes.
     """
     bound = LowerBound(problem.known.prior, problem.known.moments, problem.l2)
-    made, idle, settled, stuck = 0, 0, False, False
+    made, idle, settled, stuck, gained = 0, 0, False, False, math.inf
     while True:
         exact = here.products == problem.kind
         if exact:
             bound.show(here.sums)
-        if done(here, bound) or made >= passes or idle >= PATIENCE:
+        little = enough > 0 and gained <= enough * here.value
+        if done(here, bound) or made >= passes or idle >= PATIENCE or little:
             break
         curvature.move(here.weight, here.bias)
         convex = here.convex_gap(problem.l2)
         # b alone, if the gap is too wide although W's part of it, ‖∂F/∂W‖² / (2 λ), is small; never twice in a row
         settled = exact and not settled and here.value - bound.value > gap * here.value > 2 * convex
-        step = curvature.settle(here.to_bias) if settled else curvature.step(here.to_weight, here.to_bias, FORCING)
+        step = curvature.settle(here.to_bias) if settled else curvature.step(here.to_weight, here.to_bias, forcing)
         if step.gain <= enough * here.value:
             break
         exact = exact or convex < ROUGH * here.value or stuck

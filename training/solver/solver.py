@@ -36,6 +36,7 @@ FEW = 4096  # rows that are not worth sampling
 FIRST, SHARE = 1 / 12, 1 / 4  # shares of the rows: the sample to start on, and the one for the Hessian
 SAMPLE_BYTES = 2**28  # limit on a sample's features and probabilities
 START_GAIN = 0.02  # leave the small sample when a step gains less than this share of F: its optimum is not that of all
+LITTLE, LOOSE = 0.03, 0.3  # of F, and of the gain in conjugate gradients: where a rough solution is enough
 UNLIKELY = 40.0  # how far a class without rows stays below a row's log Σ exp(logit): e^−40 does not change F
 
 Found = tuple[Tensor, Tensor]
@@ -78,6 +79,7 @@ def solve(
     gap: float = 1e-3,
     starts: Sequence[Found] = (),
     max_iterations: int = 500,
+    rough: bool = False,
     half: bool | None = None,
     progress: Progress | None = None,
 ) -> Solution:
@@ -92,6 +94,7 @@ def solve(
         gap: stop when F is proven to be within this share of the optimum.
         starts: weights (C, D) and biases (C,) to start from: the best of them, if its F is below that of W = b = 0.
         max_iterations: stop after this many passes, converged or not.
+        rough: also stop, without proof, where a step gains little, and take less exact steps: enough to choose by.
         half: whether early products are in bf16. None means: if the device is fast at it and float64 is not used.
         progress: called for every point that is kept.
     """
@@ -99,8 +102,8 @@ def solve(
         few, basis, centre = _in_row_space(features, row_weights)
         inner = [(weight.to(basis) @ basis, bias.to(basis) + weight.to(basis) @ centre) for weight, bias in starts]
         found = solve(
-            few, labels, row_weights, classes, l2, gap=gap, starts=inner, max_iterations=max_iterations, half=half,
-            progress=progress,
+            few, labels, row_weights, classes, l2, gap=gap, starts=inner, max_iterations=max_iterations, rough=rough,
+            half=half, progress=progress,
         )  # fmt: skip
         weight = found.weight @ basis.T.to(found.weight)  # W = W_r Qᵀ (C, D)
         bias = found.bias - weight @ centre.to(weight)
@@ -115,6 +118,7 @@ def solve(
             gap=gap,
             starts=starts,
             max_iterations=max_iterations,
+            rough=rough,
             half=half,
             progress=progress,
         )
@@ -144,6 +148,7 @@ def solve_stream(
     gap: float = 1e-3,
     starts: Sequence[Found] = (),
     max_iterations: int = 500,
+    rough: bool = False,
     half: bool | None = None,
     sample_bytes: int = SAMPLE_BYTES,
     progress: Progress | None = None,
@@ -198,7 +203,10 @@ def solve_stream(
         more_rows = len(more[1])
         return Curvature(more, len(present), l2) if more_rows > have else current
 
-    here, bound, passes = descend(problem, curvature, here, done, sharper=sharper, passes=max_iterations, gap=gap)
+    exactness = {"enough": LITTLE, "forcing": LOOSE} if rough else {}
+    here, bound, passes = descend(
+        problem, curvature, here, done, sharper=sharper, passes=max_iterations, gap=gap, **exactness
+    )
     weight = torch.zeros(classes, here.weight.shape[1], dtype=kind, device=here.weight.device)
     bias = torch.full((classes,), here.sums.lowest - UNLIKELY, dtype=kind, device=here.weight.device)
     weight[present] = here.weight

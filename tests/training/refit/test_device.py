@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from pretended import GPU, PretendedGpu, on_gpu
@@ -113,13 +114,14 @@ def test_a_whole_refit_on_a_gpu_gives_the_head_that_the_cpu_gives(
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda *_: (room, 2**34))
     bundle = bundles.read(run / "bundle")
 
-    there = refit(bundle, bundle.head(), [], None, RefitSpec(), device="cuda")
+    there = refit(bundle, bundle.head(), [], None, RefitSpec(), device="cuda").complete()
     calls = gpu.calls
-    here = refit(bundle, bundle.head(), [], None, RefitSpec(), device="cpu")
+    here = refit(bundle, bundle.head(), [], None, RefitSpec(), device="cpu").complete()
 
     assert gpu.calls == calls > 1000
     assert (there.report.solver.device, here.report.solver.device) == ("cuda", "cpu")
-    assert there.head.digest == here.head.digest
+    assert np.allclose(there.head.weight, here.head.weight, atol=2e-3)  # few rows in memory are solved in their span
+    assert (there.head.digest == here.head.digest) == (room > 0)
     assert there.report.certificate == here.report.certificate
 
 

@@ -147,8 +147,9 @@ def test_the_new_bundle_keeps_every_look_and_can_be_refitted_again(run: Path, gr
 
 def test_a_refit_with_a_holdout_names_it(run: Path, tmp_path: Path) -> None:
     """In the lineage, by its digest."""
-    newest = replace(bundles.read(run / "bundle").snapshots()[0], ids=None)
-    snapshots.write(tmp_path / "held.safetensors", newest)
+    own = bundles.read(run / "bundle").holdout()
+    assert own is not None
+    snapshots.write(tmp_path / "held.safetensors", replace(own, features=own.features + np.float32(0.01), ids=None))
 
     refit(run / "bundle", None, [], tmp_path / "held.safetensors", SPEC, tmp_path / "out")
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from breadcrumbs.models.groups import Group
-from breadcrumbs.training.pairs import Pairs
-from breadcrumbs.training.refit.gate import Judged, comparison, judge, judged
+from breadcrumbs.training.pairs import Pairs, pairs
+from breadcrumbs.training.refit.gate import Judged, comparison, judged
 
 CLASSES = ("oak", "elm", "yew", "ash")
 GROUPS: tuple[Group, ...] = ("many", "many", "medium", "few")
@@ -25,7 +25,7 @@ def verdict(
     live: np.ndarray, candidate: np.ndarray, labels: np.ndarray = LABELS, known: int = 4, tolerance: float = 0.01,
     min_rows: int = 10,
 ) -> Judged:  # fmt: skip
-    return judge(live, candidate, labels, GROUPS, CLASSES, known, tolerance, min_rows)
+    return judged(pairs(live, candidate, labels), GROUPS, CLASSES, known, tolerance, min_rows)
 
 
 LIVE = logits(30, 30, 20, 20)
@@ -159,15 +159,14 @@ def test_a_new_class_without_rows_is_told() -> None:
     assert (found.new_classes[0].rows, found.new_classes[0].recall) == (0, None)
 
 
-def test_a_comparison_is_json_and_can_be_judged() -> None:
-    """What is measured has both heads, their difference and the number of rows; the answer is that of the logits."""
+def test_a_comparison_is_json() -> None:
+    """What is measured has both heads, their intervals and the number of rows."""
     candidate = logits(30, 30, 30, 35)
     measured = comparison(LIVE, candidate, LABELS, GROUPS, 0)
 
     assert json.loads(json.dumps(measured))["rows"] == 160
     assert (measured["live"]["few"], measured["candidate"]["few"]) == (0.5, 0.875)
-    assert measured["difference"]["few"]["value"] == pytest.approx(0.375)
-    assert judge(measured, CLASSES, 0.01) == verdict(LIVE, candidate).gate
+    assert measured["intervals"]["candidate"]["few"]["low"] < 0.875
 
 
 def drawn(rng: np.random.Generator, classes: int, most: int, gain: float, ruined: bool = False) -> Judged:

@@ -48,9 +48,9 @@ def test_a_refit_gives_a_head_and_a_whole_report(bundle: Bundle) -> None:
     assert sum(report["pool"]["rows"]) == sum(WORLD.counts) + 5 * 6 - 6  # a fifth of the new ones is judged on
     assert report["rows"] == 40 * 6 + 6
     assert report["holdout"]["source"] == "bundle"
-    assert [part["member"] for part in report["members"]] == ["plain", "balanced", "lda"]
+    assert [part["member"] for part in report["members"]] == ["plain", "balanced"]
     assert sum(part["share"] for part in report["members"]) == 1
-    assert set(report["baselines"]) == {"plain", "balanced", "lda"}
+    assert set(report["baselines"]) == {"plain", "balanced"}
     assert report["candidate"]["balanced"] > report["live"]["balanced"]
     assert report["gate"]["answer"] == "yes"
     assert [e["stage"] for e in heard if e["event"] == "stage"] == [
@@ -257,3 +257,27 @@ def test_a_new_class_of_another_backbone_alone_is_left_out(bundle: Bundle) -> No
     assert candidate.head.classes == WORLD.classes
     assert any("violet" in note for note in candidate.judged.notes)
     assert candidate.head.digest == made(bundle).head.digest
+
+
+def test_a_holdout_that_leaves_nothing_to_judge_on_is_refused(bundle: Bundle) -> None:
+    """All images of every class are in it, so all of them are fitted."""
+    own = replace(bundle.snapshots()[0], epoch=11)
+
+    with pytest.raises(RefitError, match="no row is left to judge a head on"):
+        made(bundle, holdout=own)
+
+
+def test_classes_are_renamed_merged_and_removed_in_one_mapping(bundle: Bundle) -> None:
+    """What is asked for is no loss: rows of a merged class are right as the class that it is in now."""
+    edit = {"class 4": "class 5", "class 3": None, "class 1": "elm"}
+    before = made(bundle)
+
+    candidate = made(bundle, spec=QUICK.model_copy(update={"classes": edit}))
+    report = candidate.complete().report
+
+    assert candidate.head.classes == ("class 0", "elm", "class 2", "class 5")
+    assert report.classes.new == []
+    assert report.classes.train_images == [200, 120, 70, 25 + 15]
+    assert candidate.judged.rows == before.judged.rows - 40
+    assert report.live.recall[3] > 0.5
+    assert candidate.judged.gate.answer != "no" or "beyond chance" in candidate.judged.gate.reasons[0]
