@@ -59,10 +59,11 @@ bench-training: $(STAMP)  ## methods on FASHION_MNIST=folder (5 seeds, hours), c
 	$(BIN)/python benchmarks/assembly.py
 	$(BIN)/python benchmarks/processes.py
 
-bench-refit: $(STAMP)  ## the refit solver against its peers, memory, and what a refit gains on FASHION_MNIST=folder (hours)
+bench-refit: $(STAMP)  ## the refit solver against its peers, memory, and what a refit gains on FEATURES="a.npz b.npz" (benchmarks/features.py)
 	$(BIN)/python benchmarks/refit_speed.py
 	$(BIN)/python benchmarks/refit_memory.py
-	$(BIN)/python benchmarks/refit_accuracy.py --images $(FASHION_MNIST)
+	$(BIN)/python benchmarks/refit_accuracy.py --features $(FEATURES)
+	$(BIN)/python benchmarks/refit_trust.py --features $(FEATURES)
 
 bench-serving: $(STAMP)  ## our server beside its peers and the ceiling, under swaps and refits (the peers get their own environment)
 	$(BIN)/python benchmarks/serving/compare.py

@@ -4,15 +4,14 @@
     python benchmarks/accuracy.py --recipe fashion-mnist-lt --images FOLDER --largest 1000 --seeds 5 --jobs 2
 
 Each seed draws its own training images, where the set leaves a choice, and trains `plain`, `crt`, `breadcrumb` and
-`breadcrumb-paper`; the other heads are made from those runs. A name that ends in *+ offset* had its prior offset (and λ
-or τ, where there is one) chosen on one half of the test images and was measured on the other, then the halves change
-places: every image is measured once, and none by a head that was chosen on it. Everything gets the same choice of
-offsets. A run that is already in `--out` is taken as it is.
+`breadcrumb-paper`; the other heads are made from those runs. A name that ends in *+ offset* had its prior offset (and
+τ, where there is one) chosen on one half of the test images and was measured on the other, then the halves change
+places: every image is measured once, and none by a head that was chosen on it. A refit chooses everything by
+cross-validation over its training images. A run that is already in `--out` is taken as it is.
 """
 
 import argparse
 import os
-import statistics
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -21,27 +20,35 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-from breadcrumbs.training.refit.balanced_set import balanced, newest_first, present_means
 from numpy.typing import NDArray
+from spread import change, spread
 
 from breadcrumbs.models import bundle as bundles
 from breadcrumbs.models.arrays import Floats
 from breadcrumbs.models.bundle import Bundle
 from breadcrumbs.models.groups import groups
+from breadcrumbs.models.head import LinearHead
 from breadcrumbs.models.snapshots import snapshot as snapshots
-from breadcrumbs.training.config import RefitSpec, TrainConfig
+from breadcrumbs.training.config import RefitSpec, TrainConfig, Transfer
 from breadcrumbs.training.data.dataset import load
 from breadcrumbs.training.export import run_onnx
 from breadcrumbs.training.metrics import Metrics, evaluate
-from breadcrumbs.training.refit.rows import rows_of
-from breadcrumbs.training.refit.selection import Chosen, Holdout, choose, with_offset, with_tau
+from breadcrumbs.training.refit.offset import Labelled, with_offset, with_tau
+from breadcrumbs.training.refit.refit import refit
 from breadcrumbs.training.refit.without_training import logit_adjusted, nearest_class_mean
 from breadcrumbs.training.run.package import images_of
 
 METHODS = ("plain", "crt", "breadcrumb", "breadcrumb-paper")
 COLUMNS = ("many", "medium", "few", "balanced")
 
-Choose = Callable[[Holdout], Chosen]
+REFITS: dict[str, Transfer] = {
+    "EMANATE refit": "emanate",
+    "refit without transfer": "none",
+    "newest snapshot refit": "leave out",
+    "refit, transfer chosen": "auto",
+}
+Choose = Callable[[Labelled], tuple[LinearHead, *tuple[float, ...]]]
+"""The head that is best on some rows, and what was chosen."""
 
 
 def main() -> None:
@@ -95,14 +102,15 @@ def measure(out: Path, seed: int) -> dict[str, Metrics]:
         own = groups(counts.tolist(), "A")
         head = bundle.head()
         logits = {method: head.logits(features)}
-        chosen: dict[str, Choose] = {f"{method} + offset": partial(with_offset, head, log_prior, offset="auto")}
+        chosen: dict[str, Choose] = {f"{method} + offset": partial(with_offset, head, log_prior)}
         if method == "plain":
             logits["plain + logit adjustment, t = 1"] = logit_adjusted(head, log_prior).logits(features)
             chosen |= without_training(bundle, log_prior)
         if method == "breadcrumb":
-            chosen |= refits(bundle, run_of(out, seed, method), log_prior)
+            made = refits(bundle, run_of(out, seed, method), seed)
+            logits |= {name: one.logits(features) for name, one in made.items()}
         for name, choice in chosen.items():
-            logits[name] = cross_fitted(choice, features, test.labels, own)
+            logits[name] = cross_fitted(choice, features, test.labels)
         found |= {name: evaluate(values, test.labels, own) for name, values in logits.items()}
     return found
 
@@ -112,31 +120,21 @@ def without_training(bundle: Bundle, log_prior: NDArray[np.float64]) -> dict[str
     head, newest = bundle.head(), bundle.snapshots()[0]
     means = nearest_class_mean(newest.features, newest.labels, head.classes)
     return {
-        "tau-norm + offset": partial(with_tau, head, log_prior, offset="auto"),
-        "ncm + offset": partial(with_offset, means, log_prior, offset="auto"),
+        "tau-norm + offset": partial(with_tau, head, log_prior),
+        "ncm + offset": partial(with_offset, means, log_prior),
     }
 
 
-def refits(bundle: Bundle, run: Path, log_prior: NDArray[np.float64]) -> dict[str, Choose]:
-    """Heads solved for on the run's snapshots: with EMANATE, without transfer, and on the newest alone."""
-    classes, digest = bundle.manifest.classes, bundle.backbone_digest
-    stored = [*bundle.snapshots()[:1], *(snapshots.read(p) for p in sorted((run / "snapshots").glob("*")))]
-    parts = newest_first([rows_of(s, classes, bundle.manifest.feature_dim, digest) for s in stored])
-    means = present_means(parts, parts[:1], classes)
-    everything = sum(len(part.labels) for part in parts)
-    pools = {
-        "EMANATE refit + offset": balanced(parts, means, everything, len(classes), 0),
-        "refit without transfer + offset": balanced(parts, None, everything, len(classes), 0),
-        "newest snapshot refit + offset": balanced(parts[:1], None, everything, len(classes), 0),
+def refits(bundle: Bundle, run: Path, seed: int) -> dict[str, LinearHead]:
+    """The product's refit of the run's snapshots beside the bundle's own, for each way to move older looks."""
+    stored = [snapshots.read(path) for path in sorted((run / "snapshots").glob("*"))]
+    return {
+        name: refit(bundle, bundle.head(), stored, None, RefitSpec(transfer=way, seed=seed)).head
+        for name, way in REFITS.items()
     }
 
-    def chooser(name: str) -> Choose:
-        return lambda held: choose(pools[name], classes, log_prior, held, RefitSpec())
 
-    return {name: chooser(name) for name in pools}
-
-
-def cross_fitted(choice: Choose, features: Floats, labels: NDArray[np.int64], own: Sequence[str]) -> Floats:
+def cross_fitted(choice: Choose, features: Floats, labels: NDArray[np.int64]) -> Floats:
     """Logits (N, C), each half of the test images by the head that was chosen on the other half."""
     rng = np.random.default_rng(0)
     first = np.zeros(len(labels), bool)
@@ -145,7 +143,7 @@ def cross_fitted(choice: Choose, features: Floats, labels: NDArray[np.int64], ow
         first[rows[: len(rows) // 2]] = True
     logits: dict[bool, Floats] = {}
     for half, mask in ((True, first), (False, ~first)):
-        head = choice(Holdout(features[mask], labels[mask], tuple(own))).head  # type: ignore[arg-type]  # groups' names
+        head, *_ = choice(Labelled(features[mask], labels[mask]))
         logits[half] = head.logits(features)
     return np.where(first[:, None], logits[False], logits[True])
 
@@ -158,18 +156,11 @@ def table(found: dict[str, list[Metrics]]) -> None:
     ours = found["breadcrumb + offset"]
     for name, metrics in found.items():
         cells = [spread([getattr(m, column) for m in metrics]) for column in COLUMNS]
-        for column in ("balanced", "few"):
-            pairs = zip(metrics, ours, strict=True)
-            cells.append(spread([getattr(m, column) - getattr(o, column) for m, o in pairs], error=True))
+        cells += [
+            change([getattr(m, column) for m in metrics], [getattr(o, column) for o in ours])
+            for column in ("balanced", "few")
+        ]
         print(f"| {name} | " + " | ".join(cells) + " |")
-
-
-def spread(values: Sequence[float], *, error: bool = False) -> str:
-    """Mean ± standard deviation over the seeds, in percent; for differences, ± the standard error of the mean."""
-    deviation = statistics.stdev(values) if len(values) > 1 else 0.0
-    if error:
-        return f"{100 * statistics.mean(values):+.2f} ± {100 * deviation / len(values) ** 0.5:.2f}"
-    return f"{100 * statistics.mean(values):.1f} ± {100 * deviation:.1f}"
 
 
 if __name__ == "__main__":

@@ -1,243 +1,214 @@
-"""What a refit gains: target means and baselines, a drifted backbone, a new class.
+"""The default refit against what a user would write with scikit-learn, and against its own members alone.
 
-    python benchmarks/refit_accuracy.py --images FOLDER [--seeds 5] [--runs runs/methods] [--out runs/refits]
+    python benchmarks/refit_accuracy.py --features A.npz [B.npz …] [--seeds 5] [--jobs 1]
 
-`--runs` has the runs of `accuracy.py` for the first question; the others train one network a seed here. Every head
-comes from the product's own `refit`. λ and the prior offset are chosen on a hold-out of half of the test images and
-measured on the other half, then the halves change places.
+`features.py` makes the files, and says how a seed draws rows. A bundle is written with the training rows, and the test
+rows as its hold-out, by which nothing is chosen; its head is replaced by a refit with the product's own settings.
 
-1. Target means `newest`, `shrunk`, `none`, with the paper's n rows a class or with every row, against the baselines.
-2. A drifted backbone: of the deployed backbone there is one look at a fifth of each class's images (two at least), of
-   the backbone 30 epochs before a snapshot of the others. Its rows transferred, as they are, or left out.
-3. A new class from 5 examples: the network is trained without one class, another one each seed, which a refit adds.
+The peer is the best of LogisticRegression, plain and with `class_weight="balanced"`, over C by decades and the prior
+offset t. It gets what the refit gives itself: the same rows, the same folds, the same search for t and the same
+criterion, balanced accuracy of the rows out of fold, and features scaled by one number, so that C means the same for
+any backbone. Its C grows and shrinks until the best is inside. A fit begins where the one before it ended.
+
+Differences are paired by seed: the refit less the row, mean ± standard error, in points. Time is of the process, and
+that of the refit is until its head could go live.
 """
 
 import argparse
 import logging
+import multiprocessing
 import statistics
 import sys
+import tempfile
+import time
+import warnings
 from collections.abc import Sequence
-from dataclasses import replace
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from itertools import repeat
 from pathlib import Path
 
 import numpy as np
+import torch
+from deployed import Deployed, deployed
+from features import Features, read
 from numpy.typing import NDArray
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.linear_model import LogisticRegression
+from spread import change, spread
+from torch import Tensor
 
-from breadcrumbs.models import bundle as bundles
-from breadcrumbs.models.arrays import Floats
-from breadcrumbs.models.bundle import Bundle
-from breadcrumbs.models.groups import groups
-from breadcrumbs.models.snapshots import snapshot as snapshots
-from breadcrumbs.models.snapshots.snapshot import Snapshot
-from breadcrumbs.training.config import RefitSpec, TrainConfig, recipe
-from breadcrumbs.training.data.dataset import Data, Split, load
-from breadcrumbs.training.export import run_onnx
-from breadcrumbs.training.metrics import Metrics, evaluate
-from breadcrumbs.training.refit.refit import refit
-from breadcrumbs.training.run.fit import fit
-from breadcrumbs.training.run.package import images_of
+from breadcrumbs.models.head import LinearHead
+from breadcrumbs.training.config import RefitSpec
+from breadcrumbs.training.metrics import Metrics
+from breadcrumbs.training.refit import material
+from breadcrumbs.training.refit.offset import Labelled, best_offset
+from breadcrumbs.training.refit.validation import folds_of
+from breadcrumbs.training.refit.without_training import NEVER
 
-COLUMNS = ("many", "medium", "few", "balanced")
-EVERYTHING = 1_000_000  # rows a class offers: all it has
-OLD = 30  # epochs that the old backbone of question 2 is behind
-EXAMPLES = 5
-SPEC = RefitSpec(activate="never")
+COLUMNS = ("balanced", "many", "medium", "few", "all")
+CS = (1e-3, 1e-2, 1e-1, 1.0)  # where the search begins, the features' variance being 1
+WEAKEST, STRONGEST = 1e6, 1e-8
+ROUGH, FINE = (100, 1e-3), (1000, 1e-4)  # passes at most, and tolerance, of lbfgs: to choose, and for the head
+PEER = "scikit-learn"
 
-Integers = NDArray[np.int64]
-Found = dict[str, list[Metrics]]
+LOG = logging.getLogger("refit_accuracy")
+
+Weights = str | None
+"""`class_weight`: None or "balanced"."""
+
+
+@dataclass(frozen=True)
+class Tried:
+    """One head of one seed: how good, CPU seconds (None: part of another's), and what was chosen."""
+
+    metrics: Metrics
+    seconds: float | None
+    chosen: str
+
+
+Found = dict[str, Tried]
+
+
+class Peer:
+    """LogisticRegression in every variant, on the rows and folds of a refit."""
+
+    def __init__(
+        self, rows: Labelled, folds: Sequence[NDArray[np.bool_]], log_prior: Tensor, names: tuple[str, ...]
+    ) -> None:
+        self.scale = float(rows.features.var(0).mean()) ** 0.5  # of the mean variance
+        self.rows, self.z, self.labels = rows, rows.features / self.scale, rows.labels
+        self.folds, self.log_prior, self.names = folds, log_prior, names
+        self.last: LogisticRegression | None = None
+
+    def fit(
+        self, weights: Weights, c: float, own: NDArray[np.bool_], effort: tuple[int, float] = ROUGH
+    ) -> LogisticRegression:
+        """Fit to some rows, a mask, from where the last fit ended."""
+        passes, tolerance = effort
+        model = LogisticRegression(C=c, class_weight=weights, max_iter=passes, tol=tolerance, warm_start=True)
+        if self.last is not None and len(self.last.classes_) == len(np.unique(self.labels[own])):
+            model.coef_, model.intercept_ = self.last.coef_.copy(), self.last.intercept_.copy()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            self.last = model.fit(self.z[own], self.labels[own])
+        return model
+
+    def score(self, weights: Weights, c: float) -> tuple[float, float]:
+        """Fit without each fold; return the best balanced accuracy out of fold, and its t."""
+        logits, labels = [], []
+        for fold in self.folds:
+            model = self.fit(weights, c, ~fold)
+            logits.append(torch.from_numpy(self.head(model, 0).logits(self.rows.features[fold])))
+            labels.append(torch.from_numpy(self.labels[fold]))
+        t, score = best_offset(torch.cat(logits), torch.cat(labels), self.log_prior)
+        return score, t
+
+    def head(self, model: LogisticRegression, t: float) -> LinearHead:
+        """The fitted model as a head, with the prior offset; a class without rows is never predicted."""
+        weight = np.zeros((len(self.names), self.z.shape[1]), np.float32)
+        bias = np.full(len(self.names), NEVER, np.float32)
+        weight[model.classes_], bias[model.classes_] = model.coef_ / self.scale, model.intercept_
+        return LinearHead(weight, bias - t * self.log_prior.numpy(), self.names)
+
+    def best(self) -> tuple[LinearHead, str]:
+        """Choose variant, C and t, and fit to all rows; return the head and what was chosen."""
+        tried = {}
+        for weights in (None, "balanced"):
+            self.last = None
+            grid = list(CS)
+            scores: dict[float, tuple[float, float]] = {}
+            while True:
+                scores |= {c: self.score(weights, c) for c in grid if c not in scores}
+                top = max(grid, key=lambda c: (scores[c][0], -c))
+                if top == grid[-1] < WEAKEST:
+                    grid.append(10 * top)
+                elif top == grid[0] > STRONGEST:
+                    grid.insert(0, top / 10)
+                else:
+                    break
+            tried[weights, top] = scores[top]
+        (weights, c), (_, t) = max(tried.items(), key=lambda one: one[1][0])
+        model = self.fit(weights, c, np.ones(len(self.labels), bool), FINE)
+        return self.head(model, t), f"{weights or 'plain'}, C {c:g}, t {t:g}"
+
+
+def peer_of(own: Deployed, spec: RefitSpec) -> Peer:
+    """The peer with a refit's own rows, folds and prior."""
+    held = own.bundle.holdout()
+    found = material.read(own.bundle, own.live, (), held, "bundle", spec)
+    base, classes = found.base, len(found.classes)
+    base = base.take(found.fit[base.images])
+    counts = torch.bincount(base.labels, minlength=classes).float().clamp(min=1)
+    folds = [fold[base.images].numpy() for fold in folds_of(found.base, found.fit, classes, spec.seed)]
+    rows = Labelled(base.features.numpy(), base.labels.numpy())
+    return Peer(rows, folds, (counts / counts.sum()).log(), found.classes)
+
+
+def measured(data: Features, seed: int) -> Found:
+    """Every head of one seed."""
+    train, test = data.split(seed)
+    spec = RefitSpec(seed=seed)
+    found: Found = {}
+    with tempfile.TemporaryDirectory() as folder:
+        own = deployed(Path(folder) / "bundle", data.names, train, test)
+
+        def add(name: str, head: LinearHead, seconds: float | None, chosen: str) -> None:
+            found[name] = Tried(own.measured(head, test), seconds, chosen)
+            LOG.info("%s, seed %d, %s: %s (%s s)", data.name, seed, name, chosen, seconds and round(seconds, 1))
+
+        began = time.process_time()
+        candidate = own.refit(spec=spec)
+        took = time.process_time() - began
+        made = candidate.complete()
+        parts = {part.member: part for part in made.report.members}
+        shares = ", ".join(f"{part.share:g} {name}" for name, part in parts.items() if part.share)
+        add("default refit", made.head, took, shares)
+        for name, part in parts.items():
+            chosen = f"λ {part.penalty:g}, t {part.prior_offset:g}"
+            add(f"{name} alone", made.baselines[name], None, chosen)
+        began = time.process_time()
+        head, chosen = peer_of(own, spec).best()
+        add(PEER, head, time.process_time() - began, chosen)
+    return found
+
+
+def table(name: str, found: Sequence[Found]) -> None:
+    """Print one set: mean ± standard deviation, and the refit less each row."""
+    seeds = f"{len(found)} seed{'s' if len(found) > 1 else ''}"
+    heads = " | ".join(COLUMNS)
+    print(f"\n| {name} ({seeds}) | {heads} | CPU, s | refit less this: balanced | few | all |")
+    print(f"|{' --- |' * (len(COLUMNS) + 5)}")
+    ours = next(iter(found[0]))
+    for row in found[0]:
+        values = {c: [getattr(one[row].metrics, c) for one in found] for c in COLUMNS}
+        cells = [spread(values[c]) for c in COLUMNS]
+        seconds = [s for one in found if (s := one[row].seconds) is not None]
+        cells.append(f"{statistics.mean(seconds):.0f}" if seconds else "–")
+        for c in ("balanced", "few", "all"):
+            best = [getattr(one[ours].metrics, c) for one in found]
+            cells += [change(best, values[c])] if row != ours else [""]
+        print(f"| {row} | {' | '.join(cells)} |", flush=True)
 
 
 def main() -> None:
-    """Train what is not there, refit, print tables."""
+    """Measure each set, and print its table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--images", type=Path, required=True)
+    parser.add_argument("--features", type=Path, nargs="+", required=True)
     parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--runs", type=Path, default=Path("runs/methods"))
-    parser.add_argument("--out", type=Path, default=Path("runs/refits"))
+    parser.add_argument("--jobs", type=int, default=1, help="seeds at a time")
     given = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
-    means: Found = {}
-    drift: Found = {}
-    new: Found = {}
-    for seed in range(given.seeds):
-        if (given.runs / f"breadcrumb-{seed}").exists():
-            collect(means, target_means(given.runs / f"breadcrumb-{seed}"))
-        left_out, bundle, data = without_a_class(given.out, given.images, seed)
-        collect(drift, drifted(bundle, given.out / f"without-{left_out}-{seed}", data))
-        collect(new, grown(bundle, left_out, data))
-    for title, found, base in (
-        ("target mean, rows", means, "newest, every row"),
-        ("drifted backbone", drift, "old rows transferred"),
-        ("new class", new, "before"),
-    ):
-        if found:
-            table(title, found, base)
-
-
-def collect(found: Found, one: dict[str, Metrics]) -> None:
-    """Add one seed's metrics."""
-    for name, metrics in one.items():
-        found.setdefault(name, []).append(metrics)
-
-
-def target_means(run: Path) -> dict[str, Metrics]:
-    """Question 1, on a run of `accuracy.py`."""
-    bundle = bundles.read(run / "bundle")
-    config = TrainConfig.model_validate(bundle.manifest.recipe)
-    test = look(bundle, load(config).test, config)
-    uploads = [snapshots.read(path) for path in sorted((run / "snapshots").glob("*"))[-config.keep_snapshots :]]
-    found: dict[str, Metrics] = {}
-    for target, rows in ((None, "n rows"), (EVERYTHING, "every row")):
-        for mean in ("newest", "shrunk", "none"):
-            spec = SPEC.model_copy(update={"target": target, "target_mean": mean})
-            heads = refitted(bundle, uploads, test, spec, baselines=not found)
-            found |= {f"{mean}, {rows}" if name == "refit" else f"baseline {name}": m for name, m in heads.items()}
-    return found
-
-
-def without_a_class(out: Path, images: Path, seed: int) -> tuple[str, Bundle, Data]:
-    """Train without one class; the data returned has it."""
-    changed = {"images": images, "largest": 1000, "seed": seed, "keep_snapshots": OLD + 1}
-    config = recipe("fashion-mnist-lt").model_copy(update=changed)
-    data = load(config)
-    label = len(data.classes) - 1 - seed % len(data.classes)
-    name, folder = data.classes[label], out / f"without-{data.classes[label]}-{seed}"
-    if (folder / "bundle").exists():
-        return name, bundles.read(folder / "bundle"), data
-    classes = (*data.classes[:label], *data.classes[label + 1 :])
-    rest = Data(without(data.train, label), without(data.test, label), classes)
-    return name, fit(config, folder, data=rest), data
-
-
-def without(split: Split, label: int) -> Split:
-    """A split without a class; later labels move down."""
-    kept = split.take(np.flatnonzero(split.labels != label))
-    return replace(kept, labels=kept.labels - (kept.labels > label))
-
-
-def look(bundle: Bundle, split: Split, config: TrainConfig, classes: Sequence[str] | None = None) -> Snapshot:
-    """A split under the deployed backbone."""
-    features = run_onnx(bundle.backbone(), images_of(split, bundle.manifest.preprocess, config))
-    names = tuple(classes or bundle.manifest.classes)
-    return Snapshot(features, split.labels, names, bundle.backbone_digest, 10_000, ids=split.ids)
-
-
-def refitted(
-    bundle: Bundle, uploads: Sequence[Snapshot], test: Snapshot, spec: RefitSpec, *, baselines: bool = False
-) -> dict[str, Metrics]:
-    """The metrics of the refitted head, and of the baselines, each test row by the head chosen on the other half."""
-    half = half_of(test.labels)
-    logits: dict[str, Floats] = {}
-    classes: tuple[str, ...] = ()
-    for chosen_on in (half, ~half):
-        made = refit(bundle, bundle.head(), uploads, test.take(np.flatnonzero(chosen_on)), spec)
-        classes = made.head.classes
-        for name, head in ({"refit": made.head} | (made.baselines if baselines else {})).items():
-            own = logits.setdefault(name, np.zeros((len(test.labels), len(classes)), np.float32))
-            own[~chosen_on] = head.logits(test.features[~chosen_on])
-    labels = np.array([classes.index(test.classes[label]) for label in test.labels])
-    known = dict(zip(bundle.manifest.classes, bundle.manifest.train_counts, strict=True))
-    own_groups = groups([known.get(name, EXAMPLES) for name in classes], "A")
-    return {name: evaluate(values, labels, own_groups) for name, values in logits.items()}
-
-
-def half_of(labels: Integers) -> NDArray[np.bool_]:
-    """A mask of half of each class, seeded."""
-    rng = np.random.default_rng(0)
-    mask = np.zeros(len(labels), bool)
-    for label in np.unique(labels):
-        own = rng.permutation(np.flatnonzero(labels == label))
-        mask[own[: len(own) // 2]] = True
-    return mask
-
-
-def drifted(bundle: Bundle, run: Path, data: Data) -> dict[str, Metrics]:
-    """Question 2: one small look of the deployed backbone, and a whole snapshot of an old one."""
-    config = TrainConfig.model_validate(bundle.manifest.recipe)
-    label = next(i for i, name in enumerate(data.classes) if name not in bundle.manifest.classes)
-    test = look(bundle, without(data.test, label), config)
-    newest = bundle.snapshots()[0]
-    small = newest.take(np.flatnonzero(fifth_of(newest.labels, config.seed)))
-    old = snapshots.read(run / "snapshots" / f"epoch-{config.epochs - OLD:04d}.safetensors")
-    assert old.ids is not None
-    assert small.ids is not None
-    old = old.take(np.flatnonzero(~np.isin(old.ids, small.ids)))  # other images: all else would be a copy
-    spec = SPEC.model_copy(update={"use_bundle_snapshots": False, "target": EVERYTHING})
-    found = {}
-    for name, uploads, mean in (
-        ("old rows transferred", [small, old], "newest"),
-        ("old rows transferred, shrunk mean", [small, old], "shrunk"),
-        ("old rows as they are", [small, old], "none"),
-        ("no old rows", [small], "newest"),
-        ("all images under the deployed backbone", [newest], "newest"),
-    ):
-        found[name] = refitted(bundle, uploads, test, spec.model_copy(update={"target_mean": mean}))["refit"]
-    return found
-
-
-def fifth_of(labels: Integers, seed: int) -> NDArray[np.bool_]:
-    """A mask of a fifth of each class, two rows at least."""
-    rng = np.random.default_rng(seed)
-    mask = np.zeros(len(labels), bool)
-    for label in np.unique(labels):
-        own = rng.permutation(np.flatnonzero(labels == label))
-        mask[own[: max(2, len(own) // 5)]] = True
-    return mask
-
-
-def grown(bundle: Bundle, left_out: str, data: Data) -> dict[str, Metrics]:
-    """Question 3: the live head before, on the old classes, and the grown head, on the old classes and on all."""
-    config = TrainConfig.model_validate(bundle.manifest.recipe)
-    label = data.classes.index(left_out)
-    rng = np.random.default_rng(config.seed)
-    examples = rng.permutation(np.flatnonzero(data.train.labels == label))[:EXAMPLES]
-    upload = look(bundle, data.train.take(examples), config, data.classes)
-    test = look(bundle, data.test, config, data.classes)
-    spec = SPEC.model_copy(update={"allow_new_classes": True, "target": EVERYTHING})
-    heads = refitted(bundle, [upload], test, spec, baselines=True)
-    before = bundle.head()
-    own = np.flatnonzero(test.labels != label)
-    labels = np.array([before.classes.index(data.classes[i]) for i in test.labels[own]])
-    old_groups = groups(bundle.manifest.train_counts, "A")
-    found = {"before, old classes": evaluate(before.logits(test.features[own]), labels, old_groups)}
-    for name, metrics in heads.items():
-        found[f"{name}, all classes"] = metrics
-        old = tuple(recall for recall in metrics.recall[:-1])  # the new class comes last
-        values = [recall for recall in old if recall is not None]
-        new = metrics.recall[-1]
-        found[f"{name}, old classes"] = replace(metrics, recall=old, balanced=float(np.mean(values)), few=None)
-        found[f"{name}, the new class"] = replace(metrics, balanced=float(new or 0), many=None, medium=None, few=None)
-    return found
-
-
-def table(title: str, found: Found, base: str) -> None:
-    """Print mean ± std of every row, and its paired difference from one of them ± the standard error."""
-    seeds = max(len(metrics) for metrics in found.values())
-    print(f"\n| {title} ({seeds} seeds) | many | medium | few | all | all, less “{base}” | few, the same |")
-    print("| --- | --- | --- | --- | --- | --- | --- |")
-    reference = found.get(base) or next(iter(found.values()))
-    for name, metrics in found.items():
-        cells = [spread([value for m in metrics if (value := getattr(m, column)) is not None]) for column in COLUMNS]
-        cells += [difference(metrics, reference, column) for column in ("balanced", "few")]
-        print(f"| {name} | " + " | ".join(cells) + " |", flush=True)
-
-
-def difference(metrics: Sequence[Metrics], reference: Sequence[Metrics], column: str) -> str:
-    """Mean paired difference ± its standard error, in points."""
-    pairs = [(getattr(m, column), getattr(r, column)) for m, r in zip(metrics, reference, strict=True)]
-    change = [100 * (one - other) for one, other in pairs if one is not None and other is not None]
-    if not change:
-        return "–"
-    error = statistics.stdev(change) / len(change) ** 0.5 if len(change) > 1 else 0.0
-    return f"{statistics.mean(change):+.2f} ± {error:.2f}"
-
-
-def spread(values: Sequence[float]) -> str:
-    """Mean ± standard deviation, in percent."""
-    if not values:
-        return "–"
-    deviation = statistics.stdev(values) if len(values) > 1 else 0.0
-    return f"{100 * statistics.mean(values):.1f} ± {100 * deviation:.1f}"
+    for path in given.features:
+        data = read(path)
+        work = repeat(data, given.seeds), range(given.seeds)
+        if given.jobs == 1:
+            found = list(map(measured, *work))
+        else:
+            context = multiprocessing.get_context("spawn")
+            with ProcessPoolExecutor(given.jobs, context) as pool:
+                found = list(pool.map(measured, *work))
+        table(data.name, found)
 
 
 if __name__ == "__main__":

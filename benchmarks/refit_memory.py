@@ -1,15 +1,14 @@
-"""Memory of `breadcrumbs refit`, by how it grows with the balanced set.
+"""Memory of `breadcrumbs refit`, by how it grows with the rows that are fitted.
 
     python benchmarks/refit_memory.py [--shares 0.25 0.5 1.0] [--classes 100] [--dim 1024] [--repeats 3]
 
 A bundle and two snapshots with as many rows as ImageNet-LT (`assembly.py`), less at smaller shares. Memory grows with
-rows and D, time also with C, so there are fewer classes and longer features than ImageNet-LT's: the balanced set is
-then several times what differs between two runs. λ is given, so that one head is fitted besides the baselines, and
-the gap is wide: memory is the same on the first pass and the last. Measured is the child's highest anonymous memory,
-asked of the kernel 100 times a second: what is mapped from files can be dropped by the kernel and does not count.
-With a small `max_memory` a run reads the rows anew on every pass. The slope is that of a line through the medians:
-what one byte of the balanced set's f32 features costs. It should be at most 1.3, the line's height at zero being the
-constant.
+rows and D, time also with C, so there are fewer classes and longer features than ImageNet-LT's: the rows are then
+several times what differs between two runs. λ is given and the gap is wide: memory is the same on the first pass and
+the last. Measured is the child's highest anonymous memory, asked of the kernel 100 times a second: what is mapped from
+files can be dropped by the kernel and does not count. With a small `max_memory` a run reads the rows anew on every
+pass. The slope is that of a line through the medians: what one byte of the rows' f32 features costs, cross-validation
+included, which has the rows of every fold; the line's height at zero is the constant.
 """
 
 import argparse
@@ -30,6 +29,7 @@ from breadcrumbs.models.head import LinearHead
 from breadcrumbs.models.images.preprocess import Preprocess
 from breadcrumbs.models.snapshots import snapshot as snapshots
 from breadcrumbs.models.snapshots.snapshot import Snapshot
+from breadcrumbs.training.config import RefitSpec
 
 STREAMED = 2**24  # bytes of max_memory
 MIB = 2**20
@@ -46,14 +46,14 @@ def main() -> None:
     ways = {"in memory": [], "streamed": ["--max-memory", str(STREAMED)]}
     peaks: dict[str, list[float]] = {way: [] for way in ways}
     sizes = []
-    print(f"| share of the rows | balanced set, MiB | {' | '.join(f'{way}: peak, MiB' for way in ways)} |")
+    print(f"| share of the rows | fitted rows, MiB | {' | '.join(f'{way}: peak, MiB' for way in ways)} |")
     print("| --- | --- | --- | --- |")
     for share in given.shares:
         with tempfile.TemporaryDirectory() as name:
             counts = class_shares(given.classes, share)
             command = prepare(Path(name), counts, given.dim)
             runs = [{way: peak([*command, *more]) for way, more in ways.items()} for _ in range(given.repeats)]
-        sizes.append(balanced_bytes(counts, given.dim) / MIB)
+        sizes.append(fitted_bytes(counts, given.dim) / MIB)
         cells = []
         for way in ways:
             own = [run[way] for run in runs]
@@ -62,7 +62,7 @@ def main() -> None:
         print(f"| {share:g} | {sizes[-1]:,.0f} | {' | '.join(cells)} |", flush=True)
     for way, found in peaks.items():
         slope, constant = np.polyfit(sizes, found, 1)
-        print(f"\n{way}: {slope:.2f} × the balanced set + {constant:,.0f} MiB", flush=True)
+        print(f"\n{way}: {slope:.2f} × the fitted rows + {constant:,.0f} MiB", flush=True)
 
 
 def class_shares(classes: int, share: float) -> np.ndarray:
@@ -71,10 +71,10 @@ def class_shares(classes: int, share: float) -> np.ndarray:
     return np.array([max(5, round(int(part.sum()) * share)) for part in every])
 
 
-def balanced_bytes(counts: np.ndarray, dim: int, looks: int = 2) -> int:
-    """f32 bytes of the balanced set: n = ceil(N / C) of each class, or all there are of it."""
-    target = -(-int(counts.sum()) // len(counts))
-    return int(np.minimum(looks * counts, target).sum()) * dim * 4
+def fitted_bytes(counts: np.ndarray, dim: int, uploads: int = 2) -> int:
+    """f32 bytes of the rows that are fitted: all but the share of each class's new images that is set aside."""
+    rows = uploads * counts
+    return int((rows - (rows * RefitSpec().holdout_fraction).astype(int)).sum()) * dim * 4
 
 
 def prepare(folder: Path, counts: np.ndarray, dim: int) -> list[str]:
