@@ -109,14 +109,14 @@ class Validation:
         """Fit a member without each fold.
 
         A fold starts where the fold before it ended, as most of their rows are the same; the first one where the last
-        one ended at the penalty before.
+        one ended at the penalty before, or where the other member did.
 
         Returns:
             The logits (N, C) of each scored row by the head that was fitted without its fold, and the last head.
         """
         found = []
         for fold in self._folds:
-            starts = [self._last[member]] if member in self._last else []
+            starts = [self._last[member]] if member in self._last else list(self._last.values())
             fitted = fold.fitter.fit(member, penalty, ROUGH, starts, rough=True)
             self._last[member] = fitted.weight, fitted.bias
             found.append(torch.addmm(fitted.bias, fold.features, fitted.weight.T))
