@@ -74,7 +74,10 @@ def test_every_field_is_a_flag(name: str, model: type) -> None:
             ("refit", "--bundle", "models/demo", "--out", "OUT", "--server", "http://127.0.0.1:9"),
             "or --server without --bundle, --head and --device",
         ),
-        (("refit", "--server", "http://127.0.0.1:9", "--device", "cuda"), "or --server without --bundle, --head, --gate-holdout and"),
+        (
+            ("refit", "--server", "http://127.0.0.1:9", "--device", "cuda"),
+            "or --server without --bundle, --head, --gate-holdout and",
+        ),
         (("refit", "--server", "http://127.0.0.1:9"), "no answer from http://127.0.0.1:9"),
         (("refit", "--server", "http://127.0.0.1:9", "--snapshot", "nowhere"), "nowhere: No such file"),
         (("snapshot", "--bundle", "nowhere", "--out", "OUT"), "no bundle at nowhere"),

@@ -83,7 +83,7 @@ PICTURES: tuple[tuple[Picture, Draw], ...] = (
             "Each line is the convex problem of one member of the head. The norm should fall to the requested value.",
             "No member of the head was solved for, or the solver recorded no steps.",
         ),
-        lambda report: refit_plots.trace(report.solver.trace if report.solver else ()),
+        lambda report: refit_plots.trace(report.solver.trace),
     ),
 )  # fmt: skip
 
