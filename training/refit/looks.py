@@ -102,22 +102,28 @@ class _Tried:
 def _try(looks: Looks, device: RefitDevice) -> _Tried:
     pool = looks.pool(looks.material.fit)
     count = len(looks.material.classes)
+    have = int((torch.bincount(pool.labels) > 0).sum())
+    scored = any(fold.any() for fold in looks.folds)
+    if not scored or not len(pool):
+        return _Tried(have, 0.0, torch.zeros(0, count), torch.zeros(0, dtype=torch.int64))
     images = torch.zeros(count).index_add_(0, pool.labels, pool.shares).clamp(min=1)
     log_prior = (images / images.sum()).log()
     validation = looks.validation(looks.spec.max_memory, device)
     logits, _ = validation.logits("plain", PENALTY)
     t, score = best_offset(logits, validation.labels, log_prior, None)
-    return _Tried(int((torch.bincount(pool.labels) > 0).sum()), score, logits - t * log_prior, validation.labels)
+    return _Tried(have, score, logits - t * log_prior, validation.labels)
 
 
 def _best(found: dict[Mode, _Tried], material: Material) -> tuple[Mode, dict[str, dict[str, Any]]]:
     """Return the way with the best score, of equals the simplest; and what is told of each way."""
     most = max(one.classes for one in found.values())
     able = [mode for mode, one in found.items() if one.classes == most]
-    best = max(able, key=lambda mode: found[mode].score)  # of equals max takes the first, the simplest
+    scored = bool(len(found["leave out"].labels))
+    # of equals max takes the first, the simplest; where no row is scored, a map is what helped most often
+    best = max(able, key=lambda mode: found[mode].score if scored else mode == "map")
     without = found["leave out"]
     told: dict[str, dict[str, Any]] = {}
-    for mode, one in found.items():
+    for mode, one in found.items() if scored else ():
         both = pairs(without.logits.numpy(), one.logits.numpy(), one.labels.numpy())
         change = both.difference(material.groups)["balanced"]
         told[mode] = {"balanced": one.score, "classes": one.classes, "change": vars(change)}

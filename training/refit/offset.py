@@ -31,10 +31,11 @@ class Labelled:
 
 
 def balanced_accuracy(logits: Tensor, labels: Tensor) -> float:
-    """Return the mean recall of the classes that have rows, from logits (N, C) and labels (N,)."""
+    """Return the mean recall of the classes that have rows, from logits (N, C) and labels (N,); 0 without rows."""
     rows = torch.bincount(labels, minlength=logits.shape[1])
     hits = torch.bincount(labels[logits.argmax(1) == labels], minlength=logits.shape[1])
-    return float((hits / rows.clamp(min=1))[rows > 0].mean())
+    seen = rows > 0
+    return float((hits[seen] / rows[seen]).mean()) if seen.any() else 0.0
 
 
 def best_offset(logits: Tensor, labels: Tensor, log_prior: Tensor, given: float | None = None) -> tuple[float, float]:

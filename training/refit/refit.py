@@ -35,7 +35,7 @@ from breadcrumbs.training.refit.members import Fitted, Fitter
 from breadcrumbs.training.refit.offset import Labelled, with_offset, with_tau
 from breadcrumbs.training.refit.pool import Pool
 from breadcrumbs.training.refit.rows import RefitError
-from breadcrumbs.training.refit.selection import Part, average, average_logits, choose, given
+from breadcrumbs.training.refit.selection import Part, average, average_logits, choose, given, usual
 from breadcrumbs.training.refit.validation import Validation
 
 NEVER = -1e9  # the logit of a class that a head does not know
@@ -106,6 +106,11 @@ def refit(
     tell({"event": "stage", "stage": "transfer"})
     looks = chosen_looks(material, spec, device)
     pool = looks.pool(material.fit)
+    if not len(pool):
+        raise RefitError(
+            "there is no row that can be fitted: no labelled image was seen by the deployed backbone, and rows of "
+            "others need at least eight images that both have seen"
+        )
     log_prior = _log_prior(pool, len(classes))
     tell({"event": "stage", "stage": "choose"})
     parts, validation = _choose(material, looks, log_prior, spec, device)
@@ -178,12 +183,7 @@ def _choose(
     if fixed is not None and classes == material.known:
         return [fixed], None
     validation = looks.validation(spec.max_memory, device)
-    if not len(validation.labels):
-        raise RefitError(
-            "no class has two images of the deployed backbone, so nothing can be chosen by cross-validation; "
-            "set l2, prior_offset and one of members"
-        )
-    return choose(validation, spec, log_prior), validation
+    return (choose(validation, spec, log_prior) if len(validation.labels) else [usual(spec)]), validation
 
 
 def _fit(fitter: Fitter, part: Part, spec: RefitSpec, progress: Callable[..., None] | None) -> Fitted:

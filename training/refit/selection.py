@@ -56,6 +56,13 @@ def given(spec: RefitSpec) -> Part | None:
     return Part(spec.members[0], spec.l2, spec.prior_offset)
 
 
+def usual(spec: RefitSpec) -> Part:
+    """Return what is used where no image can be left out: a usual λ, and the t that makes the classes equal."""
+    member = spec.members[0]
+    t = (1.0 if member == "plain" else 0.0) if spec.prior_offset == "auto" else spec.prior_offset
+    return Part(member, PENALTIES[1] if spec.l2 == "auto" else spec.l2, t)
+
+
 def choose(validation: Validation, spec: RefitSpec, log_prior: Tensor) -> list[Part]:
     """Return each member at its best, with the shares of the best average; a share may be 0.
 

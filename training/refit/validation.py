@@ -93,9 +93,10 @@ class Validation:
         device: RefitDevice, share: float = 1.0,
     ) -> None:  # fmt: skip
         self._folds: list[_Fold] = []
+        self._classes = classes
         self._last: dict[Member, Found] = {}
-        labels, images = [], []
-        for fold in folds:
+        labels, images = [torch.zeros(0, dtype=torch.int64)], [torch.zeros(0, dtype=torch.int64)]
+        for fold in (fold for fold in folds if fold.any()):
             held = base.take(fold[base.images] & (base.labels >= 0))
             held = held.take(rank_in_class(held.labels, torch.arange(len(held))) < ROWS)
             fitter = Fitter(pool(usable & ~fold), classes, max_memory // len(folds), device)
@@ -114,7 +115,7 @@ class Validation:
         Returns:
             The logits (N, C) of each scored row by the head that was fitted without its fold, and the last head.
         """
-        found = []
+        found = [torch.zeros(0, self._classes)]
         for fold in self._folds:
             starts = [self._last[member]] if member in self._last else list(self._last.values())
             fitted = fold.fitter.fit(member, penalty, ROUGH, starts, rough=True)

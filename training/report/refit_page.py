@@ -81,7 +81,7 @@ PICTURES: tuple[tuple[Picture, Draw], ...] = (
             "How the head was computed",
             "Lines of the gradient’s norm and of the objective over the iterations.",
             "Each line is the convex problem of one member of the head. The norm should fall to the requested value.",
-            "No member of the head was solved for, or the solver recorded no steps.",
+            "The solver recorded no steps.",
         ),
         lambda report: refit_plots.trace(report.solver.trace),
     ),
@@ -126,12 +126,10 @@ def _summary(report: RefitReport) -> list[tuple[str, str]]:
         ("classes", f"{report.classes.count:,}" + (f", {len(new):,} new" if new else "")),
         ("the head", "; ".join(_member(part) for part in report.members if part.share)),
     ]
-    if solver is not None:
-        state = "converged" if solver.converged else "not converged"
-        where = "CPU" if solver.device == "cpu" else "GPU"
-        above = solver.gap_bound / solver.objective if solver.objective else 0.0
-        facts.append(("solver", f"{state}, at most {100 * above:.2g} % above the optimum, on the {where}"))
-    return facts
+    state = "converged" if solver.converged else "not converged"
+    where = "CPU" if solver.device == "cpu" else "GPU"
+    above = solver.gap_bound / solver.objective if solver.objective else 0.0
+    return [*facts, ("solver", f"{state}, at most {100 * above:.2g} % above the optimum, on the {where}")]
 
 
 def _member(part: MemberPart) -> str:

@@ -281,3 +281,31 @@ def test_classes_are_renamed_merged_and_removed_in_one_mapping(bundle: Bundle) -
     assert candidate.judged.rows == before.judged.rows - 40
     assert report.live.recall[3] > 0.5
     assert candidate.judged.gate.answer != "no" or "beyond chance" in candidate.judged.gate.reasons[0]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("pairs", [0, 200])
+def test_rows_of_another_backbone_come_over_by_unlabelled_pairs(tmp_path: Path, pairs: int) -> None:
+    """The deployed backbone has seen no labelled image: a map fitted to the pairs is all there is, and is enough."""
+    bundle = WORLD.bundle(tmp_path / "b")
+    turn = np.linalg.qr(np.random.default_rng(5).normal(size=(24, 24)))[0].astype(np.float32)
+    rows = bundle.snapshots()[0]
+    both = WORLD.draw(np.arange(pairs) % 6, 50)
+    old = Snapshot(
+        np.concatenate([rows.features, both]) @ turn, np.append(rows.labels, np.full(pairs, -1)), WORLD.classes,
+        "5" * 64, 3, ids=np.arange(len(rows.labels) + pairs), dataset="6" * 64,
+    )  # fmt: skip
+    here = Snapshot(
+        np.concatenate([both, WORLD.draw([0], 51)]), np.full(pairs + 1, -1), WORLD.classes, bundle.backbone_digest, 4,
+        ids=np.append(len(rows.labels) + np.arange(pairs), 10**6), dataset="6" * 64,
+    )  # fmt: skip
+    spec = RefitSpec(use_bundle_snapshots=False)
+
+    if not pairs:
+        with pytest.raises(RefitError, match="no row that can be fitted"):
+            made(bundle, old, here, spec=spec)
+        return
+    candidate = made(bundle, old, here, spec=spec)
+
+    assert WORLD.recalls(candidate.head).mean() > WORLD.recalls(made(bundle).head).mean() - 0.03
+    assert candidate.complete().report.transfer[0].chosen == "map"
