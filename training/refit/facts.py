@@ -78,7 +78,8 @@ def part(own: Part) -> Found:
 
 def new_classes(verdict: Verdict, material: Material) -> list[Found]:
     """Each class that the live head does not know: its images, and how it was judged."""
-    images = torch.bincount(material.images.labels[material.fit], minlength=len(material.classes))[material.known :]
+    labels = material.images.labels[material.fit]
+    images = torch.bincount(labels[labels >= 0], minlength=len(material.classes))[material.known :]
     return [{**asdict(one), "images": int(n)} for one, n in zip(verdict.new_classes, images, strict=True)]
 
 

@@ -70,7 +70,7 @@ class Images:
     def reachable(self, pairs: int) -> Tensor:
         """Whether an image is in a look of the deployed backbone, or in one that has `pairs` such images, bool (I,)."""
         here = self._in([look for look in self.looks if look.present])
-        return self._in([look for look in self.looks if look.present or int(here[look.images].sum()) >= pairs])
+        return here | self._in([look for look in self._foreign() if int(here[look.images].sum()) >= pairs])
 
     def base(self) -> Rows:
         """One row of the deployed backbone for each image that it has seen: that of the first look that has it.
@@ -81,9 +81,16 @@ class Images:
         return joined([first for first, _ in self._divided()])
 
     def crumbs(self) -> tuple[Rows, ...]:
-        """The other rows, look by look: further looks of the deployed backbone, and all of other backbones."""
-        foreign = tuple(look for look in self.looks if not look.present)
-        return tuple(more for _, more in self._divided() if len(more)) + foreign
+        """The other rows: further looks of the deployed backbone, and all looks of each other backbone together."""
+        return tuple(more for _, more in self._divided() if len(more)) + self._foreign()
+
+    def _foreign(self) -> tuple[Rows, ...]:
+        """The rows of each other backbone, of all its looks together: what is learned of one look moves the others."""
+        by_backbone: dict[str, list[Rows]] = {}
+        for look in self.looks:
+            if not look.present:
+                by_backbone.setdefault(look.backbone, []).append(look)
+        return tuple(joined(looks) for looks in by_backbone.values())
 
     def _divided(self) -> list[tuple[Rows, Rows]]:
         """Each look of the deployed backbone: the rows of images that no look before it has, and the others."""

@@ -116,14 +116,15 @@ def _try(looks: Looks, device: RefitDevice) -> _Tried:
 
 def _best(found: dict[Mode, _Tried], material: Material) -> tuple[Mode, dict[str, dict[str, Any]]]:
     """Return the way with the best score, of equals the simplest; and what is told of each way."""
+    scored = any(len(one.labels) for one in found.values())
+    if not scored:  # nothing tells the ways apart: a map, which is learned of pairs, or nothing
+        return "map" if "map" in found and found["map"].classes else "leave out", {}
     most = max(one.classes for one in found.values())
     able = [mode for mode, one in found.items() if one.classes == most]
-    scored = bool(len(found["leave out"].labels))
-    # of equals max takes the first, the simplest; where no row is scored, a map is what helped most often
-    best = max(able, key=lambda mode: found[mode].score if scored else mode == "map")
+    best = max(able, key=lambda mode: found[mode].score)  # of equals max takes the first, the simplest
     without = found["leave out"]
     told: dict[str, dict[str, Any]] = {}
-    for mode, one in found.items() if scored else ():
+    for mode, one in found.items():
         both = pairs(without.logits.numpy(), one.logits.numpy(), one.labels.numpy())
         change = both.difference(material.groups)["balanced"]
         told[mode] = {"balanced": one.score, "classes": one.classes, "change": vars(change)}
@@ -134,7 +135,8 @@ def _without_rows(looks: Looks) -> list[str]:
     """Classes that have images, but no row that can be used."""
     own = looks.material
     have = torch.bincount(looks.pool(own.fit).labels, minlength=len(own.classes)) > 0
-    images = torch.bincount(own.images.labels[own.fit], minlength=len(own.classes)) > 0
+    labels = own.images.labels[own.fit]
+    images = torch.bincount(labels[labels >= 0], minlength=len(own.classes)) > 0
     lost = [own.classes[c] for c in (images & ~have).nonzero().squeeze(1).tolist()]
     ghosts = [own.classes[c] for c in (~images & ~have).nonzero().squeeze(1).tolist()]
     notes = []

@@ -53,7 +53,7 @@ class Material:
         images: of all snapshots.
         base: the deployed backbone's rows, one for each image that it has seen.
         crumbs: the other looks.
-        fit: bool (I,), the images that may be fitted.
+        fit: bool (I,), the images that anything may be learned of: those that are not judged on.
         counts: training images of each class, int64 (C,).
         groups: of each class (C,).
         judged: what both heads are judged on.
@@ -196,7 +196,7 @@ def _split(base: Rows, images: Images, classes: int, spec: RefitSpec) -> tuple[T
     counts = torch.bincount(base.labels[base.labels >= 0], minlength=classes)
     share = torch.where(counts > 1, (counts * spec.holdout_fraction).round().long().clamp(min=1), 0)
     chosen = _drawn(base, base.labels >= 0, share, spec.seed)
-    fit = images.labels >= 0
+    fit = torch.ones(len(images.labels), dtype=torch.bool)
     fit[base.images[chosen]] = False
     return fit, chosen
 
@@ -225,10 +225,10 @@ def _set_aside(
 
     An image that alone is left of its class is fitted and not judged: setting aside never empties a class.
     """
-    fit = images.labels >= 0
+    fit = torch.ones(len(images.labels), dtype=torch.bool)
     mine = aside.take(aside.labels >= 0)
     fit[mine.images] = False
-    left = torch.bincount(images.labels[fit], minlength=classes)
+    left = torch.bincount(images.labels[fit & (images.labels >= 0)], minlength=classes)
     emptied = (left == 0)[mine.labels] & images.seen[mine.images]
     fit[mine.images[emptied]] = True
     mine = mine.take(~emptied)
@@ -254,7 +254,7 @@ def _moved(base: Rows, images: Images, fit: Tensor, classes: Sequence[str]) -> l
     The new images' mean m of n rows and the stored ones' m' of N' differ, if both are of one class, by about
     s √(1/n + 1/N'), with s² the class's mean squared distance from its mean.
     """
-    mine = base.take(fit[base.images])
+    mine = base.take(fit[base.images] & (base.labels >= 0))
     new = ~images.stored[mine.images]
     if not new.any() or new.all():
         return []

@@ -228,7 +228,7 @@ def _baselines(
         found[part.member] = (alone, {"l2": part.penalty, "tau": None, "prior_offset": part.prior_offset})
     joint = bundle.joint_head()
     if joint is not None and joint.classes == material.classes:
-        base = material.base.take(material.fit[material.base.images])
+        base = material.base.take(material.fit[material.base.images] & (material.base.labels >= 0))
         rows = Labelled(base.features.numpy(), base.labels.numpy())
         prior = log_prior.double().numpy()
         found["joint"] = (joint, {"l2": None, "tau": None, "prior_offset": 0.0})
