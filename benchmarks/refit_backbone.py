@@ -133,10 +133,8 @@ def main() -> None:
     print(f"| {old.name} → {new.name} | {' | '.join(given.modes)} |\n|{' --- |' * (1 + len(given.modes))}")
     for (pairs, images), row in shares.items():
         what = f"{images} labelled images a class" if images else f"{pairs} unlabelled pairs"
-        print(
-            f"| {what}{'' if images >= CHOOSE else ', given'} | {' | '.join(spread(found) for found in row.values())} |",
-            flush=True,
-        )
+        cells = [what + (", given" if images < CHOOSE else ""), *map(spread, row.values())]
+        print(f"| {' | '.join(cells)} |", flush=True)
 
 
 if __name__ == "__main__":
