@@ -8,9 +8,9 @@ images under both backbones, or under the new one a few training images of each 
 tried with the transfer that is chosen (`auto`) and with every single one.
 
 A share is balanced accuracy on the test rows over that of the default refit of all training rows under the new
-backbone, in %, mean ± standard deviation over the seeds. Without any labelled image in the new space nothing can be
-chosen but by the transfer, and the refit asks for λ, t and one member: the rows marked "given" are told λ 1e-3, t 1,
-plain. A dash is a refit that was refused, or a transfer that leaves no row.
+backbone, in %, mean ± standard deviation over the seeds. Without two labelled images of a class in the new space
+nothing can be chosen, and the refit asks for λ, t and one member: the rows marked "given" are told λ 1e-3, t 1, plain.
+A dash is a refit that was refused, or a transfer that leaves no row.
 """
 
 import argparse
@@ -35,6 +35,7 @@ OLD = "a" * 64  # digest of the old backbone
 OTHERS = "9" * 64  # data set of the pairs
 MODES: tuple[Transfer, ...] = get_args(Transfer)
 NEED_LABELS = ("leave out", "emanate")
+CHOOSE = 2  # labelled images of a class that cross-validation needs
 GIVEN = {"l2": 1e-3, "prior_offset": 1.0, "members": ("plain",)}
 
 LOG = logging.getLogger("refit_backbone")
@@ -72,7 +73,7 @@ class Change:
                 found.append(self._look(unlabelled, own, dataset=OTHERS, **more))
         if images:
             found.append(self._look(self.new, self._few(images), dataset=TRAINING))
-        spec = RefitSpec.model_validate({"transfer": mode, "seed": self.seed} | ({} if images else GIVEN))
+        spec = RefitSpec.model_validate({"transfer": mode, "seed": self.seed} | ({} if images >= CHOOSE else GIVEN))
         try:
             head = self.own.refit(*found, spec=spec).head
         except RefitError as error:
@@ -131,8 +132,9 @@ def main() -> None:
     print(f"\nRe-extraction, balanced: {spread(full)} ({given.seeds} seeds). The share kept, in %:\n")
     print(f"| {old.name} → {new.name} | {' | '.join(given.modes)} |\n|{' --- |' * (1 + len(given.modes))}")
     for (pairs, images), row in shares.items():
-        what = f"{images} labelled images a class" if images else f"{pairs} unlabelled pairs, given"
-        print(f"| {what} | {' | '.join(spread(found) for found in row.values())} |", flush=True)
+        what = f"{images} labelled images a class" if images else f"{pairs} unlabelled pairs"
+        cells = [what + (", given" if images < CHOOSE else ""), *map(spread, row.values())]
+        print(f"| {' | '.join(cells)} |", flush=True)
 
 
 if __name__ == "__main__":
