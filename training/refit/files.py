@@ -11,6 +11,8 @@ It knows nothing of how a head is made (`training.refit.refit`) or of HTTP; the 
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+
 from breadcrumbs.models import bundle as bundles
 from breadcrumbs.models import head as heads
 from breadcrumbs.models import refit_report as reports
@@ -19,12 +21,13 @@ from breadcrumbs.models.files import sha256, write_whole
 from breadcrumbs.models.refit_report import RefitReport
 from breadcrumbs.models.snapshots import snapshot as snapshots
 from breadcrumbs.models.snapshots.convert import open_safely
-from breadcrumbs.models.snapshots.snapshot import Snapshot
+from breadcrumbs.models.snapshots.snapshot import UNLABELLED, Snapshot
 from breadcrumbs.training.config import RefitDevice, RefitSpec
 from breadcrumbs.training.refit.edits import Names, edited, with_past
 from breadcrumbs.training.refit.material import Source
 from breadcrumbs.training.refit.refit import Refit, Tell, refit
 from breadcrumbs.training.report import refit_page
+from breadcrumbs.training.run.holdout import drawn
 from breadcrumbs.training.run.snapshots import path_of
 
 
@@ -87,8 +90,8 @@ def repack(
     """Write a bundle of the parent's backbone and the new head.
 
     Its snapshots are the parent's and the uploads, so that the next refit stands on all of them; its hold-out is the
-    parent's. The joint head is kept where it still has all the classes; the parent's report, of another head,
-    is not.
+    parent's, and the new images that were set aside. The joint head is kept where it still has all the classes; the
+    parent's report, of another head, is not.
 
     Args:
         folder: where it will be.
@@ -102,12 +105,14 @@ def repack(
         BundleError: the parts do not fit together.
     """
     report = made.report
-    kept = [name for name in parent.manifest.files if name == bundles.HOLDOUT or name.startswith("snapshots/")]
+    kept = [name for name in parent.manifest.files if name.startswith("snapshots/")]
     if made.head.classes == parent.manifest.classes and "joint-head.onnx" in parent.manifest.files:
         kept.append("joint-head.onnx")
     kept += [name for name in ("backbone.onnx", "backbone-half.onnx") if name in parent.manifest.files]
     files = {name: (parent.folder / name).read_bytes() for name in kept}
-    files |= _samples(parent, {**report.spec.get("aliases", {}), **report.spec.get("classes", {})}, made.head.classes)
+    became = {**report.spec.get("aliases", {}), **report.spec.get("classes", {})}
+    files |= _samples(parent, became, made.head.classes)
+    files |= _holdout(parent, became, made)
     files["head.onnx"] = heads.to_onnx(made.head)
     for upload in uploads:
         _add(files, upload)
@@ -140,6 +145,30 @@ def _samples(parent: Bundle, names: Names, classes: Sequence[str]) -> dict[str, 
             number = sum(name.startswith(f"samples/{place}-") for name in found)
             found[f"samples/{place}-{number}.png"] = (parent.folder / "samples" / sample).read_bytes()
     return found
+
+
+def _holdout(parent: Bundle, became: Names, made: Refit) -> dict[str, bytes]:
+    """The parent's hold-out, with classes as they are called now, and the new images that were set aside.
+
+    Where a class has more rows than a hold-out keeps, the draw is from both. Images are known by their features then.
+    """
+    own, rows = parent.holdout(), made.judged
+    names = () if own is None else tuple(became.get(name, name) for name in own.classes)
+    if own is not None and not rows.new and names == own.classes:
+        return {bundles.HOLDOUT: (parent.folder / bundles.HOLDOUT).read_bytes()}
+    classes = made.head.classes
+    index = {name: place for place, name in enumerate(classes)}
+    features = [rows.features[len(rows.labels) - rows.new :]]
+    labels = [rows.labels[len(rows.labels) - rows.new :]]
+    if own is not None:
+        place = np.array([index.get(name or "", UNLABELLED) for name in names], np.int64)[own.labels]
+        features.append(np.asarray(own.features[place >= 0], np.float32))
+        labels.append(place[place >= 0])
+    if not sum(map(len, labels)):
+        return {}
+    epoch = max((snapshot.epoch for snapshot in parent.snapshots()), default=0)
+    both = Snapshot(np.concatenate(features), np.concatenate(labels), classes, parent.backbone_digest, epoch)
+    return {bundles.HOLDOUT: snapshots.to_bytes(drawn(both))}
 
 
 def _add(files: dict[str, bytes], snapshot: Snapshot) -> None:

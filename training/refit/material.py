@@ -35,11 +35,15 @@ Source = Literal["pinned", "snapshot", "bundle", "split"]
 
 @dataclass(frozen=True, eq=False)
 class Judged:
-    """Rows of the deployed backbone: features f32 (N, D), labels int64 (N,), and whose they are."""
+    """Rows of the deployed backbone: features f32 (N, D), labels int64 (N,), and whose they are.
+
+    The last `new` of them are new images that were set aside.
+    """
 
     features: Floats
     labels: NDArray[np.int64]
     source: Source
+    new: int = 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -245,7 +249,7 @@ def _set_aside(
     fit[base.images[chosen]] = False
     features = torch.cat([mine.features, base.gather(chosen)])
     labels = torch.cat([mine.labels, base.labels[chosen]])
-    return fit, Judged(features.numpy(), labels.numpy(), source)
+    return fit, Judged(features.numpy(), labels.numpy(), source, len(chosen))
 
 
 def _moved(base: Rows, images: Images, fit: Tensor, classes: Sequence[str]) -> list[str]:

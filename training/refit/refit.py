@@ -30,6 +30,7 @@ from breadcrumbs.training.refit import device as devices
 from breadcrumbs.training.refit.edits import edited_logits
 from breadcrumbs.training.refit.gate import comparison, judged
 from breadcrumbs.training.refit.looks import Looks, chosen_looks
+from breadcrumbs.training.refit.material import Judged as Rows
 from breadcrumbs.training.refit.material import Material, Source, read
 from breadcrumbs.training.refit.members import Fitted, Fitter
 from breadcrumbs.training.refit.offset import Labelled, with_offset, with_tau
@@ -46,11 +47,12 @@ Tell = Callable[[dict[str, Any]], None]
 
 @dataclass(frozen=True, eq=False)
 class Refit:
-    """The new head, what is known of it, and the heads it was compared with besides the live one."""
+    """The new head, what is known of it, the heads it was compared with besides the live one, and the judged rows."""
 
     head: LinearHead
     report: RefitReport
     baselines: dict[str, LinearHead]
+    judged: Rows
 
 
 @dataclass(frozen=True, eq=False)
@@ -157,9 +159,8 @@ def refit(
             },
             "certificate": evidence,
         }
-        return Refit(
-            head, facts.complete(report, *both, rows.labels), {name: head for name, (head, _) in baselines.items()}
-        )
+        whole = facts.complete(report, *both, rows.labels)
+        return Refit(head, whole, {name: head for name, (head, _) in baselines.items()}, rows)
 
     told = Judged.model_validate(
         {"candidate": head.digest, "live": live.digest, "candidate_metrics": measured["candidate"], **found}

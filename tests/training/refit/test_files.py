@@ -196,3 +196,28 @@ def test_samples_follow_the_edit_of_their_class(tiny_bundle: Bundle, tmp_path: P
 
     assert sorted(found) == [f"samples/0-{n}.png" for n in range(4)]
     assert sorted(found.values()) == sorted(samples[f"samples/{index}-{n}.png"] for index in (0, 2) for n in (0, 3))
+
+
+def test_new_images_that_were_set_aside_join_the_hold_out(run: Path, tmp_path: Path) -> None:
+    """And the classes of all of it are called as they are now; the next refit does not fit them either."""
+    parent = bundles.read(run / "bundle")
+    blue, green, red = parent.manifest.classes
+    rng = np.random.default_rng(3)
+    features = rng.normal(size=(20, parent.manifest.feature_dim)).astype(np.float32)
+    upload = Snapshot(features, np.zeros(20, np.int64), (blue,), parent.backbone_digest, 50)
+    snapshots.write(tmp_path / "new.safetensors", upload)
+    spec = RefitSpec(
+        members=("plain",), l2=1e-2, prior_offset=0, transfer="leave out", classes={green: "lime", red: None}
+    )
+
+    refit(run / "bundle", None, [tmp_path / "new.safetensors"], None, spec, tmp_path / "out")
+    made = bundles.read(tmp_path / "out/bundle")
+    held, before = made.holdout(), parent.holdout()
+
+    assert held is not None
+    assert before is not None
+    assert held.classes == made.manifest.classes == (blue, "lime")
+    assert held.counts().tolist() == [before.counts()[0] + 4, before.counts()[1]]
+    assert sum(row.tobytes() in {own.tobytes() for own in features} for row in held.features) == 4
+    again = refit(made.folder, None, [], None, spec.model_copy(update={"classes": {}}), tmp_path / "again")
+    assert again.pool.rows[0] == 30 + 16
