@@ -55,8 +55,7 @@ def told(classes: int = 5, per_class: int = 8, **change: Any) -> RefitReport:
         ],
         "members": [
             {"member": "plain", "penalty": 1e-2, "prior_offset": 0.25, "share": 0.75, "score": 0.7},
-            {"member": "balanced", "penalty": 1e-3, "prior_offset": 0.0, "share": 0.0, "score": 0.6},
-            {"member": "lda", "penalty": 0.5, "prior_offset": 1.5, "share": 0.25, "score": 0.65},
+            {"member": "balanced", "penalty": 1e-3, "prior_offset": 1.5, "share": 0.25, "score": 0.65},
         ],
         "solver": {"objective": 0.3, "gradient_norm": 1e-2, "gap_bound": 1e-4, "iterations": 20, "converged": True}
         | {"trace": trace},

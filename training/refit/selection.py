@@ -32,7 +32,7 @@ class Part:
 
     Attributes:
         member: which.
-        penalty: λ, in units of the features' variance, or γ of `lda`.
+        penalty: λ, in units of the features' variance.
         prior_offset: t.
         share: its weight in the average.
         score: what cross-validation gives it alone; None if nothing was chosen.

@@ -137,8 +137,7 @@ def _member(part: MemberPart) -> str:
 
 
 def _settings(part: MemberPart) -> str:
-    letter = "γ" if part.member == "lda" else "λ"
-    return f"{letter} {part.penalty:g}, offset t {part.prior_offset:g}"
+    return f"λ {part.penalty:g}, offset t {part.prior_offset:g}"
 
 
 def _change(report: RefitReport, name: str) -> str:

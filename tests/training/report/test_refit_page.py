@@ -88,8 +88,8 @@ def test_the_members_of_the_head_are_told() -> None:
     """Each with its share, its score and its settings; those with a share also where the page begins."""
     words = Page(build(told()).decode()).words
 
-    assert {"75.0 %", "λ 0.01, offset t 0.25", "0.0 %", "25.0 %", "γ 0.5, offset t 1.5"} <= set(words)
-    assert "75% plain, λ 0.01, offset t 0.25; 25% lda, γ 0.5, offset t 1.5" in words
+    assert {"75.0 %", "λ 0.01, offset t 0.25", "25.0 %", "λ 0.001, offset t 1.5"} <= set(words)
+    assert "75% plain, λ 0.01, offset t 0.25; 25% balanced, λ 0.001, offset t 1.5" in words
 
 
 def test_the_ways_to_move_looks_are_told() -> None:
