@@ -348,7 +348,7 @@ def test_the_program_that_users_have_refits_on_a_worker(machines: Machines, http
 
     assert before != after
     assert done["state"] == "succeeded", done
-    assert done["report"]["format"] == "breadcrumbs.refit/1"
+    assert done["report"]["format"] == "breadcrumbs.refit/2"
 
 
 def test_down_takes_everything_away(machines: Machines, http: httpx.Client) -> None:
