@@ -99,7 +99,7 @@ def test_a_disk_that_errs_refuses_writes_and_goes_on_serving(
 
 
 @pytest.mark.parametrize(
-    "part", ["head.safetensors", "head.onnx", "head.json", "report.html", "activations/00000002.json"]
+    "part", ["judged.json", "head.safetensors", "head.onnx", "head.json", "activations/00000002.json"]
 )
 def test_a_refit_that_finds_the_disk_full_leaves_nothing_half_written(
     tiny_bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, part: str
@@ -120,3 +120,25 @@ def test_a_refit_that_finds_the_disk_full_leaves_nothing_half_written(
         assert "No space left on device" in job["error"]["message"]
         assert asyncio.run(verify(Store.open(tmp_path / "store"))).findings == ()
         assert finish(client, {"spec": {"activate": "always"}})["verdict"]["activated"]
+
+
+@pytest.mark.parametrize("part", ["report.json", "report.html"])
+def test_a_head_is_live_though_the_disk_has_no_room_for_its_report(
+    tiny_bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, part: str
+) -> None:
+    """It was judged and stored before; the verdict says that there is no report, and why."""
+    real = durable.write
+
+    def err(root: Path, path: Path, *rest: Any, **how: Any) -> None:
+        if str(path).endswith(part):
+            raise OSError(errno.ENOSPC, "No space left on device")
+        real(root, path, *rest, **how)
+
+    with running(make_settings(tiny_bundle, tmp_path / "store")) as client:
+        monkeypatch.setattr(durable, "write", err)
+        job = finish(client, {"spec": {"activate": "always"}})
+
+        assert (job["state"], client.get("/v1/heads").json()["live"]) == ("succeeded", 2)
+        assert "there is no report" in job["verdict"]["note"]
+        assert "No space left on device" in job["verdict"]["note"]
+        assert asyncio.run(verify(Store.open(tmp_path / "store"))).findings == ()
