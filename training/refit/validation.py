@@ -19,7 +19,7 @@ from breadcrumbs.training.refit.pool import Pool
 from breadcrumbs.training.refit.rows import Rows
 from breadcrumbs.training.solver.solver import Found
 
-FOLDS = ((3e8, 5), (3e9, 3))  # N · D · C up to which there are so many folds
+FOLDS = ((3e9, 3),)  # N · D · C up to which there are so many folds
 SPLIT = 5  # above, one fold of so many is held out, once
 SAMPLE = 5e9  # then so much N · D · C is fitted without it: the same share of each class, one image at least
 ROWS = 50  # of a class that are scored in a fold
