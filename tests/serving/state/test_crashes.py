@@ -39,12 +39,12 @@ STEPS = [
     )),
     ("after", "refits/.*/events.jsonl", 6),
 ]  # fmt: skip
-"""Every write, in order; the events are queued, running, a stage, progress, live, succeeded. To be killed after a write is
-to be killed before the next one."""
+"""Every write, in order; the events are queued, running, a stage, progress, live, succeeded. Killed after a write is killed
+before the next one."""
 CHILD = (sys.executable, str(Path(__file__).parents[1] / "crashing_refit.py"))
 BEFORE = (STAGES[STAGES.index("judge")], "head.safetensors", "judged.json")
 AFTER = ("judged", "report.json", "done")
-"""Steps of a refit's own process, before and after its head is handed over: a stage, files that it leaves, its words."""
+"""Steps of a refit's own process, before and after its head is handed over: a stage, files that it leaves, words."""
 
 
 @contextlib.contextmanager
