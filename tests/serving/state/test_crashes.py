@@ -39,8 +39,8 @@ STEPS = [
     )),
     ("after", "refits/.*/events.jsonl", 6),
 ]  # fmt: skip
-"""Every write, in order; the events are queued, running, a stage, progress, live, succeeded. Killed after a write is killed
-before the next one."""
+"""Every write, in order; killed after a write is killed before the next. The events are queued, running, a stage,
+progress, live, succeeded."""
 CHILD = (sys.executable, str(Path(__file__).parents[1] / "crashing_refit.py"))
 BEFORE = (STAGES[STAGES.index("judge")], "head.safetensors", "judged.json")
 AFTER = ("judged", "report.json", "done")
