@@ -62,7 +62,7 @@ def test_two_processes_train_as_one(images: Path, alone: Path, tmp_path: Path, m
         train(one, 1, *fresh(images), "--epochs", "3", "--method", method)
     said = train(two, 2, *fresh(images), "--epochs", "3", "--method", method)
 
-    assert said.count("epoch 3/3") == 1
+    assert said.count("epoch 3/3: joint_loss") == 1  # a slow epoch also has lines of its bar
     for ours, theirs in zip(log_of(one), log_of(two), strict=True):
         assert ours["joint_loss"] == pytest.approx(theirs["joint_loss"], rel=2e-3)
         assert ours.get("balanced_loss", 0) == pytest.approx(theirs.get("balanced_loss", 0), rel=2e-3)

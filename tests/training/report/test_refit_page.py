@@ -76,11 +76,11 @@ def test_new_classes_are_told_apart() -> None:
 
 
 def test_what_a_refit_lacks_is_a_sentence() -> None:
-    """Without a certificate and a solver there are two pictures fewer, and the page says why."""
-    page = Page(build(told(certificate=None, solver=None, snapshots=[])).decode())
+    """Without a certificate there is one picture fewer, and the page says why."""
+    page = Page(build(told(certificate=None, snapshots=[])).decode())
 
-    assert sum(tag == "img" for tag, _ in page.tags) == len(PICTURES) - 2
-    assert all(p.absent in page.words for p, _ in PICTURES if p.name in ("gains", "solver"))
+    assert sum(tag == "img" for tag, _ in page.tags) == len(PICTURES) - 1
+    assert all(p.absent in page.words for p, _ in PICTURES if p.name == "gains")
     assert any("No snapshot was uploaded" in word for word in page.words)
 
 

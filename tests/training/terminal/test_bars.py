@@ -72,7 +72,7 @@ def test_an_upload_is_told_in_bytes_and_a_refit_in_stages() -> None:
     _, shown = at_a_terminal(code)
 
     assert "solve" in shown
-    assert "2/6" in shown
+    assert "3/8" in shown
     assert "iteration 7" in shown
 
 
