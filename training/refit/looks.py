@@ -16,7 +16,7 @@ from torch import Tensor
 
 from breadcrumbs.training.config import RefitDevice, RefitSpec
 from breadcrumbs.training.pairs import pairs
-from breadcrumbs.training.refit.material import Material
+from breadcrumbs.training.refit.material import Material, listed
 from breadcrumbs.training.refit.offset import best_offset
 from breadcrumbs.training.refit.pool import Pool, pooled
 from breadcrumbs.training.refit.rows import Rows
@@ -40,7 +40,6 @@ class Looks:
         spec: has the paper's cut and the seed.
         folds: bool (I,) each.
         tried: for the report, every way with what it gave.
-        notes: what a reader should know, a sentence each.
     """
 
     material: Material
@@ -48,13 +47,28 @@ class Looks:
     spec: RefitSpec
     folds: Sequence[Tensor]
     tried: list[dict[str, Any]] = field(default_factory=list)
-    notes: tuple[str, ...] = ()
 
     def pool(self, usable: Tensor) -> Pool:
         """The rows of some images (I,), moved by what these images show."""
         own = self.material
         moves = [moved(look, own.base, usable, self.modes[look.present], len(own.classes)) for look in own.crumbs]
         return pooled(own.base, [m for m in moves if m is not None], usable, self.spec.target, self.spec.seed)
+
+    def without_rows(self, pool: Pool) -> list[str]:
+        """What a reader should know of classes that have no row in the pool of everything, a sentence each."""
+        own = self.material
+        have = torch.bincount(pool.labels, minlength=len(own.classes)) > 0
+        labels = own.images.labels[own.fit]
+        images = torch.bincount(labels[labels >= 0], minlength=len(own.classes)) > 0
+        lost, ghosts = (
+            [own.classes[c] for c in mask.nonzero().squeeze(1).tolist()] for mask in (images & ~have, ~images & ~have)
+        )
+        notes = []
+        if lost:
+            notes.append(f"rows of other backbones could not be moved, so these classes have none: {listed(lost)}")
+        if ghosts:
+            notes.append(f"classes without any row, which are never predicted: {listed(ghosts)}")
+        return notes
 
     def validation(self, max_memory: int, device: RefitDevice) -> Validation:
         """Heads fitted without each fold."""
@@ -81,8 +95,7 @@ def chosen_looks(material: Material, spec: RefitSpec, device: RefitDevice) -> Lo
             found = {mode: _try(Looks(material, modes | {kind: mode}, spec, folds), device) for mode in options}
             modes[kind], told = _best(found, material)
             tried.append({"looks": NAMES[kind], "chosen": modes[kind], "ways": told})
-    looks = Looks(material, modes, spec, folds, tried)
-    return Looks(material, modes, spec, folds, tried, tuple(_without_rows(looks)))
+    return Looks(material, modes, spec, folds, tried)
 
 
 def _options(looks: Sequence[Rows], base: Rows) -> list[Mode]:
@@ -106,8 +119,7 @@ def _try(looks: Looks, device: RefitDevice) -> _Tried:
     scored = any(fold.any() for fold in looks.folds)
     if not scored or not len(pool):
         return _Tried(have, 0.0, torch.zeros(0, count), torch.zeros(0, dtype=torch.int64))
-    images = torch.zeros(count).index_add_(0, pool.labels, pool.shares).clamp(min=1)
-    log_prior = (images / images.sum()).log()
+    log_prior = pool.log_prior(count)
     validation = looks.validation(looks.spec.max_memory, device)
     logits, _ = validation.logits("plain", PENALTY)
     t, score = best_offset(logits, validation.labels, log_prior, None)
@@ -129,19 +141,3 @@ def _best(found: dict[Mode, _Tried], material: Material) -> tuple[Mode, dict[str
         change = both.difference(material.groups)["balanced"]
         told[mode] = {"balanced": one.score, "classes": one.classes, "change": vars(change)}
     return best, told
-
-
-def _without_rows(looks: Looks) -> list[str]:
-    """Classes that have images, but no row that can be used."""
-    own = looks.material
-    have = torch.bincount(looks.pool(own.fit).labels, minlength=len(own.classes)) > 0
-    labels = own.images.labels[own.fit]
-    images = torch.bincount(labels[labels >= 0], minlength=len(own.classes)) > 0
-    lost = [own.classes[c] for c in (images & ~have).nonzero().squeeze(1).tolist()]
-    ghosts = [own.classes[c] for c in (~images & ~have).nonzero().squeeze(1).tolist()]
-    notes = []
-    if lost:
-        notes.append(f"rows of other backbones could not be moved, so these classes have none: {', '.join(lost[:20])}")
-    if ghosts:
-        notes.append(f"classes without any row, which are never predicted: {', '.join(ghosts[:20])}")
-    return notes

@@ -108,7 +108,7 @@ def read(
     names = _names(edit.names, (*stored, *uploads), became, grow=spec.allow_new_classes)
     own = {name: c for c, name in enumerate(names)}
     place = {**own, **{name: OTHER if new is None else own.get(new, OTHER) for name, new in became.items()}}
-    if holdout is not None:
+    if holdout is not None and source == "snapshot":  # a pinned or carried one may have other classes besides
         _check_holdout(holdout, place)
     images = identified(stored, uploads, holdout, place, digest)
     images, classes, notes = _without_rare(images, names, len(edit.names), spec.min_examples)
@@ -154,11 +154,12 @@ def _names(live: Sequence[str], snapshots: Sequence[Snapshot], became: Names, *,
                 found[name] = None
     new = [name for name in found if name not in known]
     if new and not grow:
-        raise RefitError(f"classes unknown to the live head: {_listed(new)}; set allow_new_classes to add them")
+        raise RefitError(f"classes unknown to the live head: {listed(new)}; set allow_new_classes to add them")
     return tuple(found)
 
 
-def _listed(names: Sequence[str]) -> str:
+def listed(names: Sequence[str]) -> str:
+    """Return names for a sentence, and how many more there are."""
     more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
     return ", ".join(names[:NAMED]) + more
 
@@ -178,7 +179,7 @@ def _without_rare(
     place = torch.cat([torch.where(rare, OTHER, (~rare).cumsum(0) - 1), torch.tensor([OTHER])])  # −1 stays −1
     gone = [name for name, out in zip(names, rare.tolist(), strict=True) if out]
     kept = tuple(name for name, out in zip(names, rare.tolist(), strict=True) if not out)
-    note = f"new classes of fewer than {least} images that can be used are left out: {_listed(gone)}; see min_examples"
+    note = f"new classes of fewer than {least} images that can be used are left out: {listed(gone)}; see min_examples"
     return images.renamed(place), kept, [note]
 
 
@@ -218,7 +219,7 @@ def _check_holdout(holdout: Snapshot, place: Mapping[str, int]) -> None:
     unknown = [name for name, count in counts if count and name not in place]
     if unknown:
         raise RefitError(
-            f"the hold-out has rows of classes that neither the live head nor the snapshots have: {_listed(unknown)}"
+            f"the hold-out has rows of classes that neither the live head nor the snapshots have: {listed(unknown)}"
         )
 
 
@@ -276,4 +277,8 @@ def _moved(base: Rows, images: Images, fit: Tensor, classes: Sequence[str]) -> l
     ratio = ((after - before).square().sum(1) / error.clamp(min=1e-30)).sqrt()
     far = ((count > 1) & (fresh_count > 0) & (ratio > FAR)).nonzero().squeeze(1).tolist()
     worst = sorted(far, key=lambda c: -float(ratio[c]))[:NAMED]
-    return [f"class {classes[c]} moved by {float(ratio[c]):.0f} σ on {int(fresh_count[c])} rows" for c in worst]
+    return [f"class {classes[c]} moved by {float(ratio[c]):.0f} σ on {_rows(int(fresh_count[c]))}" for c in worst]
+
+
+def _rows(count: int) -> str:
+    return f"{count} row" if count == 1 else f"{count} rows"

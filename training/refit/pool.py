@@ -79,6 +79,11 @@ class Pool:
         """ω (M,) by which every image weighs the same and all weigh 1."""
         return self.shares / self.shares.sum()
 
+    def log_prior(self, classes: int) -> Tensor:
+        """Log π (C,), π_y the share of class y among the images; a class without any counts as one image."""
+        images = torch.zeros(classes).index_add_(0, self.labels, self.shares).clamp(min=1)
+        return (images / images.sum()).log()
+
     def balanced(self, classes: int) -> Tensor:
         """ω (M,) by which every class weighs the same, in it every image, and all weigh 1."""
         images = torch.zeros(classes).index_add_(0, self.labels, self.shares)  # n_y (C,)

@@ -15,7 +15,6 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -34,7 +33,6 @@ from breadcrumbs.training.refit.material import Judged as Rows
 from breadcrumbs.training.refit.material import Material, Source, read
 from breadcrumbs.training.refit.members import Fitted, Fitter
 from breadcrumbs.training.refit.offset import Labelled, with_offset, with_tau
-from breadcrumbs.training.refit.pool import Pool
 from breadcrumbs.training.refit.rows import RefitError
 from breadcrumbs.training.refit.selection import Part, average, average_logits, choose, given, usual
 from breadcrumbs.training.refit.validation import Validation
@@ -113,7 +111,7 @@ def refit(
             "there is no row that can be fitted: no labelled image was seen by the deployed backbone, and rows of "
             "others need at least eight images that both have seen"
         )
-    log_prior = _log_prior(pool, len(classes))
+    log_prior = pool.log_prior(len(classes))
     tell({"event": "stage", "stage": "choose"})
     parts, validation = _choose(material, looks, log_prior, spec, device)
     tell({"event": "stage", "stage": "solve"})
@@ -131,7 +129,7 @@ def refit(
     found: dict[str, Any] = {
         "gate": asdict(verdict.gate),
         "new_classes": facts.new_classes(verdict, material),
-        "notes": [*material.notes, *looks.notes],
+        "notes": [*material.notes, *looks.without_rows(pool)],
     }
 
     def complete() -> Refit:
@@ -167,12 +165,6 @@ def refit(
         | {"rows": len(rows.labels), "holdout": rows.source}
     )
     return Candidate(head, told, complete)
-
-
-def _log_prior(pool: Pool, classes: int) -> Tensor:
-    """Log π (C,), π_y the share of class y among the images of the pool; a class without any counts as one image."""
-    images = torch.zeros(classes).index_add_(0, pool.labels, pool.shares).clamp(min=1)
-    return (images / images.sum()).log()
 
 
 def _choose(

@@ -93,14 +93,18 @@ def _member(
     """Search along the penalties, and on at the end where the best is; a single one is taken as it is."""
     offset = None if spec.prior_offset == "auto" else spec.prior_offset
     weakest = WEAKEST if validation.thorough else WEAKEST_OF_ONE
-    tried: dict[float, Part] = {}
+    scores: dict[float, float] = {}
+    best: Part | None = None  # the others' logits need not be in memory
     grid = list(penalties)
     while True:
-        for penalty in sorted(set(grid) - set(tried), reverse=True):  # from strong to weak: each starts at the last
+        for penalty in sorted(set(grid) - set(scores), reverse=True):  # from strong to weak: each starts at the last
             logits, start = validation.logits(member, penalty)
             t, score = best_offset(logits, validation.labels, log_prior, offset)
-            tried[penalty] = Part(member, penalty, t, 1.0, score, logits - t * log_prior, start)
-        best = max(tried.values(), key=lambda part: (part.score or 0.0, part.penalty))  # of equals the strongest
+            scores[penalty] = score
+            if best is None or (score, penalty) > (scores[best.penalty], best.penalty):  # of equals the strongest
+                best = Part(member, penalty, t, 1.0, score, logits - t * log_prior, start)
+        if best is None:
+            raise ValueError("there is no penalty to try")
         if len(grid) == 1:
             return best
         if best.penalty == min(grid) > 1.5 * weakest:  # 1e-5 / 10 is not quite 1e-6

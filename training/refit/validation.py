@@ -19,7 +19,8 @@ from breadcrumbs.training.refit.pool import Pool
 from breadcrumbs.training.refit.rows import Rows
 from breadcrumbs.training.solver.solver import Found
 
-FOLDS = ((3e9, 3),)  # N · D · C up to which there are so many folds
+FOLDS = ((3e8, 5), (3e9, 3))  # N · D · C up to which there are so many folds: few images choose badly with three
+THOROUGH = FOLDS[-1][0]
 SPLIT = 5  # above, one fold of so many is held out, once
 SAMPLE = 5e9  # then so much N · D · C is fitted without it: the same share of each class, one image at least
 ROWS = 50  # of a class that are scored in a fold
@@ -62,7 +63,7 @@ def sample_of(base: Rows, usable: Tensor, classes: int) -> tuple[Tensor, float]:
     """
     mine = base.take(usable[base.images] & (base.labels >= 0))
     work = len(mine) * mine.feature_dim * classes
-    share = min(1.0, SAMPLE / work) if work > FOLDS[-1][0] else 1.0
+    share = min(1.0, SAMPLE / work) if work > THOROUGH else 1.0
     counts = torch.bincount(mine.labels, minlength=classes)
     rank = rank_in_class(mine.labels, torch.arange(len(mine)))
     out = torch.zeros(len(usable), dtype=torch.bool)

@@ -309,3 +309,16 @@ def test_rows_of_another_backbone_come_over_by_unlabelled_pairs(tmp_path: Path, 
 
     assert WORLD.recalls(candidate.head).mean() > WORLD.recalls(made(bundle).head).mean() - 0.03
     assert candidate.complete().report.transfer[0].chosen == "map"
+
+
+@pytest.mark.parametrize("source", ["pinned", "bundle"])
+def test_a_hold_out_of_the_operator_may_have_other_classes_besides(bundle: Bundle, source: str) -> None:
+    """A start accepts it, so each refit does too; the rows of those classes are not judged. A request's is refused."""
+    holdout = WORLD.rows(bundle, [*WORLD.each(10), 6, 6], 8)
+
+    candidate = refit(bundle, bundle.head(), [], holdout, QUICK, source=source)  # type: ignore[arg-type]
+
+    assert candidate.judged.rows == 60
+    assert candidate.judged.holdout == ("pinned" if source == "pinned" else "bundle")
+    with pytest.raises(RefitError, match=r"neither the live head nor the snapshots have: new 0"):
+        made(bundle, holdout=holdout)

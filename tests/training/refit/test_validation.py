@@ -22,7 +22,7 @@ def test_folds_spread_every_class_evenly(labels: list[int], seed: int) -> None:
     folds = torch.stack(folds_of(base, torch.ones(len(y), dtype=torch.bool), 6, seed))
 
     count = torch.bincount(y, minlength=6)
-    assert len(folds) == FOLDS[0][1] == 3
+    assert len(folds) == FOLDS[0][1] == 5
     assert folds.sum(0).tolist() == (count[y] > 1).long().tolist()
     for c in range(6):
         sizes = folds[:, y == c].sum(1)
