@@ -1,9 +1,11 @@
-"""Characters that a terminal or a log must not get: they move the cursor, start a line, or show text in another order.
+"""Text for a terminal, a log or a message: no character that moves the cursor, starts a line or shows text in another
+order, and long lists of names cut short.
 
 It knows nothing of where the text comes from.
 """
 
 import re
+from collections.abc import Sequence
 
 _UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 """Control characters, line separators, bidi embeddings, overrides and isolates, and halves of surrogate pairs."""
@@ -30,3 +32,9 @@ def escaped(text: str) -> str:
 def _escape(found: re.Match[str]) -> str:
     code = ord(found[0])
     return _SHORT.get(found[0]) or (f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}")
+
+
+def listed(names: Sequence[str], most: int = 20) -> str:
+    """Return names for a sentence, and how many more there are."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more

@@ -6,7 +6,6 @@ Letters: N test rows, M of them of common classes, C classes of either bundle.
 """
 
 from collections.abc import Sequence
-from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -17,7 +16,7 @@ from breadcrumbs.models.bundle import Bundle
 from breadcrumbs.models.groups import GROUPS, Convention, Group
 from breadcrumbs.training.data.class_names import listed, plain
 from breadcrumbs.training.data.dataset import DataError, Split
-from breadcrumbs.training.metrics import Interval
+from breadcrumbs.training.metrics import as_json
 from breadcrumbs.training.pairs import pairs
 
 Integers = NDArray[np.int64]
@@ -85,8 +84,3 @@ def difference(
     both = pairs(other, own, labels)
     found = {name: as_json(both.difference((*members, *more))) for name, members in by_class.items()}
     return {"balanced": found["A"]["balanced"], "groups": {n: {g: v.get(g) for g in GROUPS} for n, v in found.items()}}
-
-
-def as_json(intervals: dict[str, Interval]) -> dict[str, dict[str, float]]:
-    """Intervals as JSON's own types."""
-    return {name: asdict(interval) for name, interval in intervals.items()}

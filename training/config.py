@@ -292,6 +292,8 @@ class RefitSpec(BaseModel):
     def _ranges(self) -> Self:
         if self.l2 != "auto" and not 1e-8 <= self.l2 <= 1e3:
             raise ValueError(f"l2: expected auto or 1e-8 … 1e3, got {self.l2}")
+        if len(set(self.members)) < len(self.members):
+            raise ValueError(f"members: expected each once, got {', '.join(self.members)}")
         if self.prior_offset != "auto" and not -4 <= self.prior_offset <= 4:
             raise ValueError(f"prior_offset: expected auto or -4 … 4, got {self.prior_offset}")
         return self

@@ -22,13 +22,13 @@ from breadcrumbs.models.bundle import Bundle, BundleError
 from breadcrumbs.models.groups import GROUPS, Convention, Group, groups
 from breadcrumbs.models.head import LinearHead
 from breadcrumbs.training import export
-from breadcrumbs.training.comparison import as_json, check_related, difference, in_common, same_images
+from breadcrumbs.training.comparison import check_related, difference, in_common, same_images
 from breadcrumbs.training.config import TrainConfig
 from breadcrumbs.training.data.class_names import listed, plain
 from breadcrumbs.training.data.dataset import Data, DataError, Split, load
 from breadcrumbs.training.data.loader import evaluation_batches
 from breadcrumbs.training.emanate import rank_in_class
-from breadcrumbs.training.metrics import evaluate, resample
+from breadcrumbs.training.metrics import as_json, evaluate, resample
 from breadcrumbs.training.refit.images import identified
 from breadcrumbs.training.refit.offset import Labelled, with_offset, with_tau
 from breadcrumbs.training.refit.without_training import logit_adjusted, nearest_class_mean, tau_normalised

@@ -212,6 +212,11 @@ def _shares(rows: Integers, class_groups: Sequence[Group]) -> dict[str, float]:
     return {"all": float(rows.sum()), **means}
 
 
+def as_json(found: dict[str, Interval]) -> dict[str, dict[str, float]]:
+    """Return intervals as JSON's own types."""
+    return {name: asdict(interval) for name, interval in found.items()}
+
+
 def wilson(share: float, rows: float) -> Interval:
     """Return a share 0 … 1 of so many rows, more than 0, with its score interval (Wilson 1927)."""
     centre = (share + Z**2 / (2 * rows)) / (1 + Z**2 / rows)

@@ -8,6 +8,7 @@ import numpy as np
 from breadcrumbs.models.groups import groups
 from breadcrumbs.models.refit_report import RefitReport
 from breadcrumbs.training.config import RefitSpec
+from breadcrumbs.training.metrics import as_json
 from breadcrumbs.training.pairs import pairs
 from breadcrumbs.training.refit import facts
 from breadcrumbs.training.refit.gate import comparison, judged
@@ -62,7 +63,7 @@ def told(classes: int = 5, per_class: int = 8, **change: Any) -> RefitReport:
         "holdout": {"source": "snapshot", "groups": "A"},
         **measured,
         "gate": asdict(verdict.gate),
-        "difference": facts.intervals(verdict.difference),
+        "difference": as_json(verdict.difference),
         "change": [one and asdict(one) for one in verdict.change],
         "new_classes": [{**asdict(one), "images": 9} for one in verdict.new_classes],
         "notes": ["class <b>elm</b> moved by 14 σ on 1 row"],

@@ -20,10 +20,9 @@ from breadcrumbs.models.groups import Group
 from breadcrumbs.models.head import LinearHead
 from breadcrumbs.models.refit_report import Classes, Interval, RefitReport
 from breadcrumbs.models.snapshots.snapshot import Snapshot
-from breadcrumbs.training import metrics
 from breadcrumbs.training.metrics import evaluate
-from breadcrumbs.training.refit.gate import Judged as Verdict
-from breadcrumbs.training.refit.material import Judged, Material
+from breadcrumbs.training.refit.gate import Decision
+from breadcrumbs.training.refit.material import HeldOut, Material
 from breadcrumbs.training.refit.moves import moves, regressions
 from breadcrumbs.training.refit.pool import Pool
 from breadcrumbs.training.refit.rows import RefitError
@@ -76,16 +75,11 @@ def part(own: Part) -> Found:
     return {name: getattr(own, name) for name in ("member", "penalty", "prior_offset", "share", "score")}
 
 
-def new_classes(verdict: Verdict, material: Material) -> list[Found]:
+def new_classes(decision: Decision, material: Material) -> list[Found]:
     """Each class that the live head does not know: its images, and how it was judged."""
     labels = material.images.labels[material.fit]
     images = torch.bincount(labels[labels >= 0], minlength=len(material.classes))[material.known :]
-    return [{**asdict(one), "images": int(n)} for one, n in zip(verdict.new_classes, images, strict=True)]
-
-
-def intervals(found: dict[str, metrics.Interval]) -> Found:
-    """Intervals as JSON's own types."""
-    return {name: asdict(interval) for name, interval in found.items()}
+    return [{**asdict(one), "images": int(n)} for one, n in zip(decision.new_classes, images, strict=True)]
 
 
 def solver(solutions: Sequence[Solution], trace: Sequence[Found]) -> Found:
@@ -105,7 +99,7 @@ def thinned(trace: Sequence[Found]) -> list[Found]:
     return [trace[i] for i in sorted(kept) if i >= 0]
 
 
-def baseline(head: LinearHead, chosen: Found, rows: Judged, class_groups: Sequence[Group]) -> Found:
+def baseline(head: LinearHead, chosen: Found, rows: HeldOut, class_groups: Sequence[Group]) -> Found:
     """Another head on the same rows, and what was chosen for it."""
     return {**chosen, **evaluate(head.logits(rows.features), rows.labels, class_groups).as_dict()}
 

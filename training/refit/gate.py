@@ -7,7 +7,7 @@ Letters: N held-out rows, C classes, those of the live head first.
 """
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 
 from breadcrumbs.models.arrays import Floats
 from breadcrumbs.models.groups import GROUPS, Group
+from breadcrumbs.models.printable import listed
 from breadcrumbs.models.refit_report import Answer
-from breadcrumbs.training.metrics import Interval, evaluate, intervals, wilson
+from breadcrumbs.training.metrics import Interval, as_json, evaluate, intervals, wilson
 from breadcrumbs.training.pairs import Pairs
 
-NAMED = 20  # classes that a reason names
 MIN_ROWS = 10  # fewer in a group: its recall is not known to ± 25 points
 
 Integers = NDArray[np.integer]
@@ -43,7 +43,7 @@ class Verdict:
 
 
 @dataclass(frozen=True)
-class Judged:
+class Decision:
     """What the gate says, and what it says it from.
 
     Attributes:
@@ -69,18 +69,14 @@ def comparison(
     return {
         "rows": len(labels),
         **{name: evaluate(logits, labels, class_groups).as_dict() for name, logits in both.items()},
-        "intervals": {name: _json(intervals(logits, labels, class_groups, seed)) for name, logits in both.items()},
+        "intervals": {name: as_json(intervals(logits, labels, class_groups, seed)) for name, logits in both.items()},
     }
-
-
-def _json(found: dict[str, Interval]) -> dict[str, dict[str, float]]:
-    return {name: asdict(interval) for name, interval in found.items()}
 
 
 def judged(
     counts: Pairs, groups: Sequence[Group], classes: Sequence[str], known: int, tolerance: float,
     min_rows: int = MIN_ROWS,
-) -> Judged:  # fmt: skip
+) -> Decision:  # fmt: skip
     """Judge from counts of rows.
 
     Args:
@@ -103,15 +99,15 @@ def judged(
         for group in GROUPS
         if group in difference and difference[group].high < 0 and difference[group].value < -tolerance
     ]
-    harm += [f"lost beyond chance: {_named(lost)}"] if lost else []
+    harm += [f"lost beyond chance: {listed(lost)}"] if lost else []
     level = _not_better(old, difference, any(one.recall and one.recall.value for one in new), tolerance)
     answer: Answer = "no" if harm else "not measured" if unmeasured else "no" if level else "yes"
-    return Judged(Verdict(answer, (*harm, *unmeasured, *level)), difference, tuple(counts.changes()), lost, new)
+    return Decision(Verdict(answer, (*harm, *unmeasured, *level)), difference, tuple(counts.changes()), lost, new)
 
 
 def _unmeasured(old: Pairs, groups: Sequence[Group], classes: Sequence[str], min_rows: int) -> list[str]:
     absent = [name for name, rows in zip(classes, old.rows, strict=False) if not rows]
-    reasons = [f"no judged row of: {_named(absent)}; give a hold-out with rows of them"] if absent else []
+    reasons = [f"no judged row of: {listed(absent)}; give a hold-out with rows of them"] if absent else []
     rows = {group: int(old.rows[np.array(groups) == group].sum()) for group in GROUPS if group in groups}
     return reasons + [
         f"{group} has {few} judged rows, {min_rows} are needed; give a hold-out with more rows of this group"
@@ -142,8 +138,3 @@ def _told(old: Pairs, change: Interval, own: NDArray[np.bool_]) -> str:
 def _new(name: str, counts: Pairs, y: int) -> NewClass:
     rows = int(counts.rows[y])
     return NewClass(name, rows, wilson(int(counts.candidate[y]) / rows, rows) if rows else None)
-
-
-def _named(names: Sequence[str]) -> str:
-    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
-    return f"{', '.join(names[:NAMED])}{more}"

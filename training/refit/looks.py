@@ -14,9 +14,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from breadcrumbs.models.printable import listed
 from breadcrumbs.training.config import RefitDevice, RefitSpec
 from breadcrumbs.training.pairs import pairs
-from breadcrumbs.training.refit.material import Material, listed
+from breadcrumbs.training.refit.material import Material
 from breadcrumbs.training.refit.offset import best_offset
 from breadcrumbs.training.refit.pool import Pool, pooled
 from breadcrumbs.training.refit.rows import Rows

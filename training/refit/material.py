@@ -18,6 +18,7 @@ from breadcrumbs.models.arrays import Floats
 from breadcrumbs.models.bundle import Bundle
 from breadcrumbs.models.groups import Group, groups
 from breadcrumbs.models.head import LinearHead
+from breadcrumbs.models.printable import listed
 from breadcrumbs.models.snapshots.snapshot import Snapshot
 from breadcrumbs.training.config import RefitSpec
 from breadcrumbs.training.emanate import class_means, rank_in_class
@@ -26,7 +27,7 @@ from breadcrumbs.training.refit.images import Images, identified
 from breadcrumbs.training.refit.rows import OTHER, RefitError, Rows
 from breadcrumbs.training.refit.transfer import PAIRS
 
-NAMED = 20  # classes that a sentence names
+MOVED = 20  # classes that are told
 FAR = 3.0  # a mean that moved by more than so many times its sampling error is told
 
 Source = Literal["pinned", "snapshot", "bundle", "split"]
@@ -34,7 +35,7 @@ Source = Literal["pinned", "snapshot", "bundle", "split"]
 
 
 @dataclass(frozen=True, eq=False)
-class Judged:
+class HeldOut:
     """Rows of the deployed backbone: features f32 (N, D), labels int64 (N,), and whose they are.
 
     The last `new` of them are new images that were set aside.
@@ -73,7 +74,7 @@ class Material:
     fit: Tensor
     counts: NDArray[np.int64]
     groups: tuple[Group, ...]
-    judged: Judged
+    judged: HeldOut
     notes: tuple[str, ...]
 
 
@@ -118,7 +119,7 @@ def read(
     counts = _counts(bundle, classes, became, images.labels[images.seen])
     if images.aside is None:
         fit, chosen = _split(base, images, len(classes), spec)
-        judged = Judged(base.gather(chosen).numpy(), base.labels[chosen].numpy(), "split")
+        judged = HeldOut(base.gather(chosen).numpy(), base.labels[chosen].numpy(), "split")
     else:
         fit, judged = _set_aside(base, images, images.aside, len(edit.names), len(classes), source, spec)
     if not len(judged.labels):
@@ -156,12 +157,6 @@ def _names(live: Sequence[str], snapshots: Sequence[Snapshot], became: Names, *,
     if new and not grow:
         raise RefitError(f"classes unknown to the live head: {listed(new)}; set allow_new_classes to add them")
     return tuple(found)
-
-
-def listed(names: Sequence[str]) -> str:
-    """Return names for a sentence, and how many more there are."""
-    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
-    return ", ".join(names[:NAMED]) + more
 
 
 def _without_rare(
@@ -225,7 +220,7 @@ def _check_holdout(holdout: Snapshot, place: Mapping[str, int]) -> None:
 
 def _set_aside(
     base: Rows, images: Images, aside: Rows, known: int, classes: int, source: Source, spec: RefitSpec
-) -> tuple[Tensor, Judged]:
+) -> tuple[Tensor, HeldOut]:
     """Set the hold-out's images aside, and a share of the new images of each known class.
 
     An image that alone is left of its class is fitted and not judged: setting aside never empties a class.
@@ -250,7 +245,7 @@ def _set_aside(
     fit[base.images[chosen]] = False
     features = torch.cat([mine.features, base.gather(chosen)])
     labels = torch.cat([mine.labels, base.labels[chosen]])
-    return fit, Judged(features.numpy(), labels.numpy(), source, len(chosen))
+    return fit, HeldOut(features.numpy(), labels.numpy(), source, len(chosen))
 
 
 def _moved(base: Rows, images: Images, fit: Tensor, classes: Sequence[str]) -> list[str]:
@@ -276,7 +271,7 @@ def _moved(base: Rows, images: Images, fit: Tensor, classes: Sequence[str]) -> l
     error = spread * (1 / fresh_count.clamp(min=1) + 1 / count.clamp(min=1))
     ratio = ((after - before).square().sum(1) / error.clamp(min=1e-30)).sqrt()
     far = ((count > 1) & (fresh_count > 0) & (ratio > FAR)).nonzero().squeeze(1).tolist()
-    worst = sorted(far, key=lambda c: -float(ratio[c]))[:NAMED]
+    worst = sorted(far, key=lambda c: -float(ratio[c]))[:MOVED]
     return [f"class {classes[c]} moved by {float(ratio[c]):.0f} σ on {_rows(int(fresh_count[c]))}" for c in worst]
 
 

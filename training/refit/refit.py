@@ -23,14 +23,14 @@ from breadcrumbs.models.head import LinearHead
 from breadcrumbs.models.refit_report import Judged, RefitReport
 from breadcrumbs.models.snapshots.snapshot import Snapshot
 from breadcrumbs.training.config import Member, RefitDevice, RefitSpec
+from breadcrumbs.training.metrics import as_json
 from breadcrumbs.training.pairs import Pairs, pairs
 from breadcrumbs.training.refit import certificate, facts
 from breadcrumbs.training.refit import device as devices
 from breadcrumbs.training.refit.edits import edited_logits
 from breadcrumbs.training.refit.gate import comparison, judged
 from breadcrumbs.training.refit.looks import Looks, chosen_looks
-from breadcrumbs.training.refit.material import Judged as Rows
-from breadcrumbs.training.refit.material import Material, Source, read
+from breadcrumbs.training.refit.material import HeldOut, Material, Source, read
 from breadcrumbs.training.refit.members import Fitted, Fitter
 from breadcrumbs.training.refit.offset import Labelled, with_offset, with_tau
 from breadcrumbs.training.refit.rows import RefitError
@@ -50,7 +50,7 @@ class Refit:
     head: LinearHead
     report: RefitReport
     baselines: dict[str, LinearHead]
-    judged: Rows
+    judged: HeldOut
 
 
 @dataclass(frozen=True, eq=False)
@@ -125,10 +125,10 @@ def refit(
     counts = pairs(*both, rows.labels)
     if validation is not None:
         counts += _out_of_fold(parts, validation, material)
-    verdict = judged(counts, material.groups, classes, material.known, spec.tolerance, spec.min_rows)
+    decision = judged(counts, material.groups, classes, material.known, spec.tolerance, spec.min_rows)
     found: dict[str, Any] = {
-        "gate": asdict(verdict.gate),
-        "new_classes": facts.new_classes(verdict, material),
+        "gate": asdict(decision.gate),
+        "new_classes": facts.new_classes(decision, material),
         "notes": [*material.notes, *looks.without_rows(pool)],
     }
 
@@ -144,8 +144,8 @@ def refit(
             "origin": facts.origin(bundle, live, head),
             "classes": facts.classes(classes, material.known, material.counts, material.groups),
             "holdout": {"source": rows.source, "groups": bundle.manifest.groups},
-            "difference": facts.intervals(verdict.difference),
-            "change": [one and asdict(one) for one in verdict.change],
+            "difference": as_json(decision.difference),
+            "change": [one and asdict(one) for one in decision.change],
             "spec": spec.model_dump(mode="json"),
             "snapshots": [facts.look(s, bundle) for s in uploads],
             "pool": facts.pool(pool, classes),

@@ -84,7 +84,7 @@ def moved(look: Rows, base: Rows, usable: Tensor, mode: Mode, classes: int) -> M
         return None
     if mode == "none":
         return Move(rows)
-    there, here = pairs(mine, base)
+    there, here = in_both(mine, base)
     line = None
     if mode != "emanate":
         if len(there) < PAIRS:
@@ -102,7 +102,7 @@ def moved(look: Rows, base: Rows, usable: Tensor, mode: Mode, classes: int) -> M
     return Move(rows, line, after - before) if len(rows) else None
 
 
-def pairs(look: Rows, base: Rows) -> tuple[Tensor, Tensor]:
+def in_both(look: Rows, base: Rows) -> tuple[Tensor, Tensor]:
     """Return the numbers (P,) of rows of both that show the same images."""
     where = torch.full((int(max(look.images.max(), base.images.max())) + 1,), -1)
     where[base.images] = torch.arange(len(base))

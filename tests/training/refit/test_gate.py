@@ -7,7 +7,7 @@ import pytest
 
 from breadcrumbs.models.groups import Group
 from breadcrumbs.training.pairs import Pairs, pairs
-from breadcrumbs.training.refit.gate import Judged, comparison, judged
+from breadcrumbs.training.refit.gate import Decision, comparison, judged
 
 CLASSES = ("oak", "elm", "yew", "ash")
 GROUPS: tuple[Group, ...] = ("many", "many", "medium", "few")
@@ -24,7 +24,7 @@ def logits(*right: int) -> np.ndarray:
 def verdict(
     live: np.ndarray, candidate: np.ndarray, labels: np.ndarray = LABELS, known: int = 4, tolerance: float = 0.01,
     min_rows: int = 10,
-) -> Judged:  # fmt: skip
+) -> Decision:  # fmt: skip
     return judged(pairs(live, candidate, labels), GROUPS, CLASSES, known, tolerance, min_rows)
 
 
@@ -169,7 +169,7 @@ def test_a_comparison_is_json() -> None:
     assert measured["intervals"]["candidate"]["few"]["low"] < 0.875
 
 
-def drawn(rng: np.random.Generator, classes: int, most: int, gain: float, ruined: bool = False) -> Judged:
+def drawn(rng: np.random.Generator, classes: int, most: int, gain: float, ruined: bool = False) -> Decision:
     """The verdict on a drawn head: recall 0.75 before, a tenth of the rows lost, `gain` more gained; 5 to `most` rows.
 
     A ruined class has 20 rows, of which the live head had 90 % right and the candidate has 10 %.

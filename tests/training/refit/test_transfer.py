@@ -8,7 +8,7 @@ from looks import look
 from torch import Tensor
 
 from breadcrumbs.training.refit.rows import Rows
-from breadcrumbs.training.refit.transfer import Mode, fitted, modes_for, moved, pairs, procrustes, ridge
+from breadcrumbs.training.refit.transfer import Mode, fitted, in_both, modes_for, moved, procrustes, ridge
 
 
 def normal(seed: int, *shape: int) -> Tensor:
@@ -133,4 +133,4 @@ def test_ways_that_make_sense() -> None:
     assert modes_for(base, base) == ("leave out", "none", "emanate")
     assert "none" in modes_for(same, base)
     assert modes_for(other, base) == ("leave out", "map", "map, emanate")
-    assert [part.tolist() for part in pairs(other.take(torch.tensor([2, 0])), base)] == [[0, 1], [2, 0]]
+    assert [part.tolist() for part in in_both(other.take(torch.tensor([2, 0])), base)] == [[0, 1], [2, 0]]
