@@ -22,7 +22,7 @@ from breadcrumbs.training.refit.offset import best_offset
 from breadcrumbs.training.refit.pool import Pool, pooled
 from breadcrumbs.training.refit.rows import Rows
 from breadcrumbs.training.refit.transfer import Mode, modes_for, moved
-from breadcrumbs.training.refit.validation import Validation, folds_of, sample_of
+from breadcrumbs.training.refit.validation import Hear, Validation, folds_of, sample_of
 
 PENALTY = 1e-3  # of the plain head that the ways are tried with
 KINDS = (True, False)
@@ -71,18 +71,18 @@ class Looks:
             notes.append(f"classes without any row, which are never predicted: {listed(ghosts)}")
         return notes
 
-    def validation(self, max_memory: int, device: RefitDevice) -> Validation:
-        """Heads fitted without each fold."""
+    def validation(self, max_memory: int, device: RefitDevice, hear: Hear) -> Validation:
+        """Heads fitted without each fold; `hear` is told of the solver's passes."""
         own = self.material
         sample, share = sample_of(own.base, own.fit, len(own.classes))
 
         def pool(images: Tensor) -> Pool:
             return self.pool(images & sample)
 
-        return Validation(own.base, own.fit, self.folds, pool, len(own.classes), max_memory, device, share)
+        return Validation(own.base, own.fit, self.folds, pool, len(own.classes), max_memory, device, share, hear)
 
 
-def chosen_looks(material: Material, spec: RefitSpec, device: RefitDevice) -> Looks:
+def chosen_looks(material: Material, spec: RefitSpec, device: RefitDevice, hear: Hear) -> Looks:
     """Choose how further looks are moved, or take what the spec says."""
     folds = folds_of(material.base, material.fit, len(material.classes), spec.seed)
     modes: Modes = {True: "leave out", False: "leave out"}
@@ -93,7 +93,7 @@ def chosen_looks(material: Material, spec: RefitSpec, device: RefitDevice) -> Lo
         if spec.transfer != "auto":
             modes[kind] = spec.transfer
         elif len(options) > 1:
-            found = {mode: _try(Looks(material, modes | {kind: mode}, spec, folds), device) for mode in options}
+            found = {mode: _try(Looks(material, modes | {kind: mode}, spec, folds), device, hear) for mode in options}
             modes[kind], told = _best(found, material)
             tried.append({"looks": NAMES[kind], "chosen": modes[kind], "ways": told})
     return Looks(material, modes, spec, folds, tried)
@@ -113,7 +113,7 @@ class _Tried:
     labels: Tensor
 
 
-def _try(looks: Looks, device: RefitDevice) -> _Tried:
+def _try(looks: Looks, device: RefitDevice, hear: Hear) -> _Tried:
     pool = looks.pool(looks.material.fit)
     count = len(looks.material.classes)
     have = int((torch.bincount(pool.labels) > 0).sum())
@@ -121,7 +121,7 @@ def _try(looks: Looks, device: RefitDevice) -> _Tried:
     if not scored or not len(pool):
         return _Tried(have, 0.0, torch.zeros(0, count), torch.zeros(0, dtype=torch.int64))
     log_prior = pool.log_prior(count)
-    validation = looks.validation(looks.spec.max_memory, device)
+    validation = looks.validation(looks.spec.max_memory, device, hear)
     logits, _ = validation.logits("plain", PENALTY)
     t, score = best_offset(logits, validation.labels, log_prior, None)
     return _Tried(have, score, logits - t * log_prior, validation.labels)

@@ -35,7 +35,7 @@ from breadcrumbs.training.refit.members import Fitted, Fitter
 from breadcrumbs.training.refit.offset import Labelled, with_offset, with_tau
 from breadcrumbs.training.refit.rows import RefitError
 from breadcrumbs.training.refit.selection import Part, average, average_logits, choose, given, usual
-from breadcrumbs.training.refit.validation import Validation
+from breadcrumbs.training.refit.validation import Hear, Validation
 
 NEVER = -1e9  # the logit of a class that a head does not know
 
@@ -104,7 +104,8 @@ def refit(
     trace: list[dict[str, float]] = []
     progress = _progress(tell, trace)
     tell({"event": "stage", "stage": "transfer"})
-    looks = chosen_looks(material, spec, device)
+    hear = _progress(tell, [])  # the way to a choice is told, and not kept
+    looks = chosen_looks(material, spec, device, hear)
     pool = looks.pool(material.fit)
     if not len(pool):
         raise RefitError(
@@ -113,7 +114,7 @@ def refit(
         )
     log_prior = pool.log_prior(len(classes))
     tell({"event": "stage", "stage": "choose"})
-    parts, validation = _choose(material, looks, log_prior, spec, device)
+    parts, validation = _choose(material, looks, log_prior, spec, device, hear)
     tell({"event": "stage", "stage": "solve"})
     fitter = Fitter(pool, len(classes), spec.max_memory, device)
     fitted = {part.member: _fit(fitter, part, spec, progress) for part in parts if part.share}
@@ -168,14 +169,14 @@ def refit(
 
 
 def _choose(
-    material: Material, looks: Looks, log_prior: Tensor, spec: RefitSpec, device: RefitDevice
+    material: Material, looks: Looks, log_prior: Tensor, spec: RefitSpec, device: RefitDevice, hear: Hear
 ) -> tuple[list[Part], Validation | None]:
     """The members of the head; without anything to choose, and without new classes, nothing is validated."""
     classes = len(material.classes)
     fixed = given(spec)
     if fixed is not None and classes == material.known:
         return [fixed], None
-    validation = looks.validation(spec.max_memory, device)
+    validation = looks.validation(spec.max_memory, device, hear)
     return (choose(validation, spec, log_prior) if len(validation.labels) else [usual(spec)]), validation
 
 

@@ -8,6 +8,7 @@ Letters: N scored rows, C classes, K folds, I images.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -23,8 +24,14 @@ FOLDS = ((3e8, 5), (3e9, 3))  # N · D · C up to which there are so many folds:
 THOROUGH = FOLDS[-1][0]
 SPLIT = 5  # above, one fold of so many is held out, once
 SAMPLE = 5e9  # then so much N · D · C is fitted without it: the same share of each class, one image at least
-ROWS = 50  # of a class that are scored in a fold
+ROWS, LOGITS = (
+    50,
+    50_000_000,
+)  # rows of a class that are scored in a fold, fewer where logits would be more than so many
 ROUGH = 1e-2  # the solver's gap: precise enough to choose
+
+Hear = Callable[[float, int, float, float], None]
+"""Called with the penalty, and the solver's pass, gradient norm and objective."""
 
 MakePool = Callable[[Tensor], Pool]
 """Returns the pool of the images (I,) that may be fitted."""
@@ -91,15 +98,16 @@ class Validation:
 
     def __init__(
         self, base: Rows, usable: Tensor, folds: Sequence[Tensor], pool: MakePool, classes: int, max_memory: int,
-        device: RefitDevice, share: float = 1.0,
+        device: RefitDevice, share: float = 1.0, hear: Hear = lambda *_: None,
     ) -> None:  # fmt: skip
         self._folds: list[_Fold] = []
-        self._classes = classes
+        self._classes, self._hear = classes, hear
         self._last: dict[Member, Found] = {}
         labels, images = [torch.zeros(0, dtype=torch.int64)], [torch.zeros(0, dtype=torch.int64)]
+        rows = max(1, min(ROWS, LOGITS // (classes * classes)))  # of each class in a fold
         for fold in (fold for fold in folds if fold.any()):
             held = base.take(fold[base.images] & (base.labels >= 0))
-            held = held.take(rank_in_class(held.labels, torch.arange(len(held))) < ROWS)
+            held = held.take(rank_in_class(held.labels, torch.arange(len(held))) < rows)
             fitter = Fitter(pool(usable & ~fold), classes, max_memory // len(folds), device)
             self._folds.append(_Fold(fitter, held.features))
             labels.append(held.labels)
@@ -119,7 +127,7 @@ class Validation:
         found = [torch.zeros(0, self._classes)]
         for fold in self._folds:
             starts = [self._last[member]] if member in self._last else list(self._last.values())
-            fitted = fold.fitter.fit(member, penalty, ROUGH, starts, rough=True)
+            fitted = fold.fitter.fit(member, penalty, ROUGH, starts, partial(self._hear, penalty), rough=True)
             self._last[member] = fitted.weight, fitted.bias
             found.append(torch.addmm(fitted.bias, fold.features, fitted.weight.T))
         return torch.cat(found), self._last[member]

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import errno
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -98,6 +98,18 @@ def test_a_disk_that_errs_refuses_writes_and_goes_on_serving(
     assert asyncio.run(verify(Store.open(tmp_path / "store"))).findings == ()
 
 
+def full_at(part: str) -> Callable[..., None]:
+    """What writes, but for objects of this name, for which the disk has no room."""
+    real = durable.write
+
+    def write(root: Path, path: Path, *rest: Any, **how: Any) -> None:
+        if str(path).endswith(part):
+            raise OSError(errno.ENOSPC, "No space left on device")
+        real(root, path, *rest, **how)
+
+    return write
+
+
 @pytest.mark.parametrize(
     "part", ["judged.json", "head.safetensors", "head.onnx", "head.json", "activations/00000002.json"]
 )
@@ -105,16 +117,9 @@ def test_a_refit_that_finds_the_disk_full_leaves_nothing_half_written(
     tiny_bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, part: str
 ) -> None:
     """Whatever it was about to write: it has failed and says so, the live head serves, and the next refit goes live."""
-    real = durable.write
-
-    def err(root: Path, path: Path, *rest: Any, **how: Any) -> None:
-        if str(path).endswith(part):
-            raise OSError(errno.ENOSPC, "No space left on device")
-        real(root, path, *rest, **how)
-
     with running(make_settings(tiny_bundle, tmp_path / "store")) as client:
         with monkeypatch.context() as broken:
-            broken.setattr(durable, "write", err)
+            broken.setattr(durable, "write", full_at(part))
             job = finish(client, {"spec": {"activate": "always"}})
         assert (job["state"], client.get("/v1/heads").json()["live"]) == ("failed", 1)
         assert "No space left on device" in job["error"]["message"]
@@ -127,15 +132,8 @@ def test_a_head_is_live_though_the_disk_has_no_room_for_its_report(
     tiny_bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, part: str
 ) -> None:
     """It was judged and stored before; the verdict says that there is no report, and why."""
-    real = durable.write
-
-    def err(root: Path, path: Path, *rest: Any, **how: Any) -> None:
-        if str(path).endswith(part):
-            raise OSError(errno.ENOSPC, "No space left on device")
-        real(root, path, *rest, **how)
-
     with running(make_settings(tiny_bundle, tmp_path / "store")) as client:
-        monkeypatch.setattr(durable, "write", err)
+        monkeypatch.setattr(durable, "write", full_at(part))
         job = finish(client, {"spec": {"activate": "always"}})
 
         assert (job["state"], client.get("/v1/heads").json()["live"]) == ("succeeded", 2)

@@ -57,6 +57,8 @@ def test_a_refit_gives_a_head_and_a_whole_report(bundle: Bundle) -> None:
         "read", "transfer", "choose", "solve", "judge", "baselines", "certificate", "report",
     ]  # fmt: skip
     order = [e.get("stage", e["event"]) for e in heard]
+    assert "progress" in order[order.index("choose") : order.index("solve")]  # which takes longest
+    assert "progress" in order[order.index("solve") : order.index("judge")]
     assert order.index("judge") < order.index("live") < order.index("baselines")
     json.dumps(report, allow_nan=False)
 

@@ -58,3 +58,18 @@ def test_a_row_is_scored_by_a_head_that_never_saw_its_image() -> None:
     assert logits.shape == (40, 2)
     memorised = Validation(base, usable, [torch.zeros(40, dtype=torch.bool)], pool, 2, MEMORY, "cpu")
     assert len(memorised.labels) == 0
+
+
+def test_many_classes_are_scored_by_fewer_rows_each() -> None:
+    """So that the logits of one member stay within memory, whatever the number of classes."""
+    base = look(torch.zeros(60, 2), torch.arange(60) % 2)
+    usable = torch.ones(60, dtype=torch.bool)
+    folds = folds_of(base, usable, 2, 0)
+
+    def pool(images: Tensor) -> Pool:
+        return pooled(base, [], images, None, 0)
+
+    few, many = (Validation(base, usable, folds, pool, classes, MEMORY, "cpu") for classes in (2, 10_000))
+
+    assert len(few.labels) == 60
+    assert len(many.labels) == 2 * len(folds)
