@@ -48,7 +48,7 @@ def refit(
         out: Folder for head.safetensors, head.onnx, report.json and report.html; optional with `--server`.
         snapshot: Snapshot to use beside the bundle's own; may be repeated.
         head: head.safetensors of the live head; default: the bundle's head.
-        holdout: Snapshot to choose and compare on; default: a share of the rows is held out.
+        holdout: Snapshot to judge on; default: the bundle's hold-out, or a share of the images where it has none.
         gate_holdout: Snapshot to compare on in place of `--holdout`; a server passes the one that it has pinned.
         spec: JSON file of settings; flags override it.
         classes: What becomes of a class: `old=new` renames it, or merges it into the class of that name, `old=` removes

@@ -44,8 +44,8 @@ class RefitRequest(BaseModel):
     snapshots: list[str] = []
     """sha256 of the snapshots to fit to."""
     holdout: str | None = None
-    """sha256 of the snapshot to compare on, unless the server has pinned one (`gate_holdout`); if absent, a share of
-    the others is held out."""
+    """sha256 of the snapshot to judge on, unless the server has pinned one (`gate_holdout`); if absent, the bundle's
+    hold-out, or a share of the images where it has none."""
     spec: RefitSpec = RefitSpec()
     """How to fit, and when to go live."""
 

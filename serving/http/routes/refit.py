@@ -33,7 +33,7 @@ that is not trusted."""
 
 FORM: dict[str, Any] = {
     "snapshot": {"type": "array", "items": BYTES, "description": "snapshots to fit to, in any format"},
-    "holdout": BYTES | {"description": "snapshot to compare on; absent: a share of the others is held out"},
+    "holdout": BYTES | {"description": "snapshot to judge on; absent: the bundle's hold-out, or a share of the images"},
     "spec": {"type": "string", "description": "JSON of a RefitSpec"},
 }
 JobId = Annotated[str, Path(description="the refit's id")]
