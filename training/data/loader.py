@@ -24,6 +24,7 @@ from breadcrumbs.models.networks import IMAGENET, Pixels
 from breadcrumbs.training.config import TrainConfig
 from breadcrumbs.training.data.dataset import DataError, Split
 from breadcrumbs.training.data.order import Look, Order
+from breadcrumbs.training.stopping import uninterrupted
 
 Batch = tuple[Tensor, Tensor, Tensor]
 """images uint8 (B, H, W, 3), labels int64 (B,), rows int64 (B,) of the split."""
@@ -91,7 +92,9 @@ class Batches(DataLoader[Batch]):
 
     def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]  # torch declares a class of its own
         try:
-            for batch in super().__iter__():
+            with uninterrupted():  # torch's iterator, half made, prints a traceback when it is deleted
+                batches = super().__iter__()
+            for batch in batches:
                 if isinstance(batch, Exception):
                     raise batch
                 yield batch

@@ -1,10 +1,13 @@
 """Batches: what evaluation sees is what the server sees; what training sees has the right form and a seeded order."""
 
+import gc
 import io
 import math
 import pickle
+import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, get_args
 
@@ -30,6 +33,18 @@ from breadcrumbs.training.data.loader import (
     preprocess_for,
 )
 from breadcrumbs.training.data.order import Order
+from breadcrumbs.training.stopping import Terminated, stoppable
+
+
+class SignalsFirst(list[list[int]]):
+    """Batches of rows; a signal comes when torch begins to make its iterator, before the iterator can be shut down."""
+
+    number = signal.SIGINT
+
+    def __iter__(self) -> Iterator[list[int]]:
+        signal.raise_signal(self.number)
+        return super().__iter__()
+
 
 SHAPES = ((20, 30), (30, 20), (12, 12), (9, 40), (16, 16))
 
@@ -368,3 +383,20 @@ def test_what_reads_images_can_be_sent_to_another_process(augment: str) -> None:
 
     assert np.array_equal(own, sent)
     assert own.shape == (8, 8, 3)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_signal_while_the_workers_start_is_handled_once_they_have(number: signal.Signals, workers: int) -> None:
+    """Raised at once, it left half an iterator, which printed a traceback after the last word of the run."""
+    split = in_memory(6, 12, 12)
+    order = SignalsFirst([[0, 1, 2], [3, 4, 5]])
+    order.number = number
+    batches = Batches(Images(split, split.image), split, config(workers=workers), batch_sampler=order)
+
+    with pytest.raises(KeyboardInterrupt) as stopped, stoppable():
+        next(iter(batches))
+
+    gc.collect()  # an iterator that cannot be shut down warns here, which is an error
+    assert isinstance(stopped.value, Terminated) is (number == signal.SIGTERM)
+    assert len(list(Batches(Images(split, split.image), split, config(workers=workers), batch_size=3))) == 2
