@@ -18,6 +18,7 @@ from typing import Annotated
 from cyclopts import App, CycloptsError, Group, Parameter, UnusedCliTokensError
 from pydantic import ValidationError
 
+from breadcrumbs.commands.adopt import adopt
 from breadcrumbs.commands.cluster import cluster
 from breadcrumbs.commands.heads import heads
 from breadcrumbs.commands.keys import keys
@@ -59,7 +60,7 @@ BEGIN, MAKE, USE, KEEP = (
     Group(title, sort_key=place)
     for place, title in enumerate(("Start here", "Make a model", "Use a model", "Operate a server"))
 )
-COMMANDS: tuple[Callable[..., None], ...] = (train, evaluate, export, snapshot, convert, refit)
+COMMANDS: tuple[Callable[..., None], ...] = (adopt, train, evaluate, export, snapshot, convert, refit)
 for number, command in enumerate(COMMANDS):
     app.command(command, group=MAKE, sort_key=number)
 app.command(group=USE)(predict)

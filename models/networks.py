@@ -38,8 +38,9 @@ IMAGENET = Pixels((0.485, 0.456, 0.406), (0.229, 0.224, 0.225), "bilinear", 7 / 
 
 @dataclass(frozen=True, eq=False)
 class Backbone:
-    """A network (N, 3, H, W) -> (N, D), its D, and the pixels that it takes."""
+    """A network (N, 3, H, W) -> (N, D), its D, the pixels that it takes, and the side that it was made for."""
 
     network: nn.Module
     feature_dim: int
     pixels: Pixels = IMAGENET
+    side: int = 224

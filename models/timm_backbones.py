@@ -11,33 +11,61 @@ from typing import Any
 import timm
 import torch
 from timm.data.config import resolve_model_data_config
-from timm.models import get_pretrained_cfg, load_state_dict
+from timm.models import PretrainedCfg, get_pretrained_cfg, load_state_dict
 from torch import Tensor, nn
 
 from breadcrumbs.models.networks import IMAGENET, SMALL, Backbone, BackboneError, Pixels
 
 _PLAIN = {"label_offset": 0, "source": "", "custom_load": False}  # no download, nothing of a classifier
+PLACES = ("hf-hub", "local-dir")  # of networks that timm can open besides those it knows by name
 HUB_SECONDS = 5  # to wait for an answer of the hub that has the pretrained weights
 
 
 def create(name: str, *, pretrained: bool = False, size: int | None = None, weights: Path | None = None) -> Backbone:
     """Make a network of timm without its classifier; arguments and errors as for `models.backbones.create`."""
+    if name.partition(":")[0] in PLACES:
+        return _from_place(name, pretrained=pretrained, size=size, weights=weights)
     if not timm.is_model(name):
         near = ", ".join(difflib.get_close_matches(name, timm.list_models(), 5, 0.5)) or "nothing"
         own = f"{', '.join(SMALL)}, resnet10, and wider ones such as resnet8x2"
-        raise BackboneError(f"no backbone '{name}'; own: {own}; timm has near it: {near}")
+        place = f"; a repository of the hub is hf-hub:{name}, a folder local-dir:{name}" if "/" in name else ""
+        raise BackboneError(f"no backbone '{name}'; own: {own}; timm has near it: {near}{place}")
     given = None if weights is None else _read(weights)
-    network, width, options = _tried(name, size)
+    network, width, options = _tried(name, size, get_pretrained_cfg(name))
     if weights is not None and given is not None:
         network = _with_weights(name, options, weights, given)
     elif pretrained:
         network = _downloaded(name, options)
-    return Backbone(network, width, _pixels(name, network))
+    return Backbone(network, width, _pixels(name, network), _side(network))
 
 
-def _tried(name: str, size: int | None) -> tuple[nn.Module, int, dict[str, Any]]:
+def _from_place(name: str, *, pretrained: bool, size: int | None, weights: Path | None) -> Backbone:
+    """A network whose configuration and weights lie together in a folder, or in a repository of the hub."""
+    place = name.partition(":")[2]
+    if weights is not None:
+        raise BackboneError(f"--weights {weights} is for a network by its name; {name} has weights of its own")
+    if name.startswith("local-dir:"):
+        if not (Path(place) / "config.json").is_file():
+            raise BackboneError(
+                f"there is no {Path(place) / 'config.json'}; expected a folder as timm's save_for_hf writes it"
+            )
+    else:
+        _look_for_the_hub()
+    try:
+        made_for = PretrainedCfg(**_config(timm.create_model(name, num_classes=0)))
+        network, width, options = _tried(name, size, made_for)
+        if pretrained:
+            network = timm.create_model(name, pretrained=True, num_classes=0, **options)
+    except BackboneError:
+        raise
+    except Exception as error:  # timm, json, torch and the hub's client raise whatever they meet
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise BackboneError(f"the network of {name} could not be loaded: {reason}") from error
+    return Backbone(network, width, _pixels(name, network), _side(network))
+
+
+def _tried(name: str, size: int | None, made_for: PretrainedCfg | None) -> tuple[nn.Module, int, dict[str, Any]]:
     """Return the network with random weights, its D, and the options that make it take images of `size` pixels."""
-    made_for = get_pretrained_cfg(name)
     native = made_for.input_size[-1] if made_for is not None else None
     side = size or native or 224
     options: list[dict[str, Any]] = [{}]
@@ -132,13 +160,24 @@ def _look_for_the_hub() -> None:
             constants.HF_HUB_OFFLINE = True
 
 
+def _side(network: nn.Module) -> int:
+    size = _config(network).get("input_size")
+    return int(size[-1]) if size else 224
+
+
+def _config(network: nn.Module) -> dict[str, Any]:
+    found: dict[str, Any] = getattr(network, "pretrained_cfg", {})
+    return found
+
+
 def _pixels(name: str, network: nn.Module) -> Pixels:
     """What timm's configuration of the network says of the images that its weights were trained on."""
     cfg = resolve_model_data_config(network)  # type: ignore[no-untyped-call]  # timm leaves it untyped
     if len(cfg["mean"]) != 3:
         return IMAGENET
-    tag = getattr(network, "pretrained_cfg", {}).get("tag")
-    full = f"{name}.{tag}" if tag and "." not in name else name
+    given = _config(network)
+    known = str(given.get("architecture", name)) if name.partition(":")[0] in PLACES else name
+    full = f"{known}.{given['tag']}" if given.get("tag") and "." not in known else known
     return Pixels(
         mean=tuple(cfg["mean"]),
         std=tuple(cfg["std"]),

@@ -35,8 +35,13 @@ class ConfigError(BreadcrumbsError):
     """A setting that cannot be, or a recipe that is not there."""
 
 
-class TrainConfig(BaseModel):
-    """Everything that decides a training run; saved beside what the run made."""
+def absent(value: object) -> object:
+    """Read the word none as None."""
+    return None if value == "none" else value
+
+
+class ImageConfig(BaseModel):
+    """Which images there are, how they reach a network, and what the model is called."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
@@ -63,16 +68,6 @@ class TrainConfig(BaseModel):
     """How images are checked before training. `headers`: header and end of each file; `full`: each is decoded."""
     max_pixels: int = Field(default=MAX_PIXELS, ge=1)
     """Largest number of pixels in one image, read from its header before it is decoded, as on the server."""
-    architecture: str = "resnet8"
-    """resnet8 … resnet32 for small images, also wider (resnet8x2, resnet8x4), resnet10, or any timm name."""
-    pretrained: bool = False
-    """Start from timm's pretrained weights (needs the network once)."""
-    weights: Path | None = None
-    """Start from a file with weights of this timm network instead, `.safetensors` or a state dict by torch.save."""
-    frozen: bool = False
-    """Keep the backbone fixed and train only the heads, on features that are computed once, without augmentation."""
-    size: int = Field(default=28, ge=8, le=1024)
-    """Side of the square input, in pixels."""
     mean: tuple[float, float, float] | None = None
     """Mean of each channel, on the scale 0 … 1; absent: as the network's weights were trained."""
     std: tuple[PositiveFloat, PositiveFloat, PositiveFloat] | None = None
@@ -83,6 +78,43 @@ class TrainConfig(BaseModel):
     crop: Annotated[float, Field(ge=0.1, le=1)] | Literal["squash"] | None = None
     """Side of the centre crop in evaluation, as a share of the resized shorter side; `squash`: resize to a square
     without a crop; absent: as for the network's weights."""
+    workers: int = Field(default=0, ge=0)
+    """Processes that decode and augment, per training process, at most one a core; 0: the training process itself."""
+    groups: Literal["A", "B"] = "A"
+    """Convention of many / medium / few: A: at least 100 / at most 20 training images; B: more than 100 / fewer than
+    20."""
+    seed: int = Field(default=0, ge=0, lt=2**31)
+    """Seed of weights, order and augmentation."""
+
+    @field_validator(
+        *("name", "test_data", "images", "imbalance", "largest", "mean", "std", "interpolation", "crop"), mode="before"
+    )
+    @classmethod
+    def _absent(cls, value: object) -> object:
+        """A flag takes back what a recipe sets: `--imbalance none`."""
+        return absent(value)
+
+    @property
+    def model_name(self) -> str:
+        """What the model is called: `name`, or what a name may have of the data's."""
+        stem = re.sub(r"\.(txt|csv|jsonl?|tar)$", "", self.data.rstrip("/\\").replace("\\", "/").rsplit("/", 1)[-1])
+        plain = re.sub(r"[^A-Za-z0-9._-]+", "-", stem).strip("-._")[:64]
+        return self.name or plain or "breadcrumbs"
+
+
+class TrainConfig(ImageConfig):
+    """Everything that decides a training run; saved beside what the run made."""
+
+    architecture: str = "resnet8"
+    """resnet8 … resnet32 for small images, also wider (resnet8x2, resnet8x4), resnet10, or any timm name."""
+    pretrained: bool = False
+    """Start from timm's pretrained weights (needs the network once)."""
+    weights: Path | None = None
+    """Start from a file with weights of this timm network instead, `.safetensors` or a state dict by torch.save."""
+    frozen: bool = False
+    """Keep the backbone fixed and train only the heads, on features that are computed once, without augmentation."""
+    size: int = Field(default=28, ge=8, le=1024)
+    """Side of the square input, in pixels."""
     augmentation: Literal["crop-flip", "crop", "flip", "resized-crop", "none"] = "crop-flip"
     """crop: shift by up to 1/8; flip: mirror; crop-flip: both; resized-crop: random area and aspect, mirror, colour."""
     method: Method = "breadcrumb"
@@ -110,36 +142,17 @@ class TrainConfig(BaseModel):
     """Precision of the forward pass and of the trail; auto: bf16 on a GPU, else fp32."""
     compile: bool = False
     """Compile the training step with torch.compile: a slower start, then faster, on a GPU."""
-    workers: int = Field(default=0, ge=0)
-    """Processes that decode and augment, per training process, at most one a core; 0: the training process itself."""
     prefetch: int = Field(default=4, ge=1)
     """Batches that each worker prepares ahead."""
     evaluate_every: int = Field(default=1, ge=1)
     """Epochs between evaluations; the last epoch is always evaluated."""
     keep_snapshots: int = Field(default=5, ge=1)
     """Number of newest epochs whose complete snapshots are kept; older ones keep only the tail's crumbs."""
-    groups: Literal["A", "B"] = "A"
-    """Convention of many / medium / few: A: at least 100 / at most 20 training images; B: more than 100 / fewer than
-    20."""
-    seed: int = Field(default=0, ge=0, lt=2**31)
-    """Seed of weights, order and augmentation."""
 
-    @field_validator(
-        *("name", "test_data", "images", "imbalance", "largest", "weights", "mean", "std", "interpolation", "crop"),
-        *("clip", "ema"),
-        mode="before",
-    )
+    @field_validator("weights", "clip", "ema", mode="before")
     @classmethod
-    def _absent(cls, value: object) -> object:
-        """A flag takes back what a recipe sets: `--imbalance none`."""
-        return None if value == "none" else value
-
-    @property
-    def model_name(self) -> str:
-        """What the model is called: `name`, or what a name may have of the data's."""
-        stem = re.sub(r"\.(txt|csv|jsonl?|tar)$", "", self.data.rstrip("/\\").replace("\\", "/").rsplit("/", 1)[-1])
-        plain = re.sub(r"[^A-Za-z0-9._-]+", "-", stem).strip("-._")[:64]
-        return self.name or plain or "breadcrumbs"
+    def _no_value(cls, value: object) -> object:
+        return absent(value)
 
 
 RECIPES: dict[str, TrainConfig] = {

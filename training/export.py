@@ -11,6 +11,7 @@ import tempfile
 import warnings
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnxruntime
@@ -72,6 +73,15 @@ def _quiet() -> Iterator[None]:
     finally:
         for logger, level in zip(loggers, levels, strict=True):
             logger.setLevel(level)
+
+
+def open_session(model: bytes) -> Any:
+    """Return a backbone on the GPU, if there is one that torch and ONNX Runtime can both use; else on the CPU."""
+    providers: list[str | tuple[str, dict[str, str]]] = ["CPUExecutionProvider"]
+    if torch.cuda.is_available() and "CUDAExecutionProvider" in onnxruntime.get_available_providers():
+        onnxruntime.preload_dlls()
+        providers.insert(0, ("CUDAExecutionProvider", {"cudnn_conv_algo_search": "HEURISTIC"}))
+    return onnxruntime.InferenceSession(model, providers=providers)
 
 
 def run_onnx(model: bytes, batches: Iterable[Tensor]) -> Floats:

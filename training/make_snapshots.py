@@ -8,11 +8,8 @@ Letters: N images.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import onnxruntime
-import torch
 from numpy.typing import NDArray
 
 from breadcrumbs.models.bundle import Bundle
@@ -23,6 +20,7 @@ from breadcrumbs.training.config import Check, TrainConfig
 from breadcrumbs.training.data.class_names import plain
 from breadcrumbs.training.data.dataset import DataError, images
 from breadcrumbs.training.data.loader import augmented_batches, evaluation_batches
+from breadcrumbs.training.export import open_session
 from breadcrumbs.training.measure import config_of
 from breadcrumbs.training.run.snapshots import path_of
 from breadcrumbs.training.terminal.bars import track
@@ -90,7 +88,7 @@ def make_snapshots(
     taken = [str(path) for path in paths if path.exists()]
     if taken:
         raise DataError(f"{taken[0]} exists already; choose another folder with --out")
-    session = _session(bundle.backbone())
+    session = open_session(bundle.backbone())
     for epoch, path in enumerate(paths, first):
         batches = (
             evaluation_batches(split, bundle.manifest.preprocess, config)
@@ -136,12 +134,3 @@ def _labels(
     place = {plain(name): index for index, name in enumerate(classes)}
     index = np.array([place.get(name, -1) for name in names], np.int64)
     return classes, index[labels]
-
-
-def _session(model: bytes) -> Any:
-    """The backbone on the GPU, if there is one that torch and ONNX Runtime can both use; else on the CPU."""
-    providers: list[str | tuple[str, dict[str, str]]] = ["CPUExecutionProvider"]
-    if torch.cuda.is_available() and "CUDAExecutionProvider" in onnxruntime.get_available_providers():
-        onnxruntime.preload_dlls()
-        providers.insert(0, ("CUDAExecutionProvider", {"cudnn_conv_algo_search": "HEURISTIC"}))
-    return onnxruntime.InferenceSession(model, providers=providers)

@@ -8,6 +8,7 @@ import math
 import zlib
 from collections.abc import Callable, Iterator
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,7 @@ from breadcrumbs.models.arrays import Pixels as Array
 from breadcrumbs.models.errors import BreadcrumbsError
 from breadcrumbs.models.images.preprocess import Interpolation, Preprocess, fit
 from breadcrumbs.models.networks import IMAGENET, Pixels
-from breadcrumbs.training.config import TrainConfig
+from breadcrumbs.training.config import ImageConfig, TrainConfig
 from breadcrumbs.training.data.dataset import DataError, Split
 from breadcrumbs.training.data.order import Look, Order
 from breadcrumbs.training.stopping import uninterrupted
@@ -133,13 +134,28 @@ def preprocess_for(split: Split, config: TrainConfig, pixels: Pixels = IMAGENET)
     """
     if split.pixels is not None and not config.pretrained and config.weights is None:
         pixels = _measured(split.pixels)
-    crop = config.crop or (None if split.pixels is not None else pixels.crop)
-    of = [pixels.source] if config.weights is None else [pixels.source, f"for {config.weights.name}"]
+    return evaluation_of(pixels, config, config.size, config.weights, in_memory=split.pixels is not None)
+
+
+def evaluation_of(
+    pixels: Pixels, config: ImageConfig, side: int, weights: Path | None = None, *, in_memory: bool = False
+) -> Preprocess:
+    """Return the evaluation transform of a network.
+
+    Args:
+        pixels: what the network's weights were trained on.
+        config: its settings override that.
+        side: of the square input, in pixels.
+        weights: the file that they came from.
+        in_memory: the images are small and in memory: they are not cropped.
+    """
+    crop = config.crop or (None if in_memory else pixels.crop)
+    of = [pixels.source] if weights is None else [pixels.source, f"for {weights.name}"]
     given = [f"--{name}" for name in ("mean", "std", "interpolation", "crop") if getattr(config, name) is not None]
     return Preprocess(
-        height=config.size,
-        width=config.size,
-        resize=math.floor(config.size / crop) if isinstance(crop, float) else None,
+        height=side,
+        width=side,
+        resize=math.floor(side / crop) if isinstance(crop, float) else None,
         interpolation=config.interpolation or pixels.interpolation,
         mean=config.mean or pixels.mean,
         std=config.std or pixels.std,
@@ -210,12 +226,16 @@ class TrainingBatches:
 
 
 def augmented_batches(
-    split: Split, config: TrainConfig, epoch: int, interpolation: Interpolation = "bilinear"
+    split: Split,
+    config: TrainConfig,
+    epoch: int,
+    interpolation: Interpolation = "bilinear",
+    batch_size: int | None = None,
 ) -> Batches:
     """Every image once, in order, augmented as in training: each with its own seed, the same every time."""
     looks: list[Look] = [("snapshot", config.seed, epoch, row, row) for row in range(len(split))]
     images = Augmented(split, augmented(split, config, interpolation))
-    return Batches(images, split, config, batch_size=4 * config.batch_size, sampler=looks)
+    return Batches(images, split, config, batch_size=batch_size or 4 * config.batch_size, sampler=looks)
 
 
 def evaluation_batches(

@@ -3,11 +3,12 @@
 It knows nothing of where they come from: folders, list files and standard sets are `training.data.dataset`'s.
 """
 
-from collections.abc import Callable
+import hashlib
+from collections.abc import Callable, Container
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +21,7 @@ from breadcrumbs.models.images.preprocess import Preprocess, fit, load
 from breadcrumbs.training.data.objects import Span
 
 Integers = NDArray[np.int64]
+Made = TypeVar("Made")  # the generic syntax needs Python 3.12
 
 
 class DataError(BreadcrumbsError):
@@ -67,7 +69,23 @@ class Split:
             return fit(self.image(row), preprocess)
         return self._read(row, partial(load, preprocess=preprocess, max_pixels=self.max_pixels))
 
-    def _read(self, row: int, read: Callable[[bytes], Pixels]) -> Pixels:
+    def fitted_unless(self, row: int, preprocess: Preprocess, known: Container[bytes]) -> tuple[bytes, Pixels | None]:
+        """Return the 16 bytes that name an image's content, and the image as `fitted` does unless they are known.
+
+        The image is read once. Raises as `image`.
+        """
+        if self.pixels is not None:
+            pixels = np.ascontiguousarray(self.pixels[row])
+            name = _digest(repr(pixels.shape).encode() + pixels.tobytes())
+            return name, None if name in known else self.fitted(row, preprocess)
+
+        def read(data: bytes) -> tuple[bytes, Pixels | None]:
+            name = _digest(data)
+            return name, None if name in known else load(data, preprocess, self.max_pixels)
+
+        return self._read(row, read)
+
+    def _read(self, row: int, read: Callable[[bytes], Made]) -> Made:
         path = (self.paths or ())[row]
         try:
             return read(path.read_bytes())
@@ -88,6 +106,10 @@ class Split:
         pixels = None if self.pixels is None else self.pixels[rows]
         paths = None if self.paths is None else tuple(self.paths[int(r)] for r in rows)
         return replace(self, labels=self.labels[rows], ids=self.ids[rows], pixels=pixels, paths=paths)
+
+
+def _digest(content: bytes) -> bytes:
+    return hashlib.blake2b(content, digest_size=16).digest()
 
 
 @dataclass(frozen=True, eq=False)

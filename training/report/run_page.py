@@ -47,6 +47,7 @@ class Story:
         intervals: 95 % intervals of each head's metrics, by the metric's name.
         exported: the head that is served; None means `balanced` if there is one, else the first.
         notes: remarks on the data that are not errors, a sentence each.
+        trained: whether the backbone was trained; if not, there are no epochs to draw.
     """
 
     title: str
@@ -62,6 +63,12 @@ class Story:
     intervals: Mapping[str, Mapping[str, Interval]] = field(default_factory=dict)
     exported: str | None = None
     notes: Sequence[str] = ()
+    trained: bool = True
+
+    @property
+    def pictures(self) -> list[Picture]:
+        """What there may be a picture of."""
+        return [picture for picture in PICTURES if self.trained or picture.name not in OF_EPOCHS]
 
     @property
     def head(self) -> str:
@@ -126,6 +133,9 @@ PICTURES = (
 )  # fmt: skip
 
 
+OF_EPOCHS = ("curves", "drift", "crumbs")
+
+
 def write(folder: Path, story: Story) -> dict[str, bytes]:
     """Write the report's files into a folder, each complete or not at all, and return them as `report` does."""
     files = report(story)
@@ -140,7 +150,7 @@ def report(story: Story) -> dict[str, bytes]:
     The same story gives the same bytes.
     """
     files: dict[str, bytes] = {}
-    for picture in PICTURES:
+    for picture in story.pictures:
         figure = _draw(picture.name, story)
         if figure is not None:
             files |= {f"{picture.name}.svg": style.svg(figure), f"{picture.name}.png": style.png(figure)}
@@ -175,7 +185,7 @@ def _page(story: Story, files: Mapping[str, bytes]) -> bytes:
         group_note=_group_note(story, int((tested == 0).sum())),
         heads={title: story.metrics[head] for head, title in titles.items()},
         intervals={titles[head]: story.intervals[head] for head in titles.keys() & story.intervals.keys()},
-        figures=[(picture, files.get(f"{picture.name}.svg")) for picture in PICTURES],
+        figures=[(picture, files.get(f"{picture.name}.svg")) for picture in story.pictures],
         classes=classes,
         class_note=class_note,
         tested=tested,
@@ -194,7 +204,7 @@ def _summary(story: Story) -> list[tuple[str, str]]:
         ("classes", f"{len(story.classes):,}"),
         ("training images", f"{int(story.counts.sum()):,} ({least:,} to {most:,} a class)"),
         ("test images", f"{len(story.labels):,}"),
-        ("epochs", f"{len(story.history):,}" + (f" in {_duration(seconds)}" if seconds else "")),
+        *([("epochs", f"{len(story.history):,}" + (f" in {_duration(seconds)}" if seconds else ""))] * story.trained),
     ]
 
 

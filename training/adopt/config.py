@@ -1,0 +1,59 @@
+"""What `adopt` is told: the settings of images that training has too, and how a backbone is opened.
+
+It imports no torch. Every field is a flag of the command line; the text below a field is its help.
+"""
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, field_validator
+
+from breadcrumbs.training.config import ImageConfig, TrainConfig, absent
+
+Pool = Literal["cls", "mean"]
+
+
+class AdoptConfig(ImageConfig):
+    """Everything that decides a bundle around a backbone that is there already."""
+
+    architecture: str | None = None
+    """The timm network that a `.pth` or `.safetensors` file has the weights of."""
+    output: str | None = None
+    """Of an ONNX file: the name of the output to use, where it has several."""
+    pool: Pool | None = None
+    """Of an ONNX file whose output is one vector for each patch: `cls`: the first; `mean`: their mean; absent: `cls`
+    where there is one patch more than a square has."""
+    preprocessing: Path | None = None
+    """A `config.json` or `preprocessor_config.json` with the preprocessing of an ONNX file; absent: the one beside it,
+    if there is one."""
+    size: int | None = Field(default=None, ge=8, le=4096)
+    """Side of the square input, in pixels; absent: the size that the network was made for."""
+    looks: int = Field(default=0, ge=0, le=100)
+    """Augmented passes over the training images besides the clean one; cross-validation chooses how they are used."""
+    augmentation: Literal["crop-flip", "crop", "flip", "resized-crop"] = "flip"
+    """Of the augmented passes; as for `train`."""
+    batch_size: int = Field(default=16, ge=1)
+    """Images in one pass through the backbone."""
+
+    @field_validator("architecture", "output", "pool", "preprocessing", "size", mode="before")
+    @classmethod
+    def _no_value(cls, value: object) -> object:
+        return absent(value)
+
+    def recipe(self, architecture: str, side: int, epochs: int) -> TrainConfig:
+        """Return these settings as a bundle's recipe, from which `evaluate` and `snapshot` find the images.
+
+        Args:
+            architecture: what the backbone is called.
+            side: of its input, in pixels.
+            epochs: the epoch of the bundle's newest snapshot.
+        """
+        shared = {field: getattr(self, field) for field in type(self).model_fields if field in SHARED}
+        return TrainConfig.model_validate(
+            shared
+            | {"architecture": architecture, "size": side, "frozen": True, "method": "plain", "epochs": epochs}
+            | {"batch_size": max(2, self.batch_size)}
+        )
+
+
+SHARED = {*ImageConfig.model_fields, "augmentation"}

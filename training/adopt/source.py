@@ -1,0 +1,99 @@
+"""What a backbone may be, and how it is opened: each becomes one ONNX graph, as the server runs it.
+
+    resnet50.a1_in1k              a network of timm, with its pretrained weights
+    hf-hub:org/name               … from the hub
+    local-dir:folder              … from a folder with config.json and weights
+    weights.pth, .safetensors     weights of the timm network that `--architecture` names
+    backbone.onnx                 a graph of any library
+
+It knows nothing of labels or heads.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from breadcrumbs.models import backbones
+from breadcrumbs.models.arrays import Pixels
+from breadcrumbs.training import export
+from breadcrumbs.training.adopt import onnx_graph
+from breadcrumbs.training.adopt.config import AdoptConfig
+from breadcrumbs.training.adopt.onnx_graph import Wish
+from breadcrumbs.training.adopt.opened import AdoptError, Opened
+from breadcrumbs.training.config import EMBEDDED, STANDARD
+from breadcrumbs.training.data.loader import evaluation_of
+from breadcrumbs.training.network import Features
+
+WEIGHTS = (".pth", ".pt", ".bin", ".safetensors", ".tar")
+OF_ONNX = ("output", "pool", "preprocessing")
+
+Check = Callable[[Pixels], float]
+"""Takes real images uint8 (n, H, W, 3); returns how far the graph's features are from the original's, relative to the
+largest. Raises AdoptError or ExportError if that is too far."""
+
+
+@dataclass(frozen=True, eq=False)
+class Source:
+    """An opened backbone, and how it is compared with what it was opened from."""
+
+    opened: Opened
+    check: Check
+
+
+def open_source(backbone: str, config: AdoptConfig) -> Source:
+    """Open a backbone by its name or file; no image is read.
+
+    Args:
+        backbone: as above.
+        config: how.
+
+    Raises:
+        AdoptError: a setting is for another kind of backbone, or the file cannot be deployed.
+        BackboneError: there is no such network, or its weights cannot be had or do not fit.
+    """
+    path = Path(backbone)
+    if path.suffix.lower() == ".onnx":
+        if config.architecture is not None:
+            raise AdoptError(f"--architecture is for a file of weights; {backbone} is a whole graph: leave it out")
+        return _graph(path, config)
+    given = [f"--{name}" for name in OF_ONNX if getattr(config, name) is not None]
+    if given:
+        raise AdoptError(f"{', '.join(given)}: for an ONNX file only; the backbone is {backbone}")
+    if path.suffix.lower() in WEIGHTS and not backbone.startswith(("hf-hub:", "local-dir:")):
+        if config.architecture is None:
+            raise AdoptError(
+                f"{backbone} has weights and not their network; name it with --architecture, for example resnet50"
+            )
+        return _network(config.architecture, path, config)
+    if config.architecture is not None:
+        raise AdoptError(f"--architecture is for a file of weights, {', '.join(WEIGHTS)}; the backbone is {backbone}")
+    return _network(backbone, None, config)
+
+
+def _graph(path: Path, config: AdoptConfig) -> Source:
+    wish = Wish(
+        output=config.output, pool=config.pool, size=config.size, mean=config.mean, std=config.std,
+        interpolation=config.interpolation, crop=config.crop, config=config.preprocessing,
+    )  # fmt: skip
+    opened = onnx_graph.open_onnx(path, wish)
+    return Source(opened, lambda images: onnx_graph.check(opened, path, wish, images))
+
+
+def _network(name: str, weights: Path | None, config: AdoptConfig) -> Source:
+    torch.manual_seed(config.seed)
+    backbone = backbones.create(name, pretrained=weights is None, size=config.size, weights=weights)
+    side = config.size or backbone.side
+    preprocess = evaluation_of(backbone.pixels, config, side, weights, in_memory=config.data in (EMBEDDED, *STANDARD))
+    network = Features(backbone, preprocess).eval()
+    model = export.to_onnx(network, preprocess)
+
+    def check(images: Pixels) -> float:
+        batch = torch.from_numpy(np.ascontiguousarray(images))
+        return export.gate(*export.run_both(network, model, [batch]), ())
+
+    count = f"{backbones.count_parameters(network) / 1e6:.1f} million parameters"
+    notes = (f"{name}: {side} × {side} pixels, {backbone.feature_dim} features, {count}",)
+    return Source(Opened(name, model, preprocess, backbone.feature_dim, notes), check)
