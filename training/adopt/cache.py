@@ -98,7 +98,7 @@ class Cache:
     def _open(self, path: Path) -> None:
         try:
             segment = np.load(path, mmap_mode="r", allow_pickle=False)
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, EOFError) as error:
             LOG.warning("the cached features in %s cannot be read (%s); they are computed again", path, error)
             return
         if segment.dtype == self._type and segment.ndim == 1:
