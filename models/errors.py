@@ -18,6 +18,7 @@ mapping to status codes is `serving.http.errors`, and a test proves that no leaf
     ├── DataError              images or labels that cannot be trained on     training.data.split
     ├── TrainingError          a run that cannot go on                        training.run.state
     ├── ExportError            torch and ONNX Runtime disagree                training.export
+    ├── AdoptError             a backbone that cannot be adopted              training.adopt.opened
     ├── RefitError             snapshots that cannot become a head            training.refit.rows
     ├── EditError              an edit of classes that cannot be made         training.refit.edits
     ├── KeysError              a file of keys that cannot be used             serving.state.keys

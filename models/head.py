@@ -198,8 +198,8 @@ def from_onnx(data: bytes) -> LinearHead:
     return LinearHead(weight, bias, parse_classes(metadata))
 
 
-def parse_onnx(data: bytes) -> "ModelProto":
-    """Parse an ONNX model that keeps all of its numbers in the one file.
+def parse_onnx(data: bytes, *, external: bool = False) -> "ModelProto":
+    """Parse an ONNX model that keeps all of its numbers in the one file, unless `external` allows other files.
 
     Raises:
         FormatError: it is no ONNX model, or it names other files (external data).
@@ -210,11 +210,17 @@ def parse_onnx(data: bytes) -> "ModelProto":
         model = onnx.load_model_from_string(data)
     except Exception as error:  # protobuf's DecodeError has no stable place to import it from
         raise FormatError(f"not an ONNX model: {error}") from error
-    inside = [node for function in model.functions for node in function.node]
-    for item in [*_tensors(model.graph), *_tensors_of(inside)]:
-        if item.data_location == onnx.TensorProto.EXTERNAL:
+    for item in tensors(model):
+        if item.data_location == onnx.TensorProto.EXTERNAL and not external:
             raise FormatError(f"ONNX tensor '{item.name[:80]}' is kept in another file; expected one single file")
     return model
+
+
+def tensors(model: "ModelProto") -> "Iterator[TensorProto]":
+    """Every tensor that a model carries, in its subgraphs and functions too."""
+    yield from _tensors(model.graph)
+    for function in model.functions:
+        yield from _tensors_of(function.node)
 
 
 def _tensors(graph: "GraphProto") -> "Iterator[TensorProto]":

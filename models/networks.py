@@ -1,11 +1,13 @@
 """The definition of a backbone: a network, its width, and the pixels that it takes. It creates none."""
 
 from dataclasses import dataclass
-
-from torch import nn
+from typing import TYPE_CHECKING
 
 from breadcrumbs.models.errors import BreadcrumbsError
 from breadcrumbs.models.images.preprocess import Interpolation
+
+if TYPE_CHECKING:  # torch is loaded where a network is made
+    from torch import nn
 
 SMALL = {f"resnet{6 * n + 2}": n for n in range(1, 6)}
 """Our own networks for small images, and their blocks a stage."""
@@ -40,7 +42,7 @@ IMAGENET = Pixels((0.485, 0.456, 0.406), (0.229, 0.224, 0.225), "bilinear", 7 / 
 class Backbone:
     """A network (N, 3, H, W) -> (N, D), its D, the pixels that it takes, and the side that it was made for."""
 
-    network: nn.Module
+    network: "nn.Module"
     feature_dim: int
     pixels: Pixels = IMAGENET
     side: int = 224

@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 import onnxruntime
 import torch
-from onnx import ModelProto
 from torch import Tensor
 
 from breadcrumbs.models.arrays import Floats
@@ -24,6 +23,7 @@ from breadcrumbs.models.errors import BreadcrumbsError
 from breadcrumbs.models.head import IR_VERSION, LinearHead, parse_onnx
 from breadcrumbs.models.images.preprocess import Preprocess
 from breadcrumbs.training.network import Features
+from breadcrumbs.training.origin import forget_origin
 
 TOLERANCE = 1e-3  # of features, relative to the largest
 OPSET = 18
@@ -46,17 +46,8 @@ def to_onnx(features: Features, preprocess: Preprocess) -> bytes:
         )  # fmt: skip
         model = parse_onnx(path.read_bytes())
     model.ir_version = IR_VERSION
-    _forget_origin(model)
+    forget_origin(model)
     return bytes(model.SerializeToString())
-
-
-def _forget_origin(model: ModelProto) -> None:
-    """Remove the exporter's notes: stack traces with the paths of this machine."""
-    for part in (model, model.graph, *model.graph.node, *model.graph.value_info, *model.graph.initializer):
-        part.doc_string = ""
-        del part.metadata_props[:]
-    for value in (*model.graph.input, *model.graph.output):
-        del value.metadata_props[:]
 
 
 @contextlib.contextmanager
