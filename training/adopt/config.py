@@ -8,9 +8,8 @@ from typing import Literal
 
 from pydantic import Field, field_validator
 
+from breadcrumbs.training.adopt.wish import Pool
 from breadcrumbs.training.config import ImageConfig, TrainConfig, absent
-
-Pool = Literal["cls", "mean"]
 
 
 class AdoptConfig(ImageConfig):

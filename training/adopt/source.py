@@ -21,8 +21,8 @@ from breadcrumbs.models.arrays import Pixels
 from breadcrumbs.training import export
 from breadcrumbs.training.adopt import onnx_graph
 from breadcrumbs.training.adopt.config import AdoptConfig
-from breadcrumbs.training.adopt.onnx_graph import Wish
 from breadcrumbs.training.adopt.opened import AdoptError, Opened
+from breadcrumbs.training.adopt.wish import Wish
 from breadcrumbs.training.config import EMBEDDED, STANDARD
 from breadcrumbs.training.data.loader import evaluation_of
 from breadcrumbs.training.network import Features

@@ -46,9 +46,7 @@ def test_features_are_on_disk_before_the_end(tmp_path: Path, monkeypatch: pytest
 
 
 @pytest.mark.parametrize("content", [b"", b"no array", np.lib.format.magic(1, 0) + b"\xff" * 40], ids=str)
-def test_a_damaged_segment_is_computed_again(
-    tmp_path: Path, content: bytes, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_damaged_segment_is_computed_again(tmp_path: Path, content: bytes, caplog: pytest.LogCaptureFixture) -> None:
     """It is told, and the others are used."""
     with Cache(tmp_path, 1) as cache:
         cache.add([b"a" * DIGEST], np.ones((1, 1), np.float32))
