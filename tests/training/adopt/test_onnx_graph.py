@@ -152,7 +152,8 @@ def test_weights_elsewhere_are_refused(location: str, tmp_path: Path) -> None:
 
     path = folder / "backbone.onnx"
     path.write_bytes(model.SerializeToString())
-    with pytest.raises(AdoptError, match=r"beside it|one folder|put that file") as error:
+    said = "put that file beside it" if location == "missing" else "outside its folder"
+    with pytest.raises(AdoptError, match=said) as error:
         open_onnx(path, FLOAT)
 
     assert "\n" not in str(error.value)
@@ -184,7 +185,7 @@ def test_a_truncated_file_is_refused(tmp_path: Path) -> None:
         assert "\n" not in str(error.value)
 
 
-@settings(max_examples=40)
+@settings(max_examples=40, derandomize=True)
 @given(place=st.integers(0), byte=st.integers(0, 255), kind=st.sampled_from(sorted(SHAPES)))
 def test_a_changed_byte_is_refused_or_harmless(place: int, byte: int, kind: str) -> None:
     """Wherever a file is damaged, it opens or is refused in one line."""
