@@ -15,6 +15,7 @@ from breadcrumbs.training.adopt.opened import AdoptError
 from breadcrumbs.training.adopt.pixel_config import Described
 from breadcrumbs.training.adopt.wish import LARGEST, Colour, Wish
 
+SAID = ("size", "mean", "std", "interpolation", "crop")
 USUAL_SIZE = 224
 MOST_RESIZED = 8192
 """Largest shorter side of a resized image, in pixels."""
@@ -45,9 +46,6 @@ def settle(path: Path, wish: Wish, image: ImageInput, white: Largest | None) -> 
             f"a crop of {crop} needs a shorter side of {resize} pixels; expected up to {MOST_RESIZED}: "
             "say a larger --crop"
         )
-    given = [
-        f"--{name}" for name in ("size", "mean", "std", "interpolation", "crop") if getattr(wish, name) is not None
-    ]
     transform = Preprocess(
         height=height,
         width=width,
@@ -55,9 +53,16 @@ def settle(path: Path, wish: Wish, image: ImageInput, white: Largest | None) -> 
         interpolation=wish.interpolation or pixels.interpolation,
         mean=mean,
         std=std,
-        source=", ".join([pixels.source, *given])[:200],
+        source=_source(wish, pixels.source),
     )
     return transform, [_told(transform), *assumed, *colours]
+
+
+def _source(wish: Wish, usual: str) -> str:
+    """Where the values come from: the flags, and what says the others, if any are left."""
+    given = [f"--{name}" for name in SAID if getattr(wish, name) is not None]
+    others = [] if {f"--{name}" for name in SAID[1:]} <= set(given) else [usual]
+    return ", ".join([*others, *given])[:200]
 
 
 def _told(transform: Preprocess) -> str:

@@ -114,6 +114,13 @@ def test_where_a_configuration_lies(name: str, folder: str, tmp_path: Path) -> N
     assert find(tmp_path / "other" / "backbone.onnx", None) is None
 
 
+def test_where_flags_say_all_they_are_the_source(tmp_path: Path) -> None:
+    """No other source is named then."""
+    wish = Wish(mean=(0.5,) * 3, std=(0.5,) * 3, interpolation="bicubic", crop=0.875)
+
+    assert transform.settle(tmp_path / "x", wish, free(), None)[0].source == "--mean, --std, --interpolation, --crop"
+
+
 def test_without_a_configuration_the_usual_values_are_assumed(tmp_path: Path) -> None:
     """ImageNet's, with warnings that say so."""
     found, notes = transform.settle(tmp_path / "x.onnx", Wish(), free(), None)
