@@ -129,7 +129,7 @@ def _needed(graph: GraphProto, image: str, feature: str) -> GraphProto:
         if name not in wanted:
             wanted.add(name)
             waiting.extend(_reads(makers[name]) if name in makers else ())
-    copy = GraphProto(name=graph.name)
+    copy = GraphProto(name="original")
     copy.node.extend(node for node in graph.node if wanted & set(node.output))
     copy.initializer.extend(tensor for tensor in graph.initializer if tensor.name in wanted)
     copy.sparse_initializer.extend(tensor for tensor in graph.sparse_initializer if tensor.values.name in wanted)

@@ -73,7 +73,7 @@ def _first_line(graph: GraphProto, image: str) -> _Line | None:
 
 def _only_reader(graph: GraphProto, name: str) -> NodeProto | None:
     readers = [node for node in graph.node if name in node.input]
-    return readers[0] if len(readers) == 1 else None
+    return readers[0] if len(readers) == 1 and readers[0].domain in {"", "ai.onnx"} else None
 
 
 def _constants(graph: GraphProto) -> dict[str, NDArray[np.float64]]:

@@ -4,9 +4,10 @@ It knows nothing of what the graph computes.
 """
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
-from onnx import ModelProto, TensorProto
+from onnx import GraphProto, ModelProto, TensorProto
 from onnx.external_data_helper import ExternalDataInfo, load_external_data_for_tensor
 
 from breadcrumbs.models.errors import FormatError
@@ -36,8 +37,23 @@ def read(path: Path) -> ModelProto:
         model = parse_onnx(data, external=True)
     except FormatError as error:
         raise AdoptError(f"{name} is {escaped(str(error))[:200]}; export the backbone to ONNX again") from error
+    if not all(isinstance(text, str) for text in _texts(model.graph)):  # protobuf gives what is no UTF-8 as bytes
+        raise AdoptError(f"{name} is damaged: it has names that are no text; export the backbone to ONNX again")
     _check_size(name, len(data) + _load(model, path))
     return model
+
+
+def _texts(graph: GraphProto) -> Iterator[str]:
+    """The types and names in a graph and its subgraphs."""
+    for value in (*graph.input, *graph.output):
+        yield value.name
+        yield from (dim.dim_param for dim in value.type.tensor_type.shape.dim)
+    yield from (tensor.name for tensor in graph.initializer)
+    for node in graph.node:
+        yield from (node.op_type, node.domain, *node.input, *node.output)
+        for attribute in node.attribute:
+            for subgraph in (attribute.g, *attribute.graphs):
+                yield from _texts(subgraph)
 
 
 def _check_size(name: str, size: int) -> None:

@@ -49,9 +49,13 @@ class _Original:
     def features(self, images: Pixels) -> Features:
         """Return its features (N, D): pixels normalised and outputs pooled by numpy."""
         step = 1 if self.image.single else AT_ONCE
-        parts = [images[start : start + step] for start in range(0, len(images), step)]
-        given = [trial.run(self.session, self.image.name, _pixels(self.image, self.transform, part)) for part in parts]
-        return np.concatenate([self.feature.pooled(outputs[self.feature.name]) for outputs in given])
+        rows = []
+        for start in range(0, len(images), step):
+            pixels = _pixels(self.image, self.transform, images[start : start + step])
+            given = trial.run(self.session, self.image.name, pixels)[self.feature.name]
+            with np.errstate(all="ignore"):  # what is not finite is told by `trial.check_finite`
+                rows.append(self.feature.pooled(given))
+        return np.concatenate(rows)
 
 
 def open_onnx(path: Path, wish: Wish) -> Opened:
@@ -117,9 +121,9 @@ def _original(path: Path, wish: Wish) -> _Original:
     model = onnx_file.read(path)
     _check_opset(model)
     image = image_input.find(model)
+    session = trial.session(model)  # first, since it refuses graphs that are damaged
     white = normalised.white(model.graph, image.name) if image.element != "uint8" else None
     pixels, settled = transform.settle(path, wish, image, white)
-    session = trial.session(model)
     image, outputs, found = _tried(session, image, pixels)
     count = 1 if image.single else trial.IMAGES
     feature = feature_output.choose(outputs, count, wish, channels_first=image.channels_first)
@@ -184,12 +188,15 @@ def _ways(original: _Original) -> Iterator[tuple[bool, list[str]]]:
 
 def _pixels(image: ImageInput, pixels: Preprocess, images: Pixels) -> Any:
     """Images uint8 (N, H, W, 3) as the original's input takes them, by numpy."""
-    if image.element == "uint8":
-        values: Any = images
-    else:
-        values = ((images / 255 - np.array(pixels.mean)) / np.array(pixels.std)).astype(np.float32)
+    values: Any = images
+    if image.element != "uint8":
+        # as one product and sum in float32, like the composed graph: where a network quantises its pixels, the last
+        # bit of (x / 255 - mean) / std may decide how one is rounded, which changes features by a few percent
+        mean, std = np.array(pixels.mean), np.array(pixels.std)
+        values = images * (1 / (255 * std)).astype(np.float32) + (-mean / std).astype(np.float32)
     placed = values.transpose(0, 3, 1, 2) if image.channels_first else values
-    return np.ascontiguousarray(placed.astype(image.element))
+    with np.errstate(over="ignore"):  # in float16; features then are not finite
+        return np.ascontiguousarray(placed.astype(image.element))
 
 
 def _bytes(model: ModelProto) -> bytes:

@@ -15,7 +15,7 @@ from breadcrumbs.models.images.preprocess import Interpolation
 from breadcrumbs.models.networks import IMAGENET, Pixels
 from breadcrumbs.models.printable import escaped
 from breadcrumbs.training.adopt.opened import AdoptError
-from breadcrumbs.training.adopt.wish import LARGEST, Colour
+from breadcrumbs.training.adopt.wish import FINEST, LARGEST, WIDEST, Colour
 
 NAMES = ("config.json", "preprocessor_config.json")
 MOST_BYTES = 1_000_000
@@ -25,8 +25,10 @@ PILLOW: tuple[Interpolation, ...] = ("nearest", "lanczos", "bilinear", "bicubic"
 """Interpolations by Pillow's numbers."""
 
 Side = Annotated[int, Field(gt=0, le=LARGEST)]
-Deviation = Annotated[float, Field(gt=0)]
-Deviations = tuple[Deviation, Deviation, Deviation]
+Factor = Annotated[float, Field(ge=FINEST, le=WIDEST)]
+Middle = Annotated[float, Field(ge=-WIDEST, le=WIDEST)]
+Deviations = tuple[Factor, Factor, Factor]
+Means = tuple[Middle, Middle, Middle]
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,7 @@ class _Timm(_Config):
     """`pretrained_cfg` of timm; the defaults are timm's."""
 
     input_size: tuple[int, Side, Side] | None = None
-    mean: Colour = IMAGENET.mean
+    mean: Means = IMAGENET.mean
     std: Deviations = IMAGENET.std
     interpolation: Interpolation = "bicubic"
     crop_pct: Annotated[float, Field(gt=0, le=1)] = 0.875
@@ -70,9 +72,9 @@ class _Transformers(_Config):
     crop_size: Side | dict[str, Side | None] | None = None
     crop_pct: Annotated[float, Field(gt=0, le=1)] | None = None
     do_rescale: bool = True
-    rescale_factor: Annotated[float, Field(gt=0)] = 1 / 255
+    rescale_factor: Factor = 1 / 255
     do_normalize: bool = True
-    image_mean: Colour | None = None
+    image_mean: Means | None = None
     image_std: Deviations | None = None
 
     def described(self, source: str) -> Described:

@@ -15,7 +15,10 @@ from breadcrumbs.training.adopt.opened import AdoptError
 from breadcrumbs.training.adopt.pixel_config import Described
 from breadcrumbs.training.adopt.wish import LARGEST, Colour, Wish
 
+SAID = ("size", "mean", "std", "interpolation", "crop")
 USUAL_SIZE = 224
+MOST_RESIZED = 8192
+"""Largest shorter side of a resized image, in pixels."""
 ZEROS: Colour = (0.0, 0.0, 0.0)
 ONES: Colour = (1.0, 1.0, 1.0)
 
@@ -37,19 +40,29 @@ def settle(path: Path, wish: Wish, image: ImageInput, white: Largest | None) -> 
     height, width, assumed = _size(wish, image, described)
     mean, std, colours = _colours(wish, image, described, white)
     crop = pixels.crop if wish.crop is None else wish.crop
-    given = [
-        f"--{name}" for name in ("size", "mean", "std", "interpolation", "crop") if getattr(wish, name) is not None
-    ]
+    resize = math.floor(round(min(height, width) / crop, 6)) if isinstance(crop, float | int) else None
+    if resize is not None and resize > MOST_RESIZED:
+        raise AdoptError(
+            f"a crop of {crop} needs a shorter side of {resize} pixels; expected up to {MOST_RESIZED}: "
+            "say a larger --crop"
+        )
     transform = Preprocess(
         height=height,
         width=width,
-        resize=math.floor(round(min(height, width) / crop, 6)) if isinstance(crop, float | int) else None,
+        resize=resize,
         interpolation=wish.interpolation or pixels.interpolation,
         mean=mean,
         std=std,
-        source=", ".join([pixels.source, *given])[:200],
+        source=_source(wish, pixels.source),
     )
     return transform, [_told(transform), *assumed, *colours]
+
+
+def _source(wish: Wish, usual: str) -> str:
+    """Where the values come from: the flags, and what says the others, if any are left."""
+    given = [f"--{name}" for name in SAID if getattr(wish, name) is not None]
+    others = [] if {f"--{name}" for name in SAID[1:]} <= set(given) else [usual]
+    return ", ".join([*others, *given])[:200]
 
 
 def _told(transform: Preprocess) -> str:

@@ -36,7 +36,9 @@ def session(model: ModelProto) -> Any:
     options = onnxruntime.SessionOptions()
     options.log_severity_level = FATAL_ONLY
     try:
-        return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+        return onnxruntime.InferenceSession(
+            model.SerializeToString(), options, providers=["CPUExecutionProvider"], enable_fallback=0
+        )
     except Exception as error:  # ONNX Runtime has a class for each of its codes, in a private module
         unknown = _unknown(model)
         if unknown:
@@ -97,9 +99,10 @@ def prove(model: ModelProto, images: Pixels, expected: Features) -> None:
             )
         check_finite(given)
         if not difference(given, expected[:count]) <= TOLERANCE:
+            how = "change from run to run" if count == 1 else "depend on the images beside it"
             raise AdoptError(
-                "an image's features depend on the images beside it, or change from run to run; expected the same: "
-                "export the backbone for evaluation (model.eval() in PyTorch)"
+                f"an image's features {how}; expected the same each time: export the backbone for evaluation "
+                "(model.eval() in PyTorch)"
             )
     if difference(given, np.broadcast_to(given[:1], given.shape)) < 1e-6:
         raise AdoptError(

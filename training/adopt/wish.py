@@ -1,6 +1,5 @@
 """What a user says about a backbone beyond its file. It knows nothing of the file."""
 
-import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -12,6 +11,8 @@ Colour = tuple[float, float, float]
 Pool = Literal["cls", "mean"]
 LARGEST = 4096
 """Largest size of a network's input, in pixels."""
+FINEST, WIDEST = 1e-6, 1e6
+"""Bounds of a deviation and, the wider one, of a mean, whatever scale it is on."""
 
 
 @dataclass(frozen=True)
@@ -43,9 +44,9 @@ class Wish:
     def __post_init__(self) -> None:
         if self.size is not None and not 0 < self.size <= LARGEST:
             raise AdoptError(f"--size is {self.size}; expected 1 to {LARGEST} pixels")
-        if self.mean is not None and not all(math.isfinite(value) for value in self.mean):
-            raise AdoptError(f"--mean is {self.mean}; expected three finite numbers on the scale 0 to 1")
-        if self.std is not None and not all(math.isfinite(value) and value > 0 for value in self.std):
+        if self.mean is not None and not all(abs(value) <= WIDEST for value in self.mean):
+            raise AdoptError(f"--mean is {self.mean}; expected three numbers on the scale 0 to 1")
+        if self.std is not None and not all(FINEST <= value <= WIDEST for value in self.std):
             raise AdoptError(f"--std is {self.std}; expected three positive numbers on the scale 0 to 1")
         if isinstance(self.crop, float | int) and not 0 < self.crop <= 1:
             raise AdoptError(f"--crop is {self.crop}; expected a share above 0 and up to 1, or 'squash'")
