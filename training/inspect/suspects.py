@@ -1,0 +1,180 @@
+"""Labels that are likely wrong: images whose given class a head that was fitted without them does not believe.
+
+A plain softmax head is fitted without each fold in turn. How unlikely a label is, is compared with how well the head
+knows the class as a whole, as confident learning does (Northcutt et al., 2021): an image of a rare class that is badly
+known is no suspect for that alone. Of each class at most a quota is named. It knows nothing of pictures or files.
+
+Letters: N rows, D feature dimensions, C classes, I images (here one for each row).
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from breadcrumbs.models.arrays import Floats
+from breadcrumbs.training.config import RefitDevice
+from breadcrumbs.training.refit.members import Fitter
+from breadcrumbs.training.refit.pool import pooled
+from breadcrumbs.training.refit.rows import CHUNK, Rows
+from breadcrumbs.training.refit.validation import ROUGH, THOROUGH, folds_of
+
+PENALTY = 1e-2  # λ in units of the features' variance; of 0.03, 0.01 and 0.001 the last found fewer flipped labels
+SHARE = 0.05  # of all rows that are named at most, and twice that of a class
+MAX_MEMORY = 4 * 2**30  # bytes of features that are read at once, instead of again in every pass of the solver
+PRIOR_ROWS = 5  # rows of average confidence that each class's own confidence is averaged with, as it may have two rows
+
+Integers = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Suspect:
+    """A row whose label is likely wrong.
+
+    Attributes:
+        row: its number.
+        given, suggested: its class, and the most probable other one.
+        given_probability, suggested_probability: of both, by a head that was fitted without the row.
+        score: the lower, the less likely is the given class (`_scores`).
+        typical: the row of the suggested class that is surest to be of it; None: it has no scored row.
+    """
+
+    row: int
+    given: int
+    suggested: int
+    given_probability: float
+    suggested_probability: float
+    score: float
+    typical: int | None
+
+
+@dataclass(frozen=True, eq=False)
+class OutOfFold:
+    """What heads that were fitted without a row say of it.
+
+    Attributes:
+        rows: int64 (M,), the scored rows: those of classes of two rows or more.
+        given: log-probability of the row's own class (M,).
+        other: log-probability of the most probable other class (M,).
+        suggested: int64 (M,), that class.
+    """
+
+    rows: Integers
+    given: NDArray[np.float64]
+    other: NDArray[np.float64]
+    suggested: Integers
+
+
+def within_limit(rows: int, dimensions: int, classes: int) -> bool:
+    """Return whether N · D · C is small enough for every row to be scored in reasonable time; beyond, a fifth is."""
+    return rows * dimensions * classes <= THOROUGH
+
+
+def suspects(
+    features: Floats, labels: Integers, classes: int, seed: int = 0, *, penalty: float = PENALTY,
+    share: float = SHARE, device: RefitDevice = "auto",
+) -> list[Suspect]:  # fmt: skip
+    """Return the rows whose labels are likely wrong, the likeliest first.
+
+    Args:
+        features: f32 (N, D), finite.
+        labels: int64 (N,), 0 … C − 1.
+        classes: C.
+        seed: of the folds.
+        penalty: λ in units of the features' variance.
+        share: of all rows that are named at most; of a class at most twice this share, one row at least.
+        device: where the heads are fitted.
+    """
+    found = out_of_fold(features, labels, classes, seed, penalty=penalty, device=device)
+    scores = _scores(found, labels, classes)
+    order = scores.argsort(kind="stable")
+    order = order[found.other[order] > found.given[order]]
+    chosen = _within_quota(order, labels[found.rows], np.bincount(labels, minlength=classes), share)
+    typical = _typical(found, labels, classes)
+    return [
+        Suspect(
+            int(found.rows[place]), int(labels[found.rows[place]]), int(found.suggested[place]),
+            float(np.exp(found.given[place])), float(np.exp(found.other[place])), float(scores[place]),
+            typical[int(found.suggested[place])],
+        )
+        for place in chosen
+    ]  # fmt: skip
+
+
+def out_of_fold(
+    features: Floats, labels: Integers, classes: int, seed: int = 0, *, penalty: float = PENALTY,
+    device: RefitDevice = "auto",
+) -> OutOfFold:  # fmt: skip
+    """Fit a plain head without each fold, and score the fold's rows. Arguments as for `suspects`."""
+    base = _rows(features, labels)
+    usable = torch.ones(len(base), dtype=torch.bool)
+    folds = [fold for fold in folds_of(base, usable, classes, seed) if fold.any()]
+    rows: list[Tensor] = [torch.zeros(0, dtype=torch.int64)]
+    scored: list[Tensor] = [torch.zeros(0, 3)]
+    start: list[tuple[Tensor, Tensor]] = []
+    for fold in folds:
+        fitter = Fitter(pooled(base, (), usable & ~fold, None, seed), classes, MAX_MEMORY, device)
+        fitted = fitter.fit("plain", penalty, ROUGH, start, rough=True)
+        start = [(fitted.weight, fitted.bias)]
+        own = fold.nonzero().squeeze(1)
+        rows.append(own)
+        scored.extend(_judged(base, own, fitted.weight, fitted.bias))
+    values = torch.cat(scored)
+    given, other = values[:, 0].double().numpy(), values[:, 1].double().numpy()
+    return OutOfFold(torch.cat(rows).numpy(), given, other, values[:, 2].long().numpy())
+
+
+def _rows(features: Floats, labels: Integers) -> Rows:
+    """One look at as many images as there are rows."""
+    numbers = torch.arange(len(labels))
+    own = torch.from_numpy(np.ascontiguousarray(labels))
+    return Rows((features,), torch.zeros_like(numbers), numbers, own, numbers, "", 0, present=True)
+
+
+def _judged(base: Rows, own: Tensor, weight: Tensor, bias: Tensor) -> Iterator[Tensor]:
+    """Yield of some rows (n,) each: log-probability of the own class and of the best other one, and which that is."""
+    for part in torch.split(own, CHUNK):
+        log = torch.log_softmax(torch.addmm(bias, base.gather(part), weight.T), 1)  # (n, C)
+        label = base.labels[part].unsqueeze(1)
+        given = log.gather(1, label).squeeze(1)
+        other, suggested = log.scatter(1, label, -torch.inf).max(1)
+        yield torch.stack([given, other, suggested.float()], 1)
+
+
+def _scores(found: OutOfFold, labels: Integers, classes: int) -> NDArray[np.float64]:
+    """Log p_y − log t_y − 2 log p_k (M,), y the given class, k the suggested one, t_y the mean p_y of the class's rows.
+
+    The square asks for a sure suggestion: a row that resembles many classes a little is an odd picture, and no wrong
+    label. Measured in `benchmarks/wrong_labels.py`.
+    """
+    own = labels[found.rows]
+    probability = np.exp(found.given)
+    total = np.bincount(own, probability, minlength=classes)
+    count = np.bincount(own, minlength=classes)
+    average = float(probability.mean()) if len(own) else 1.0
+    confidence = (total + PRIOR_ROWS * average) / (count + PRIOR_ROWS)  # t_y (C,)
+    return np.asarray(found.given - np.log(confidence.clip(1e-30))[own] - 2 * found.other)
+
+
+def _within_quota(order: NDArray[np.intp], own: Integers, counts: Integers, share: float) -> NDArray[np.intp]:
+    """The places of `order` that are within the quota of their class, as many as may be named in all."""
+    quota = np.maximum(1, np.round(2 * share * counts)).astype(np.int64)  # (C,)
+    labels = own[order]
+    by_class = labels.argsort(kind="stable")
+    first = np.searchsorted(labels[by_class], labels[by_class])
+    rank = np.empty(len(order), np.int64)  # place among the rows of its class
+    rank[by_class] = np.arange(len(order)) - first
+    most = int(np.ceil(share * counts.sum()))
+    return order[rank < quota[labels]][:most]
+
+
+def _typical(found: OutOfFold, labels: Integers, classes: int) -> list[int | None]:
+    """Of each class the row that is surest to be of it."""
+    typical: list[int | None] = [None] * classes
+    for place in found.given.argsort(kind="stable"):
+        row = int(found.rows[place])
+        typical[int(labels[row])] = row
+    return typical
