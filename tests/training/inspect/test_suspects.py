@@ -1,0 +1,93 @@
+"""Labels that were flipped are found, and no class is wholly named."""
+
+import numpy as np
+import pytest
+from worlds import World
+
+from breadcrumbs.training.inspect import suspects as module
+from breadcrumbs.training.inspect.suspects import out_of_fold, suspects
+
+COUNTS = (200, 120, 70, 40, 25, 15, 4, 2, 1)
+
+
+def world(seed: int, counts: tuple[int, ...] = COUNTS, dim: int = 24) -> tuple[np.ndarray, np.ndarray]:
+    """Features and right labels of a long tail."""
+    labels = np.repeat(np.arange(len(counts)), counts)
+    return World(counts, dim, seed, apart=1.0).draw(labels, seed + 1), labels
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_flipped_labels_are_named_first(seed: int) -> None:
+    """Of ten flipped labels of large classes most are among the first twelve, with the right class suggested."""
+    features, labels = world(seed)
+    flipped = np.random.default_rng(seed).permutation(390)[:10]
+    given = labels.copy()
+    given[flipped] = (labels[flipped] + 1 + np.arange(10) % 3) % 5
+
+    found = suspects(features, given, len(COUNTS), seed)
+
+    hits = [one for one in found[:12] if one.row in set(flipped.tolist())]
+    assert len(hits) >= 8
+    assert sum(one.suggested == labels[one.row] for one in hits) >= 0.8 * len(hits)
+    assert all(one.given == given[one.row] != one.suggested for one in found)
+    assert all(one.given_probability < one.suggested_probability <= 1 for one in found)
+    assert all(one.typical is not None and given[one.typical] == one.suggested for one in found)
+    assert [one.score for one in found] == sorted(one.score for one in found)
+
+
+@pytest.mark.parametrize("share", [0.02, 0.05, 0.2])
+@pytest.mark.parametrize("seed", range(2))
+def test_no_class_has_more_than_its_quota(share: float, seed: int) -> None:
+    """Labels without any meaning: at most twice the share of a class, or one row, and the share in all."""
+    features, labels = world(seed)
+    given = np.random.default_rng(seed).permutation(labels)
+
+    found = suspects(features, given, len(COUNTS), seed, share=share)
+
+    named = np.bincount([one.given for one in found], minlength=len(COUNTS))
+    assert found
+    assert len(found) <= np.ceil(share * len(labels))
+    assert all(named <= np.maximum(1, np.round(2 * share * np.array(COUNTS))))
+
+
+@pytest.mark.parametrize("counts", [(2, 1), (1, 1), (40, 1), (3,) * 1000, (6, 6)])
+@pytest.mark.parametrize("dim", [3, 2048])
+def test_a_class_of_one_image_is_never_named(counts: tuple[int, ...], dim: int) -> None:
+    """It is not scored, as a head without the image would not know the class; few and many classes, few dimensions."""
+    if len(counts) * sum(counts) * dim > 1e8:
+        counts = counts[:100]
+    features, labels = world(0, counts, dim)
+
+    scored = out_of_fold(features, labels, len(counts))
+    found = suspects(features, labels, len(counts))
+
+    lone = {row for row, label in enumerate(labels) if counts[label] == 1}
+    assert sorted(scored.rows) == [row for row in range(len(labels)) if row not in lone]
+    assert not lone & {one.row for one in found}
+    assert np.isfinite([one.score for one in found]).all()
+
+
+def test_the_same_seed_gives_the_same_suspects() -> None:
+    """And another one other folds."""
+    features, labels = world(3)
+
+    assert suspects(features, labels, len(COUNTS), 5) == suspects(features, labels, len(COUNTS), 5)
+    assert suspects(features, labels, len(COUNTS), 5) != suspects(features, labels, len(COUNTS), 6)
+
+
+def test_probabilities_are_of_heads_without_the_row() -> None:
+    """A row in a place of its own, of a class elsewhere, would be believed by a head that had seen it."""
+    features, labels = world(0, (30, 30), 4)
+    features[7] = 40 * np.eye(4)[0] - features[7]
+
+    found = out_of_fold(features, 1 - labels if features[7] @ features[30:].mean(0) < 0 else labels, 2)
+
+    place = found.rows.tolist().index(7)
+    assert np.exp(found.given[place]) + np.exp(found.other[place]) == pytest.approx(1, abs=1e-5)
+    assert found.suggested[place] in (0, 1)
+
+
+def test_what_takes_too_long_is_known_before() -> None:
+    """The limit is that of a refit's thorough cross-validation."""
+    assert module.within_limit(5_000, 1_280, 140)
+    assert not module.within_limit(100_000, 768, 1_000)
