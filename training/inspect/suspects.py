@@ -17,10 +17,12 @@ from torch import Tensor
 
 from breadcrumbs.models.arrays import Floats
 from breadcrumbs.training.config import RefitDevice
+from breadcrumbs.training.emanate import rank_in_class
 from breadcrumbs.training.refit.members import Fitter
 from breadcrumbs.training.refit.pool import pooled
 from breadcrumbs.training.refit.rows import CHUNK, Rows
 from breadcrumbs.training.refit.validation import ROUGH, THOROUGH, folds_of
+from breadcrumbs.training.solver.solver import Found
 
 PENALTY = 1e-2  # λ in units of the features' variance; of 0.03, 0.01 and 0.001 the last found fewer flipped labels
 SHARE = 0.05  # of all rows that are named at most, and twice that of a class
@@ -38,7 +40,7 @@ class Suspect:
         row: its number.
         given, suggested: its class, and the most probable other one.
         given_probability, suggested_probability: of both, by a head that was fitted without the row.
-        score: the lower, the less likely is the given class (`_scores`).
+        score: the lower, the less likely is the given class (`scores`).
         typical: the row of the suggested class that is surest to be of it; None: it has no scored row.
     """
 
@@ -89,15 +91,15 @@ def suspects(
         device: where the heads are fitted.
     """
     found = out_of_fold(features, labels, classes, seed, penalty=penalty, device=device)
-    scores = _scores(found, labels, classes)
-    order = scores.argsort(kind="stable")
+    score = scores(found, labels, classes)
+    order = score.argsort(kind="stable")
     order = order[found.other[order] > found.given[order]]
-    chosen = _within_quota(order, labels[found.rows], np.bincount(labels, minlength=classes), share)
+    chosen = within_quota(order, labels[found.rows], np.bincount(labels, minlength=classes), share)
     typical = _typical(found, labels, classes)
     return [
         Suspect(
             int(found.rows[place]), int(labels[found.rows[place]]), int(found.suggested[place]),
-            float(np.exp(found.given[place])), float(np.exp(found.other[place])), float(scores[place]),
+            float(np.exp(found.given[place])), float(np.exp(found.other[place])), float(score[place]),
             typical[int(found.suggested[place])],
         )
         for place in chosen
@@ -109,22 +111,33 @@ def out_of_fold(
     device: RefitDevice = "auto",
 ) -> OutOfFold:  # fmt: skip
     """Fit a plain head without each fold, and score the fold's rows. Arguments as for `suspects`."""
-    base = _rows(features, labels)
-    usable = torch.ones(len(base), dtype=torch.bool)
-    folds = [fold for fold in folds_of(base, usable, classes, seed) if fold.any()]
     rows: list[Tensor] = [torch.zeros(0, dtype=torch.int64)]
     scored: list[Tensor] = [torch.zeros(0, 3)]
-    start: list[tuple[Tensor, Tensor]] = []
-    for fold in folds:
-        fitter = Fitter(pooled(base, (), usable & ~fold, None, seed), classes, MAX_MEMORY, device)
-        fitted = fitter.fit("plain", penalty, ROUGH, start, rough=True)
-        start = [(fitted.weight, fitted.bias)]
-        own = fold.nonzero().squeeze(1)
+    base = _rows(features, labels)
+    for own, (weight, bias) in fold_heads(features, labels, classes, seed, penalty=penalty, device=device):
         rows.append(own)
-        scored.extend(_judged(base, own, fitted.weight, fitted.bias))
+        scored.extend(_judged(base, own, weight, bias))
     values = torch.cat(scored)
     given, other = values[:, 0].double().numpy(), values[:, 1].double().numpy()
     return OutOfFold(torch.cat(rows).numpy(), given, other, values[:, 2].long().numpy())
+
+
+def fold_heads(
+    features: Floats, labels: Integers, classes: int, seed: int = 0, *, penalty: float = PENALTY,
+    device: RefitDevice = "auto",
+) -> Iterator[tuple[Tensor, Found]]:  # fmt: skip
+    """Yield the rows (n,) of each fold, and the plain head that was fitted without them.
+
+    Arguments as for `suspects`.
+    """
+    base = _rows(features, labels)
+    usable = torch.ones(len(base), dtype=torch.bool)
+    start: list[Found] = []
+    for fold in (fold for fold in folds_of(base, usable, classes, seed) if fold.any()):
+        fitter = Fitter(pooled(base, (), usable & ~fold, None, seed), classes, MAX_MEMORY, device)
+        fitted = fitter.fit("plain", penalty, ROUGH, start, rough=True)
+        start = [(fitted.weight, fitted.bias)]
+        yield fold.nonzero().squeeze(1), start[0]
 
 
 def _rows(features: Floats, labels: Integers) -> Rows:
@@ -144,11 +157,11 @@ def _judged(base: Rows, own: Tensor, weight: Tensor, bias: Tensor) -> Iterator[T
         yield torch.stack([given, other, suggested.float()], 1)
 
 
-def _scores(found: OutOfFold, labels: Integers, classes: int) -> NDArray[np.float64]:
-    """Log p_y − log t_y − 2 log p_k (M,), y the given class, k the suggested one, t_y the mean p_y of the class's rows.
+def scores(found: OutOfFold, labels: Integers, classes: int) -> NDArray[np.float64]:
+    """Return log p_y − log t_y − 2 log p_k (M,), of the given class y and the suggested k; t_y is the mean p_y of y's rows.
 
-    The square asks for a sure suggestion: a row that resembles many classes a little is an odd picture, and no wrong
-    label. Measured in `benchmarks/wrong_labels.py`.
+    The lower, the less likely is the given class. The square asks for a sure suggestion: a row that resembles many
+    classes a little is an odd picture, and no wrong label. `benchmarks/wrong_labels.py` measures it.
     """
     own = labels[found.rows]
     probability = np.exp(found.given)
@@ -159,14 +172,18 @@ def _scores(found: OutOfFold, labels: Integers, classes: int) -> NDArray[np.floa
     return np.asarray(found.given - np.log(confidence.clip(1e-30))[own] - 2 * found.other)
 
 
-def _within_quota(order: NDArray[np.intp], own: Integers, counts: Integers, share: float) -> NDArray[np.intp]:
-    """The places of `order` that are within the quota of their class, as many as may be named in all."""
+def within_quota(order: NDArray[np.intp], own: Integers, counts: Integers, share: float) -> NDArray[np.intp]:
+    """Return the places of an order that are within the quota of their class, as many as may be named in all.
+
+    Args:
+        order: places (M,), the likeliest wrong label first.
+        own: class of each place (M,).
+        counts: rows of each class (C,).
+        share: as for `suspects`.
+    """
     quota = np.maximum(1, np.round(2 * share * counts)).astype(np.int64)  # (C,)
     labels = own[order]
-    by_class = labels.argsort(kind="stable")
-    first = np.searchsorted(labels[by_class], labels[by_class])
-    rank = np.empty(len(order), np.int64)  # place among the rows of its class
-    rank[by_class] = np.arange(len(order)) - first
+    rank = rank_in_class(torch.from_numpy(labels), torch.arange(len(order))).numpy()
     most = int(np.ceil(share * counts.sum()))
     return order[rank < quota[labels]][:most]
 

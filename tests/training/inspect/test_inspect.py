@@ -18,18 +18,24 @@ NAMES = ("<b>bold</b>", "=SUM(A1)", "Ж" * 60, "猫")
 DIM = 12
 
 
+def axes(classes: int, dim: int) -> np.ndarray:
+    """A direction for each class; with more classes than dimensions they are drawn."""
+    drawn = np.random.default_rng(7).normal(size=(classes, dim)) / dim**0.5
+    return np.eye(classes, dim) if classes <= dim else drawn
+
+
 def looked(per_class: int, seed: int, classes: int = len(NAMES), dim: int = DIM, flat: float = 1.0) -> Looked:
     """Classes around their own axes, with images of noise."""
     rng = np.random.default_rng(seed)
     labels = np.repeat(np.arange(classes), per_class)
-    features = 4 * np.eye(classes, dim)[labels] + flat * rng.normal(size=(len(labels), dim))
+    features = 4 * axes(classes, dim)[labels] + flat * rng.normal(size=(len(labels), dim))
     pixels = rng.integers(0, 256, (len(labels), 9, 7)).astype(np.uint8)
     return Looked(features.astype(np.float32), labels, Split(labels, np.arange(len(labels)), pixels=pixels))
 
 
 def head(classes: tuple[str, ...] = NAMES, dim: int = DIM) -> LinearHead:
     """The head that knows the axes."""
-    return LinearHead(np.eye(len(classes), dim, dtype=np.float32), np.zeros(len(classes), np.float32), classes)
+    return LinearHead(axes(len(classes), dim).astype(np.float32), np.zeros(len(classes), np.float32), classes)
 
 
 def rows(path: Path) -> list[dict[str, str]]:
@@ -111,8 +117,8 @@ def test_without_test_images_only_training_images_are_examined(test: Looked | No
 def test_few_and_many_classes(classes: int, per_class: int, dim: int) -> None:
     """Two classes of one image, and a thousand."""
     names = tuple(f"class {c}" for c in range(classes))
-    images = looked(per_class, 0, classes, max(dim, classes) if classes < 1000 else 1000)
-    own = head(names, images.feature_dim)
+    images = looked(per_class, 0, classes, dim)
+    own = head(names, dim)
 
     found = inspected(images, images, own, names)
 

@@ -50,12 +50,12 @@ def test_no_class_has_more_than_its_quota(share: float, seed: int) -> None:
     assert all(named <= np.maximum(1, np.round(2 * share * np.array(COUNTS))))
 
 
-@pytest.mark.parametrize("counts", [(2, 1), (1, 1), (40, 1), (3,) * 1000, (6, 6)])
+@pytest.mark.parametrize("counts", [(2, 1), (1, 1), (40, 1), (3,) * 300, (6, 6)])
 @pytest.mark.parametrize("dim", [3, 2048])
 def test_a_class_of_one_image_is_never_named(counts: tuple[int, ...], dim: int) -> None:
     """It is not scored, as a head without the image would not know the class; few and many classes, few dimensions."""
-    if len(counts) * sum(counts) * dim > 1e8:
-        counts = counts[:100]
+    if len(counts) * sum(counts) * dim > 1e7:
+        counts = counts[:30]
     features, labels = world(0, counts, dim)
 
     scored = out_of_fold(features, labels, len(counts))
