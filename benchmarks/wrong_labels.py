@@ -70,7 +70,7 @@ def flipped(data: Features, way: str, seed: int) -> Flipped:
 
 def rankings(data: Flipped, seed: int, penalty: float) -> Iterator[tuple[str, Integers]]:
     """Yield each way to rank by name, and the rows in its order."""
-    found = suspects.out_of_fold(data.features, data.labels, data.classes, seed, penalty=penalty, device="cpu")
+    found = suspects.out_of_fold(data.features, data.labels, data.classes, seed, penalty=penalty)
     own = data.labels[found.rows]
     scores = suspects.scores(found, data.labels, data.classes)
     counts = np.bincount(data.labels, minlength=data.classes)
@@ -107,8 +107,8 @@ def peers(data: Flipped, seed: int, penalty: float) -> Iterator[tuple[str, Integ
 def probabilities(data: Flipped, seed: int, penalty: float) -> tuple[Integers, NDArray[np.float64]]:
     """The scored rows (M,), and their whole out-of-fold probabilities (M, C), of the same heads as ours."""
     parts = []
-    heads = suspects.fold_heads(data.features, data.labels, data.classes, seed, penalty=penalty, device="cpu")
-    for rows, (weight, bias) in heads:
+    heads = suspects.fold_heads(data.features, data.labels, data.classes, seed, penalty=penalty)
+    for rows, weight, bias in heads:
         logits = torch.from_numpy(data.features[rows.numpy()]) @ weight.T + bias
         parts.append((rows.numpy(), torch.softmax(logits.double(), 1).numpy()))
     own, values = zip(*parts, strict=True)

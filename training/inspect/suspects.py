@@ -4,7 +4,7 @@ A plain softmax head is fitted without each fold in turn. How unlikely a label i
 knows the class as a whole, as confident learning does (Northcutt et al., 2021): an image of a rare class that is badly
 known is no suspect for that alone. Of each class at most a quota is named. It knows nothing of pictures or files.
 
-Letters: N rows, D feature dimensions, C classes, I images (here one for each row).
+Letters: N rows, M of them scored, D feature dimensions, C classes.
 """
 
 from collections.abc import Iterator
@@ -16,17 +16,16 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from breadcrumbs.models.arrays import Floats
-from breadcrumbs.training.config import RefitDevice
 from breadcrumbs.training.emanate import rank_in_class
-from breadcrumbs.training.refit.members import Fitter
-from breadcrumbs.training.refit.pool import pooled
-from breadcrumbs.training.refit.rows import CHUNK, Rows
-from breadcrumbs.training.refit.validation import ROUGH, THOROUGH, folds_of
-from breadcrumbs.training.solver.solver import Found
+from breadcrumbs.training.solver.solver import Found, solve
+
+FOLDS = ((3e8, 5), (3e9, 3))  # N · D · C up to which there are so many folds, as in a refit
+THOROUGH = FOLDS[-1][0]
+GAP = 1e-2  # of the solver: precise enough to compare probabilities
+CHUNK = 8192  # rows whose probabilities are in memory at a time
 
 PENALTY = 1e-2  # λ in units of the features' variance; of 0.03, 0.01 and 0.001 the last found fewer flipped labels
 SHARE = 0.05  # of all rows that are named at most, and twice that of a class
-MAX_MEMORY = 4 * 2**30  # bytes of features that are read at once, instead of again in every pass of the solver
 PRIOR_ROWS = 5  # rows of average confidence that each class's own confidence is averaged with, as it may have two rows
 
 Integers = NDArray[np.int64]
@@ -71,14 +70,13 @@ class OutOfFold:
 
 
 def within_limit(rows: int, dimensions: int, classes: int) -> bool:
-    """Return whether N · D · C is small enough for every row to be scored in reasonable time; beyond, a fifth is."""
+    """Return whether N · D · C is small enough for every row to be scored in reasonable time."""
     return rows * dimensions * classes <= THOROUGH
 
 
 def suspects(
-    features: Floats, labels: Integers, classes: int, seed: int = 0, *, penalty: float = PENALTY,
-    share: float = SHARE, device: RefitDevice = "auto",
-) -> list[Suspect]:  # fmt: skip
+    features: Floats, labels: Integers, classes: int, seed: int = 0, *, penalty: float = PENALTY, share: float = SHARE
+) -> list[Suspect]:
     """Return the rows whose labels are likely wrong, the likeliest first.
 
     Args:
@@ -88,9 +86,8 @@ def suspects(
         seed: of the folds.
         penalty: λ in units of the features' variance.
         share: of all rows that are named at most; of a class at most twice this share, one row at least.
-        device: where the heads are fitted.
     """
-    found = out_of_fold(features, labels, classes, seed, penalty=penalty, device=device)
+    found = out_of_fold(features, labels, classes, seed, penalty=penalty)
     score = scores(found, labels, classes)
     order = score.argsort(kind="stable")
     order = order[found.other[order] > found.given[order]]
@@ -107,58 +104,69 @@ def suspects(
 
 
 def out_of_fold(
-    features: Floats, labels: Integers, classes: int, seed: int = 0, *, penalty: float = PENALTY,
-    device: RefitDevice = "auto",
-) -> OutOfFold:  # fmt: skip
+    features: Floats, labels: Integers, classes: int, seed: int = 0, *, penalty: float = PENALTY
+) -> OutOfFold:
     """Fit a plain head without each fold, and score the fold's rows. Arguments as for `suspects`."""
     rows: list[Tensor] = [torch.zeros(0, dtype=torch.int64)]
     scored: list[Tensor] = [torch.zeros(0, 3)]
-    base = _rows(features, labels)
-    for own, (weight, bias) in fold_heads(features, labels, classes, seed, penalty=penalty, device=device):
-        rows.append(own)
-        scored.extend(_judged(base, own, weight, bias))
+    own = torch.from_numpy(np.require(labels, np.int64, ["C", "W"]))
+    for fold, weight, bias in fold_heads(features, labels, classes, seed, penalty=penalty):
+        for part in torch.split(fold, CHUNK):
+            rows.append(part)
+            scored.append(_judged(_features(features, part), own[part], weight, bias))
     values = torch.cat(scored)
     given, other = values[:, 0].double().numpy(), values[:, 1].double().numpy()
     return OutOfFold(torch.cat(rows).numpy(), given, other, values[:, 2].long().numpy())
 
 
 def fold_heads(
-    features: Floats, labels: Integers, classes: int, seed: int = 0, *, penalty: float = PENALTY,
-    device: RefitDevice = "auto",
-) -> Iterator[tuple[Tensor, Found]]:  # fmt: skip
-    """Yield the rows (n,) of each fold, and the plain head that was fitted without them.
+    features: Floats, labels: Integers, classes: int, seed: int = 0, *, penalty: float = PENALTY
+) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """Yield the rows (n,) of each fold, and weight (C, D) and bias (C,) of the plain head that was fitted without them.
 
     Arguments as for `suspects`.
     """
-    base = _rows(features, labels)
-    usable = torch.ones(len(base), dtype=torch.bool)
+    own = torch.from_numpy(np.require(labels, np.int64, ["C", "W"]))
+    fold = _folds(own, features.shape[1], classes, seed)
     start: list[Found] = []
-    for fold in (fold for fold in folds_of(base, usable, classes, seed) if fold.any()):
-        fitter = Fitter(pooled(base, (), usable & ~fold, None, seed), classes, MAX_MEMORY, device)
-        fitted = fitter.fit("plain", penalty, ROUGH, start, rough=True)
-        start = [(fitted.weight, fitted.bias)]
-        yield fold.nonzero().squeeze(1), start[0]
+    for number in range(int(fold.max()) + 1 if len(fold) else 0):
+        fitted = (fold != number).nonzero().squeeze(1)
+        z = _features(features, fitted)
+        weights = torch.full((len(z),), 1 / len(z))
+        variance = max(float(z.var(0, correction=0).mean()), 1e-30)
+        found = solve(z, own[fitted], weights, classes, penalty * variance, gap=GAP, starts=start, rough=True)
+        weight, bias = found.weight.float(), found.bias.float()
+        start = [(weight, bias)]
+        yield (fold == number).nonzero().squeeze(1), weight, bias
 
 
-def _rows(features: Floats, labels: Integers) -> Rows:
-    """One look at as many images as there are rows."""
-    numbers = torch.arange(len(labels))
-    own = torch.from_numpy(np.ascontiguousarray(labels))
-    return Rows((features,), torch.zeros_like(numbers), numbers, own, numbers, "", 0, present=True)
+def _folds(labels: Tensor, dimensions: int, classes: int, seed: int) -> Tensor:
+    """The fold of each row (N,): every class is spread evenly over the folds; −1: alone in its class."""
+    work = len(labels) * dimensions * classes
+    folds = next((count for limit, count in FOLDS if work <= limit), FOLDS[-1][1])
+    draw = torch.Generator().manual_seed(seed)
+    rank = rank_in_class(labels, torch.randperm(len(labels), generator=draw))
+    first = torch.randint(folds, (classes,), generator=draw)  # the fold that a class begins with (C,)
+    alone = torch.bincount(labels, minlength=classes)[labels] < 2
+    return torch.where(alone, -1, (rank + first[labels]) % folds)
 
 
-def _judged(base: Rows, own: Tensor, weight: Tensor, bias: Tensor) -> Iterator[Tensor]:
-    """Yield of some rows (n,) each: log-probability of the own class and of the best other one, and which that is."""
-    for part in torch.split(own, CHUNK):
-        log = torch.log_softmax(torch.addmm(bias, base.gather(part), weight.T), 1)  # (n, C)
-        label = base.labels[part].unsqueeze(1)
-        given = log.gather(1, label).squeeze(1)
-        other, suggested = log.scatter(1, label, -torch.inf).max(1)
-        yield torch.stack([given, other, suggested.float()], 1)
+def _features(features: Floats, rows: Tensor) -> Tensor:
+    """The features f32 (n, D) of some rows."""
+    return torch.from_numpy(np.asarray(features[rows.numpy()], np.float32))
+
+
+def _judged(features: Tensor, labels: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """Of each row (n, 3): log-probability of the own class and of the most probable other one, and which that is."""
+    log = torch.log_softmax(torch.addmm(bias, features, weight.T), 1)  # (n, C)
+    label = labels.unsqueeze(1)
+    given = log.gather(1, label).squeeze(1)
+    other, suggested = log.scatter(1, label, -torch.inf).max(1)
+    return torch.stack([given, other, suggested.float()], 1)
 
 
 def scores(found: OutOfFold, labels: Integers, classes: int) -> NDArray[np.float64]:
-    """Return log p_y − log t_y − 2 log p_k (M,), of the given class y and the suggested k; t_y is the mean p_y of y's rows.
+    """Return log p_y − log t_y − 2 log p_k (M,): y the given class, k the suggested one, t_y the mean p_y of its rows.
 
     The lower, the less likely is the given class. The square asks for a sure suggestion: a row that resembles many
     classes a little is an odd picture, and no wrong label. `benchmarks/wrong_labels.py` measures it.
