@@ -17,14 +17,14 @@ from torch import Tensor
 
 from breadcrumbs.models.arrays import Floats
 from breadcrumbs.training.emanate import rank_in_class
-from breadcrumbs.training.solver.solver import Found, solve
+from breadcrumbs.training.solver.solver import solve
 
 FOLDS = ((3e8, 5), (3e9, 3))  # N · D · C up to which there are so many folds, as in a refit
 THOROUGH = FOLDS[-1][0]
 GAP = 1e-2  # of the solver: precise enough to compare probabilities
 CHUNK = 8192  # rows whose probabilities are in memory at a time
 
-PENALTY = 1e-2  # λ in units of the features' variance; of 0.03, 0.01 and 0.001 the last found fewer flipped labels
+PENALTY = 1e-2  # λ in units of the features' variance; 0.03 to 0.001 find the same within noise, a larger one sooner
 SHARE = 0.05  # of all rows that are named at most, and twice that of a class
 PRIOR_ROWS = 5  # rows of average confidence that each class's own confidence is averaged with, as it may have two rows
 
@@ -124,20 +124,17 @@ def fold_heads(
 ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
     """Yield the rows (n,) of each fold, and weight (C, D) and bias (C,) of the plain head that was fitted without them.
 
-    Arguments as for `suspects`.
+    No head starts where another ended: that one has seen the rows. Arguments as for `suspects`.
     """
     own = torch.from_numpy(np.require(labels, np.int64, ["C", "W"]))
     fold = _folds(own, features.shape[1], classes, seed)
-    start: list[Found] = []
     for number in range(int(fold.max()) + 1 if len(fold) else 0):
         fitted = (fold != number).nonzero().squeeze(1)
         z = _features(features, fitted)
         weights = torch.full((len(z),), 1 / len(z))
         variance = max(float(z.var(0, correction=0).mean()), 1e-30)
-        found = solve(z, own[fitted], weights, classes, penalty * variance, gap=GAP, starts=start, rough=True)
-        weight, bias = found.weight.float(), found.bias.float()
-        start = [(weight, bias)]
-        yield (fold == number).nonzero().squeeze(1), weight, bias
+        found = solve(z, own[fitted], weights, classes, penalty * variance, gap=GAP, rough=True)  # from nothing
+        yield (fold == number).nonzero().squeeze(1), found.weight.float(), found.bias.float()
 
 
 def _folds(labels: Tensor, dimensions: int, classes: int, seed: int) -> Tensor:

@@ -2,11 +2,13 @@
 
 import numpy as np
 import pytest
+import torch
 from worlds import World
 
 from breadcrumbs.training.inspect import suspects as module
-from breadcrumbs.training.inspect.suspects import out_of_fold, suspects
+from breadcrumbs.training.inspect.suspects import GAP, PENALTY, fold_heads, out_of_fold, suspects
 from breadcrumbs.training.refit import validation
+from breadcrumbs.training.solver.solver import solve
 
 COUNTS = (200, 120, 70, 40, 25, 15, 4, 2, 1)
 
@@ -88,6 +90,27 @@ def test_a_row_does_not_vouch_for_itself(dim: int) -> None:
     right = (found.given > found.other).mean()
     assert right < 0.55
     assert (np.exp(found.given) + np.exp(found.other) <= 1 + 1e-5).all()
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_no_head_has_seen_the_rows_that_it_scores(seed: int) -> None:
+    """Each fold's head is, number for number, the one that is fitted to the other rows alone, from nothing."""
+    features, labels = world(seed)
+    z, y = torch.from_numpy(features), torch.from_numpy(labels)
+    scored = []
+
+    for fold, weight, bias in fold_heads(features, labels, len(COUNTS), seed):
+        others = torch.ones(len(y), dtype=torch.bool)
+        others[fold] = False
+        own = z[others]
+        share = torch.full((len(own),), 1 / len(own))
+        l2 = PENALTY * float(own.var(0, correction=0).mean())
+        alone = solve(own, y[others], share, len(COUNTS), l2, gap=GAP, rough=True)
+        assert torch.equal(weight, alone.weight.float())
+        assert torch.equal(bias, alone.bias.float())
+        scored += fold.tolist()
+
+    assert sorted(scored) == [row for row, label in enumerate(labels) if COUNTS[label] > 1]
 
 
 def test_what_takes_too_long_is_known_before() -> None:
