@@ -8,7 +8,8 @@ rows as its hold-out, by which nothing is chosen; its head is replaced by a refi
 The peer is the best of LogisticRegression, plain and with `class_weight="balanced"`, over C by decades and the prior
 offset t. It gets what the refit gives itself: the same rows, the same folds, the same search for t and the same
 criterion, balanced accuracy of the rows out of fold, and features scaled by one number, so that C means the same for
-any backbone. Its C grows and shrinks until the best is inside. A fit begins where the one before it, to the same rows, ended.
+any backbone. Its C grows and shrinks until the best is inside. A fit begins where the one before it to the same rows
+ended.
 
 Differences are paired by seed: the refit less the row, mean ± standard error, in points. Time is of the process, and
 that of the refit is until its head could go live.
