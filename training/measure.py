@@ -28,6 +28,7 @@ from breadcrumbs.training.data.class_names import listed, plain
 from breadcrumbs.training.data.dataset import Data, DataError, Split, load
 from breadcrumbs.training.data.loader import evaluation_batches
 from breadcrumbs.training.emanate import rank_in_class
+from breadcrumbs.training.inspect.looked import Looked
 from breadcrumbs.training.metrics import as_json, evaluate, resample
 from breadcrumbs.training.refit.images import identified
 from breadcrumbs.training.refit.offset import Labelled, with_offset, with_tau
@@ -63,9 +64,24 @@ def config_of(bundle: Bundle, **changed: str | int | Path | None) -> TrainConfig
     return TrainConfig.model_validate(known | {k: v for k, v in changed.items() if v is not None})
 
 
+@dataclass(frozen=True, eq=False)
+class Evaluated:
+    """What `measure` returns, and the test images that it was measured on."""
+
+    found: dict[str, Any]
+    looked: Looked
+
+
 def measure(
     bundle: Bundle, config: TrainConfig, against: tuple[Bundle, TrainConfig] | None = None, seed: int = 0
 ) -> dict[str, Any]:
+    """Return what `evaluated` finds, without the images. Arguments and errors are the same."""
+    return evaluated(bundle, config, against, seed).found
+
+
+def evaluated(
+    bundle: Bundle, config: TrainConfig, against: tuple[Bundle, TrainConfig] | None = None, seed: int = 0
+) -> Evaluated:
     """Measure a bundle's heads, and compare its exported head with another bundle's on the same test images.
 
     Args:
@@ -75,9 +91,9 @@ def measure(
         seed: of the halves and the bootstrap.
 
     Returns:
-        JSON's own types: `heads`, the exported one first, each with `metrics` and `groups` as intervals, `recall` and
-        what was chosen; `classes` with their training and test images and groups; `notes` of the data; `against`,
-        where asked for.
+        The test images, and in JSON's own types: `heads`, the exported one first, each with `metrics` and `groups` as
+        intervals, `recall` and what was chosen; `classes` with their training and test images and groups; `notes` of
+        the data; `against`, where asked for.
 
     Raises:
         DataError: the images are not as they should be, or are of classes that the bundle does not know; or neither
@@ -115,7 +131,7 @@ def measure(
         found["against"] = {"bundle": str(against[0].folder)} | difference(
             *in_common(other, own_logits, labels, against[0], bundle), by_class
         )
-    return found
+    return Evaluated(found, Looked(rows.features, labels, data.test))
 
 
 def _among(known: Sequence[str], names: Sequence[str]) -> Integers:

@@ -85,6 +85,10 @@ def evaluate(
     images: Path | None = None,
     check: Check = "headers",
     max_pixels: int | None = None,
+    wrong: Path | None = None,
+    rows: Path | None = None,
+    confusion: Path | None = None,
+    html: Path | None = None,
     json: Json = False,
 ) -> None:
     """Measure a bundle's heads on test images, as the server would answer them, with 95 % intervals.
@@ -99,21 +103,31 @@ def evaluate(
         images: Root of the paths in list files, as for `train`.
         check: How images are checked first, as for `train`.
         max_pixels: Largest number of pixels in one image, as for `train`.
+        wrong: Also write this CSV file: every test image that the exported head takes for another class, worst first.
+        rows: Also write this CSV file: every test image, with the exported head's answer.
+        confusion: Also write this CSV file: how many images of each class were predicted as each class.
+        html: Also write this page: groups, classes, confusions, and wrong images with their pictures.
         json: Print one JSON object with everything.
     """
     from breadcrumbs.models.bundle import read as read_bundle
-    from breadcrumbs.training.measure import config_of, measure
+    from breadcrumbs.training.inspect.evaluation import Outputs
+    from breadcrumbs.training.measure import config_of, evaluated
     from breadcrumbs.training.terminal.tables import shown
 
+    outputs = Outputs(wrong, rows, confusion, html)
+    outputs.check()
     opened, *other = (read_bundle(folder) for folder in (bundle, against) if folder is not None)
     given = {"data": data, "test_data": test_data, "images": images, "check": check, "max_pixels": max_pixels}
     config, *others = (config_of(one, **given) for one in (opened, *other))
-    found = measure(opened, config, (other[0], others[0]) if other else None)
+    evaluation = evaluated(opened, config, (other[0], others[0]) if other else None)
+    written = outputs.write(opened, evaluation.found, evaluation.looked)
     if json:
-        tell_json(found)
+        tell_json(evaluation.found | ({"files": written} if written else {}))
         return
-    for part in shown(found):
+    for part in shown(evaluation.found):
         show(part)
+    for path in written.values():
+        print(path)  # noqa: T201
 
 
 def export(run: Path, /, *, half: bool = False, json: Json = False) -> None:

@@ -11,7 +11,7 @@ import json
 import logging
 import shutil
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -36,6 +36,8 @@ from breadcrumbs.training.adopt.source import Source, open_source
 from breadcrumbs.training.config import RefitDevice, RefitSpec, TrainConfig
 from breadcrumbs.training.data.dataset import Data, Split, load
 from breadcrumbs.training.data.sources import check_place
+from breadcrumbs.training.inspect.inspect import inspected
+from breadcrumbs.training.inspect.looked import Looked
 from breadcrumbs.training.metrics import evaluate, intervals
 from breadcrumbs.training.refit.refit import Refit, refit
 from breadcrumbs.training.refit.without_training import logit_adjusted, nearest_class_mean
@@ -44,6 +46,7 @@ from breadcrumbs.training.report.run_page import Story
 from breadcrumbs.training.run import holdout
 from breadcrumbs.training.run.package import samples
 from breadcrumbs.training.run.snapshots import path_of
+from breadcrumbs.training.terminal.bars import step
 from breadcrumbs.training.terminal.refit_events import telling
 
 LOG = logging.getLogger("breadcrumbs.adopt")
@@ -107,7 +110,7 @@ def adopt(
     try:
         with telling(as_json=False) as tell:
             made = refit(start, start.head(), (), None, spec, tell, device).complete()
-        return _package(start, made, data, looks.test, recipe, out)
+        return _package(start, made, data, looks, recipe, out)
     finally:
         shutil.rmtree(start.folder, ignore_errors=True)
 
@@ -163,8 +166,9 @@ def _manifest(name: str, preprocess: Preprocess, head: LinearHead, data: Data, r
     )  # fmt: skip
 
 
-def _package(start: Bundle, made: Refit, data: Data, test: Floats, recipe: TrainConfig, out: Path) -> Bundle:
-    """Measure the head on the test images, and write report and bundle."""
+def _package(start: Bundle, made: Refit, data: Data, looks: Looks, recipe: TrainConfig, out: Path) -> Bundle:
+    """Measure the head on the test images, examine the images, and write report and bundle."""
+    test = looks.test
     own = {"balanced": made.head}
     plain = _plain(made, data)
     if plain is not None:
@@ -181,13 +185,17 @@ def _package(start: Bundle, made: Refit, data: Data, test: Floats, recipe: Train
         notes=(*data.notes, *made.report.notes), trained=False,
         intervals={name: intervals(values, data.test.labels, by_class) for name, values in logits.items()},
     )  # fmt: skip
-    pages = run_page.write(out / "report", story)
+    with step("examine the images"):
+        train = Looked(looks.train[-1], data.train.labels, data.train)
+        findings = inspected(train, Looked(test, data.test.labels, data.test), made.head, data.classes, recipe.seed)
+        findings.write(out / "report")
+    pages = run_page.write(out / "report", replace(story, findings=findings.section()))
     metrics |= {"groups": recipe.groups, "test_images": len(data.test)}
     kept = [name for name in start.manifest.files if name.startswith("snapshots/")]
     files = {name: (start.folder / name).read_bytes() for name in ("backbone.onnx", bundles.HOLDOUT, *kept)}
     files |= {
         "head.onnx": heads.to_onnx(made.head),
-        "report/index.html": pages["index.html"],
+        "report/index.html": run_page.page(story, pages),  # without training images: a bundle is passed on
         "report/metrics.json": json.dumps(metrics, indent=1).encode() + b"\n",
         "report/head.json": reports.to_bytes(made.report),
     }

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from jinja2 import Environment
+    from markupsafe import Markup
 
 TEMPLATES = Path(__file__).parent / "templates"
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
@@ -77,6 +78,19 @@ def render(template: str, title: str, **values: Any) -> bytes:
     """
     page = _environment().get_template(template).render(title=title, policy=POLICY, style=STYLE, **values)
     return page.encode()
+
+
+def fragment(template: str, **values: Any) -> "Markup":
+    """Return a part of a page, which a page's template shows as it is.
+
+    Args:
+        template: file name of the part's template.
+        values: what the template shows, as text or data; it is escaped.
+    """
+    from markupsafe import Markup
+
+    # what Jinja2 escaped is not escaped again
+    return Markup(_environment().get_template(template).render(**values))  # noqa: S704
 
 
 @cache

@@ -9,7 +9,7 @@ Letters: N test images, C classes.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -17,8 +17,12 @@ from numpy.typing import NDArray
 
 from breadcrumbs.models.files import write_whole
 from breadcrumbs.models.groups import Convention, Group
+from breadcrumbs.training.metrics import wilson
 from breadcrumbs.training.report import class_axis, html, run_plots, style, trail_plots
 from breadcrumbs.training.report.html import Interval, Picture
+
+if TYPE_CHECKING:
+    from markupsafe import Markup
 
 ALL_ROWS = 200  # more classes than this are not all listed
 WORST_ROWS = 100  # classes that are listed then
@@ -48,6 +52,7 @@ class Story:
         exported: the head that is served; None means `balanced` if there is one, else the first.
         notes: remarks on the data that are not errors, a sentence each.
         trained: whether the backbone was trained; if not, there are no epochs to draw.
+        findings: what was found in the images themselves, as a part of the page; None: they were not examined.
     """
 
     title: str
@@ -63,6 +68,7 @@ class Story:
     intervals: Mapping[str, Mapping[str, Interval]] = field(default_factory=dict)
     exported: str | None = None
     notes: Sequence[str] = ()
+    findings: "Markup | None" = None
     trained: bool = True
 
     @property
@@ -154,7 +160,7 @@ def report(story: Story) -> dict[str, bytes]:
         figure = _draw(picture.name, story)
         if figure is not None:
             files |= {f"{picture.name}.svg": style.svg(figure), f"{picture.name}.png": style.png(figure)}
-    return {"index.html": _page(story, files), **files}
+    return {"index.html": page(story, files), **files}
 
 
 def _draw(name: str, story: Story) -> Figure | None:
@@ -173,7 +179,8 @@ def _draw(name: str, story: Story) -> Figure | None:
     return trail_plots.crumb_shares(story.history, story.counts, story.groups, story.classes)
 
 
-def _page(story: Story, files: Mapping[str, bytes]) -> bytes:
+def page(story: Story, files: Mapping[str, bytes]) -> bytes:
+    """Return the page of a story, with the pictures in `files` as `report` returns them."""
     tested = np.bincount(story.labels, minlength=len(story.classes))
     classes, class_note = _classes(story)
     titles = {head: f"{head} (exported)" if head == story.head else head for head in story.metrics}
@@ -190,7 +197,16 @@ def _page(story: Story, files: Mapping[str, bytes]) -> bytes:
         class_note=class_note,
         tested=tested,
         recall={head: story.recall(head) for head in story.metrics},
+        recall_intervals={head: _recall_intervals(story.recall(head), tested) for head in story.metrics},
     )
+
+
+def _recall_intervals(recall: Sequence[float | None], tested: NDArray[np.int64]) -> list[Interval | None]:
+    """The interval of each class's recall (C,), from its test images."""
+    return [
+        wilson(value, int(rows)) if value is not None and rows else None
+        for value, rows in zip(recall, tested, strict=True)
+    ]
 
 
 def _summary(story: Story) -> list[tuple[str, str]]:

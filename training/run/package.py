@@ -10,7 +10,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -33,6 +33,8 @@ from breadcrumbs.training.data.dataset import Data, Split
 from breadcrumbs.training.data.loader import evaluation_batches
 from breadcrumbs.training.emanate import back_track, balanced_target
 from breadcrumbs.training.half import gate, to_half
+from breadcrumbs.training.inspect.inspect import inspected
+from breadcrumbs.training.inspect.looked import Looked
 from breadcrumbs.training.metrics import evaluate, intervals
 from breadcrumbs.training.network import TwoHeads
 from breadcrumbs.training.report import run_page
@@ -41,6 +43,9 @@ from breadcrumbs.training.run import holdout
 from breadcrumbs.training.run import snapshots as crumbs
 from breadcrumbs.training.run.journal import read_log
 from breadcrumbs.training.terminal.bars import step, track
+
+if TYPE_CHECKING:
+    from markupsafe import Markup
 
 SAMPLES = 24
 """Largest number of sample images in a bundle."""
@@ -73,13 +78,14 @@ def package(
         labels=data.test.labels, logits=logits, metrics=dict(metrics), exported=next(iter(own)), notes=data.notes,
         intervals={name: intervals(values, data.test.labels, class_groups) for name, values in logits.items()},
     )  # fmt: skip
-    pages = run_page.write(out / "report", story)
+    newest = _newest(backbone, own["joint"], data, preprocess, config)
+    pages = run_page.write(out / "report", replace(story, findings=_examined(newest, test, data, own, config, out)))
     metrics |= {"groups": config.groups, "test_images": len(data.test), "export_difference": difference}
     files = {
         "backbone.onnx": backbone,
         "head.onnx": heads.to_onnx(next(iter(own.values()))),
         "joint-head.onnx": heads.to_onnx(own["joint"]),
-        "report/index.html": pages["index.html"],
+        "report/index.html": run_page.page(story, pages),  # without training images: a bundle is passed on
         "report/metrics.json": json.dumps(metrics, indent=1).encode() + b"\n",
     }
     if half:
@@ -92,12 +98,32 @@ def package(
         classes=data.classes, train_counts=tuple(data.train_counts.tolist()), groups=config.groups,
         metrics=metrics, recipe=config.model_dump(mode="json"),
     )  # fmt: skip
-    newest = _newest(backbone, own["joint"], data, preprocess, config)
     files |= _snapshot_files(newest, data, out / "snapshots")
     files[bundles.HOLDOUT] = snapshots.to_bytes(holdout.drawn(_look(backbone, test, data.test, data, config)))
     files |= samples(data.test, len(data.classes), preprocess, config)
     write_whole(out / "metrics.json", files["report/metrics.json"])
     return bundles.write(out / "bundle", manifest, files)
+
+
+def _examined(
+    newest: Snapshot, test: Floats, data: Data, own: dict[str, LinearHead], config: TrainConfig, out: Path
+) -> "Markup":
+    """Examine the images by the exported backbone's features, write what was found as CSV files, and return it.
+
+    Args:
+        newest: the training images' features.
+        test: the test images' features (M, D).
+        data: the images.
+        own: the heads, the exported one first.
+        config: of the run.
+        out: its folder.
+    """
+    with step("examine the images"):
+        train = Looked(np.asarray(newest.features), data.train.labels, data.train)
+        tested = Looked(test, data.test.labels, data.test)
+        found = inspected(train, tested, next(iter(own.values())), data.classes, config.seed)
+        found.write(out / "report")
+        return found.section()
 
 
 def samples(split: Split, classes: int, preprocess: Preprocess, config: TrainConfig) -> dict[str, bytes]:

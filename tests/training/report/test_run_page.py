@@ -13,8 +13,9 @@ from pages import Page
 from PIL import Image
 
 from breadcrumbs.models.groups import groups
-from breadcrumbs.training.metrics import evaluate, intervals
-from breadcrumbs.training.report.run_page import PICTURES, Story, report, write
+from breadcrumbs.training.metrics import evaluate, intervals, wilson
+from breadcrumbs.training.report import html
+from breadcrumbs.training.report.run_page import PICTURES, Story, page, report, write
 
 NAMES = ("<script>alert(1)</script>", "$x_{1}$", "a & b", 'say "hi"', "plain")
 
@@ -116,8 +117,10 @@ def test_the_tables_hold_the_numbers(files: dict[str, bytes]) -> None:
         assert f"({100 * own.low:.1f} – {100 * own.high:.1f})" in words
         assert f"{found['nll']:.4g}" in words
     row = words.index("plain")
-    assert [word for word in words[row + 1 : row + 12] if word.strip()][:5] == [
-        "80", "medium", "4", *(f"{100 * found['recall'][4]:.1f} %" for found in told.metrics.values())
+    shares = [wilson(found["recall"][4], 4) for found in told.metrics.values()]
+    cells = [(f"{100 * s.value:.1f} %", f"({100 * s.low:.1f} – {100 * s.high:.1f})") for s in shares]
+    assert [word for word in words[row + 1 : row + 16] if word.strip()][:7] == [
+        "80", "medium", "4", *(word for cell in cells for word in cell)
     ]  # fmt: skip
     assert {"balanced (exported)", "joint", "macro_f1", "ece"} <= set(words)
 
@@ -176,6 +179,18 @@ def test_two_thousand_classes_stay_small() -> None:
     assert sum(len(data) for data in files.values()) < 5_000_000
     assert sum(tag == "bdi" for tag, _ in page.tags) == 100
     assert any("The 100 of 2,000 classes" in word for word in page.words)
+
+
+def test_findings_are_a_part_of_the_page() -> None:
+    """As they were made, before the configuration; without them the page does not speak of them."""
+    part = html.fragment("findings.html", **dict.fromkeys(("suspects", "twins", "notes"), ()), tested=0)
+    told = story()
+
+    with_findings = page(replace(told, findings=part), {}).decode()
+
+    assert str(part) in with_findings
+    assert with_findings.index(str(part)) < with_findings.index("Configuration")
+    assert "Labels that may be wrong" not in page(told, {}).decode()
 
 
 def test_writing_leaves_the_same_files(tmp_path: Path) -> None:

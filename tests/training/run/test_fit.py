@@ -45,12 +45,24 @@ def test_a_run_writes_everything(run: Path) -> None:
     assert bundle.manifest.classes == CLASSES
     assert bundle.manifest.train_counts == COUNTS
     assert (run / "checkpoint.pt").exists()
-    assert (run / "report" / "index.html").read_bytes() == (run / "bundle" / "report" / "index.html").read_bytes()
     assert {f"{name}.{kind}" for name in PICTURES for kind in ("svg", "png")} <= {
         path.name for path in (run / "report").iterdir()
     }
     for head in ("joint", "balanced"):
         assert {"many", "medium", "few", "all", "ece"} <= set(bundle.manifest.metrics[head])
+
+
+def test_the_report_examines_the_images_and_the_bundle_shows_none(run: Path) -> None:
+    """CSV files and small pictures are in the run's folder; the bundle, which is passed on, has none of them."""
+    own, passed_on = ((run / part / "index.html").read_text() for part in ("report", "bundle/report"))
+
+    assert {"suspects.csv", "duplicates.csv", "wrong.csv", "confusions.csv", "classes.csv"} <= {
+        path.name for path in (run / "report").iterdir()
+    }
+    assert "Labels that may be wrong" in own
+    assert "Labels that may be wrong" not in passed_on
+    assert "image/webp" not in passed_on
+    assert "Configuration" in passed_on
 
 
 def test_both_heads_learn(run: Path) -> None:

@@ -1,0 +1,150 @@
+"""What `breadcrumbs evaluate` writes beside its tables: CSV files of the test images, and a page with their pictures.
+
+It knows nothing of how a bundle is measured.
+
+Letters: C classes.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from breadcrumbs.models.bundle import Bundle
+from breadcrumbs.models.errors import BreadcrumbsError
+from breadcrumbs.models.files import write_whole
+from breadcrumbs.models.groups import GROUPS
+from breadcrumbs.training.inspect import cards, csv_files
+from breadcrumbs.training.inspect.class_table import ClassRow, class_table
+from breadcrumbs.training.inspect.looked import Looked
+from breadcrumbs.training.inspect.mistakes import Answers, answers, confusions
+from breadcrumbs.training.inspect.thumbnails import Thumbnails
+from breadcrumbs.training.metrics import Interval
+from breadcrumbs.training.report import html
+
+ALL_ROWS, WORST_ROWS = 200, 100  # more classes than the first are not all listed; the second are listed then
+CONFUSIONS = 40  # pairs of classes that the page lists
+
+Found = Mapping[str, Any]
+"""What `training.measure.measure` returns."""
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """The files that were asked for; None: not this one.
+
+    Attributes:
+        wrong: CSV, the test images that the exported head takes for another class, worst first.
+        rows: CSV, every test image.
+        confusion: CSV, the confusion matrix.
+        html: the page.
+    """
+
+    wrong: Path | None = None
+    rows: Path | None = None
+    confusion: Path | None = None
+    html: Path | None = None
+
+    def check(self) -> None:
+        """Refuse what cannot be written, before anything is computed.
+
+        Raises:
+            BreadcrumbsError: naming the flag and the path.
+        """
+        flags: dict[Path, str] = {}
+        for flag, path in self._asked():
+            other = flags.setdefault(path.absolute(), flag)
+            if other != flag:
+                raise BreadcrumbsError(f"{other} and {flag} both name {path}; expected a file for each")
+            _check(flag, path)
+
+    def write(self, bundle: Bundle, found: Found, looked: Looked) -> dict[str, str]:
+        """Write the files, each whole or not at all, and return their paths by what they are.
+
+        Args:
+            bundle: what was measured; its exported head answers.
+            found: what was measured of it.
+            looked: the test images, labels among the bundle's classes.
+        """
+        asked = dict(self._asked())
+        if not asked:
+            return {}
+        classes = bundle.manifest.classes
+        told = answers(bundle.head().logits(looked.features), looked.labels)
+        if self.wrong is not None:
+            csv_files.write_answers(self.wrong, told, told.worst_first().tolist(), looked.images, classes)
+        if self.rows is not None:
+            csv_files.write_answers(self.rows, told, range(len(told)), looked.images, classes)
+        if self.confusion is not None:
+            csv_files.write_matrix(self.confusion, told, classes)
+        if self.html is not None:
+            write_whole(self.html, page(bundle, found, looked, told))
+        return {flag.removeprefix("--"): str(path) for flag, path in asked.items()}
+
+    def _asked(self) -> Iterator[tuple[str, Path]]:
+        named = {"--wrong": self.wrong, "--rows": self.rows, "--confusion": self.confusion, "--html": self.html}
+        return ((flag, path) for flag, path in named.items() if path is not None)
+
+
+def _check(flag: str, path: Path) -> None:
+    """Try to write beside the path, or in the nearest folder above it that is there."""
+    try:
+        if path.is_dir():
+            raise BreadcrumbsError(f"{flag} {path}: that is a folder; expected a file")
+        above = path.absolute().parent
+        while not above.exists():
+            above = above.parent
+        trial = above / f".{path.name}.{'0' * 8}"
+        trial.touch()
+        trial.unlink()
+    except OSError as error:
+        raise BreadcrumbsError(
+            f"{flag} {path}: no file can be written there ({error.strerror}); name one in a folder that can be written"
+        ) from error
+
+
+def page(bundle: Bundle, found: Found, looked: Looked, told: Answers) -> bytes:
+    """Return the page: groups with intervals, classes, confusions, and the worst mistakes with their pictures."""
+    manifest = bundle.manifest
+    table = class_table(told, manifest.classes, np.array(manifest.train_counts, np.int64))
+    listed, note = _listed(table)
+    measured = {_title(found, name): _intervals(head, manifest.groups) for name, head in found["heads"].items()}
+    return html.render(
+        "evaluation.html",
+        f"{manifest.name}: {len(told):,} test images",
+        exported=_title(found, found["exported"]),
+        convention=manifest.groups,
+        heads={name: {metric: interval.value for metric, interval in own.items()} for name, own in measured.items()},
+        intervals=measured,
+        table=[(table[c], found["classes"]["groups"][manifest.groups][c]) for c in listed],
+        class_note=note,
+        classes=manifest.classes,
+        confusions=confusions(told, len(table))[:CONFUSIONS],
+        wrong=cards.wrong_cards(told, looked, manifest.classes, Thumbnails()),
+        wrong_count=int((~told.right).sum()),
+        tested=len(told),
+        notes=found["notes"],
+    )
+
+
+def _title(found: Found, name: str) -> str:
+    words = name.replace("_", " ")
+    return f"{words} (exported)" if name == found["exported"] else words
+
+
+def _intervals(head: Mapping[str, Any], convention: str) -> dict[str, Interval]:
+    """A head's metrics and groups with their intervals; a group without images is left out."""
+    groups = {name: head["groups"][convention].get(name) for name in GROUPS}
+    return {name: Interval(**ends) for name, ends in (head["metrics"] | groups).items() if ends is not None}
+
+
+def _listed(table: Sequence[ClassRow]) -> tuple[list[int], str]:
+    """The classes that the page lists (≤ C), most training images first, and a sentence that says which they are."""
+    if len(table) <= ALL_ROWS:
+        order = sorted(range(len(table)), key=lambda c: -table[c].train_images)
+        return order, "Most training images first."
+    recall = {c: row.recall.value for c, row in enumerate(table) if row.recall is not None}
+    worst = sorted(recall, key=lambda c: (recall[c], c))[:WORST_ROWS]
+    return worst, f"The {len(worst)} of {len(table):,} classes with the lowest recall."
