@@ -90,7 +90,7 @@ def make_snapshots(
     taken = [str(path) for path in paths if path.exists()]
     if taken:
         raise DataError(f"{taken[0]} exists already; choose another folder with --out")
-    session = _session(bundle.backbone())
+    runs = session(bundle.backbone())
     for epoch, path in enumerate(paths, first):
         batches = (
             evaluation_batches(split, bundle.manifest.preprocess, config)
@@ -98,7 +98,7 @@ def make_snapshots(
             else augmented_batches(split, config, epoch, bundle.manifest.preprocess.interpolation)
         )
         made = [
-            session.run(None, {"image": pixels.numpy()})[0]
+            runs.run(None, {"image": pixels.numpy()})[0]
             for pixels, _, _ in track(batches, len(batches), f"epoch {epoch}")
         ]
         digest = bundle.backbone_digest
@@ -138,8 +138,8 @@ def _labels(
     return classes, index[labels]
 
 
-def _session(model: bytes) -> Any:
-    """The backbone on the GPU, if there is one that torch and ONNX Runtime can both use; else on the CPU."""
+def session(model: bytes) -> Any:
+    """Open a backbone on the GPU, if there is one that torch and ONNX Runtime can both use; else on the CPU."""
     providers: list[str | tuple[str, dict[str, str]]] = ["CPUExecutionProvider"]
     if torch.cuda.is_available() and "CUDAExecutionProvider" in onnxruntime.get_available_providers():
         onnxruntime.preload_dlls()

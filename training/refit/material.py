@@ -19,7 +19,7 @@ from breadcrumbs.models.bundle import Bundle
 from breadcrumbs.models.groups import Group, groups
 from breadcrumbs.models.head import LinearHead
 from breadcrumbs.models.printable import listed
-from breadcrumbs.models.snapshots.snapshot import Snapshot
+from breadcrumbs.models.snapshots.snapshot import MAPPED, Snapshot
 from breadcrumbs.training.config import RefitSpec
 from breadcrumbs.training.emanate import class_means, rank_in_class
 from breadcrumbs.training.refit.edits import EditedClasses, Names, edited
@@ -28,6 +28,10 @@ from breadcrumbs.training.refit.rows import OTHER, RefitError, Rows
 from breadcrumbs.training.refit.transfer import PAIRS
 
 MOVED = 20  # classes that are told
+MAPPED_HOLDOUT = (
+    "the hold-out's rows were mapped from another backbone, which is no proof of how either head does on real images; "
+    "give a hold-out that this backbone made"
+)
 FAR = 3.0  # a mean that moved by more than so many times its sampling error is told
 
 Source = Literal["pinned", "snapshot", "bundle", "split"]
@@ -38,13 +42,14 @@ Source = Literal["pinned", "snapshot", "bundle", "split"]
 class HeldOut:
     """Rows of the deployed backbone: features f32 (N, D), labels int64 (N,), and whose they are.
 
-    The last `new` of them are new images that were set aside.
+    The last `new` of them are new images that were set aside; the others are the rows `index` of the hold-out.
     """
 
     features: Floats
     labels: NDArray[np.int64]
     source: Source
     new: int = 0
+    index: NDArray[np.int64] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,7 +85,7 @@ class Material:
 
 def read(
     bundle: Bundle, live: LinearHead, uploads: Sequence[Snapshot], holdout: Snapshot | None, source: Source,
-    spec: RefitSpec,
+    spec: RefitSpec, *, elsewhere: bool = False,
 ) -> Material:  # fmt: skip
     """Bring snapshots together.
 
@@ -91,6 +96,7 @@ def read(
         holdout: rows that nothing may be fitted to; None means a share of the images is set aside.
         source: whose the hold-out is.
         spec: which snapshots and classes are used.
+        elsewhere: the live head is one of another backbone's features.
 
     Raises:
         EditError: the classes cannot be edited so.
@@ -101,8 +107,9 @@ def read(
     if not (stored or uploads):
         raise RefitError("there is no snapshot to refit from: name one, or set use_bundle_snapshots")
     digest = bundle.backbone_digest
+    dimensions = bundle.manifest.feature_dim if elsewhere else live.feature_dim
     for snapshot in (*uploads, *([] if holdout is None else [holdout])):
-        _check(snapshot, live.feature_dim, digest)
+        _check(snapshot, dimensions, digest)
     if holdout is not None and holdout.backbone != digest:
         raise RefitError("the hold-out was not made with the deployed backbone, so no head can be compared on it")
     became = {**spec.aliases, **spec.classes}
@@ -129,6 +136,8 @@ def read(
         )
     if images.disputed:
         notes.append(f"{images.disputed} images are of two classes in different rows; the newest row's class holds")
+    if holdout is not None and holdout.lineage == MAPPED:
+        notes.append(MAPPED_HOLDOUT)
     notes += _moved(base, images, fit, classes)
     class_groups = groups(counts.tolist(), bundle.manifest.groups)
     return Material(
@@ -245,7 +254,7 @@ def _set_aside(
     fit[base.images[chosen]] = False
     features = torch.cat([mine.features, base.gather(chosen)])
     labels = torch.cat([mine.labels, base.labels[chosen]])
-    return fit, HeldOut(features.numpy(), labels.numpy(), source, len(chosen))
+    return fit, HeldOut(features.numpy(), labels.numpy(), source, len(chosen), mine.index.numpy())
 
 
 def _moved(base: Rows, images: Images, fit: Tensor, classes: Sequence[str]) -> list[str]:
