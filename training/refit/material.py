@@ -19,7 +19,7 @@ from breadcrumbs.models.bundle import Bundle
 from breadcrumbs.models.groups import Group, groups
 from breadcrumbs.models.head import LinearHead
 from breadcrumbs.models.printable import listed
-from breadcrumbs.models.snapshots.snapshot import MAPPED, Snapshot
+from breadcrumbs.models.snapshots.snapshot import Snapshot
 from breadcrumbs.training.config import RefitSpec
 from breadcrumbs.training.emanate import class_means, rank_in_class
 from breadcrumbs.training.refit.edits import EditedClasses, Names, edited
@@ -28,10 +28,6 @@ from breadcrumbs.training.refit.rows import OTHER, RefitError, Rows
 from breadcrumbs.training.refit.transfer import PAIRS
 
 MOVED = 20  # classes that are told
-MAPPED_HOLDOUT = (
-    "the hold-out's rows were mapped from another backbone, which is no proof of how either head does on real images; "
-    "give a hold-out that this backbone made"
-)
 FAR = 3.0  # a mean that moved by more than so many times its sampling error is told
 
 Source = Literal["pinned", "snapshot", "bundle", "split"]
@@ -42,7 +38,8 @@ Source = Literal["pinned", "snapshot", "bundle", "split"]
 class HeldOut:
     """Rows of the deployed backbone: features f32 (N, D), labels int64 (N,), and whose they are.
 
-    The last `new` of them are new images that were set aside; the others are the rows `index` of the hold-out.
+    The last `new` of them are new images that were set aside; the others are the rows `index` of the hold-out. Of
+    `mapped` ones the backbone never saw the images.
     """
 
     features: Floats
@@ -50,6 +47,7 @@ class HeldOut:
     source: Source
     new: int = 0
     index: NDArray[np.int64] | None = None
+    mapped: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,7 +124,8 @@ def read(
     counts = _counts(bundle, classes, became, images.labels[images.seen])
     if images.aside is None:
         fit, chosen = _split(base, images, len(classes), spec)
-        judged = HeldOut(base.gather(chosen).numpy(), base.labels[chosen].numpy(), "split")
+        mapped = any(look.present and look.mapped for look in images.looks)
+        judged = HeldOut(base.gather(chosen).numpy(), base.labels[chosen].numpy(), "split", mapped=mapped)
     else:
         fit, judged = _set_aside(base, images, images.aside, len(edit.names), len(classes), source, spec)
     if not len(judged.labels):
@@ -136,8 +135,6 @@ def read(
         )
     if images.disputed:
         notes.append(f"{images.disputed} images are of two classes in different rows; the newest row's class holds")
-    if holdout is not None and holdout.lineage == MAPPED:
-        notes.append(MAPPED_HOLDOUT)
     notes += _moved(base, images, fit, classes)
     class_groups = groups(counts.tolist(), bundle.manifest.groups)
     return Material(
@@ -254,7 +251,8 @@ def _set_aside(
     fit[base.images[chosen]] = False
     features = torch.cat([mine.features, base.gather(chosen)])
     labels = torch.cat([mine.labels, base.labels[chosen]])
-    return fit, HeldOut(features.numpy(), labels.numpy(), source, len(chosen), mine.index.numpy())
+    rows = features.numpy(), labels.numpy()
+    return fit, HeldOut(*rows, source, len(chosen), mine.index.numpy(), aside.mapped)
 
 
 def _moved(base: Rows, images: Images, fit: Tensor, classes: Sequence[str]) -> list[str]:

@@ -133,7 +133,9 @@ def refit(
     counts = pairs(*both, rows.labels)
     if validation is not None:
         counts += _out_of_fold(parts, validation, material)
-    decision = judged(counts, material.groups, classes, material.known, spec.tolerance, spec.min_rows)
+    decision = judged(
+        counts, material.groups, classes, material.known, spec.tolerance, spec.min_rows, mapped=rows.mapped
+    )
     found: dict[str, Any] = {
         "gate": asdict(decision.gate),
         "new_classes": facts.new_classes(decision, material),
