@@ -24,8 +24,6 @@ from breadcrumbs.training.refit.images import Images, identified
 from breadcrumbs.training.refit.rows import RefitError, Rows, joined
 from breadcrumbs.training.refit.transfer import in_both
 
-JUDGED = 0.5  # share of each class's labelled pairs that is set aside to judge on, rounded up
-
 
 @dataclass(frozen=True, eq=False)
 class Both:
@@ -65,7 +63,7 @@ class Division:
 
 def divided(
     own: Sequence[Snapshot], holdout: Snapshot | None, looks: Sequence[Snapshot], backbones: tuple[str, str],
-    classes: tuple[str, ...], place: Mapping[str, int], seed: int,
+    classes: tuple[str, ...], place: Mapping[str, int], share: float, seed: int,
 ) -> Division:  # fmt: skip
     """Divide rows.
 
@@ -76,7 +74,8 @@ def divided(
         backbones: digests of the old backbone and of the new one.
         classes: C names.
         place: the index of each name that a snapshot may have for a class; rows of any other are of no class.
-        seed: of the draw of judged images.
+        share: of each class's labelled pairs, that is set aside to judge on, rounded up.
+        seed: of that draw.
 
     Raises:
         RefitError: no image is under both backbones.
@@ -87,7 +86,7 @@ def divided(
     if not newer or not any(look.present for look in images.looks):
         raise RefitError("there is no image under both backbones, expected pairs; name a folder with --pairs")
     both = _both(images, newer)
-    aside = _aside(images, both, len(classes), seed)
+    aside = _aside(images, both, len(classes), share, seed)
     unused = aside[both.new.images]
     seen = torch.zeros(len(images.labels), dtype=torch.bool)
     for rows in newer:
@@ -112,7 +111,7 @@ def _both(images: Images, newer: Sequence[Rows]) -> Both:
     return Both(old.take(here[first]), new.take(there[first]))
 
 
-def _aside(images: Images, both: Both, classes: int, seed: int) -> Tensor:
+def _aside(images: Images, both: Both, classes: int, share: float, seed: int) -> Tensor:
     """Which images nothing is fitted to, bool (I,): the hold-out's, and a share of the labelled pairs that are new."""
     aside = torch.zeros(len(images.labels), dtype=torch.bool)
     if images.aside is not None:
@@ -121,8 +120,8 @@ def _aside(images: Images, both: Both, classes: int, seed: int) -> Tensor:
     fresh = own[(both.new.labels >= 0) & ~images.stored[own] & ~aside[own]]
     labels = images.labels[fresh]
     rank = rank_in_class(labels, torch.randperm(len(fresh), generator=torch.Generator().manual_seed(seed)))
-    share = (torch.bincount(labels, minlength=classes) * JUDGED).ceil()
-    aside[fresh[rank < share[labels]]] = True
+    count = (torch.bincount(labels, minlength=classes) * share).ceil()
+    aside[fresh[rank < count[labels]]] = True
     return aside
 
 

@@ -8,7 +8,6 @@ from pathlib import Path
 from breadcrumbs.models import bundle as bundles
 from breadcrumbs.models.bundle import Bundle
 from breadcrumbs.models.images.decoding import MAX_PIXELS
-from breadcrumbs.models.printable import listed
 from breadcrumbs.models.refit_report import RefitReport
 from breadcrumbs.models.snapshots.convert import open_safely
 from breadcrumbs.models.snapshots.snapshot import Snapshot
@@ -71,8 +70,7 @@ def _rows(before: Bundle, after: Bundle) -> tuple[list[Snapshot], list[str]]:
     """The new backbone's own snapshots, where its bundle has the same classes; and what a reader should know."""
     old, new = set(before.manifest.classes), set(after.manifest.classes)
     if old != new:
-        strange = listed(sorted(old ^ new))
-        return [], [f"only the backbone of {after.manifest.name} is used, since its classes are others: {strange}"]
+        return [], [f"only the backbone of {after.manifest.name} is used, since its classes are not the same"]
     own = [one for one in after.snapshots() if one.backbone == after.backbone_digest]
     count = sum(int((one.labels >= 0).sum()) for one in own)
     return own, [f"{count} labelled rows of {after.manifest.name} itself are used, too"] if count else []

@@ -9,13 +9,15 @@ It knows nothing of how the map was chosen or how the new head was fitted.
 Letters: N rows, C classes.
 """
 
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 
 from breadcrumbs.models.arrays import Floats
+from breadcrumbs.models.groups import Group
 from breadcrumbs.models.head import LinearHead
 from breadcrumbs.models.snapshots.snapshot import Snapshot
 from breadcrumbs.training.migrate.division import Division
@@ -31,7 +33,7 @@ SOURCES: dict[What, Source] = {
 """How a refit's report calls them."""
 FLATTERED = (
     "recall on mapped rows is higher than on real images, since the fitted rows and the judged ones went through one "
-    "map; give labelled pairs to know how much"
+    "map; give more labelled pairs, in folders that are named as their classes, to know how much"
 )
 OWN_ROWS = (
     "the old bundle has no hold-out, so a share of its own rows was mapped and set aside; the old head was fitted to "
@@ -64,7 +66,18 @@ class Held:
         return (FLATTERED, OWN_ROWS) if self.what == "mapped share of the rows" else (FLATTERED,)
 
 
-def held(division: Division, head: LinearHead, move: Move, fraction: float, seed: int) -> tuple[Held, Held]:
+def enough(division: Division, class_groups: Sequence[Group], least: int) -> bool:
+    """Whether the labelled pairs that are set aside can judge: each group of classes has so many.
+
+    A few, such as pictures that happen to be in the old hold-out too, would leave most classes unmeasured.
+    """
+    rows = Counter(class_groups[label] for label in division.judged.new.labels.tolist())
+    return all(rows[group] >= least for group in class_groups)
+
+
+def held(
+    division: Division, head: LinearHead, move: Move, fraction: float, seed: int, *, proof: bool
+) -> tuple[Held, Held]:
     """Return what the gate judges on, and what is told of what was kept; often they are the same.
 
     Args:
@@ -73,26 +86,21 @@ def held(division: Division, head: LinearHead, move: Move, fraction: float, seed
         move: the map.
         fraction: share of each class's rows that is set aside where there is nothing else.
         seed: of that draw.
+        proof: whether there are enough labelled pairs to judge on.
 
     Raises:
         RefitError: there is nothing to judge on.
     """
-    seen = _labelled_pairs(division, head)
-    before = division.holdout
-    mapped = None if before is None else _mapped("mapped hold-out", before, head, move)
-    if seen is not None or mapped is not None:
-        gate, kept = seen or mapped, mapped or seen
-    else:
-        gate = kept = _mapped("mapped share of the rows", _share(division, fraction, seed), head, move)
-    if gate is None or kept is None:
-        raise RefitError("there is no row to judge on; give labelled pairs")
-    return gate, kept
+    seen = _labelled_pairs(division, head) if proof else None
+    if division.holdout is not None:
+        mapped = _mapped("mapped hold-out", division.holdout, head, move)
+        return seen or mapped, mapped
+    own = seen or _mapped("mapped share of the rows", _share(division, fraction, seed), head, move)
+    return own, own
 
 
-def _labelled_pairs(division: Division, head: LinearHead) -> Held | None:
+def _labelled_pairs(division: Division, head: LinearHead) -> Held:
     both = division.judged
-    if not len(both):
-        return None
     rows = Snapshot(both.new.features.numpy(), both.new.labels.numpy(), head.classes, both.new.backbone, both.new.epoch)
     return Held("labelled pairs", rows, head.logits(both.old.features.numpy()))
 

@@ -23,6 +23,7 @@ from breadcrumbs.models import bundle as bundles
 from breadcrumbs.models import head as heads
 from breadcrumbs.models.bundle import Bundle, Lineage
 from breadcrumbs.models.files import sha256
+from breadcrumbs.models.groups import groups
 from breadcrumbs.models.head import LinearHead
 from breadcrumbs.models.refit_report import RefitReport
 from breadcrumbs.models.snapshots import snapshot as snapshots
@@ -31,7 +32,7 @@ from breadcrumbs.training.config import RefitDevice, RefitSpec
 from breadcrumbs.training.measure import LOADING, SOURCE
 from breadcrumbs.training.migrate.backbone import Backbone
 from breadcrumbs.training.migrate.division import Both, Division, divided
-from breadcrumbs.training.migrate.held import SOURCES, Held, held
+from breadcrumbs.training.migrate.held import SOURCES, Held, enough, held
 from breadcrumbs.training.migrate.map import Map, chosen_map
 from breadcrumbs.training.migrate.pairs import Pairs
 from breadcrumbs.training.migrate.told import migration
@@ -40,6 +41,8 @@ from breadcrumbs.training.refit.edits import with_past
 from breadcrumbs.training.refit.refit import Tell, refit
 from breadcrumbs.training.refit.rows import CHUNK, RefitError
 from breadcrumbs.training.refit.transfer import MOST
+
+JUDGED = 0.5  # share of each class's labelled pairs that is set aside to judge on, rounded up
 
 
 def migrate(
@@ -77,7 +80,11 @@ def migrate(
     tell({"event": "stage", "stage": "map"})
     head = old.head()
     looks = () if pairs is None else (pairs.old, pairs.new)
-    division = _divided(old, to, head, [*rows, *looks], spec.seed)
+    divide = partial(_divided, old, to, head, [*rows, *looks], spec.seed)
+    division = divide(JUDGED)
+    proof = enough(division, groups(old.manifest.train_counts, old.manifest.groups), spec.min_rows)
+    if not proof and len(division.judged):
+        division = divide(0.0)
     if not division.mapped:
         raise RefitError(
             "the old bundle has no labelled row of its own backbone that the new one has not seen, so there is nothing "
@@ -85,7 +92,7 @@ def migrate(
         )
     line = _map(division.pairs, spec.seed)
     move = partial(_moved, line, to.digest)
-    gate, kept = held(division, head, move, spec.holdout_fraction, spec.seed)
+    gate, kept = held(division, head, move, spec.holdout_fraction, spec.seed, proof=proof)
     with tempfile.TemporaryDirectory() as folder:
         moved = [*map(move, division.mapped), *division.seen]
         parent = _parent(Path(folder) / "bundle", old, to, moved, gate)
@@ -94,7 +101,7 @@ def migrate(
         tell({"event": "judged"})
         made = candidate.complete()
         more = [*notes, *division.notes, *(() if pairs is None else pairs.notes), *gate.notes]
-        part = migration(old, line, division, kept, candidate.head)
+        part = migration(old, line, division, gate, kept, candidate.head)
         made = replace(
             made, report=made.report.model_copy(update={"notes": [*made.report.notes, *more], "migration": part})
         )
@@ -116,7 +123,9 @@ def check_apart(old: Bundle, to: Backbone) -> None:
         )
 
 
-def _divided(old: Bundle, to: Backbone, head: LinearHead, looks: Sequence[Snapshot], seed: int) -> Division:
+def _divided(
+    old: Bundle, to: Backbone, head: LinearHead, looks: Sequence[Snapshot], seed: int, share: float
+) -> Division:
     """What each row is used for, under the names that classes have now."""
     past = {} if old.manifest.lineage is None else old.manifest.lineage.spec
     became = with_past(RefitSpec(), past, head.classes).aliases
@@ -132,7 +141,7 @@ def _divided(old: Bundle, to: Backbone, head: LinearHead, looks: Sequence[Snapsh
                 f"a snapshot of backbone {snapshot.backbone[:12]} has features of {snapshot.feature_dim} dimensions, "
                 f"expected {wanted}; make it again with that backbone"
             )
-    return divided(stored, holdout, looks, digests, head.classes, place, seed)
+    return divided(stored, holdout, looks, digests, head.classes, place, share, seed)
 
 
 def _map(both: Both, seed: int) -> Map:

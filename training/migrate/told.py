@@ -19,21 +19,22 @@ from breadcrumbs.training.migrate.held import Held
 from breadcrumbs.training.migrate.map import Map
 
 
-def migration(old: Bundle, line: Map, division: Division, kept: Held, head: LinearHead) -> Migration:
+def migration(old: Bundle, line: Map, division: Division, gate: Held, kept: Held, head: LinearHead) -> Migration:
     """Return the migration's part of a refit's report.
 
     Args:
         old: the bundle whose rows moved.
         line: the map that moved them.
         division: what each row was used for.
-        kept: what both heads answer for.
+        gate: what both heads were judged on.
+        kept: what tells how much was kept.
         head: the new one.
     """
     class_groups = groups(old.manifest.train_counts, old.manifest.groups)
     return Migration(
         backbone=old.backbone_digest,
         pairs=line.pairs,
-        judged_pairs=len(division.judged),
+        judged_pairs=len(gate.rows.labels) if gate.what == "labelled pairs" else 0,
         map=line.family,
         families=line.families,
         explained=line.explained,

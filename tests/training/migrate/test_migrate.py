@@ -24,6 +24,8 @@ from breadcrumbs.training.refit.rows import RefitError
 FEW = settings(max_examples=4, deadline=None)
 GIVEN = RefitSpec(l2=1e-2, prior_offset=0.0, members=("plain",))
 """Nothing to choose: a quick refit."""
+ANY = GIVEN.model_copy(update={"min_rows": 1})
+"""The same, where one labelled pair of a group is enough to judge on."""
 
 
 def moved(spaces: Spaces, folder: Path, pairs: int = 60, **more: object) -> tuple[RefitReport, Bundle]:
@@ -98,7 +100,7 @@ def test_labelled_pairs_judge_and_are_not_fitted(seed: int, each: int) -> None:
     with tempfile.TemporaryDirectory() as folder:
         old = spaces.bundle(Path(folder) / "old")
         pairs = spaces.pairs(old, len(labels), labels)
-        report = migrate(old, spaces.to(), pairs, Path(folder) / "out", GIVEN)
+        report = migrate(old, spaces.to(), pairs, Path(folder) / "out", ANY)
         new = bundles.read(Path(folder) / "out" / "bundle")
         held = new.holdout()
         seen = [one for one in new.snapshots() if not one.lineage]
@@ -120,17 +122,33 @@ def test_an_image_of_the_old_hold_out_brings_its_label(tmp_path: Path) -> None:
     spaces = Spaces()
     old = spaces.bundle(tmp_path / "old")
     pairs = spaces.pairs(old, 40)
+    known = [0, 1, 12, 24, 25, 36]  # of each class
     for look, features in ((pairs.old, spaces.tested), (pairs.new, spaces.tested @ spaces.turn)):
-        look.features[:6] = features[:6]
+        look.features[:6] = features[known]
 
-    report = migrate(old, spaces.to(), pairs, tmp_path / "out", GIVEN)
+    report = migrate(old, spaces.to(), pairs, tmp_path / "out", ANY)
 
     held = bundles.read(tmp_path / "out" / "bundle").holdout()
     assert held is not None
-    assert np.allclose(held.features, spaces.tested[:6] @ spaces.turn, atol=1e-4)
+    assert np.allclose(held.features, spaces.tested[known] @ spaces.turn, atol=1e-4)
     assert report.migration is not None
     assert (report.migration.judged_pairs, report.migration.pairs) == (6, 34)
     assert report.migration.kept_on == "mapped hold-out"
+
+
+def test_too_few_labelled_pairs_are_fitted_and_the_mapped_hold_out_judges(tmp_path: Path) -> None:
+    """A hold-out of a few images would leave most classes unmeasured, now and later."""
+    spaces = Spaces()
+    old = spaces.bundle(tmp_path / "old")
+    labels = np.array([0] * 30 + [1] * 6 + [-1] * 10)
+
+    report = migrate(old, spaces.to(), spaces.pairs(old, 46, labels), tmp_path / "out", GIVEN)
+
+    held = bundles.read(tmp_path / "out" / "bundle").holdout()
+    assert held is not None
+    assert held.lineage == MAPPED
+    assert report.migration is not None
+    assert (report.migration.pairs, report.migration.seen, report.migration.judged_pairs) == (46, 36, 0)
 
 
 def test_a_row_that_the_new_backbone_made_is_in_place_of_a_mapped_one(tmp_path: Path) -> None:
