@@ -1,7 +1,7 @@
 """The map from one backbone's space to another's: chosen on pairs, measured on pairs that it was not fitted to.
 
 The families are those of a refit (`training.refit.transfer`): orthogonal Procrustes with a scale, where both spaces
-have one width, and ridge regression. A map is as good as the share of the pairs' variance that it explains out of fold,
+have one width, and ridge regression. Family and penalty are those that explain most of the pairs' variance out of fold,
 
     R² = 1 − Σ ‖y − ŷ‖² / Σ ‖y − ȳ‖²,  ŷ and ȳ from the other folds.
 
@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from breadcrumbs.training.refit.rows import RefitError
-from breadcrumbs.training.refit.transfer import PAIRS, Line, procrustes, ridge
+from breadcrumbs.training.refit.transfer import PAIRS, Line, procrustes, ridges
 
 FOLDS = 5
 SHARES = (0.25, 0.5, 0.75, 1.0)  # of the pairs outside a fold: the points of the curve
@@ -27,7 +27,10 @@ FURTHER = 100  # pairs that the forecast is about
 FEWEST = 50  # with fewer pairs, a forecast would be about more than three times as many as were measured
 SURE = 0.9995  # explained share above which nothing is left to gain
 
-Family = Callable[[Tensor, Tensor], Line]
+PENALTIES = (1e-6, 1e-4, 1e-2, 0.1, 0.3, 1.0, 3.0, 10.0)  # λ of ridge, of the mean squared singular value
+
+Family = Callable[[Tensor, Tensor], list[Line]]
+"""Returns the maps that a family has for some pairs, one for each penalty."""
 
 
 @dataclass(frozen=True)
@@ -91,25 +94,37 @@ def chosen_map(x: Tensor, y: Tensor) -> Map:
             f"the new backbone makes the same features of all {len(x)} pairs, so no map can be learned; give pairs of "
             "different images, or another backbone"
         )
-    tried: dict[str, Family] = {"procrustes": procrustes} if x.shape[1] == y.shape[1] else {}
-    tried["ridge"] = ridge
-    families = {name: explained(x, y, family) for name, family in tried.items()}
+    tried: dict[str, Family] = {"procrustes": rotation} if x.shape[1] == y.shape[1] else {}
+    tried["ridge"] = penalised
+    found = {name: explained(x, y, family) for name, family in tried.items()}
+    families = {name: max(shares) for name, shares in found.items()}
     name = max(families, key=lambda one: families[one])  # of equals the first, which has fewer parameters
     curve = _curve(x, y, tried[name], families[name])
     further, words = forecast(curve, len(x))
-    return Map(tried[name](x, y), len(x), name, families, curve, further, words)
+    line = tried[name](x, y)[found[name].index(families[name])]
+    return Map(line, len(x), name, families, curve, further, words)
 
 
-def explained(x: Tensor, y: Tensor, family: Family, share: float = 1.0) -> float:
-    """Return R² out of fold, where a share of the pairs outside each fold is fitted."""
-    error = total = 0.0
+def rotation(x: Tensor, y: Tensor) -> list[Line]:
+    """The one map of orthogonal Procrustes with a scale."""
+    return [procrustes(x, y)]
+
+
+def penalised(x: Tensor, y: Tensor) -> list[Line]:
+    """The maps of ridge regression, for each of PENALTIES."""
+    return ridges(x, y, PENALTIES)
+
+
+def explained(x: Tensor, y: Tensor, family: Family, share: float = 1.0) -> list[float]:
+    """Return R² out of fold of each map of a family, where a share of the pairs outside each fold is fitted."""
+    error, total = np.zeros(1), 0.0  # of each map
     for fold in range(FOLDS):
         inside = torch.arange(len(x)) % FOLDS == fold
         own = _fitted(~inside, share)
-        a, c = family(x[own], y[own])
-        error += float((x[inside] @ a + c - y[inside]).square().sum())
+        lines = family(x[own], y[own])
+        error = error + [float((x[inside] @ a + c - y[inside]).square().sum()) for a, c in lines]
         total += float((y[inside] - y[own].mean(0)).square().sum())
-    return 1 - error / max(total, 1e-30)
+    return [float(share) for share in 1 - error / max(total, 1e-30)]
 
 
 def _fitted(outside: Tensor, share: float) -> Tensor:
@@ -123,7 +138,8 @@ def _curve(x: Tensor, y: Tensor, family: Family, whole: float) -> tuple[Point, .
     outside = len(x) - math.ceil(len(x) / FOLDS)
     found = {max(2, round(share * outside)): share for share in SHARES}
     return tuple(
-        Point(pairs, whole if share == 1 else explained(x, y, family, share)) for pairs, share in sorted(found.items())
+        Point(pairs, whole if share == 1 else max(explained(x, y, family, share)))
+        for pairs, share in sorted(found.items())
     )
 
 
