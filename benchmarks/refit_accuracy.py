@@ -8,7 +8,8 @@ rows as its hold-out, by which nothing is chosen; its head is replaced by a refi
 The peer is the best of LogisticRegression, plain and with `class_weight="balanced"`, over C by decades and the prior
 offset t. It gets what the refit gives itself: the same rows, the same folds, the same search for t and the same
 criterion, balanced accuracy of the rows out of fold, and features scaled by one number, so that C means the same for
-any backbone. Its C grows and shrinks until the best is inside. A fit begins where the one before it ended.
+any backbone. Its C grows and shrinks until the best is inside. A fit begins where the one before it to the same rows
+ended.
 
 Differences are paired by seed: the refit less the row, mean ± standard error, in points. Time is of the process, and
 that of the refit is until its head could go live.
@@ -79,19 +80,20 @@ class Peer:
         self.scale = float(rows.features.var(0).mean()) ** 0.5  # of the mean variance
         self.rows, self.z, self.labels = rows, rows.features / self.scale, rows.labels
         self.folds, self.log_prior, self.names = folds, log_prior, names
-        self.last: LogisticRegression | None = None
+        self.last: dict[bytes, LogisticRegression] = {}
 
     def fit(
         self, weights: Weights, c: float, own: NDArray[np.bool_], effort: tuple[int, float] = ROUGH
     ) -> LogisticRegression:
-        """Fit to some rows, a mask, from where the last fit ended."""
+        """Fit to some rows, a mask, from where the last fit to these rows ended."""
         passes, tolerance = effort
         model = LogisticRegression(C=c, class_weight=weights, max_iter=passes, tol=tolerance, warm_start=True)
-        if self.last is not None and len(self.last.classes_) == len(np.unique(self.labels[own])):
-            model.coef_, model.intercept_ = self.last.coef_.copy(), self.last.intercept_.copy()
+        last = self.last.get(own.tobytes())
+        if last is not None:
+            model.coef_, model.intercept_ = last.coef_.copy(), last.intercept_.copy()
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)
-            self.last = model.fit(self.z[own], self.labels[own])
+            self.last[own.tobytes()] = model.fit(self.z[own], self.labels[own])
         return model
 
     def score(self, weights: Weights, c: float) -> tuple[float, float]:
@@ -115,7 +117,7 @@ class Peer:
         """Choose variant, C and t, and fit to all rows; return the head and what was chosen."""
         tried = {}
         for weights in (None, "balanced"):
-            self.last = None
+            self.last = {}
             grid = list(CS)
             scores: dict[float, tuple[float, float]] = {}
             while True:

@@ -7,7 +7,7 @@ Letters: N scored rows, C classes, K folds, I images.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 
 import torch
@@ -80,10 +80,11 @@ def sample_of(base: Rows, usable: Tensor, classes: int) -> tuple[Tensor, float]:
 
 @dataclass(frozen=True, eq=False)
 class _Fold:
-    """What is fitted without a fold, and the rows (n, D) of the fold that are scored."""
+    """What is fitted without a fold, the rows (n, D) of the fold that are scored, and where each member ended last."""
 
     fitter: Fitter
     features: Tensor
+    last: dict[Member, Found] = field(default_factory=dict)
 
 
 class Validation:
@@ -102,7 +103,6 @@ class Validation:
     ) -> None:  # fmt: skip
         self._folds: list[_Fold] = []
         self._classes, self._hear = classes, hear
-        self._last: dict[Member, Found] = {}
         labels, images = [torch.zeros(0, dtype=torch.int64)], [torch.zeros(0, dtype=torch.int64)]
         rows = max(1, min(ROWS, LOGITS // (classes * classes)))  # of each class in a fold
         for fold in (fold for fold in folds if fold.any()):
@@ -118,16 +118,16 @@ class Validation:
     def logits(self, member: Member, penalty: float) -> tuple[Tensor, Found]:
         """Fit a member without each fold.
 
-        A fold starts where the fold before it ended, as most of their rows are the same; the first one where the last
-        one ended at the penalty before, or where the other member did.
+        Each starts where it ended itself at the penalty before, or where the other member did. It never starts where
+        another fold ended: that head has seen the rows that are scored here, and a rough solution remembers its start.
 
         Returns:
             The logits (N, C) of each scored row by the head that was fitted without its fold, and the last head.
         """
         found = [torch.zeros(0, self._classes)]
         for fold in self._folds:
-            starts = [self._last[member]] if member in self._last else list(self._last.values())
+            starts = [fold.last[member]] if member in fold.last else list(fold.last.values())
             fitted = fold.fitter.fit(member, penalty, ROUGH, starts, partial(self._hear, penalty), rough=True)
-            self._last[member] = fitted.weight, fitted.bias
+            fold.last[member] = fitted.weight, fitted.bias
             found.append(torch.addmm(fitted.bias, fold.features, fitted.weight.T))
-        return torch.cat(found), self._last[member]
+        return torch.cat(found), self._folds[-1].last[member]

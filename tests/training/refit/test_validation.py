@@ -6,6 +6,8 @@ from hypothesis import strategies as st
 from looks import look
 from torch import Tensor
 
+from breadcrumbs.training.config import Member
+from breadcrumbs.training.refit.offset import balanced_accuracy
 from breadcrumbs.training.refit.pool import Pool, pooled
 from breadcrumbs.training.refit.validation import FOLDS, Validation, folds_of
 
@@ -73,3 +75,28 @@ def test_many_classes_are_scored_by_fewer_rows_each() -> None:
 
     assert len(few.labels) == 60
     assert len(many.labels) == 2 * len(folds)
+
+
+@given(st.integers(0, 1000), st.sampled_from([(400, 300, 8), (400, 600, 20)]))
+@settings(deadline=None, max_examples=4)
+def test_labels_without_any_meaning_are_guessed(seed: int, shape: tuple[int, int, int]) -> None:
+    """At every penalty, one after the other, for each member: no fold learns from another fold's head."""
+    count, width, classes = shape
+    draw = torch.Generator().manual_seed(seed)
+    labels = torch.randint(classes, (count,), generator=draw)
+    base = look(torch.randn(count, width, generator=draw), labels)
+    usable = torch.ones(count, dtype=torch.bool)
+
+    def pool(images: Tensor) -> Pool:
+        return pooled(base, [], images, None, 0)
+
+    found = Validation(base, usable, folds_of(base, usable, classes, seed), pool, classes, MEMORY, "cpu")
+    members: list[Member] = ["plain", "balanced"]
+    scores = [
+        balanced_accuracy(found.logits(member, penalty)[0], found.labels)
+        for member in members
+        for penalty in (1e-1, 1e-2, 1e-3, 1e-4)
+    ]
+
+    chance = 1 / classes
+    assert max(scores) < chance + 4.5 * (chance * (1 - chance) / count) ** 0.5
