@@ -22,6 +22,7 @@ from breadcrumbs.commands.adopt import adopt
 from breadcrumbs.commands.cluster import cluster
 from breadcrumbs.commands.heads import heads
 from breadcrumbs.commands.keys import keys
+from breadcrumbs.commands.migrate import migrate
 from breadcrumbs.commands.predict import predict
 from breadcrumbs.commands.refit import refit
 from breadcrumbs.commands.store import store
@@ -60,7 +61,7 @@ BEGIN, MAKE, USE, KEEP = (
     Group(title, sort_key=place)
     for place, title in enumerate(("Start here", "Make a model", "Use a model", "Operate a server"))
 )
-COMMANDS: tuple[Callable[..., None], ...] = (adopt, train, evaluate, export, snapshot, convert, refit)
+COMMANDS: tuple[Callable[..., None], ...] = (adopt, train, evaluate, export, snapshot, convert, refit, migrate)
 for number, command in enumerate(COMMANDS):
     app.command(command, group=MAKE, sort_key=number)
 app.command(group=USE)(predict)

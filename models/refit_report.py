@@ -277,6 +277,57 @@ class Certificate(_Part):
     classes: list[Evidence]
 
 
+class Fit(_Part):
+    """How well a map predicts pairs that it was not fitted to."""
+
+    pairs: int
+    """That it was fitted to."""
+    explained: float
+    """Share of the pairs' variance in the new space that is predicted, out of fold; 1 is all of it."""
+
+
+class Kept(_Part):
+    """Recall before a change of backbone and after it, by one group of classes."""
+
+    old: float
+    """By the old head, of the rows as the old backbone made them."""
+    new: float
+    """By the new head, of the same images in the new space."""
+
+
+class Migration(_Part):
+    """How labelled rows came to another backbone without their images: a map, and what it kept."""
+
+    backbone: str
+    """sha256 of the old backbone."""
+    pairs: int
+    """Images that both backbones saw, and that the map was fitted to."""
+    judged_pairs: int
+    """Labelled images that both backbones saw, and that both heads were judged on."""
+    map: str
+    """The family of maps that was chosen: `procrustes` or `ridge`."""
+    families: dict[str, float]
+    """The explained share of each family that was tried, out of fold."""
+    explained: float
+    """That of the chosen one."""
+    curve: list[Fit]
+    """The same of fewer pairs, the fewest first."""
+    further_hundred: float | None
+    """What a hundred more pairs would add to the explained share, about; null where it cannot be known."""
+    forecast: str
+    """The same in a sentence."""
+    mapped: dict[str, int]
+    """Labelled rows that were mapped, by group; a group without classes is left out."""
+    seen: int
+    """Labelled rows that the new backbone made itself, and that the head was fitted to."""
+    kept_on: Literal["mapped hold-out", "labelled pairs", "mapped share of the rows"]
+    """What `kept` was measured on; the new head was fitted to none of it."""
+    kept_rows: int
+    """How many rows that is."""
+    kept: dict[str, Kept]
+    """Of `balanced`, and of each group that has rows."""
+
+
 class Judged(_Part):
     """What a server must know to store the new head and to decide on it; `judged.json`, there before the report."""
 
@@ -334,6 +385,8 @@ class RefitReport(_Part):
     baselines: dict[str, Baseline]
     certificate: Certificate | None
     """Null where there is only one look at all the classes."""
+    migration: Migration | None = None
+    """Null unless the rows were brought to another backbone."""
 
 
 class OlderReport(BaseModel):

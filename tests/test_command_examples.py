@@ -13,7 +13,7 @@ import pytest
 from listed_commands import PRINTS_NOTHING, commands
 from page_examples import DOCS, differences, examples, sections
 from running import make_settings, running
-from tiny import picture, png, tiny_snapshot
+from tiny import picture, png, tiny_snapshot, write_bundle
 
 from breadcrumbs.models.bundle import Bundle
 from breadcrumbs.models.snapshots import snapshot as snapshots
@@ -32,6 +32,7 @@ def folder(tiny_bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Pat
     """Where the commands run, with the files that they take."""
     place = tmp_path_factory.mktemp("commands")
     (place / "models").symlink_to(ROOT / "models")
+    write_bundle(place / "better")
     (place / "tree.png").write_bytes(png(picture()))
     (place / "new.safetensors").write_bytes(snapshots.to_bytes(tiny_snapshot(tiny_bundle.backbone_digest)))
     np.savez(place / "new.npz", features=np.ones((12, 64), np.float32), labels=np.arange(12) % 10)

@@ -251,7 +251,9 @@ def test_every_part_of_a_snapshot_is_specified() -> None:
     """The tensors and metadata keys of a file with everything in it, no more and no fewer."""
     values = np.zeros((2, 3), np.float32)
     labels, ids = np.array([0, 1]), np.array([1, 2])
-    full = Snapshot(values, labels, ("a", "b"), "0" * 64, 1, ids, values, values[:, 0], dataset="0" * 64)
+    full = Snapshot(
+        values, labels, ("a", "b"), "0" * 64, 1, ids, values, values[:, 0], dataset="0" * 64, lineage="mapped"
+    )
     written = header(snapshots.to_bytes(full))
     keys = set(written.pop("__metadata__"))
 

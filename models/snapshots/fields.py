@@ -50,7 +50,7 @@ class Parts:
         labels: integers (N,).
         names: the names that the labels index; None means that the file's labels are numbers.
         ids, weight, bias: as in `Snapshot`, of any integer or float type; None if absent.
-        says: the metadata `format`, `backbone`, `epoch`, `created` and `dataset`, those that are there.
+        says: the metadata `format`, `backbone`, `epoch`, `created`, `dataset` and `lineage`, those that are there.
         classes: the class names; None if absent.
     """
 
@@ -100,6 +100,7 @@ def complete(parts: Parts, given: Given, limit: int) -> tuple[Snapshot, tuple[st
         bias=None if parts.bias is None else _floats("bias", parts.bias, told),
         created=parts.says.get("created", ""),
         dataset=parts.says.get("dataset") or _set_given(given, told),
+        lineage=parts.says.get("lineage", ""),
     )
     return snapshot, tuple(told)
 

@@ -33,10 +33,11 @@ KNOWN: dict[str, tuple[str, ...]] = {
     "epoch": INTEGERS + TEXT,
     "created": TEXT,
     "dataset": TEXT,
+    "lineage": TEXT,
 }
 """The arrays that may be there, each with the dtypes it may have."""
 
-SCALARS = ("format", "backbone", "epoch", "created", "dataset")
+SCALARS = ("format", "backbone", "epoch", "created", "dataset", "lineage")
 SCALAR_LIMIT = 16_384
 """Bytes of a scalar's member."""
 CLASSES_LIMIT = 64 * 2**20

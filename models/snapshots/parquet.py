@@ -21,7 +21,7 @@ from breadcrumbs.models.snapshots.snapshot import rows_told
 from breadcrumbs.models.spool import PIECE, Array, FileTooLarge, spool
 
 COLUMNS = ("feature", "label", "id")
-SAYS = ("format", "backbone", "epoch", "created", "dataset")
+SAYS = ("format", "backbone", "epoch", "created", "dataset", "lineage")
 ROWS = 8_192
 """The most rows read at a time."""
 STRING_LIMIT = 16 * 2**20

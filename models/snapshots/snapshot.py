@@ -23,6 +23,7 @@ from breadcrumbs.models.head import HeadError, check_classes, parse_classes
 
 FORMAT = "breadcrumbs.snapshot/1"
 UNLABELLED = -1  # the label of a row without one
+MAPPED = "mapped"  # the lineage of rows that the backbone never made: a map from another backbone's
 CHUNK = 65_536  # rows read at a time, so that a large file is never in memory whole
 
 _KNOWN: dict[str, tuple[str, ...]] = {
@@ -55,6 +56,7 @@ class Snapshot:
         weight, bias: (C, D) and (C,), the classifier of that epoch; None if absent.
         created: ISO 8601.
         dataset: sha256 in hex of the set of images that the ids number, within which they match; empty if unknown.
+        lineage: `mapped` if the rows are another backbone's, brought here by a map; empty if the backbone made them.
     """
 
     features: Features
@@ -67,6 +69,7 @@ class Snapshot:
     bias: Features | None = None
     created: str = ""
     dataset: str = ""
+    lineage: str = ""
 
     @property
     def feature_dim(self) -> int:
@@ -110,7 +113,7 @@ def _parts(snapshot: Snapshot) -> tuple[dict[str, NDArray[Any]], dict[str, str]]
         "epoch": str(snapshot.epoch),
         "classes": json.dumps(snapshot.classes),
     }
-    known = {"created": snapshot.created, "dataset": snapshot.dataset}
+    known = {"created": snapshot.created, "dataset": snapshot.dataset, "lineage": snapshot.lineage}
     return arrays, metadata | {key: value for key, value in known.items() if value}
 
 
@@ -143,6 +146,7 @@ def read(path: Path) -> Snapshot:
             bias=arrays.get("bias"),
             created=metadata.get("created", ""),
             dataset=metadata.get("dataset", ""),
+            lineage=metadata.get("lineage", ""),
         )
     except FormatError as error:
         raise SnapshotError(f"{path.name}: {error}") from error
@@ -167,7 +171,7 @@ def check(snapshot: Snapshot, name: str = "snapshot") -> None:
     Raises:
         SnapshotError: naming the first defect.
     """
-    for defect in (_shape_defect, _digest_defect, _label_defect, _classifier_defect, _value_defect):
+    for defect in (_shape_defect, _origin_defect, _label_defect, _classifier_defect, _value_defect):
         message = defect(snapshot)
         if message:
             raise SnapshotError(f"{name}: {message}")
@@ -185,11 +189,13 @@ def _shape_defect(s: Snapshot) -> str | None:
     return None
 
 
-def _digest_defect(s: Snapshot) -> str | None:
+def _origin_defect(s: Snapshot) -> str | None:
     if not re.fullmatch(r"[0-9a-f]{64}", s.backbone):
         return f"metadata 'backbone': expected a sha256 of 64 hex digits, got {s.backbone!r:.80}"
     if not re.fullmatch(r"([0-9a-f]{64})?", s.dataset):
         return f"metadata 'dataset': expected a sha256 of 64 hex digits, or none, got {s.dataset!r:.80}"
+    if s.lineage not in ("", MAPPED):
+        return f"metadata 'lineage': expected {MAPPED}, or none, got {s.lineage!r:.80}"
     return None
 
 

@@ -25,7 +25,7 @@ from breadcrumbs.models.snapshots.snapshot import UNLABELLED, Snapshot
 from breadcrumbs.training.config import RefitDevice, RefitSpec
 from breadcrumbs.training.refit.edits import Names, edited, with_past
 from breadcrumbs.training.refit.material import Source
-from breadcrumbs.training.refit.refit import Refit, Tell, refit
+from breadcrumbs.training.refit.refit import Candidate, Refit, Tell, refit
 from breadcrumbs.training.report import refit_page
 from breadcrumbs.training.run.holdout import drawn
 from breadcrumbs.training.run.snapshots import path_of
@@ -64,14 +64,10 @@ def run(
     held = None if holdout is None else open_safely(holdout)
     source: Source = "snapshot" if gate_holdout is None else "pinned"
     candidate = refit(opened, live, looks, held, spec, tell, device, source)
-    write_whole(out / "head.safetensors", heads.to_bytes(candidate.head))
-    write_whole(out / "head.onnx", heads.to_onnx(candidate.head))
-    write_whole(out / "judged.json", reports.to_bytes(candidate.judged))
+    write_candidate(out, candidate)
     tell({"event": "judged"})
     made = candidate.complete()
-    told = {"report.json": reports.to_bytes(made.report), "report.html": refit_page.build(made.report)}
-    for name, data in told.items():
-        write_whole(out / name, data)
+    told = write_report(out, made.report)
     if new_bundle:
         lineage = Lineage(
             parent=sha256(opened.folder / "manifest.json"),
@@ -82,6 +78,21 @@ def run(
         )
         repack(out / "bundle", opened, made, looks, lineage, told)
     return made.report
+
+
+def write_candidate(out: Path, candidate: Candidate) -> None:
+    """Write the new head, and what decides whether it goes live."""
+    write_whole(out / "head.safetensors", heads.to_bytes(candidate.head))
+    write_whole(out / "head.onnx", heads.to_onnx(candidate.head))
+    write_whole(out / "judged.json", reports.to_bytes(candidate.judged))
+
+
+def write_report(out: Path, report: RefitReport) -> dict[str, bytes]:
+    """Write the report for programs and for people; return the bytes of both, by name."""
+    told = {"report.json": reports.to_bytes(report), "report.html": refit_page.build(report)}
+    for name, data in told.items():
+        write_whole(out / name, data)
+    return told
 
 
 def repack(
@@ -115,7 +126,7 @@ def repack(
     files |= _holdout(parent, became, made)
     files["head.onnx"] = heads.to_onnx(made.head)
     for upload in uploads:
-        _add(files, upload)
+        add_snapshot(files, upload)
     files |= {f"report/{name}": data for name, data in told.items()}
     manifest = parent.manifest.model_copy(
         update={
@@ -167,11 +178,14 @@ def _holdout(parent: Bundle, became: Names, made: Refit) -> dict[str, bytes]:
     if not sum(map(len, labels)):
         return {}
     epoch = max((snapshot.epoch for snapshot in parent.snapshots()), default=0)
-    both = Snapshot(np.concatenate(features), np.concatenate(labels), classes, parent.backbone_digest, epoch)
+    lineage = "" if own is None else own.lineage
+    both = Snapshot(
+        np.concatenate(features), np.concatenate(labels), classes, parent.backbone_digest, epoch, lineage=lineage
+    )
     return {bundles.HOLDOUT: snapshots.to_bytes(drawn(both))}
 
 
-def _add(files: dict[str, bytes], snapshot: Snapshot) -> None:
+def add_snapshot(files: dict[str, bytes], snapshot: Snapshot) -> None:
     """Put a snapshot among a bundle's files, unless it is there; two of one epoch are numbered."""
     data = snapshots.to_bytes(snapshot)
     if data in files.values():

@@ -22,6 +22,11 @@ from breadcrumbs.training.pairs import Pairs
 
 MIN_ROWS = 10  # fewer in a group: its recall is not known to ± 25 points
 
+MAPPED_ROWS = (
+    "the judged rows were mapped from another backbone, which proves nothing of real images; give a hold-out that this "
+    "backbone made"
+)
+
 Integers = NDArray[np.integer]
 
 
@@ -75,7 +80,7 @@ def comparison(
 
 def judged(
     counts: Pairs, groups: Sequence[Group], classes: Sequence[str], known: int, tolerance: float,
-    min_rows: int = MIN_ROWS,
+    min_rows: int = MIN_ROWS, *, mapped: bool = False,
 ) -> Decision:  # fmt: skip
     """Judge from counts of rows.
 
@@ -86,12 +91,13 @@ def judged(
         known: classes of the live head, the first ones.
         tolerance: recall that a group may lose, 0 … 1.
         min_rows: judged rows that a group of old classes needs.
+        mapped: the backbone never saw the held-out images, so the rows may tell of harm and of nothing else.
     """
     old, groups = counts.first(known), groups[:known]
     difference = old.difference(groups)
     lost = tuple(classes[y] for y in old.lost_classes())
     new = tuple(_new(name, counts, y) for y, name in enumerate(classes) if y >= known)
-    unmeasured = _unmeasured(old, groups, classes, min_rows)
+    unmeasured = [*([MAPPED_ROWS] if mapped else []), *_unmeasured(old, groups, classes, min_rows)]
     harm = [f"the candidate's logits are not finite for {counts.broken} rows"] if counts.broken else []
     harm += [
         f"{group} is worse beyond chance: {_told(old, difference[group], np.array(groups) == group)}; "

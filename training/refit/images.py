@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from breadcrumbs.models.snapshots.snapshot import Snapshot
+from breadcrumbs.models.snapshots.snapshot import MAPPED, Snapshot
 from breadcrumbs.training.refit.rows import OTHER, Rows, joined
 
 Integers = NDArray[np.int64]
@@ -44,8 +44,12 @@ class Images:
 
     @cached_property
     def looks(self) -> tuple[Rows, ...]:
-        """The looks of the deployed backbone first, of these the bundle's own first, and then the newest first."""
-        ranked = [((not look.present, new, -look.epoch), look) for new in (False, True) for look in self._of(new=new)]
+        """The looks of the deployed backbone first, the mapped last of them; then the bundle's own, then the newest."""
+        ranked = [
+            ((not look.present, look.mapped, new, -look.epoch), look)
+            for new in (False, True)
+            for look in self._of(new=new)
+        ]
         return tuple(look for _, look in sorted(ranked, key=lambda one: one[0]))
 
     def _of(self, *, new: bool) -> tuple[Rows, ...]:
@@ -76,7 +80,8 @@ class Images:
         """One row of the deployed backbone for each image that it has seen: that of the first look that has it.
 
         What the backbone makes of an image's plain pixels is always the same. The bundle's own rows come first, as they
-        are of plain pixels; rows of later looks may be of augmented ones.
+        are of plain pixels; rows of later looks may be of augmented ones. Mapped rows come last: any row that the
+        backbone made itself is better.
         """
         return joined([first for first, _ in self._divided()])
 
@@ -135,9 +140,8 @@ def identified(
         labels = _labels(snapshot, place)
         rows = torch.arange(len(labels))
         present = snapshot.backbone == backbone
-        parts.append(
-            Rows((snapshot.features,), 0 * rows, rows, labels, images, snapshot.backbone, snapshot.epoch, present)
-        )
+        stored, mapped = (snapshot.features,), snapshot.lineage == MAPPED
+        parts.append(Rows(stored, 0 * rows, rows, labels, images, snapshot.backbone, snapshot.epoch, present, mapped))
     number = _equal_rows(parts, len(numbers))
     parts = [_once(replace(rows, images=number[rows.images])) for rows in parts]
     labels, disputed = torch.full((int(number.max()) + 1,), OTHER), torch.zeros(int(number.max()) + 1, dtype=torch.bool)

@@ -38,13 +38,16 @@ Source = Literal["pinned", "snapshot", "bundle", "split"]
 class HeldOut:
     """Rows of the deployed backbone: features f32 (N, D), labels int64 (N,), and whose they are.
 
-    The last `new` of them are new images that were set aside.
+    The last `new` of them are new images that were set aside; the others are the rows `index` of the hold-out. Of
+    `mapped` ones the backbone never saw the images.
     """
 
     features: Floats
     labels: NDArray[np.int64]
     source: Source
     new: int = 0
+    index: NDArray[np.int64] | None = None
+    mapped: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,7 +83,7 @@ class Material:
 
 def read(
     bundle: Bundle, live: LinearHead, uploads: Sequence[Snapshot], holdout: Snapshot | None, source: Source,
-    spec: RefitSpec,
+    spec: RefitSpec, *, elsewhere: bool = False,
 ) -> Material:  # fmt: skip
     """Bring snapshots together.
 
@@ -91,6 +94,7 @@ def read(
         holdout: rows that nothing may be fitted to; None means a share of the images is set aside.
         source: whose the hold-out is.
         spec: which snapshots and classes are used.
+        elsewhere: the live head is one of another backbone's features.
 
     Raises:
         EditError: the classes cannot be edited so.
@@ -101,8 +105,9 @@ def read(
     if not (stored or uploads):
         raise RefitError("there is no snapshot to refit from: name one, or set use_bundle_snapshots")
     digest = bundle.backbone_digest
+    dimensions = bundle.manifest.feature_dim if elsewhere else live.feature_dim
     for snapshot in (*uploads, *([] if holdout is None else [holdout])):
-        _check(snapshot, live.feature_dim, digest)
+        _check(snapshot, dimensions, digest)
     if holdout is not None and holdout.backbone != digest:
         raise RefitError("the hold-out was not made with the deployed backbone, so no head can be compared on it")
     became = {**spec.aliases, **spec.classes}
@@ -119,7 +124,8 @@ def read(
     counts = _counts(bundle, classes, became, images.labels[images.seen])
     if images.aside is None:
         fit, chosen = _split(base, images, len(classes), spec)
-        judged = HeldOut(base.gather(chosen).numpy(), base.labels[chosen].numpy(), "split")
+        mapped = any(look.present and look.mapped for look in images.looks)
+        judged = HeldOut(base.gather(chosen).numpy(), base.labels[chosen].numpy(), "split", mapped=mapped)
     else:
         fit, judged = _set_aside(base, images, images.aside, len(edit.names), len(classes), source, spec)
     if not len(judged.labels):
@@ -245,7 +251,8 @@ def _set_aside(
     fit[base.images[chosen]] = False
     features = torch.cat([mine.features, base.gather(chosen)])
     labels = torch.cat([mine.labels, base.labels[chosen]])
-    return fit, HeldOut(features.numpy(), labels.numpy(), source, len(chosen))
+    rows = features.numpy(), labels.numpy()
+    return fit, HeldOut(*rows, source, len(chosen), mine.index.numpy(), aside.mapped)
 
 
 def _moved(base: Rows, images: Images, fit: Tensor, classes: Sequence[str]) -> list[str]:

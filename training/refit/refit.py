@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from breadcrumbs.models.arrays import Floats
 from breadcrumbs.models.bundle import Bundle
 from breadcrumbs.models.head import LinearHead
 from breadcrumbs.models.refit_report import Judged, RefitReport
@@ -78,6 +79,7 @@ def refit(
     tell: Tell = lambda _: None,
     device: RefitDevice = "cpu",
     source: Source = "snapshot",
+    answers: Floats | None = None,
 ) -> Candidate:
     """Fit a head to snapshots and judge it beside the live one.
 
@@ -91,6 +93,8 @@ def refit(
         tell: hears of stages and progress.
         device: where to solve.
         source: whose the hold-out is, for the report.
+        answers: logits (N, C) of the live head for the hold-out's N rows, where it is a head of another backbone's
+            features, so that it cannot answer for rows of this one; there must be a hold-out, and no uploads then.
 
     Raises:
         RefitError: the snapshots do not fit the bundle, each other or the hold-out; or the device cannot be used,
@@ -99,7 +103,10 @@ def refit(
     devices.check(device)
     tell({"event": "stage", "stage": "read"})
     own = bundle.holdout() if holdout is None else None
-    material = read(bundle, live, uploads, holdout or own, "bundle" if holdout is None else source, spec)
+    material = read(
+        bundle, live, uploads, holdout or own, "bundle" if holdout is None else source, spec,
+        elsewhere=answers is not None,
+    )  # fmt: skip
     classes = material.classes
     trace: list[dict[str, float]] = []
     progress = _progress(tell, trace)
@@ -121,12 +128,14 @@ def refit(
     head = average([(part, fitted[part.member]) for part in parts if part.share], log_prior, classes)
     tell({"event": "stage", "stage": "judge"})
     rows = material.judged
-    both = _logits(live, material, rows.features), head.logits(rows.features)
+    both = _logits(live, material, answers), head.logits(rows.features)
     measured = comparison(*both, rows.labels, material.groups, spec.seed)
     counts = pairs(*both, rows.labels)
     if validation is not None:
         counts += _out_of_fold(parts, validation, material)
-    decision = judged(counts, material.groups, classes, material.known, spec.tolerance, spec.min_rows)
+    decision = judged(
+        counts, material.groups, classes, material.known, spec.tolerance, spec.min_rows, mapped=rows.mapped
+    )
     found: dict[str, Any] = {
         "gate": asdict(decision.gate),
         "new_classes": facts.new_classes(decision, material),
@@ -185,9 +194,11 @@ def _fit(fitter: Fitter, part: Part, spec: RefitSpec, progress: Callable[..., No
     return fitter.fit(part.member, part.penalty, spec.gap, starts, progress and partial(progress, part.penalty))
 
 
-def _logits(live: LinearHead, material: Material, features: NDArray[np.float32]) -> NDArray[np.float32]:
+def _logits(live: LinearHead, material: Material, answers: Floats | None) -> NDArray[np.float32]:
     """The live head's logits for the new classes (N, C): as edited, and never one that it does not know."""
-    known = edited_logits(live.logits(features), material.edit)
+    rows = material.judged
+    own = live.logits(rows.features) if answers is None else answers[rows.index]
+    known = edited_logits(own, material.edit)
     return np.pad(known, ((0, 0), (0, len(material.classes) - known.shape[1])), constant_values=NEVER)
 
 

@@ -39,6 +39,7 @@ class Rows:
         images: int64 (M,), 0 … I − 1: rows of one image have one number, in whatever look.
         backbone, epoch: what made them, and when.
         present: whether that is the deployed backbone.
+        mapped: whether a map brought them to its space: it never saw the images.
     """
 
     stored: tuple[NDArray[Any], ...]
@@ -49,6 +50,7 @@ class Rows:
     backbone: str
     epoch: int
     present: bool
+    mapped: bool = False
 
     def __len__(self) -> int:
         return len(self.labels)

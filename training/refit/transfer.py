@@ -16,7 +16,7 @@ orthogonal Procrustes problem"; Golub, Heath & Wahba (1979), "Generalized cross-
 Letters: M rows, P pairs (images in both looks), D' and D dimensions of the two spaces, C classes, I images.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -162,3 +162,20 @@ def ridge(x: Tensor, y: Tensor) -> Line:
     best = min((share * unit for share in RIDGES), key=score)
     a = vt.T @ ((s / (s.square() + best)).unsqueeze(1) * along)
     return a, y_mean - x_mean @ a
+
+
+def ridges(x: Tensor, y: Tensor, penalties: Sequence[float]) -> list[Line]:
+    """The map of `ridge` for each of several λ, given as shares of the mean squared singular value of x − x̄.
+
+    One decomposition serves them all, so a caller can choose by pairs that were left out. With fewer pairs than
+    dimensions that is the surer way: the residual of a small λ, from which `ridge` chooses, is then nearly zero.
+    """
+    x_mean, y_mean = x.mean(0), y.mean(0)
+    u, s, vt = torch.linalg.svd(x - x_mean, full_matrices=False)  # (P, r), (r,), (r, D')
+    along = u.T @ (y - y_mean)  # (r, D)
+    made = []
+    for penalty in penalties:
+        l2 = penalty * s.square().mean()
+        a = vt.T @ ((s / (s.square() + l2).clamp(min=1e-30)).unsqueeze(1) * along)
+        made.append((a, y_mean - x_mean @ a))
+    return made

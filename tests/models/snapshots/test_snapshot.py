@@ -15,7 +15,7 @@ from tiny import CLASSES, tiny_snapshot
 
 from breadcrumbs.models.errors import FormatError
 from breadcrumbs.models.snapshots import snapshot as snapshots
-from breadcrumbs.models.snapshots.snapshot import CHUNK, FORMAT, Snapshot, SnapshotError
+from breadcrumbs.models.snapshots.snapshot import CHUNK, FORMAT, MAPPED, Snapshot, SnapshotError
 
 BACKBONE = "b" * 64
 DTYPES = [np.float16, np.float32, ml_dtypes.bfloat16]
@@ -220,6 +220,7 @@ DEFECTS: list[tuple[dict[str, Any], str]] = [
     ({"classes": ("a", "b", "\ud800")}, "class '\\ud800' is no Unicode text"),
     ({"labels": TWELVE - 2}, "labels: 4 outside 0 … 2, or −1 for none; the first is -2 in row 0"),
     ({"dataset": "c" * 63}, "metadata 'dataset': expected a sha256 of 64 hex digits, or none, got 'ccc"),
+    ({"lineage": "guessed"}, "metadata 'lineage': expected mapped, or none, got 'guessed'"),
     ({"classes": ("a", "b")}, "labels: 4 outside 0 … 1, or −1 for none; the first is 2 in row 2"),
     ({"weight": W}, "weight and bias: expected both or neither"),
     ({"bias": B}, "weight and bias: expected both or neither"),
@@ -242,6 +243,7 @@ def test_each_defect_is_named_in_reading_and_writing(change: dict[str, Any], wor
     parts = {name: getattr(bad, name) for name in ("features", "labels", "ids", "weight", "bias")}
     metadata = {"format": FORMAT, "backbone": bad.backbone, "epoch": "2", "classes": json.dumps(bad.classes)}
     metadata["dataset"] = bad.dataset
+    metadata["lineage"] = bad.lineage
     data = save({name: array for name, array in parts.items() if array is not None}, metadata)
 
     with pytest.raises(SnapshotError) as writing:
@@ -333,16 +335,21 @@ def test_a_refused_snapshot_leaves_the_old_file(tmp_path: Path) -> None:
 
 
 @settings(max_examples=40)
-@given(labels=st.lists(st.integers(-1, 2), min_size=1, max_size=9), dataset=st.sampled_from(["", "d" * 64]))
-def test_rows_without_a_label_and_the_data_set_are_kept(
-    labels: list[int], dataset: str, tmp_path_factory: pytest.TempPathFactory
+@given(
+    labels=st.lists(st.integers(-1, 2), min_size=1, max_size=9),
+    dataset=st.sampled_from(["", "d" * 64]),
+    lineage=st.sampled_from(["", MAPPED]),
+)
+def test_rows_without_a_label_the_data_set_and_the_lineage_are_kept(
+    labels: list[int], dataset: str, lineage: str, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     """They come back as they were, also as the only rows there are; classes count rows with a label only."""
     path = tmp_path_factory.getbasetemp() / "unlabelled.safetensors"
-    made = Snapshot(np.ones((len(labels), 2), np.float32), np.int64(labels), CLASSES, BACKBONE, 7, dataset=dataset)
+    features = np.ones((len(labels), 2), np.float32)
+    made = Snapshot(features, np.int64(labels), CLASSES, BACKBONE, 7, dataset=dataset, lineage=lineage)
 
     snapshots.write(path, made)
     found = snapshots.read(path).take(np.arange(len(labels))[::-1])
 
-    assert (found.labels.tolist(), found.dataset) == (labels[::-1], dataset)
+    assert (found.labels.tolist(), found.dataset, found.lineage) == (labels[::-1], dataset, lineage)
     assert found.counts().tolist() == [labels.count(label) for label in range(3)]

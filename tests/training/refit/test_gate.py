@@ -39,6 +39,15 @@ def test_a_better_head_passes() -> None:
     assert found.difference["few"].value == pytest.approx(15 / 40)
 
 
+@pytest.mark.parametrize(("right", "answer"), [((30, 30, 30, 35), "not measured"), ((5, 30, 20, 20), "no")])
+def test_mapped_rows_may_show_harm_and_never_a_gain(right: tuple[int, ...], answer: str) -> None:
+    """The backbone never saw their images; the reason says what is needed."""
+    found = judged(pairs(LIVE, logits(*right), LABELS), GROUPS, CLASSES, 4, 0.01, mapped=True)
+
+    assert found.gate.answer == answer
+    assert any("give a hold-out that this backbone made" in reason for reason in found.gate.reasons)
+
+
 @pytest.mark.parametrize("gained", [0, 1, 3])
 def test_a_head_that_is_not_better_beyond_chance_does_not_pass(gained: int) -> None:
     """Equal, or ahead by a few rows, is not better: the one reason gives both numbers."""

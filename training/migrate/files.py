@@ -1,0 +1,76 @@
+"""A migration from files to files: which bundles and pairs are read.
+
+It knows nothing of how rows are mapped (`training.migrate.migrate`).
+"""
+
+from pathlib import Path
+
+from breadcrumbs.models import bundle as bundles
+from breadcrumbs.models.bundle import Bundle
+from breadcrumbs.models.images.decoding import MAX_PIXELS
+from breadcrumbs.models.refit_report import RefitReport
+from breadcrumbs.models.snapshots.convert import open_safely
+from breadcrumbs.models.snapshots.snapshot import Snapshot
+from breadcrumbs.training.config import RefitDevice, RefitSpec
+from breadcrumbs.training.migrate.backbone import Backbone, backbone_of
+from breadcrumbs.training.migrate.migrate import check_apart, migrate
+from breadcrumbs.training.migrate.pairs import Pairs, pairs_of_folder, pairs_of_snapshots
+from breadcrumbs.training.refit.refit import Tell
+from breadcrumbs.training.refit.rows import RefitError
+
+
+def run(
+    old: Path,
+    to: Path,
+    pairs: Path | tuple[Path, Path] | None,
+    spec: RefitSpec,
+    out: Path,
+    tell: Tell = lambda _: None,
+    device: RefitDevice = "cpu",
+    max_pixels: int = MAX_PIXELS,
+) -> RefitReport:
+    """Move the labelled rows of the bundle `old` to the backbone of the bundle `to`. Returns the report.
+
+    Args:
+        old: a bundle's folder.
+        to: another's.
+        pairs: a folder of images, or two snapshots, by the old backbone and by the new one; None means the images that
+            both bundles have rows of.
+        spec: of the refit.
+        out: folder for the new bundle in `bundle/`, the head and the report.
+        tell: hears of stages and progress.
+        device: where the refit is solved.
+        max_pixels: the largest number of pixels in one image.
+
+    Raises:
+        FormatError: a file is damaged.
+        DataError: the folder of pairs cannot be read.
+        RefitError: as `migrate`; or the new bundle would take the place of one that is read.
+    """
+    for folder in (old, to):
+        if (out / "bundle").resolve() == folder.resolve():
+            raise RefitError(f"{out}: the new bundle would replace {folder}; choose another folder with --out")
+    before, after = bundles.read(old), bundles.read(to)
+    backbone = backbone_of(after)
+    check_apart(before, backbone)
+    tell({"event": "stage", "stage": "pairs"})
+    both = None if pairs is None else _pairs(before, backbone, pairs, max_pixels)
+    rows, notes = _rows(before, after)
+    return migrate(before, backbone, both, out, spec, tell, rows=rows, notes=notes, device=device)
+
+
+def _pairs(before: Bundle, to: Backbone, pairs: Path | tuple[Path, Path], max_pixels: int) -> Pairs:
+    if isinstance(pairs, Path):
+        return pairs_of_folder(backbone_of(before), to, pairs, before.manifest.classes, max_pixels)
+    first, second = (open_safely(path) for path in pairs)
+    return pairs_of_snapshots(first, second, (before.backbone_digest, to.digest))
+
+
+def _rows(before: Bundle, after: Bundle) -> tuple[list[Snapshot], list[str]]:
+    """The new backbone's own snapshots, where its bundle has the same classes; and what a reader should know."""
+    old, new = set(before.manifest.classes), set(after.manifest.classes)
+    if old != new:
+        return [], [f"only the backbone of {after.manifest.name} is used, since its classes are not the same"]
+    own = [one for one in after.snapshots() if one.backbone == after.backbone_digest]
+    count = sum(int((one.labels >= 0).sum()) for one in own)
+    return own, [f"{count} labelled rows of {after.manifest.name} itself are used, too"] if count else []
