@@ -40,10 +40,30 @@ def absent(value: object) -> object:
     return None if value == "none" else value
 
 
-class ImageConfig(BaseModel):
-    """Which images there are, how they reach a network, and what the model is called."""
+class PixelConfig(BaseModel):
+    """How an image reaches a network."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    mean: tuple[float, float, float] | None = None
+    """Mean of each channel, on the scale 0 … 1; absent: as the network's weights were trained."""
+    std: tuple[PositiveFloat, PositiveFloat, PositiveFloat] | None = None
+    """Standard deviation of each channel, on the scale 0 … 1; absent: as the network's weights were trained."""
+    interpolation: Interpolation | None = None
+    """How images are resized; absent: as for the network's weights. Training knows nearest, bilinear and bicubic, and
+    takes the nearest of these."""
+    crop: Annotated[float, Field(ge=0.1, le=1)] | Literal["squash"] | None = None
+    """Side of the centre crop in evaluation, as a share of the resized shorter side; `squash`: resize to a square
+    without a crop; absent: as for the network's weights."""
+
+    @field_validator("mean", "std", "interpolation", "crop", mode="before")
+    @classmethod
+    def _no_pixels(cls, value: object) -> object:
+        return absent(value)
+
+
+class ImageConfig(PixelConfig):
+    """Which images there are, how they reach a network, and what the model is called."""
 
     name: str | None = Field(default=None, pattern=NAME)
     """Name of the model in the bundle, the reports and the server; absent: that of `data`."""
@@ -68,16 +88,6 @@ class ImageConfig(BaseModel):
     """How images are checked before training. `headers`: header and end of each file; `full`: each is decoded."""
     max_pixels: int = Field(default=MAX_PIXELS, ge=1)
     """Largest number of pixels in one image, read from its header before it is decoded, as on the server."""
-    mean: tuple[float, float, float] | None = None
-    """Mean of each channel, on the scale 0 … 1; absent: as the network's weights were trained."""
-    std: tuple[PositiveFloat, PositiveFloat, PositiveFloat] | None = None
-    """Standard deviation of each channel, on the scale 0 … 1; absent: as the network's weights were trained."""
-    interpolation: Interpolation | None = None
-    """How images are resized; absent: as for the network's weights. Training knows nearest, bilinear and bicubic, and
-    takes the nearest of these."""
-    crop: Annotated[float, Field(ge=0.1, le=1)] | Literal["squash"] | None = None
-    """Side of the centre crop in evaluation, as a share of the resized shorter side; `squash`: resize to a square
-    without a crop; absent: as for the network's weights."""
     workers: int = Field(default=0, ge=0)
     """Processes that decode and augment, per training process, at most one a core; 0: the training process itself."""
     groups: Literal["A", "B"] = "A"
@@ -86,9 +96,7 @@ class ImageConfig(BaseModel):
     seed: int = Field(default=0, ge=0, lt=2**31)
     """Seed of weights, order and augmentation."""
 
-    @field_validator(
-        *("name", "test_data", "images", "imbalance", "largest", "mean", "std", "interpolation", "crop"), mode="before"
-    )
+    @field_validator("name", "test_data", "images", "imbalance", "largest", mode="before")
     @classmethod
     def _absent(cls, value: object) -> object:
         """A flag takes back what a recipe sets: `--imbalance none`."""

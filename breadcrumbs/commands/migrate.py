@@ -10,6 +10,7 @@ from cyclopts import Parameter
 
 from breadcrumbs.models.errors import BreadcrumbsError
 from breadcrumbs.models.images.decoding import MAX_PIXELS
+from breadcrumbs.training.adopt.config import BackboneConfig
 from breadcrumbs.training.config import RefitDevice, RefitSpec, read_settings
 from breadcrumbs.training.terminal.refit_events import Json, tell_json, telling
 from breadcrumbs.training.terminal.tables import show
@@ -18,7 +19,7 @@ from breadcrumbs.training.terminal.tables import show
 def migrate(
     *,
     old: Annotated[Path, Parameter(name="--from")],
-    to: Path,
+    to: str,
     out: Path,
     pairs: Path | None = None,
     pairs_from: Annotated[tuple[Path, Path] | None, Parameter(negative=())] = None,
@@ -26,6 +27,7 @@ def migrate(
     device: RefitDevice = "auto",
     spec: Path | None = None,
     json: Json = False,
+    opening: Annotated[BackboneConfig | None, Parameter(name="*")] = None,
     given: Annotated[RefitSpec | None, Parameter(name="*")] = None,
 ) -> None:
     """Move a bundle's labelled rows to another backbone, without their images, and fit a head to them there.
@@ -36,7 +38,8 @@ def migrate(
 
     Args:
         old: Folder of the bundle whose rows move.
-        to: Folder of the bundle with the new backbone. Its own rows are used, too, if its classes are the same.
+        to: The new backbone: a bundle's folder, whose own rows are used, too, if its classes are the same; or a
+            network, a file of weights or an ONNX file, as `adopt` takes it.
         out: Folder for the new bundle and the report.
         pairs: Folder of images, at any depth, that go through both backbones; 100 help, 500 are better. A subfolder
             that is named as a class labels its images, and half of these judge the new head. Without pairs, the
@@ -46,6 +49,7 @@ def migrate(
         device: Where to solve, as for `refit`.
         spec: JSON file of settings of the refit; flags override it.
         json: Print one JSON object per line: stages, progress, what was kept.
+        opening: How a backbone is opened that is no bundle.
         given: Settings of the refit.
     """
     if pairs is not None and pairs_from is not None:
@@ -57,7 +61,7 @@ def migrate(
     from breadcrumbs.training.migrate.told import lines
 
     with telling(as_json=json) as tell:
-        report = run(old, to, pairs_from if pairs is None else pairs, wanted, out, tell, device, max_pixels)
+        report = run(old, to, pairs_from if pairs is None else pairs, wanted, out, tell, device, max_pixels, opening)
     verdict, part = f"The gate says {report.gate.words}", report.migration
     if json:
         kept = None if part is None else part.model_dump(mode="json")

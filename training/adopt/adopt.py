@@ -33,7 +33,7 @@ from breadcrumbs.training.adopt.config import AdoptConfig
 from breadcrumbs.training.adopt.features import Extractor
 from breadcrumbs.training.adopt.opened import AdoptError, Opened
 from breadcrumbs.training.adopt.source import Source, open_source
-from breadcrumbs.training.config import RefitDevice, RefitSpec, TrainConfig
+from breadcrumbs.training.config import EMBEDDED, STANDARD, RefitDevice, RefitSpec, TrainConfig
 from breadcrumbs.training.data.dataset import Data, Split, load
 from breadcrumbs.training.data.sources import check_place
 from breadcrumbs.training.inspect.inspect import inspected
@@ -96,7 +96,7 @@ def adopt(
     if (out / "checkpoint.pt").exists():
         raise AdoptError(f"{out} contains a training run; choose another folder with --out")
     check_place(config.recipe("none", config.size or 224, 1))
-    source = open_source(backbone, config)
+    source = open_source(backbone, config, in_memory=config.data in (EMBEDDED, *STANDARD))
     opened = source.opened
     recipe = config.recipe(opened.name, opened.preprocess.height, config.looks + 1)
     for note in opened.notes:

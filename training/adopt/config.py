@@ -9,11 +9,11 @@ from typing import Literal
 from pydantic import Field, field_validator
 
 from breadcrumbs.training.adopt.wish import Pool
-from breadcrumbs.training.config import ImageConfig, TrainConfig, absent
+from breadcrumbs.training.config import ImageConfig, PixelConfig, TrainConfig, absent
 
 
-class AdoptConfig(ImageConfig):
-    """Everything that decides a bundle around a backbone that is there already."""
+class BackboneConfig(PixelConfig):
+    """How a backbone is opened that is there already."""
 
     architecture: str | None = None
     """The timm network that a `.pth` or `.safetensors` file has the weights of."""
@@ -27,17 +27,22 @@ class AdoptConfig(ImageConfig):
     if there is one."""
     size: int | None = Field(default=None, ge=8, le=4096)
     """Side of the square input, in pixels; absent: the size that the network was made for."""
+
+    @field_validator("architecture", "output", "pool", "preprocessing", "size", mode="before")
+    @classmethod
+    def _no_value(cls, value: object) -> object:
+        return absent(value)
+
+
+class AdoptConfig(BackboneConfig, ImageConfig):
+    """Everything that decides a bundle around such a backbone."""
+
     looks: int = Field(default=0, ge=0, le=100)
     """Augmented passes over the training images besides the clean one; cross-validation chooses how they are used."""
     augmentation: Literal["crop-flip", "crop", "flip", "resized-crop"] = "flip"
     """Of the augmented passes; as for `train`."""
     batch_size: int = Field(default=16, ge=1)
     """Images in one pass through the backbone."""
-
-    @field_validator("architecture", "output", "pool", "preprocessing", "size", mode="before")
-    @classmethod
-    def _no_value(cls, value: object) -> object:
-        return absent(value)
 
     def recipe(self, architecture: str, side: int, epochs: int) -> TrainConfig:
         """Return these settings as a bundle's recipe, from which `evaluate` and `snapshot` find the images.

@@ -20,10 +20,9 @@ from breadcrumbs.models import backbones
 from breadcrumbs.models.arrays import Pixels
 from breadcrumbs.training import export
 from breadcrumbs.training.adopt import onnx_graph
-from breadcrumbs.training.adopt.config import AdoptConfig
+from breadcrumbs.training.adopt.config import BackboneConfig
 from breadcrumbs.training.adopt.opened import AdoptError, Opened
 from breadcrumbs.training.adopt.wish import Wish
-from breadcrumbs.training.config import EMBEDDED, STANDARD
 from breadcrumbs.training.data.loader import evaluation_of
 from breadcrumbs.training.network import Features
 
@@ -43,12 +42,13 @@ class Source:
     check: Check
 
 
-def open_source(backbone: str, config: AdoptConfig) -> Source:
+def open_source(backbone: str, config: BackboneConfig, *, in_memory: bool = False) -> Source:
     """Open a backbone by its name or file; no image is read.
 
     Args:
         backbone: as above.
         config: how.
+        in_memory: the images are small and in memory: a network of timm gets them without a crop.
 
     Raises:
         AdoptError: a setting is for another kind of backbone, or the file cannot be deployed.
@@ -67,13 +67,13 @@ def open_source(backbone: str, config: AdoptConfig) -> Source:
             raise AdoptError(
                 f"{backbone} has weights and not their network; name it with --architecture, for example resnet50"
             )
-        return _network(config.architecture, path, config)
+        return _network(config.architecture, path, config, in_memory=in_memory)
     if config.architecture is not None:
         raise AdoptError(f"--architecture is for a file of weights, {', '.join(WEIGHTS)}; the backbone is {backbone}")
-    return _network(backbone, None, config)
+    return _network(backbone, None, config, in_memory=in_memory)
 
 
-def _graph(path: Path, config: AdoptConfig) -> Source:
+def _graph(path: Path, config: BackboneConfig) -> Source:
     wish = Wish(
         output=config.output, pool=config.pool, size=config.size, mean=config.mean, std=config.std,
         interpolation=config.interpolation, crop=config.crop, config=config.preprocessing,
@@ -82,11 +82,10 @@ def _graph(path: Path, config: AdoptConfig) -> Source:
     return Source(opened, lambda images: onnx_graph.check(opened, path, wish, images))
 
 
-def _network(name: str, weights: Path | None, config: AdoptConfig) -> Source:
-    torch.manual_seed(config.seed)
+def _network(name: str, weights: Path | None, config: BackboneConfig, *, in_memory: bool) -> Source:
     backbone = backbones.create(name, pretrained=weights is None, size=config.size, weights=weights)
     side = config.size or backbone.side
-    preprocess = evaluation_of(backbone.pixels, config, side, weights, in_memory=config.data in (EMBEDDED, *STANDARD))
+    preprocess = evaluation_of(backbone.pixels, config, side, weights, in_memory=in_memory)
     network = Features(backbone, preprocess).eval()
     model = export.to_onnx(network, preprocess)
 

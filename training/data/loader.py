@@ -22,7 +22,7 @@ from breadcrumbs.models.arrays import Pixels as Array
 from breadcrumbs.models.errors import BreadcrumbsError
 from breadcrumbs.models.images.preprocess import Interpolation, Preprocess, fit
 from breadcrumbs.models.networks import IMAGENET, Pixels
-from breadcrumbs.training.config import ImageConfig, TrainConfig
+from breadcrumbs.training.config import PixelConfig, TrainConfig
 from breadcrumbs.training.data.dataset import DataError, Split
 from breadcrumbs.training.data.order import Look, Order
 from breadcrumbs.training.stopping import uninterrupted
@@ -138,7 +138,7 @@ def preprocess_for(split: Split, config: TrainConfig, pixels: Pixels = IMAGENET)
 
 
 def evaluation_of(
-    pixels: Pixels, config: ImageConfig, side: int, weights: Path | None = None, *, in_memory: bool = False
+    pixels: Pixels, config: PixelConfig, side: int, weights: Path | None = None, *, in_memory: bool = False
 ) -> Preprocess:
     """Return the evaluation transform of a network.
 

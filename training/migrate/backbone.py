@@ -16,6 +16,7 @@ import numpy as np
 from breadcrumbs.models.arrays import Floats, Pixels
 from breadcrumbs.models.bundle import Bundle
 from breadcrumbs.models.images.preprocess import Preprocess
+from breadcrumbs.training.export import open_session
 from breadcrumbs.training.refit.rows import RefitError
 
 

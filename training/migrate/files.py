@@ -11,6 +11,8 @@ from breadcrumbs.models.images.decoding import MAX_PIXELS
 from breadcrumbs.models.refit_report import RefitReport
 from breadcrumbs.models.snapshots.convert import open_safely
 from breadcrumbs.models.snapshots.snapshot import Snapshot
+from breadcrumbs.training.adopt.config import BackboneConfig
+from breadcrumbs.training.adopt.source import open_source
 from breadcrumbs.training.config import RefitDevice, RefitSpec
 from breadcrumbs.training.migrate.backbone import Backbone, backbone_of
 from breadcrumbs.training.migrate.migrate import check_apart, migrate
@@ -21,19 +23,20 @@ from breadcrumbs.training.refit.rows import RefitError
 
 def run(
     old: Path,
-    to: Path,
+    to: str,
     pairs: Path | tuple[Path, Path] | None,
     spec: RefitSpec,
     out: Path,
     tell: Tell = lambda _: None,
     device: RefitDevice = "cpu",
     max_pixels: int = MAX_PIXELS,
+    config: BackboneConfig | None = None,
 ) -> RefitReport:
-    """Move the labelled rows of the bundle `old` to the backbone of the bundle `to`. Returns the report.
+    """Move the labelled rows of the bundle `old` to another backbone. Returns the report.
 
     Args:
         old: a bundle's folder.
-        to: another's.
+        to: another bundle's folder, or a backbone as `training.adopt.source` opens it.
         pairs: a folder of images, or two snapshots, by the old backbone and by the new one; None means the images that
             both bundles have rows of.
         spec: of the refit.
@@ -41,22 +44,30 @@ def run(
         tell: hears of stages and progress.
         device: where the refit is solved.
         max_pixels: the largest number of pixels in one image.
+        config: how a backbone is opened that is no bundle.
 
     Raises:
         FormatError: a file is damaged.
+        AdoptError, BackboneError: `to` is neither a bundle nor a backbone.
         DataError: the folder of pairs cannot be read.
         RefitError: as `migrate`; or the new bundle would take the place of one that is read.
     """
-    for folder in (old, to):
+    for folder in (old, Path(to)):
         if (out / "bundle").resolve() == folder.resolve():
             raise RefitError(f"{out}: the new bundle would replace {folder}; choose another folder with --out")
-    before, after = bundles.read(old), bundles.read(to)
-    backbone = backbone_of(after)
+    before = bundles.read(old)
+    after = bundles.read(Path(to)) if Path(to).is_dir() else None
+    backbone = _opened(to, config or BackboneConfig()) if after is None else backbone_of(after)
     check_apart(before, backbone)
     tell({"event": "stage", "stage": "pairs"})
     both = None if pairs is None else _pairs(before, backbone, pairs, max_pixels)
-    rows, notes = _rows(before, after)
+    rows, notes = ([], []) if after is None else _rows(before, after)
     return migrate(before, backbone, both, out, spec, tell, rows=rows, notes=notes, device=device)
+
+
+def _opened(to: str, config: BackboneConfig) -> Backbone:
+    opened = open_source(to, config).opened
+    return Backbone(opened.model, opened.preprocess, opened.feature_dim, opened.name)
 
 
 def _pairs(before: Bundle, to: Backbone, pairs: Path | tuple[Path, Path], max_pixels: int) -> Pairs:
