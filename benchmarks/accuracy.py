@@ -96,7 +96,7 @@ def measure(out: Path, seed: int) -> dict[str, Metrics]:
         bundle = bundles.read(run_of(out, seed, method) / "bundle")
         config = TrainConfig.model_validate(bundle.manifest.recipe)
         test = load(config).test
-        features = run_onnx(bundle.backbone(), images_of(test, bundle.manifest.preprocess, config))
+        features = run_onnx(bundle.backbone(), images_of(test, bundle.preprocess, config))
         counts = np.array(bundle.manifest.train_counts)
         log_prior = np.log(counts / counts.sum())
         own = groups(counts.tolist(), "A")

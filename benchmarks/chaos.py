@@ -244,7 +244,7 @@ def ask(photos: list[bytes], first: int, over: threading.Event, rows: list[Row])
 
 def draw_photos() -> list[bytes]:
     """Random pictures of the demo's size, as PNG files."""
-    transform, draw, found = bundles.read(BUNDLE).manifest.preprocess, np.random.default_rng(0), []
+    transform, draw, found = bundles.read(BUNDLE).preprocess, np.random.default_rng(0), []
     for _ in range(PHOTOS):
         coarse = draw.integers(0, 256, (7, 7, 3), dtype=np.uint8)
         file = io.BytesIO()
@@ -256,7 +256,7 @@ def draw_photos() -> list[bytes]:
 def wrong(rows: list[Row], photos: list[bytes], store: Path, damaged: set[int]) -> int:
     """How many answers are not what the head that they name says; a damaged head was sound when it answered."""
     bundle = bundles.read(BUNDLE)
-    images = np.stack([load(photo, bundle.manifest.preprocess) for photo in photos])
+    images = np.stack([load(photo, bundle.preprocess) for photo in photos])
     features = ort.InferenceSession(bundle.backbone(), providers=["CPUExecutionProvider"]).run(None, {"image": images})[
         0
     ]

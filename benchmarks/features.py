@@ -124,7 +124,7 @@ def opened(path: Path, given: argparse.Namespace) -> Backbone:
     """Open a bundle's backbone, or an ONNX file."""
     if path.is_dir():
         bundle = bundles.read(path)
-        model, preprocess = bundle.backbone(), bundle.manifest.preprocess
+        model, preprocess = bundle.backbone(), bundle.preprocess
         return Backbone(onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"]), preprocess, False)
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     wanted = session.get_inputs()[0]

@@ -124,7 +124,8 @@ def _bundle(settings: Settings) -> Finding:
     try:
         bundle = read_bundle(settings.bundle)
         bundle.head()
-        bundle.backbone(settings.precision)
+        if bundle.manifest.space is None:
+            bundle.backbone(settings.precision)
         holdout = bundle.holdout()
     except BreadcrumbsError as error:
         return Finding(
@@ -132,6 +133,8 @@ def _bundle(settings: Settings) -> Finding:
         )
     manifest = bundle.manifest
     text = f"{settings.bundle}: {manifest.name}, {len(manifest.classes)} classes, all digests match"
+    if manifest.space is not None:
+        text += "; no backbone, so a server takes features only"
     if holdout is None:
         text += "; no hold-out, so a refit holds a share of its rows out"
     else:

@@ -1,7 +1,8 @@
 """A bundle: the folder that training writes and the server serves.
 
     manifest.json      what it is, and the sha256 of every other file
-    backbone.onnx      `image` uint8 (N, H, W, 3) -> `feature` f32 (N, D); normalisation inside
+    backbone.onnx      `image` uint8 (N, H, W, 3) -> `feature` f32 (N, D); normalisation inside; none in a bundle that
+                       was made from features, whose manifest names their space instead
     backbone-half.onnx the same in half precision, where it was asked for and loses no recall
     head.onnx          the balanced head: `feature` (N, D) -> `logits` (N, C)
     joint-head.onnx    the head that trained the backbone, for comparison
@@ -18,7 +19,7 @@ import shutil
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -34,7 +35,7 @@ from breadcrumbs.models.snapshots.snapshot import Snapshot
 
 FORMAT: Literal["breadcrumbs.bundle/2"] = "breadcrumbs.bundle/2"
 HOLDOUT = "holdout.safetensors"
-REQUIRED = ("backbone.onnx", "head.onnx")
+BACKBONE, HEAD = "backbone.onnx", "head.onnx"
 
 
 class BundleError(FormatError):
@@ -66,7 +67,10 @@ class Manifest(BaseModel):
     format: Literal["breadcrumbs.bundle/1", "breadcrumbs.bundle/2"] = FORMAT
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")
     architecture: str
-    preprocess: Preprocess
+    preprocess: Preprocess | None = Field(default=None, description="from image to backbone; absent with a `space`")
+    space: str | None = Field(
+        default=None, pattern=r"^[0-9a-f]{64}$", description="name of the feature space, in a bundle without a backbone"
+    )
     feature_dim: int = Field(gt=0)
     classes: tuple[str, ...] = Field(min_length=2)
     train_counts: tuple[int, ...] = Field(description="training images of each class")
@@ -87,7 +91,16 @@ class Manifest(BaseModel):
             raise ValueError(str(error)) from error
         if why := printable.defect(self.architecture):
             raise ValueError(f"architecture {self.architecture!r:.80} {why}")
+        if self.preprocess is None and self.space is None:
+            raise ValueError("preprocess: Field required, or space in a bundle without a backbone")
+        if self.preprocess is not None and self.space is not None:
+            raise ValueError("preprocess and space are both given; expected space only in a bundle without a backbone")
         return self
+
+    @property
+    def required(self) -> tuple[str, ...]:
+        """The files that must be there."""
+        return (BACKBONE, HEAD) if self.space is None else (HEAD,)
 
 
 class Bundle:
@@ -99,8 +112,31 @@ class Bundle:
 
     @property
     def backbone_digest(self) -> str:
-        """The sha256 of `backbone.onnx`: the name of this feature space."""
-        return self.manifest.files["backbone.onnx"]
+        """The name of this feature space: the sha256 of `backbone.onnx`, or what the manifest says instead."""
+        return self.manifest.space or self.manifest.files[BACKBONE]
+
+    @property
+    def preprocess(self) -> Preprocess:
+        """How an image reaches the backbone.
+
+        Raises:
+            BundleError: there is no backbone.
+        """
+        self.check_backbone()
+        return cast(Preprocess, self.manifest.preprocess)
+
+    def check_backbone(self) -> None:
+        """Refuse a bundle that takes no images.
+
+        Raises:
+            BundleError: it was made from features.
+        """
+        if self.manifest.space is not None:
+            raise BundleError(
+                f"{self.folder} has no backbone and takes no images: it was made from features of "
+                f"{self.manifest.architecture}; send features to a server of it, or make a bundle for images with "
+                "`breadcrumbs adopt BACKBONE --data photos`"
+            )
 
     def backbone(self, precision: Literal["full", "half"] = "full") -> bytes:
         """The bytes of `backbone.onnx` or `backbone-half.onnx`; raises as `backbone_path`."""
@@ -110,10 +146,11 @@ class Bundle:
         """The place of `backbone.onnx`, or of `backbone-half.onnx`, known to name no other file.
 
         Raises:
-            BundleError: there is none in half precision.
+            BundleError: there is no backbone, or none in half precision.
             FormatError: it names another file.
         """
-        name = "backbone.onnx" if precision == "full" else "backbone-half.onnx"
+        self.check_backbone()
+        name = BACKBONE if precision == "full" else "backbone-half.onnx"
         if name not in self.manifest.files:
             raise BundleError(f"{self.folder} has no {name}; `breadcrumbs export RUN --half` makes one")
         heads.parse_onnx(read_regular(self.folder / name))
@@ -121,7 +158,7 @@ class Bundle:
 
     def head(self) -> LinearHead:
         """The balanced head."""
-        return self._head("head.onnx")
+        return self._head(HEAD)
 
     def joint_head(self) -> LinearHead | None:
         """The joint head, if the bundle has one."""
@@ -186,9 +223,11 @@ def read(folder: Path) -> Bundle:
         first = error.errors()[0]
         place = "".join(f"{part}: " for part in (".".join(str(part) for part in first["loc"]),) if part)
         raise BundleError(f"{folder}/manifest.json: {place}{first['msg'].removeprefix('Value error, ')}") from error
-    for name in REQUIRED:
+    for name in manifest.required:
         if name not in manifest.files:
             raise BundleError(f"{folder}: manifest.json lists no {name}")
+    if manifest.space is not None and BACKBONE in manifest.files:
+        raise BundleError(f"{folder}: manifest.json lists {BACKBONE} and names another space; expected one of both")
     for name, digest in manifest.files.items():
         _verify(folder, name, digest)
     return Bundle(folder, manifest)

@@ -7,11 +7,12 @@ memory, never copied. It knows nothing of snapshots or heads.
 Format: 8 bytes little-endian header length, the header as JSON, then the tensors' bytes without gaps.
 """
 
+import io
 import json
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import ml_dtypes
 import numpy as np
@@ -34,6 +35,8 @@ DTYPES: dict[str, np.dtype[Any]] = {
 _NAMES = {dtype: name for name, dtype in DTYPES.items()}
 
 Tensor = NDArray[Any]
+Extent = tuple[np.dtype[Any], tuple[int, ...], int, int]
+"""A tensor's type and shape, and where it begins and ends among the tensors' bytes."""
 
 
 def encode(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> bytes:
@@ -90,20 +93,36 @@ def read(path: Path, known: Mapping[str, tuple[str, ...]]) -> tuple[dict[str, Te
         FormatError: naming the defect: what was expected and what came.
     """
     with open_regular(path) as file:
-        size = os.fstat(file.fileno()).st_size
-        length = int.from_bytes(file.read(8), "little")
-        if size < 8 or length > size - 8:
-            raise FormatError(f"not a safetensors file: {size} bytes, header said to have {length}")
-        if length > HEADER_LIMIT:
-            raise FormatError(f"safetensors header has {length} bytes; the limit is {HEADER_LIMIT}")
-        header = _parse(file.read(length))
+        start, extents, metadata = _layout(file, os.fstat(file.fileno()).st_size, known)
+    return {name: _map(path, start, *extent) for name, extent in extents.items()}, metadata
+
+
+def decode(data: bytes, known: Mapping[str, tuple[str, ...]]) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Return the tensors and the metadata of a safetensors file that is in memory, as `read` does."""
+    start, extents, metadata = _layout(io.BytesIO(data), len(data), known)
+    tensors = {
+        name: np.frombuffer(data[start + begin : start + end], dtype).reshape(shape)
+        for name, (dtype, shape, begin, end) in extents.items()
+    }
+    return tensors, metadata
+
+
+def _layout(
+    file: IO[bytes], size: int, known: Mapping[str, tuple[str, ...]]
+) -> tuple[int, dict[str, Extent], dict[str, str]]:
+    """Where the tensors begin, what and where each of them is, and the metadata: all of the header, checked."""
+    length = int.from_bytes(file.read(8), "little")
+    if size < 8 or length > size - 8:
+        raise FormatError(f"not a safetensors file: {size} bytes, header said to have {length}")
+    if length > HEADER_LIMIT:
+        raise FormatError(f"safetensors header has {length} bytes; the limit is {HEADER_LIMIT}")
+    header = _parse(file.read(length))
     metadata = header.pop("__metadata__", {})
     if not isinstance(metadata, dict) or not all(isinstance(v, str) for v in metadata.values()):
         raise FormatError("safetensors metadata: expected strings by name")
     extents = {name: _extent(name, entry, known) for name, entry in header.items()}
     _check_layout(extents, size - 8 - length)
-    start = 8 + length
-    return {name: _map(path, start, *extent) for name, extent in extents.items()}, metadata
+    return 8 + length, extents, metadata
 
 
 def _parse(raw: bytes) -> dict[str, Any]:
@@ -123,9 +142,7 @@ def _parse(raw: bytes) -> dict[str, Any]:
     return header
 
 
-def _extent(
-    name: str, entry: object, known: Mapping[str, tuple[str, ...]]
-) -> tuple[np.dtype[Any], tuple[int, ...], int, int]:
+def _extent(name: str, entry: object, known: Mapping[str, tuple[str, ...]]) -> Extent:
     if name not in known:
         raise FormatError(f"unexpected tensor '{name[:80]}'; expected only {', '.join(known)}")
     if not isinstance(entry, dict) or set(entry) != {"dtype", "shape", "data_offsets"}:
@@ -147,7 +164,7 @@ def _naturals(value: object) -> bool:
     return isinstance(value, list) and all(type(item) is int and 0 <= item < 2**62 for item in value)
 
 
-def _check_layout(extents: Mapping[str, tuple[np.dtype[Any], tuple[int, ...], int, int]], size: int) -> None:
+def _check_layout(extents: Mapping[str, Extent], size: int) -> None:
     end = 0
     for name, (_, _, begin, stop) in sorted(extents.items(), key=lambda item: item[1][2:]):
         if begin != end:

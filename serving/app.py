@@ -169,7 +169,8 @@ async def _open(
     with about("store"):
         activation = await live_head.first(store, bundle, log)
         _, head = await read_head(store, activation.head)
-    size = (bundle.manifest.preprocess.height, bundle.manifest.preprocess.width)
+    transform = bundle.manifest.preprocess
+    size = None if transform is None else (transform.height, transform.width)
 
     def backbone() -> Path:
         with about("bundle", "precision"):
@@ -177,7 +178,7 @@ async def _open(
 
     def start_engine() -> Engine:
         engine = Engine(
-            backbone,
+            None if size is None else backbone,
             head,
             activation.head,
             size,
@@ -195,7 +196,7 @@ async def _open(
     await asyncio.to_thread(decoding.load_codecs)
     metrics.device.labels(engine.device).set(1)
     budget = Budget(settings.decode_memory)
-    decoder = Decoder(bundle.manifest.preprocess, settings.max_pixels, budget, engine.compute, metrics.decode.observe)
+    decoder = Decoder(transform, settings.max_pixels, budget, engine.compute, metrics.decode.observe)
     batcher: Batcher[Item, Scores] = Batcher(
         decoder.compute, settings.max_batch, settings.queue, engine.workers,
         lambda size, _seconds: metrics.batch_size.observe(size), LONGEST,
@@ -223,8 +224,9 @@ async def _open(
         counting = asyncio.create_task(system.keep_counting(service))
         stack.callback(counting.cancel)
     LOG.info(
-        "serving %s, head %d, %d classes, on %s",
+        "serving %s, head %d, %d classes, on %s%s",
         bundle.manifest.name, activation.head, len(head.classes), engine.device,
+        "" if engine.size else "; features only",
     )  # fmt: skip
     return service
 

@@ -76,7 +76,9 @@ def make_snapshots(
     Raises:
         DataError: the images cannot be used, the bundle cannot augment, or a snapshot would be overwritten.
         SnapshotError: a feature is not finite.
+        BundleError: the bundle has no backbone.
     """
+    bundle.check_backbone()
     if epochs < 1 or (clean and epochs > 1):
         raise DataError(f"--epochs {epochs}: expected at least 1, and 1 with --clean, since clean epochs are all equal")
     config = _config(bundle, data, folder, workers, check, clean=clean).model_copy(update={"max_pixels": max_pixels})
@@ -91,9 +93,9 @@ def make_snapshots(
     session = open_session(bundle.backbone())
     for epoch, path in enumerate(paths, first):
         batches = (
-            evaluation_batches(split, bundle.manifest.preprocess, config)
+            evaluation_batches(split, bundle.preprocess, config)
             if clean
-            else augmented_batches(split, config, epoch, bundle.manifest.preprocess.interpolation)
+            else augmented_batches(split, config, epoch, bundle.preprocess.interpolation)
         )
         made = [
             session.run(None, {"image": pixels.numpy()})[0]
@@ -110,7 +112,7 @@ def _config(
     bundle: Bundle, data: str | None, folder: Path | None, workers: int, check: Check, *, clean: bool
 ) -> TrainConfig:
     """The part of the bundle's recipe that says where images are and how they are augmented."""
-    preprocess = bundle.manifest.preprocess
+    preprocess = bundle.preprocess
     if not clean and preprocess.height != preprocess.width:
         raise DataError(
             f"the bundle's input is {preprocess.height} × {preprocess.width}; augmentation makes squares: use --clean"

@@ -59,7 +59,11 @@ def config_of(bundle: Bundle, **changed: str | int | Path | None) -> TrainConfig
     Args:
         bundle: its recipe may be of an earlier version; fields that have gone are passed over.
         changed: fields of `TrainConfig`; none: as in the recipe.
+
+    Raises:
+        BundleError: it takes no images.
     """
+    bundle.check_backbone()
     known = {k: v for k, v in bundle.manifest.recipe.items() if k in (*SOURCE, *LOADING)}
     return TrainConfig.model_validate(known | {k: v for k, v in changed.items() if v is not None})
 
@@ -158,7 +162,7 @@ def _untested(classes: Sequence[str], tested: Integers) -> Iterator[str]:
 
 
 def _features(bundle: Bundle, test: Split, config: TrainConfig) -> Floats:
-    loader = evaluation_batches(test, bundle.manifest.preprocess, config)
+    loader = evaluation_batches(test, bundle.preprocess, config)
     batches = (images for images, _, _ in track(loader, len(loader), f"features of {len(test)} test images"))
     features = export.run_onnx(bundle.backbone(), batches)
     bad = int((~np.isfinite(features).all(1)).sum())

@@ -28,7 +28,7 @@ def predict(
         BundleError, EngineError: the bundle cannot be read or run.
     """
     opened = read_bundle(bundle)
-    transform, head = opened.manifest.preprocess, opened.head()
+    transform, head = opened.preprocess, opened.head()
     engine = Engine(partial(opened.backbone_path, "full"), head, 0, (transform.height, transform.width))
     decoder = Decoder(transform, max_pixels, Budget(), engine.compute)
 

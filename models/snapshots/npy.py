@@ -52,17 +52,29 @@ def read(source: IO[bytes], size: int, allowed: tuple[str, ...], limit: int) -> 
         FileTooLarge: more bytes than `limit`.
     """
     start = io.BytesIO(source.read(HEADER_LIMIT))
-    shape, fortran, found = _header(start)
-    dtype = _checked(found, allowed)
-    count, begin = math.prod(shape), start.tell()
-    if count * dtype.itemsize != size - begin:
-        raise FormatError(
-            f"shape {shape} of {found.str} takes {count * dtype.itemsize} bytes; {size - begin} follow the header"
-        )
+    shape, fortran, dtype = _begun(start, size, allowed)
+    count = math.prod(shape)
     flat = spool(chain([start.read()], iter(lambda: source.read(PIECE), b"")), dtype, limit)
     if len(flat) != count:
         raise FormatError(f"shape {shape} takes {count} elements, got {len(flat)}")
     return flat.reshape(shape, order="F" if fortran else "C")
+
+
+def from_bytes(data: bytes, allowed: tuple[str, ...]) -> Array:
+    """Return an array that is in memory, as `read` does, without a copy of it."""
+    start = io.BytesIO(data)
+    shape, fortran, dtype = _begun(start, len(data), allowed)
+    return np.frombuffer(data, dtype, offset=start.tell()).reshape(shape, order="F" if fortran else "C")
+
+
+def _begun(start: io.BytesIO, size: int, allowed: tuple[str, ...]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    """Shape, order and dtype, checked; `start` is left where the elements begin."""
+    shape, fortran, found = _header(start)
+    dtype = _checked(found, allowed)
+    needed, left = math.prod(shape) * dtype.itemsize, size - start.tell()
+    if needed != left:
+        raise FormatError(f"shape {shape} of {found.str} takes {needed} bytes; {left} follow the header")
+    return shape, fortran, dtype
 
 
 def _header(start: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:

@@ -3,6 +3,7 @@
 It counts and measures them, and knows nothing of what an image is.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from fastapi import Request
@@ -60,19 +61,32 @@ async def read(request: Request, settings: Settings) -> Upload:
     elif kind == "multipart/form-data":
         upload = await _from_form(request, settings)
     elif kind == "application/json":
-        upload = _from_json(await bodies.read_json(request, FeaturesBody, settings.max_body_bytes), settings)
+        body = await bodies.read_json(request, FeaturesBody, settings.max_body_bytes)
+        images = _decoded(body.images, settings)
+        upload = Upload(images, body.labels, body.epoch, body.ids, body.dataset)
     else:
         raise Unsupported(f"content-type {kind!r:.80}: expected {', or '.join(FORMS)}")
     for name, words in (("labels", upload.labels), ("ids", upload.ids)):
         if words is not None and len(words) != len(upload.images):
             raise BadRequest(f"{len(words)} {name} for {len(upload.images)} images; expected one each")
-    for place, image in enumerate(upload.images):
-        name = f"image {place + 1} of {len(upload.images)}"
+    _check_sizes(upload.images, settings)
+    return upload
+
+
+def from_base64_list(texts: Sequence[str], settings: Settings) -> list[bytes]:
+    """Return the bytes of images in base64; raises as `read`."""
+    images = _decoded(texts, settings)
+    _check_sizes(images, settings)
+    return images
+
+
+def _check_sizes(images: Sequence[bytes], settings: Settings) -> None:
+    for place, image in enumerate(images):
+        name = f"image {place + 1} of {len(images)}"
         if not image:
             raise BadRequest(f"{name} is empty")
         if len(image) > settings.max_image_bytes:
             raise TooLarge(f"{name} has {len(image)} bytes; the limit is {settings.max_image_bytes}")
-    return upload
 
 
 def _check_count(count: int, settings: Settings) -> None:
@@ -80,15 +94,16 @@ def _check_count(count: int, settings: Settings) -> None:
         raise TooLarge(f"the request has {count} images; the limit is {settings.max_images}")
 
 
-def _from_json(body: FeaturesBody, settings: Settings) -> Upload:
-    _check_count(len(body.images), settings)
+def _decoded(texts: Sequence[str], settings: Settings) -> list[bytes]:
+    """The bytes of images in base64."""
+    _check_count(len(texts), settings)
     images = []
-    for place, text in enumerate(body.images):
+    for place, text in enumerate(texts):
         try:
             images.append(from_base64(text))
         except ValueError as error:
-            raise BadRequest(f"image {place + 1} of {len(body.images)} is not base64: {error}") from error
-    return Upload(images, body.labels, body.epoch, body.ids, body.dataset)
+            raise BadRequest(f"image {place + 1} of {len(texts)} is not base64: {error}") from error
+    return images
 
 
 async def _from_form(request: Request, settings: Settings) -> Upload:

@@ -3,9 +3,9 @@
 What the store keeps is shown as it is kept: `HeadRecord`, `Activation`, `SnapshotRecord`, `Job`.
 """
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, FailFast, Field
 
 from breadcrumbs.models import printable
 from breadcrumbs.serving.refits.job import Job
@@ -24,16 +24,24 @@ class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
 
-class ImagesBody(_Strict):
-    """JSON form of a predict request."""
+Vector = Annotated[list[float], FailFast()]
+"""Numbers; the first that is none is told, and no more are looked at."""
+
+
+class PredictBody(_Strict):
+    """JSON form of a predict request: images or features."""
+
+    images: list[str] | None = Field(default=None, min_length=1)
+    """Image files, each in base64."""
+    features: Annotated[list[Vector], FailFast()] | Vector | None = None
+    """Features of the backbone: a vector of D numbers an image, or one such vector."""
+
+
+class FeaturesBody(_Strict):
+    """JSON form of a features request."""
 
     images: list[str] = Field(min_length=1)
     """Image files, each in base64."""
-
-
-class FeaturesBody(ImagesBody):
-    """JSON form of a features request."""
-
     labels: list[str | int | None] | None = None
     """Class names or indices, one per image, to get a complete snapshot; unknown names become new classes, and an image
     whose label is null has none."""
@@ -72,7 +80,7 @@ class Ranked(BaseModel):
 
 
 class Prediction(BaseModel):
-    """The top classes of one image, the most probable first."""
+    """The top classes of one image or feature, the most probable first."""
 
     classes: list[Ranked]
 
@@ -86,7 +94,7 @@ class Timing(BaseModel):
 
 
 class PredictResponse(BaseModel):
-    """One prediction per image, all made by one head."""
+    """One prediction per image or feature, all made by one head."""
 
     head: HeadName
     predictions: list[Prediction]
@@ -166,6 +174,11 @@ class Health(BaseModel):
     status: str = Field(description="`alive` or `ready`")
     head: int | None = Field(default=None, description="version of the live head")
     device: str | None = Field(default=None, description="where the models run")
+    takes: list[Literal["images", "features"]] | None = Field(
+        default=None, description="what is predicted from; a bundle without a backbone takes features only"
+    )
+    backbone: str | None = Field(default=None, description="sha256 that names the feature space")
+    feature_dim: int | None = Field(default=None, description="D, the numbers of a feature")
     proved_seconds_ago: float | None = Field(default=None, description="since an inference last answered")
     refits: str | None = Field(
         default=None, description="where refits run: `here`, `elsewhere`, `off`, or the server that this one waits for"

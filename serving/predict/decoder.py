@@ -35,7 +35,7 @@ class Decoder:
     """Decodes what has to be.
 
     Args:
-        transform: from an image file to the backbone's pixels.
+        transform: from an image file to the backbone's pixels; None: there is no backbone, and no image is taken.
         max_pixels: of one image.
         budget: memory to decode in.
         compute: takes rows, returns a result for each.
@@ -44,10 +44,10 @@ class Decoder:
 
     def __init__(
         self,
-        transform: Preprocess,
+        transform: Preprocess | None,
         max_pixels: int,
         budget: Budget,
-        compute: Callable[[Sequence[Row]], Sequence[Scores]],
+        compute: Callable[[Sequence[Row]], Sequence[Scores | Exception]],
         observe: Callable[[float], None] = lambda _seconds: None,
     ) -> None:
         self._transform = transform
@@ -62,6 +62,8 @@ class Decoder:
         Raises:
             ImageError: it cannot be decoded, or is too large; the message says which one it is.
         """
+        if self._transform is None:
+            raise ImageError("there is no backbone that takes images; expected features")
         began = time.perf_counter()
         try:
             return preprocess.load(file.data, self._transform, self._max_pixels, budget=self._budget)

@@ -84,6 +84,14 @@ def open_backbone(backbone: Model, wish: Wish, threads: int, tensorrt: TensorRT)
     return session(backbone, "cpu", threads, spinning=True), "cpu"
 
 
+def device_of(head: Model, wish: Wish) -> Device:
+    """Return where a head runs that has no backbone; it is opened there once. Raises as `open_backbone`.
+
+    TensorRT is for backbones: the head runs in CUDA then.
+    """
+    return open_backbone(head, "cuda" if wish == "tensorrt" else wish, 1, TensorRT((), 1))[1]
+
+
 def _tensorrt(backbone: Model, threads: int, tensorrt: TensorRT) -> Any:
     """Open the backbone in TensorRT; what it cannot run, CUDA does."""
     reason = "" if has_driver() else cuda_defect() or ""

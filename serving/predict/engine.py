@@ -1,10 +1,11 @@
 """ONNX Runtime: images to features through the bundle's backbone, features to logits through a head.
 
-Sessions live as long as the server. The head's takes weight and bias as inputs, so that another head, with more classes
-too, is another pair of arrays: a swap is one assignment, no session is made or dropped, and a batch that has begun ends
-with the head it began with. On a CPU of several threads the backbone has two sessions: a lone image is fastest on one
-that uses all threads, batches side by side are fastest with a thread each; the second is made when the first batches
-come side by side. It knows nothing of bytes, HTTP, queues or where heads are kept.
+Features that were computed elsewhere go straight to the head, in the same batches; a bundle that was made of such has
+no backbone. Sessions live as long as the server. The head's takes weight and bias as inputs, so that another head, with
+more classes too, is another pair of arrays: a swap is one assignment, no session is made or dropped, and a batch that
+has begun ends with the head it began with. On a CPU of several threads the backbone has two sessions: a lone image is
+fastest on one that uses all threads, batches side by side are fastest with a thread each; the second is made when the
+first batches come side by side. It knows nothing of bytes, HTTP, queues or where heads are kept.
 
 Letters: N rows, D feature dimensions, C classes.
 """
@@ -28,6 +29,7 @@ from breadcrumbs.models.head import LinearHead, to_onnx
 from breadcrumbs.models.machine import cores
 from breadcrumbs.serving.predict import devices
 from breadcrumbs.serving.predict.devices import EngineError, Model, TensorRT, Wish
+from breadcrumbs.serving.refusals import BadRequest
 from breadcrumbs.serving.setting_names import both
 
 LOG = logging.getLogger("breadcrumbs.engine")
@@ -55,15 +57,17 @@ class BoundHead:
 
 @dataclass(frozen=True, eq=False)
 class Row:
-    """One image to compute.
+    """One image to compute, or the feature of one.
 
     Attributes:
-        pixels: uint8 (H, W, 3).
+        pixels: uint8 (H, W, 3); or
+        feature: f32 (D,), finite.
         head: the head to use; none: the one that is live when its batch begins.
     """
 
-    pixels: Pixels
+    pixels: Pixels | None = None
     head: BoundHead | None = None
+    feature: Floats | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,10 +84,11 @@ class Engine:
     """Runs batches, from as many threads as `workers` says; `swap` and `bind` are for any thread.
 
     Args:
-        backbone: gives `backbone.onnx`, its place or its bytes; from a file it takes half the memory.
+        backbone: gives `backbone.onnx`, its place or its bytes; from a file it takes half the memory. None: there is
+            none, and every row has a feature.
         head: what is live at first.
         version: its number.
-        size: rows and columns of the images.
+        size: rows and columns of the images; None without a backbone.
         device: where to run; see `Settings.device`.
         threads: CPU threads of the backbone, 0: one a core.
         observe: told the seconds of backbone and head after each batch.
@@ -96,10 +101,10 @@ class Engine:
 
     def __init__(
         self,
-        backbone: Callable[[], Model],
+        backbone: Callable[[], Model] | None,
         head: LinearHead,
         version: int,
-        size: tuple[int, int],
+        size: tuple[int, int] | None,
         device: Wish = "auto",
         threads: int = 0,
         observe: Callable[[float, float], None] = lambda _backbone, _head: None,
@@ -108,10 +113,13 @@ class Engine:
     ) -> None:
         self._observe = observe
         self.size = size
-        """Rows and columns of the images."""
+        """Rows and columns of the images. None means that only features are taken."""
         threads = threads or cores()
-        tensorrt = TensorRT((*size, 3), max_batch, tensorrt_cache)
-        self._wide, self.device = devices.open_backbone(backbone(), device, threads, tensorrt)
+        if backbone is None:
+            self._wide, self.device = None, devices.device_of(to_onnx(head), device)
+        else:
+            tensorrt = TensorRT((*(size or ()), 3), max_batch, tensorrt_cache)
+            self._wide, self.device = devices.open_backbone(backbone(), device, threads, tensorrt)
         self.workers = threads if self.device == "cpu" else 1
         """Batches that are fastest side by side."""
         self._backbone = backbone
@@ -122,7 +130,8 @@ class Engine:
         self._company = 0.0  # when an image was last not alone
         self._counting = threading.Lock()
         self._heads = devices.session(to_onnx(head), self.device, 1)
-        self._feature_dim = head.feature_dim
+        self.feature_dim = head.feature_dim
+        """D."""
         self._live = self.bind(version, head)
         self.answered = 0.0
         """When the last batch came out well, on the monotonic clock."""
@@ -138,9 +147,9 @@ class Engine:
         Raises:
             EngineError: it takes features of another dimension.
         """
-        if head.feature_dim != self._feature_dim:
+        if head.feature_dim != self.feature_dim:
             raise EngineError(
-                f"head {version} takes features of {head.feature_dim} dimensions; the backbone has {self._feature_dim}"
+                f"head {version} takes features of {head.feature_dim} dimensions; the backbone has {self.feature_dim}"
             )
         return BoundHead(version, head, self._value(head.weight), self._value(head.bias))
 
@@ -152,10 +161,10 @@ class Engine:
         self._live = head
 
     def warm_up(self, max_batch: int, seconds: float | None = None) -> None:
-        """Run batches of 1, 2, 4, … `max_batch` blank images, so that the first request does not pay for it.
+        """Run batches of 1, 2, 4, … `max_batch` blank rows, so that the first request does not pay for it.
 
         Args:
-            max_batch: images in the largest batch.
+            max_batch: rows in the largest batch.
             seconds: after which the graph is stopped, since it may not end by itself; None: never.
 
         Raises:
@@ -178,14 +187,21 @@ class Engine:
             limit.cancel()
 
     def _warm_up(self, max_batch: int) -> None:
-        blank = Row(np.zeros((*self.size, 3), np.uint8))
         sizes = {min(2**power, max_batch) for power in range(max_batch.bit_length() + 1)}
         for count in sorted(sizes) if self.device == "cuda" else (1,):  # a CPU has nothing to tune for a size
-            self._score([blank] * count)
+            self._score([self.blank()] * count)
         release_memory()
 
-    def compute(self, rows: Sequence[Row]) -> list[Scores]:
+    def blank(self) -> Row:
+        """Return a row to try the engine with."""
+        if self.size is None:
+            return Row(feature=np.zeros(self.feature_dim, np.float32))
+        return Row(np.zeros((*self.size, 3), np.uint8))
+
+    def compute(self, rows: Sequence[Row]) -> list[Scores | BadRequest]:
         """Compute a batch. Rows that name no head all use ONE head: the one that is live now.
+
+        The result of a given feature that is too large for the head is its refusal.
 
         Raises:
             EngineError: ONNX Runtime failed, or a result is not finite.
@@ -194,26 +210,23 @@ class Engine:
         self._observe(*seconds)
         return scores
 
-    def _score(self, rows: Sequence[Row]) -> tuple[list[Scores], tuple[float, float]]:
+    def _score(self, rows: Sequence[Row]) -> tuple[list[Scores | BadRequest], tuple[float, float]]:
         live = self._live
         wanted = [row.head or live for row in rows]
         lone = self._enter(len(rows))
         try:
             session = self._wide if lone else self._narrow or self._wide_until_narrow()
-            images = rows[0].pixels[None] if len(rows) == 1 else np.stack([row.pixels for row in rows])
-            features, logits, seconds = self._run(session, images, wanted)
+            features, logits, seconds = self._run(session, rows, wanted)
         except Exception as error:  # ONNX Runtime's exceptions have no common root of their own
             raise EngineError(f"ONNX Runtime failed on a batch of {len(rows)}: {str(error)[:500]}") from error
         finally:
             self._leave()
-        if features.shape != (len(rows), self._feature_dim):
-            raise EngineError(f"backbone gave {features.shape}; expected {(len(rows), self._feature_dim)}")
+        if features.shape != (len(rows), self.feature_dim):
+            raise EngineError(f"backbone gave {features.shape}; expected {(len(rows), self.feature_dim)}")
         scores = [
-            Scores(feature, logits[head.version][place], head, sum(seconds))
-            for place, (feature, head) in enumerate(zip(features, wanted, strict=True))
+            _scored(row, Scores(feature, logits[head.version][place], head, sum(seconds)))
+            for place, (row, feature, head) in enumerate(zip(rows, features, wanted, strict=True))
         ]
-        if not all(np.isfinite(values).all() for values in logits.values()):
-            raise EngineError("the model gave a value that is not finite")
         self.answered = time.monotonic()
         return scores, seconds
 
@@ -239,6 +252,8 @@ class Engine:
         return self._wide
 
     def _make_narrow(self) -> None:
+        if self._backbone is None:
+            return
         try:
             self._narrow = devices.session(self._backbone(), "cpu", 1)
         except BreadcrumbsError:  # the other one goes on answering
@@ -246,15 +261,11 @@ class Engine:
         release_memory()
 
     def _run(
-        self, session: Any, images: Pixels, wanted: list[BoundHead]
+        self, session: Any, rows: Sequence[Row], wanted: list[BoundHead]
     ) -> tuple[Floats, dict[int, Floats], tuple[float, float]]:
         """The features (N, D), on the device between the sessions; each wanted head's logits (N, C); seconds."""
         began = time.perf_counter()
-        binding = session.io_binding()
-        binding.bind_cpu_input("image", images)
-        binding.bind_output("feature", self.device)
-        session.run_with_iobinding(binding, self._options)
-        feature = binding.get_outputs()[0]
+        feature = self._feature(session, rows)
         middle = time.perf_counter()
         logits = {}
         for head in {head.version: head for head in wanted}.values():
@@ -266,6 +277,34 @@ class Engine:
             logits[head.version] = binding.get_outputs()[0].numpy()
         features = feature.numpy()
         return features, logits, (middle - began, time.perf_counter() - middle)
+
+    def _feature(self, session: Any, rows: Sequence[Row]) -> Any:
+        """The rows' features (N, D) on the device: those that are given, and those of pixels by the backbone."""
+        images = [row.pixels for row in rows if row.pixels is not None]
+        if len(images) == len(rows):
+            return self._computed(session, images)
+        computed = iter(self._computed(session, images).numpy() if images else ())
+        return self._value(np.stack([next(computed) if row.feature is None else row.feature for row in rows]))
+
+    def _computed(self, session: Any, images: Sequence[Pixels]) -> Any:
+        """The backbone's features of images, on the device."""
+        binding = session.io_binding()
+        binding.bind_cpu_input("image", images[0][None] if len(images) == 1 else np.stack(images))
+        binding.bind_output("feature", self.device)
+        session.run_with_iobinding(binding, self._options)
+        return binding.get_outputs()[0]
+
+
+def _scored(row: Row, scores: Scores) -> Scores | BadRequest:
+    """A row's scores, where they are finite."""
+    if np.isfinite(scores.logits).all():
+        return scores
+    if row.feature is None:
+        raise EngineError("the model gave a value that is not finite")
+    return BadRequest(
+        f"a feature has values up to {np.abs(row.feature).max():.3g}, for which the head's logits are not finite; "
+        "expected a feature as the backbone makes it"
+    )
 
 
 def release_memory() -> None:

@@ -1,4 +1,4 @@
-"""From the bytes of some images to their scores: decoded, computed in batches, within one deadline.
+"""From the bytes of some images, or from features, to their scores: decoded, computed in batches, within one deadline.
 
 Every answer comes from exactly one head: a single image takes the one that is live when its batch begins; several
 images, which may fall into several batches, hold on to the one that was live when they came. On a CPU the threads that
@@ -10,10 +10,11 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 
-from breadcrumbs.models.arrays import Pixels
+from breadcrumbs.models.arrays import Floats, Pixels
 from breadcrumbs.serving.predict.batcher import Answer, Batcher
 from breadcrumbs.serving.predict.decoder import Decoder, File
 from breadcrumbs.serving.predict.engine import BoundHead, Engine, Row, Scores
@@ -82,17 +83,19 @@ class Inference:
         self._decoding = 0
 
     async def run(
-        self, images: Sequence[bytes] | Pixels, head: BoundHead | None = None, within: float | None = None
+        self, images: Sequence[bytes] | Pixels | Floats, head: BoundHead | None = None, within: float | None = None
     ) -> Outcome:
-        """Score some images.
+        """Score some images, or features that were computed of them elsewhere.
 
         Args:
-            images: the bytes of image files, at least one; or pixels that need no decoding, uint8 (N, H, W, 3).
+            images: the bytes of image files, at least one; or pixels that need no decoding, uint8 (N, H, W, 3); or
+                features f32 (N, D), all finite.
             head: the head to use; none: the live one.
             within: seconds, where that is less than the deadline.
 
         Raises:
             ImageError: one of them cannot be decoded; the message says which.
+            BadRequest: a feature is too large for the head.
             Overloaded: too many images wait, or the deadline has passed.
             EngineError: the model failed.
         """
@@ -100,7 +103,7 @@ class Inference:
         head = self._engine.live if head is None and count > 1 else head
         deadline = self._deadline if within is None else min(within, self._deadline)
         if isinstance(images, np.ndarray):
-            return _outcome(await self._batcher.submit([Row(pixels, head) for pixels in images], deadline), 0.0)
+            return _outcome(await self._batcher.submit([_row(one, head) for one in images], deadline), 0.0)
         files = [
             File(data, head, f"image {place + 1} of {count}" if count > 1 else "") for place, data in enumerate(images)
         ]
@@ -140,13 +143,20 @@ class Inference:
             Overloaded, EngineError: it does not answer.
         """
         if time.monotonic() - self._engine.answered > FRESH:
-            await self._batcher.submit([Row(np.zeros((*self._engine.size, 3), np.uint8))], PROOF_DEADLINE)
+            await self._batcher.submit([self._engine.blank()], PROOF_DEADLINE)
         return max(0.0, time.monotonic() - self._engine.answered)
 
     def close(self) -> None:
         """Stop the decoding threads."""
         if self._threads is not None:
             self._threads.shutdown(wait=True, cancel_futures=True)
+
+
+def _row(one: Pixels | Floats, head: BoundHead | None) -> Row:
+    """Pixels or a feature, to be computed."""
+    if one.dtype == np.uint8:
+        return Row(cast(Pixels, one), head)
+    return Row(feature=cast(Floats, one), head=head)
 
 
 def _outcome(answers: list[Answer[Scores]], decoded: float | None) -> Outcome:

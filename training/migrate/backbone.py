@@ -66,4 +66,4 @@ def backbone_of(bundle: Bundle) -> Backbone:
     """Return the backbone of a bundle; raises as `Bundle.backbone`."""
     manifest = bundle.manifest
     half = bundle.backbone("half") if "backbone-half.onnx" in manifest.files else None
-    return Backbone(bundle.backbone(), manifest.preprocess, manifest.feature_dim, manifest.architecture, half)
+    return Backbone(bundle.backbone(), bundle.preprocess, manifest.feature_dim, manifest.architecture, half)

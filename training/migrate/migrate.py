@@ -180,7 +180,7 @@ def _parent(folder: Path, old: Bundle, to: Backbone, looks: Sequence[Snapshot], 
     manifest = old.manifest.model_copy(
         update={
             "architecture": to.architecture, "preprocess": to.preprocess, "feature_dim": to.feature_dim,
-            "recipe": recipe, "metrics": {}, "lineage": None, "files": {},
+            "space": None, "recipe": recipe, "metrics": {}, "lineage": None, "files": {},
         }
     )  # fmt: skip
     return bundles.write(folder, manifest, files)

@@ -3,6 +3,7 @@
     NAME                 pixels in, every output
     NAME-files           image files in, every output
     NAME-probabilities   pixels in, one output, for clients that take models with a single output only
+    NAME-features        features of the backbone in, every output; of a bundle without a backbone the only model
 
 It knows nothing of requests, HTTP or heads.
 """
@@ -15,8 +16,7 @@ from breadcrumbs.serving.http.open_inference.tensors import Declared
 from breadcrumbs.serving.state.store import NotFound
 
 OUTPUTS = ("feature", "logits", "probabilities")
-FILES, PROBABILITIES = "-files", "-probabilities"
-SUFFIXES = ("", FILES, PROBABILITIES)
+FILES, PROBABILITIES, FEATURES = "-files", "-probabilities", "-features"
 PLATFORM, BACKEND = "onnx_onnxv1", "onnxruntime"
 
 
@@ -26,37 +26,45 @@ class Model:
 
     Attributes:
         name: of the model.
-        image: its input.
+        input: what it takes.
         outputs: names of its outputs.
     """
 
     name: str
-    image: Declared
+    input: Declared
     outputs: tuple[str, ...]
 
 
-def names(bundle: str) -> list[str]:
-    """Return the names of the models of a bundle."""
-    return [bundle + suffix for suffix in SUFFIXES]
-
-
-def find(name: str, bundle: str, size: tuple[int, int]) -> Model:
-    """Return a model by its name.
+def models(bundle: str, size: tuple[int, int] | None, feature_dim: int) -> dict[str, Model]:
+    """Return the models of a bundle, by name.
 
     Args:
-        name: of the model.
         bundle: its name.
-        size: height and width of the backbone's images.
+        size: height and width of the backbone's images. None means that there is no backbone.
+        feature_dim: D.
+    """
+    features = Model(bundle + FEATURES, Declared("features", "FP32", (-1, feature_dim)), OUTPUTS)
+    if size is None:
+        return {features.name: features}
+    pixels, file = Declared("image", "UINT8", (-1, *size, 3)), Declared("image", "BYTES", (-1,))
+    found = (
+        Model(bundle, pixels, OUTPUTS), Model(bundle + FILES, file, OUTPUTS),
+        Model(bundle + PROBABILITIES, pixels, ("probabilities",)), features,
+    )  # fmt: skip
+    return {model.name: model for model in found}
+
+
+def find(name: str, known: Mapping[str, Model]) -> Model:
+    """Return a model by its name.
 
     Raises:
         NotFound: there is no such model.
     """
-    if name not in names(bundle):
-        *most, last = names(bundle)
-        raise NotFound(f"there is no model {name!r:.80}; there are {', '.join(most)} and {last}")
-    suffix = name.removeprefix(bundle)
-    image = Declared("image", "BYTES", (-1,)) if suffix == FILES else Declared("image", "UINT8", (-1, *size, 3))
-    return Model(name, image, ("probabilities",) if suffix == PROBABILITIES else OUTPUTS)
+    if name not in known:
+        *most, last = known
+        there = f"there are {', '.join(most)} and {last}" if most else f"there is only {last}"
+        raise NotFound(f"there is no model {name!r:.80}; {there}")
+    return known[name]
 
 
 def metadata(model: Model, versions: list[str], widths: Mapping[str, int]) -> dict[str, Any]:
@@ -71,7 +79,7 @@ def metadata(model: Model, versions: list[str], widths: Mapping[str, int]) -> di
         "name": model.name,
         "versions": versions,
         "platform": PLATFORM,
-        "inputs": [model.image.as_dict()],
+        "inputs": [model.input.as_dict()],
         "outputs": [Declared(name, "FP32", (-1, widths[name])).as_dict() for name in model.outputs],
     }
 
@@ -85,20 +93,21 @@ def configuration(model: Model, widths: Mapping[str, int], most: int) -> dict[st
     Args:
         model: which.
         widths: D or C of each output.
-        most: images in a request.
+        most: images or features in a request.
     """
-    batched = model.image.datatype != "BYTES"
+    taken = model.input
+    batched = taken.datatype != "BYTES"
     free: tuple[int, ...] = () if batched else (-1,)
-    dims = model.image.shape[1:] if batched else model.image.shape
-    layout: Literal["FORMAT_NHWC", "FORMAT_NONE"] = "FORMAT_NHWC" if batched else "FORMAT_NONE"
-    datatype = "TYPE_UINT8" if batched else "TYPE_STRING"
+    dims = taken.shape[1:] if batched else taken.shape
+    layout: Literal["FORMAT_NHWC", "FORMAT_NONE"] = "FORMAT_NHWC" if taken.datatype == "UINT8" else "FORMAT_NONE"
+    datatype = f"TYPE_{taken.datatype}" if batched else "TYPE_STRING"
     return {
         "name": model.name,
         "platform": PLATFORM,
         "backend": BACKEND,
         "version_policy": {"all": {}},
         "max_batch_size": most if batched else 0,
-        "input": [{"name": model.image.name, "data_type": datatype, "format": layout, "dims": list(dims)}],
+        "input": [{"name": taken.name, "data_type": datatype, "format": layout, "dims": list(dims)}],
         "output": [
             {"name": name, "data_type": "TYPE_FP32", "dims": [*free, widths[name]], "label_filename": ""}
             for name in model.outputs

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictFloat, Stri
 
 from breadcrumbs.serving.http.bodies import check_json
 from breadcrumbs.serving.http.open_inference import tensors
-from breadcrumbs.serving.http.open_inference.tensors import Bytes, Declared, Malformed
+from breadcrumbs.serving.http.open_inference.tensors import Declared, Malformed, Numbers
 from breadcrumbs.serving.refusals import tell
 
 HEADER = "Inference-Header-Content-Length"
@@ -62,13 +62,13 @@ class InferRequest:
     """What is asked.
 
     Attributes:
-        values: pixels uint8 (N, H, W, 3), or the bytes of N image files.
+        values: pixels uint8 (N, H, W, 3), features f32 (N, D), or the bytes of N image files.
         outputs: in the order in which they are asked for.
         id: to be sent back; or none.
         timeout: seconds that it may take; or none.
     """
 
-    values: Bytes | list[bytes]
+    values: Numbers | list[bytes]
     outputs: tuple[Wanted, ...]
     id: str | None = None
     timeout: float | None = None
@@ -112,19 +112,18 @@ def _json_size(header: str | None, size: int) -> int:
     return int(header)
 
 
-def _raw(body: bytes, declared: Declared) -> Bytes | list[bytes]:
-    """A body that is nothing but the one input of one image."""
+def _raw(body: bytes, declared: Declared) -> Numbers | list[bytes]:
+    """A body that is nothing but the one input of one image or feature."""
     if declared.datatype == "BYTES":
         return [body]
     shape = [1, *declared.shape[1:]]
-    if len(body) != declared.check(declared.datatype, shape):
-        raise Malformed(
-            f"raw input '{declared.name}': expected {declared.check(declared.datatype, shape)} bytes, got {len(body)}"
-        )
-    return tensors.pixels_from_bytes(memoryview(body), shape)
+    expected = declared.size(declared.check(declared.datatype, shape))
+    if len(body) != expected:
+        raise Malformed(f"raw input '{declared.name}': expected {expected} bytes, got {len(body)}")
+    return declared.from_bytes(memoryview(body), shape)
 
 
-def _values(given: _Input, rest: memoryview, declared: Declared, most: int) -> Bytes | list[bytes]:
+def _values(given: _Input, rest: memoryview, declared: Declared, most: int) -> Numbers | list[bytes]:
     count = declared.check(given.datatype, given.shape)
     size = _number(given.parameters, "binary_data_size", None)
     if (size is None) == (given.data is None):
@@ -135,7 +134,7 @@ def _values(given: _Input, rest: memoryview, declared: Declared, most: int) -> B
             raise Malformed(f"{len(rest)} unexpected additional bytes after the JSON")
         if declared.datatype == "BYTES":
             return tensors.elements_from_json(given.name, given.data, count)
-        return tensors.pixels_from_json(given.name, given.data, given.shape)
+        return declared.from_json(given.data, given.shape)
     if size != len(rest):
         raise Malformed(f"input '{given.name}': binary_data_size is {size}, but {len(rest)} bytes follow the JSON")
     if declared.datatype == "BYTES":
@@ -143,11 +142,12 @@ def _values(given: _Input, rest: memoryview, declared: Declared, most: int) -> B
         if given.parameters.get("content_type") == BASE64:
             return tensors.elements_from_json(given.name, [item.decode("latin-1") for item in elements], count)
         return elements
-    if size != count:
+    expected = declared.size(count)
+    if size != expected:
         raise Malformed(
-            f"input '{given.name}': expected {count} bytes for shape {given.shape}, got binary_data_size {size}"
+            f"input '{given.name}': expected {expected} bytes for shape {given.shape}, got binary_data_size {size}"
         )
-    return tensors.pixels_from_bytes(rest, given.shape)
+    return declared.from_bytes(rest, given.shape)
 
 
 def _wanted(asked: _Body, known: Sequence[str]) -> tuple[Wanted, ...]:

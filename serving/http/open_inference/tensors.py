@@ -1,7 +1,7 @@
 """Tensors of the Open Inference Protocol: declared, and to and from JSON and raw bytes.
 
-Only the types that the models here take are read: UINT8, and BYTES for image files. Numbers go out as FP32. It knows
-nothing of requests, HTTP or models.
+Only the types that the models here take are read: UINT8 for pixels, FP32 for features, BYTES for image files. Numbers
+go out as FP32. It knows nothing of requests, HTTP or models.
 """
 
 import math
@@ -23,6 +23,9 @@ DATATYPES = frozenset(
 """Those of the protocol."""
 
 Bytes = NDArray[np.uint8]
+Numbers = Bytes | Floats
+NUMBERS: dict[str, np.dtype[Any]] = {"UINT8": np.dtype("u1"), "FP32": np.dtype("<f4")}
+"""The types of elements that are numbers."""
 
 
 class Malformed(Refused):
@@ -65,13 +68,62 @@ class Declared:
         ):
             raise Malformed(f"input '{self.name}': expected shape {list(self.shape)}, got {list(shape)!s:.80}")
         if 0 in came:
-            raise Malformed(f"input '{self.name}': expected at least one image, got shape {list(shape)!s:.80}")
+            raise Malformed(f"input '{self.name}': expected at least one {self.one}, got shape {list(shape)!s:.80}")
         return math.prod(came)
 
+    @property
+    def one(self) -> str:
+        """What a row is of."""
+        return "feature" if self.datatype == "FP32" else "image"
 
-def pixels_from_bytes(data: memoryview, shape: Sequence[int]) -> Bytes:
-    """Read UINT8 elements; no copy is made. The size has been checked."""
-    return np.frombuffer(data, np.uint8).reshape(shape)
+    def size(self, count: int) -> int:
+        """Return the bytes of so many elements, which are numbers."""
+        return count * NUMBERS[self.datatype].itemsize
+
+    def from_bytes(self, data: memoryview, shape: Sequence[int]) -> Numbers:
+        """Read elements that are numbers; no copy is made. The size has been checked.
+
+        Raises:
+            Malformed: a number is not finite.
+        """
+        return _finite(self.name, np.frombuffer(data, NUMBERS[self.datatype]).reshape(shape))
+
+    def from_json(self, data: list[Any], shape: Sequence[int]) -> Numbers:
+        """Read elements that are numbers from JSON, nested or flat.
+
+        Raises:
+            Malformed: not as many numbers as the shape says, or not of the type.
+        """
+        if self.datatype == "UINT8":
+            return pixels_from_json(self.name, data, shape)
+        return features_from_json(self.name, data, shape)
+
+
+def _finite(name: str, values: NDArray[Any]) -> NDArray[Any]:
+    if values.dtype.kind == "f" and not np.isfinite(values).all():
+        bad = int((~np.isfinite(values)).sum())
+        raise Malformed(f"input '{name}': expected finite numbers, got {bad} of {values.size} that are not")
+    return values
+
+
+def features_from_json(name: str, data: list[Any], shape: Sequence[int]) -> Floats:
+    """Read FP32 elements from JSON, nested or flat.
+
+    Raises:
+        Malformed: not as many finite numbers as the shape says.
+    """
+    flat, count = list(_flat(data)), math.prod(shape)
+    if len(flat) != count:
+        raise Malformed(f"input '{name}': expected {count} elements for shape {list(shape)}, got {len(flat)}")
+    for item in flat:
+        if type(item) not in (int, float):
+            raise Malformed(f"input '{name}': expected numbers, got {item!r:.40}")
+    with np.errstate(over="ignore"):
+        try:
+            values = np.array(flat, np.float64).astype(np.float32)
+        except OverflowError as error:
+            raise Malformed(f"input '{name}': expected numbers of FP32, got a larger one") from error
+    return _finite(name, values.reshape(shape))
 
 
 def pixels_from_json(name: str, data: list[Any], shape: Sequence[int]) -> Bytes:
@@ -82,7 +134,7 @@ def pixels_from_json(name: str, data: list[Any], shape: Sequence[int]) -> Bytes:
     """
     try:
         values = np.asarray(data)
-    except (ValueError, OverflowError) as error:
+    except (ValueError, OverflowError, MemoryError) as error:
         raise Malformed(f"input '{name}': data is no regular array: {error}") from error
     if values.dtype.kind not in "iu":
         raise Malformed(f"input '{name}': expected integers of 0 … 255, got {values.dtype.name} or mixed values")

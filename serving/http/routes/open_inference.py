@@ -53,7 +53,7 @@ FORMAT_LIMITS = {
 """That no setting changes."""
 EXTENSIONS = ["binary_tensor_data", "classification", "model_configuration", "statistics"]
 
-ModelName = Annotated[str, Path(description="the bundle's name, or that and `-files` or `-probabilities`")]
+ModelName = Annotated[str, Path(description="the bundle's name, or that and `-files`, `-probabilities` or `-features`")]
 
 router = APIRouter(prefix="/v2", tags=["open inference"])
 
@@ -94,14 +94,14 @@ async def live() -> dict[str, bool]:
 
 @router.get("/health/ready", responses={503: {"description": "not ready, and why"}})
 async def ready(service: Serving) -> Response:
-    """Tell whether images can be answered now, proved by a real inference."""
+    """Tell whether requests can be answered now, proved by a real inference."""
     return await _ready(service, {})
 
 
 @router.get("/models/stats", responses=ERRORS)
 async def statistics(service: Serving) -> dict[str, Any]:
     """Tell what this process has inferred by every model and version since its start."""
-    return {"model_stats": await _statistics(service, repository.names(_name(service)), "active")}
+    return {"model_stats": await _statistics(service, list(_models(service)), "active")}
 
 
 @router.get("/models/{model}", responses=ERRORS)
@@ -185,8 +185,8 @@ async def _inferred(
     request: Request, service: Service, model: Model, head: BoundHead | None, length: str | None, began: float
 ) -> Response:
     data = await bodies.read_body(request, service.settings.max_body_bytes, "request")
-    asked = decode(data, length, model.image, model.outputs, service.settings.max_images)
-    _check_size(service, asked)
+    asked = decode(data, length, model.input, model.outputs, service.settings.max_images)
+    _check_size(service, asked, model.input.one)
     work = service.inference.run(asked.values, head, asked.timeout)
     outcome = await while_connected(request, work)
     encoding = time.perf_counter()
@@ -210,7 +210,7 @@ async def index(request: Request, service: Serving) -> list[dict[str, str]]:
     found = [
         {"name": name, "version": str(record.version), **_state(service, record)}
         for record in await heads.records(service.store)
-        for name in repository.names(_name(service))
+        for name in _models(service)
     ]
     return [one for one in found if one["state"] == "READY"] if asked.ready else found
 
@@ -223,8 +223,8 @@ async def load(service: Serving, model: ModelName) -> None:
     raise Forbidden("models are not loaded here: POST /v1/heads/{version}/activate makes a head live")
 
 
-def _name(service: Service) -> str:
-    return service.bundle.manifest.name
+def _models(service: Service) -> dict[str, Model]:
+    return repository.models(service.bundle.manifest.name, service.engine.size, service.engine.feature_dim)
 
 
 def _state(service: Service, record: HeadRecord) -> dict[str, str]:
@@ -234,7 +234,7 @@ def _state(service: Service, record: HeadRecord) -> dict[str, str]:
 
 
 def _model(service: Service, name: str) -> Model:
-    return repository.find(name, _name(service), service.engine.size)
+    return repository.find(name, _models(service))
 
 
 async def _widths(service: Service, version: str) -> dict[str, int]:
@@ -250,10 +250,10 @@ async def _statistics(service: Service, names: Sequence[str], version: str) -> l
     return [service.statistics.told(name, number) for name in names for number in versions]
 
 
-def _check_size(service: Service, asked: InferRequest) -> None:
+def _check_size(service: Service, asked: InferRequest, one: str) -> None:
     count, most = len(asked.values), service.settings.max_images
     if count > most:
-        raise TooLarge(f"{count} images came; the limit is {most}")
+        raise TooLarge(f"{count} {one}s came; the limit is {most}")
     for place, item in enumerate(asked.values if isinstance(asked.values, list) else ()):
         if len(item) > service.settings.max_image_bytes:
             raise TooLarge(

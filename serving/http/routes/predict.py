@@ -1,4 +1,4 @@
-"""`POST /v1/predict` and `POST /v1/features`: images in; classes, or features, or a whole snapshot out."""
+"""`POST /v1/predict` and `POST /v1/features`: images or features in; classes, or features, or a whole snapshot out."""
 
 import json
 from typing import Annotated, Any, Literal
@@ -11,11 +11,11 @@ from pydantic_core import to_json
 from breadcrumbs.models import safetensor
 from breadcrumbs.models.head import ranked
 from breadcrumbs.models.snapshots.snapshot import UNLABELLED, Snapshot, to_bytes
-from breadcrumbs.serving.http import image_upload
+from breadcrumbs.serving.http import image_upload, predict_upload
 from breadcrumbs.serving.http.disconnect import while_connected
 from breadcrumbs.serving.http.image_upload import Upload
 from breadcrumbs.serving.http.outcomes import record
-from breadcrumbs.serving.http.schemas import FeaturesBody, FeaturesResponse, ImagesBody, PredictResponse, Timing
+from breadcrumbs.serving.http.schemas import FeaturesBody, FeaturesResponse, PredictBody, PredictResponse, Timing
 from breadcrumbs.serving.http.service import BYTES, Service, Serving, body, choose, problems
 from breadcrumbs.serving.refusals import BadRequest
 
@@ -37,26 +37,33 @@ router = APIRouter(tags=["predict"])
 @router.post(
     "/v1/predict",
     responses=problems(404, 409, 413, 415, 422, 503),
-    openapi_extra=body(*image_upload.DOCUMENTED, json=ImagesBody.model_json_schema(), form=FORM),
+    openapi_extra=body(
+        *image_upload.DOCUMENTED,
+        predict_upload.NPY,
+        predict_upload.SAFETENSORS,
+        json=PredictBody.model_json_schema(),
+        form=FORM,
+    ),
     response_model=PredictResponse,
 )
 async def predict(
     request: Request,
     service: Serving,
-    top_k: Annotated[int, Query(ge=1, description="classes per image, at most all of them")] = 5,
+    top_k: Annotated[int, Query(ge=1, description="classes per image or feature, at most all of them")] = 5,
     head: Annotated[str, Query(description="`active`, or a version number")] = "active",
 ) -> Response:
-    """Classify one image (raw body) or several (multipart, or base64 in JSON): the top classes with probabilities."""
+    """Classify one image (raw body) or several (multipart, or base64 in JSON): the top classes with probabilities.
+
+    Features of the backbone are classified as well: in JSON, as an npy array (N, D), or as the safetensors `features`.
+    """
     return await answer(request, service, top_k, head)
 
 
 async def answer(request: Request, service: Service, top_k: int = 5, head: str = "active") -> Response:
     """Answer a predict request; raises what the problems of the route say."""
-    upload = await image_upload.read(request, service.settings)
-    if upload.labels is not None or upload.epoch is not None or upload.ids is not None or upload.dataset:
-        raise BadRequest("labels, epoch, ids and dataset make a snapshot: POST them to /v1/features")
+    came = await predict_upload.read(request, service)
     chosen = await choose(service, head)
-    outcome = await while_connected(request, service.inference.run(upload.images, chosen))
+    outcome = await while_connected(request, service.inference.run(came, chosen))
     timing = record(request, service, outcome, predicts=True)
     classes = outcome.head.head.classes
     predictions = [{"classes": ranked(scores.logits, classes, top_k)} for scores in outcome.scores]
@@ -88,6 +95,7 @@ async def features(
     With `labels` (class names or indices, one per image) and `epoch`, the safetensors are a complete snapshot, ready
     for `PUT /v1/snapshots`; `ids` and `dataset` name its images.
     """
+    predict_upload.check_takes_images(service)
     upload = await image_upload.read(request, service.settings)
     binary = format == "safetensors" or (format is None and SAFETENSORS in request.headers.get("accept", ""))
     _check_form(upload, binary)

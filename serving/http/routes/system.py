@@ -28,7 +28,7 @@ async def alive() -> Health:
 
 @router.get("/readyz", responses=problems(503), response_model=Health)
 async def ready(service: Serving) -> Health | Response:
-    """Tell whether images can be answered now, proved by a real inference a few seconds old at most."""
+    """Tell whether requests can be answered now, proved by a real inference a few seconds old at most."""
     try:
         age = await service.inference.prove()
     except (EngineError, Overloaded) as error:
@@ -37,6 +37,9 @@ async def ready(service: Serving) -> Health | Response:
         status="ready",
         head=service.live.head.version,
         device=service.engine.device,
+        takes=["images", "features"] if service.engine.size else ["features"],
+        backbone=service.bundle.backbone_digest,
+        feature_dim=service.bundle.manifest.feature_dim,
         proved_seconds_ago=round(age, 3),
         refits=f"wait for {waits}" if (waits := service.jobs.waits_for) else service.settings.refit,
     )
