@@ -1,4 +1,4 @@
-"""`breadcrumbs adopt`: a backbone that is there already, and images, to a bundle.
+"""`breadcrumbs adopt`: a backbone that is there already and images, or their features, to a bundle.
 
 It knows nothing of how a backbone is opened or of how a head is made.
 """
@@ -6,7 +6,7 @@ It knows nothing of how a backbone is opened or of how a head is made.
 import shlex
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
@@ -16,11 +16,17 @@ from breadcrumbs.training.config import RefitDevice
 from breadcrumbs.training.stopping import STATUS, Terminated, stoppable
 from breadcrumbs.training.terminal.refit_events import Json
 
+if TYPE_CHECKING:
+    from breadcrumbs.training.adopt.feature_files import FeatureFiles
+
 
 def adopt(
-    backbone: str,
+    backbone: str | None = None,
     /,
     *,
+    features: Path | None = None,
+    test_features: Path | None = None,
+    space: str | None = None,
     out: Path = Path("runs/latest"),
     cache: Path | None = None,
     device: RefitDevice = "auto",
@@ -33,23 +39,36 @@ def adopt(
     file of weights with `--architecture`, or an ONNX file. It stays as it is: each image passes it once, and features
     are kept, so a second run takes seconds.
 
+    With `--features` in place of a backbone, the features are those in a file. The bundle then has no backbone, and its
+    server takes features.
+
     Example: `breadcrumbs adopt resnet50 --data photos/ --out runs/photos`
 
     Args:
         backbone: The network, its folder or its file.
+        features: File of features with labels, computed elsewhere: `.npz`, Parquet, Arrow or a snapshot.
+        test_features: The same to test on; default: a share of each class is held out (`--holdout`).
+        space: Name of the backbone that made the features, where the files have no digest of it; one name for all
+            files of that backbone.
         out: Folder of the run; the bundle goes into its `bundle/`.
         cache: Folder in which features are kept, of all backbones; default: among your caches. It may be deleted.
         device: Where the head is solved, as for `refit`.
         json: Print one JSON object: the bundle's folder and its metrics.
         config: Images and settings of the backbone.
     """
+    named = _features(backbone, features, test_features, space, cache)
     chosen = config or AdoptConfig()
     try:
         with stoppable():
-            from breadcrumbs.training.adopt.adopt import adopt as make
-            from breadcrumbs.training.adopt.cache import default_folder
+            if named is not None:
+                from breadcrumbs.training.adopt.from_features import adopt_features
 
-            bundle = make(backbone, chosen, out, cache or default_folder(), device=device)
+                bundle = adopt_features(named, chosen, out, device=device)
+            else:
+                from breadcrumbs.training.adopt.adopt import adopt as make
+                from breadcrumbs.training.adopt.cache import default_folder
+
+                bundle = make(backbone or "", chosen, out, cache or default_folder(), device=device)
     except KeyboardInterrupt as stop:
         print("stopped; the same command goes on, with the features that are kept", file=sys.stderr)  # noqa: T201
         if isinstance(stop, Terminated):
@@ -59,3 +78,26 @@ def adopt(
     print_heads(f"{bundle.folder} on {metrics['test_images']} test images", bundle.folder, metrics, as_json=json)
     if not json:
         print(f"next: breadcrumbs serve --bundle {shlex.quote(str(bundle.folder))}")  # noqa: T201
+
+
+def _features(
+    backbone: str | None, features: Path | None, test: Path | None, space: str | None, cache: Path | None
+) -> "FeatureFiles | None":
+    """The files of features that are named; None: a backbone is, and nothing that belongs to features.
+
+    Raises:
+        AdoptError: neither is named, or both.
+    """
+    from breadcrumbs.training.adopt.feature_files import FeatureFiles
+    from breadcrumbs.training.adopt.opened import AdoptError
+
+    if features is None:
+        if test is not None or space is not None:
+            raise AdoptError("--test-features and --space go with --features, which names the features to fit to")
+        if backbone is None:
+            raise AdoptError("name a backbone, for example resnet50, or a file of features with --features")
+        return None
+    if backbone is not None or cache is not None:
+        what = f"the backbone {backbone}" if backbone is not None else "--cache"
+        raise AdoptError(f"--features has the features already, so {what} is not used: leave one of them out")
+    return FeatureFiles(features, test, space)

@@ -22,7 +22,7 @@ from breadcrumbs.models.errors import BreadcrumbsError
 from breadcrumbs.models.files import open_regular
 from breadcrumbs.models.snapshots import snapshot as snapshots
 from breadcrumbs.models.snapshots.fields import Given
-from breadcrumbs.models.snapshots.formats import LIMIT, Opened, kind, open_snapshot
+from breadcrumbs.models.snapshots.formats import LIMIT, NONE_GIVEN, Opened, kind, open_snapshot
 from breadcrumbs.models.snapshots.parquet import ExtraMissing
 from breadcrumbs.models.snapshots.snapshot import Snapshot, SnapshotError
 from breadcrumbs.models.spool import FileTooLarge
@@ -72,8 +72,12 @@ def in_child(source: Path, target: Path, given: Given, limit: int, seconds: floa
     return converted
 
 
-def open_safely(path: Path) -> Snapshot:
+def open_safely(path: Path, given: Given = NONE_GIVEN) -> Snapshot:
     """Open a snapshot in any format, as `open_snapshot` does; all but safetensors is read in a child process.
+
+    Args:
+        path: the file.
+        given: values for what a file that is not safetensors leaves out.
 
     Raises:
         BreadcrumbsError, OSError: as `in_child`.
@@ -82,7 +86,7 @@ def open_safely(path: Path) -> Snapshot:
         return snapshots.read(path)
     with tempfile.TemporaryDirectory(prefix="breadcrumbs-") as folder:
         made = Path(folder, "snapshot.safetensors")
-        in_child(path, made, Given(), LIMIT)
+        in_child(path, made, given, LIMIT)
         return snapshots.read(made)  # mapped, so it stays readable after the folder is deleted
 
 

@@ -5,7 +5,7 @@ What the store keeps is shown as it is kept: `HeadRecord`, `Activation`, `Snapsh
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, FailFast, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from breadcrumbs.models import printable
 from breadcrumbs.serving.refits.job import Job
@@ -24,7 +24,7 @@ class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
 
-Vector = Annotated[list[float], FailFast()]
+Vector = Annotated[list[float], Field(fail_fast=True)]
 """Numbers; the first that is none is told, and no more are looked at."""
 
 
@@ -33,8 +33,15 @@ class PredictBody(_Strict):
 
     images: list[str] | None = Field(default=None, min_length=1)
     """Image files, each in base64."""
-    features: Annotated[list[Vector], FailFast()] | Vector | None = None
+    features: Annotated[list[Vector], Field(fail_fast=True)] | Vector | None = None
     """Features of the backbone: a vector of D numbers an image, or one such vector."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _no_snapshot(cls, body: object) -> object:
+        if isinstance(body, dict) and body.keys() & {"labels", "epoch", "ids", "dataset"}:
+            raise ValueError("labels, epoch, ids and dataset make a snapshot: POST them to /v1/features")
+        return body
 
 
 class FeaturesBody(_Strict):

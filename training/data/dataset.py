@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from breadcrumbs.training.config import EMBEDDED, STANDARD, TrainConfig
 from breadcrumbs.training.data import image_set, sources, standard
@@ -17,7 +18,7 @@ from breadcrumbs.training.data.faults import Faults
 from breadcrumbs.training.data.sources import Found
 from breadcrumbs.training.data.split import Data, DataError, Split
 
-__all__ = ["Data", "DataError", "Images", "Split", "images", "load"]
+__all__ = ["Data", "DataError", "Images", "Split", "held_out", "images", "load"]
 
 LOG = logging.getLogger("breadcrumbs.data")
 
@@ -129,10 +130,23 @@ def _embedded() -> Data:
 def _hold_out(found: Found, config: TrainConfig) -> Data:
     """Hold out a seeded share of each class; a class with one image keeps it for training."""
     everything = found.train
-    rng = np.random.default_rng(config.seed)
-    held = np.zeros(len(everything), bool)
-    for label in range(len(found.classes)):
-        own = rng.permutation(np.flatnonzero(everything.labels == label))
-        count = max(1, round(config.holdout * len(own))) if len(own) > 1 else 0
-        held[own[:count]] = True
+    held = held_out(everything.labels, len(found.classes), config.holdout, config.seed)
     return Data(everything.take(np.flatnonzero(~held)), everything.take(np.flatnonzero(held)), found.classes)
+
+
+def held_out(labels: NDArray[np.int64], classes: int, share: float, seed: int) -> NDArray[np.bool_]:
+    """Mark a seeded share of each class's rows (N,), at least one; a class with one row keeps it for training.
+
+    Args:
+        labels: int64 (N,).
+        classes: C.
+        share: between 0 and 1.
+        seed: of the draw.
+    """
+    rng = np.random.default_rng(seed)
+    held = np.zeros(len(labels), bool)
+    for label in range(classes):
+        own = rng.permutation(np.flatnonzero(labels == label))
+        count = min(len(own) - 1, max(1, round(share * len(own)))) if len(own) > 1 else 0
+        held[own[:count]] = True
+    return held

@@ -193,7 +193,7 @@ def test_no_images_are_told(client: httpx.Client, shape: list[int]) -> None:
 
 REFUSED = [
     ("GET", "/v2/models/oak", {}, 404, "there is no model 'oak'"),
-    ("POST", "/v2/models/oak/infer", {"content": b"{}"}, 404, "there are tiny, tiny-files and tiny-probabilities"),
+    ("POST", "/v2/models/oak/infer", {"content": b"{}"}, 404, "there are tiny, tiny-files, tiny-probabilities and tiny-features"),
     ("GET", f"{MODEL}/versions/9", {}, 404, "there is no head 9"),
     ("POST", f"{MODEL}/versions/x/infer", {"content": b"{}"}, 400, "expected active or a version number"),
     ("POST", f"{MODEL}/infer", {"content": b"{"}, 400, "Invalid JSON"),
