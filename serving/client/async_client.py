@@ -75,6 +75,7 @@ class AsyncClient(Connection):
         await self._http.aclose()
 
     predict = _stepped(steps.predict)
+    predict_features = _stepped(steps.predict_features)
     features = _stepped(steps.features)
     snapshot = _stepped(steps.snapshot)
     put_snapshot = _awaited(calls.put_snapshot)
@@ -138,7 +139,7 @@ class AsyncClient(Connection):
         while True:
             failure: Exception | httpx.Response
             try:
-                body = None if call.upload is None else call.upload.chunks_async()
+                body = call.content if call.upload is None else call.upload.chunks_async()
                 failure = answer = await self._http.request(call.method, call.path, content=body, **call.more)
                 if answer.is_success or (tries.repeats and answer.status_code == call.done):
                     return self.read(call, answer), call.following(answer.content)

@@ -56,7 +56,8 @@ class Call(Generic[Answer]):
         method, path: of the route.
         read: makes the answer of an answer's body.
         more: query, headers and body, as httpx names them.
-        upload: a file that is the body.
+        upload: a file that is the body; or
+        content: its bytes.
         repeatable: whether it may be sent again when nobody knows whether it was heard.
         done: the status that says, of a repeat, that the first one had been heard.
         join: puts the answers of two pages together, where the answer is a list that comes in pages.
@@ -67,6 +68,7 @@ class Call(Generic[Answer]):
     read: Callable[[bytes], Answer]
     more: Mapping[str, Any] = field(default_factory=dict)
     upload: Upload | None = None
+    content: bytes | None = None
     repeatable: bool = False
     done: int | None = None
     join: Callable[[Answer, Answer], Answer] | None = None

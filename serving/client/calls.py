@@ -3,6 +3,7 @@
 Both clients send these, so that each is described once. It knows nothing of connections or of waiting.
 """
 
+import io
 import json
 import secrets
 from collections.abc import Callable, Sequence
@@ -10,6 +11,9 @@ from dataclasses import asdict
 from operator import add
 from pathlib import Path
 from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
 
 from breadcrumbs.models.snapshots.fields import Given
 from breadcrumbs.models.snapshots.formats import NONE_GIVEN
@@ -59,6 +63,17 @@ def predict(files: Sequence[File], top_k: int = 5, head: str | int = "active") -
     """Classify images."""
     more = {"files": _form(files), "params": {"top_k": top_k, "head": head}}
     return Call("POST", "/v1/predict", PredictResponse.model_validate_json, more, repeatable=True)
+
+
+def predict_features(
+    features: NDArray[np.float32], top_k: int = 5, head: str | int = "active"
+) -> Call[PredictResponse]:
+    """Classify features (N, D) of the backbone."""
+    file = io.BytesIO()
+    np.save(file, features, allow_pickle=False)
+    more = {"headers": {"Content-Type": "application/x-npy"}, "params": {"top_k": top_k, "head": head}}
+    read = PredictResponse.model_validate_json
+    return Call("POST", "/v1/predict", read, more, content=file.getvalue(), repeatable=True)
 
 
 def features(files: Sequence[File]) -> Call[Features]:

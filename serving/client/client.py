@@ -150,6 +150,7 @@ class Client(Connection):
         self._http.close()
 
     predict = _stepped(steps.predict)
+    predict_features = _stepped(steps.predict_features)
     features = _stepped(steps.features)
     snapshot = _stepped(steps.snapshot)
     put_snapshot = _sent(calls.put_snapshot)
@@ -213,7 +214,7 @@ class Client(Connection):
         while True:
             failure: Exception | httpx.Response
             try:
-                body = None if call.upload is None else call.upload.chunks()
+                body = call.content if call.upload is None else call.upload.chunks()
                 failure = answer = self._http.request(call.method, call.path, content=body, **call.more)
                 if answer.is_success or (tries.repeats and answer.status_code == call.done):
                     return self.read(call, answer), call.following(answer.content)

@@ -1,4 +1,4 @@
-"""What a client does in more than one request: many images, which go in as many parts as the server's limits ask for.
+"""What a client does in several requests: many images or features, in as many parts as the server's limits ask for.
 
 Each is a generator: it yields a call, gets the answer or the error, and returns what all answers say together; both
 clients drive it. It knows nothing of connections.
@@ -11,11 +11,13 @@ from itertools import islice
 from typing import Any, Generic, TypeVar
 
 import numpy as np
+from numpy.typing import ArrayLike
 from pydantic import BaseModel
 
 from breadcrumbs.serving.client import answers, calls
 from breadcrumbs.serving.client.answers import Features
 from breadcrumbs.serving.client.call import Call
+from breadcrumbs.serving.client.feature_rows import rows_of
 from breadcrumbs.serving.client.images import File, Images, InputError, files
 from breadcrumbs.serving.client.retries import ServerError
 from breadcrumbs.serving.http.schemas import PredictResponse
@@ -90,7 +92,30 @@ def predict(images: Images, top_k: int = 5, head: str | int = "active") -> Steps
     def ask(part: list[File], before: Sequence[PredictResponse]) -> Call[PredictResponse]:
         return calls.predict(part, top_k, before[0].head.version if before else head)
 
-    return answers.joined_predictions((yield from _asked(images, ask)))
+    return answers.joined_predictions((yield from _asked(files(images), ask)))
+
+
+def predict_features(features: ArrayLike, top_k: int = 5, head: str | int = "active") -> Steps[PredictResponse]:
+    """Classify features that were computed elsewhere by the server's backbone: an array (N, D), or one vector (D,).
+
+    More than the server takes at once go in several requests, as for `predict`.
+
+    Args:
+        features: what numpy can make an array of, a torch tensor on the CPU among it.
+        top_k: classes per feature.
+        head: `active`, or a version.
+
+    Raises:
+        InputError: they are no array (N, D) of finite numbers.
+    """
+    array = rows_of(features)
+
+    def ask(part: list[File], before: Sequence[PredictResponse]) -> Call[PredictResponse]:
+        own = np.frombuffer(b"".join(data for _, data in part), np.float32).reshape(len(part), -1)
+        return calls.predict_features(own, top_k, before[0].head.version if before else head)
+
+    rows = (("feature", row.tobytes()) for row in array)
+    return answers.joined_predictions((yield from _asked(rows, ask)))
 
 
 def features(images: Images) -> Steps[Features]:
@@ -99,7 +124,7 @@ def features(images: Images) -> Steps[Features]:
     Raises:
         InputError: as `predict`.
     """
-    found = yield from _asked(images, lambda part, _: calls.features(part))
+    found = yield from _asked(files(images), lambda part, _: calls.features(part))
     backbones = {one.backbone for one in found}
     if len(backbones) > 1:
         raise ServerError("the server's backbone changed between two requests; ask again", kind="changed")
@@ -133,7 +158,7 @@ def snapshot(
         own = slice(done - len(part), done)
         return calls.snapshot(part, words[own], epoch, None if ids is None else [int(one) for one in ids[own]], dataset)
 
-    found = yield from _asked(images, ask)
+    found = yield from _asked(files(images), ask)
     if done < len(words):
         raise InputError(f"{len(words)} labels came for {done} images; expected one each")
     return answers.joined_snapshots(found)
@@ -147,10 +172,10 @@ def _words(labels: Labels) -> list[str | int | None]:
 
 
 def _asked(
-    images: Images, ask: Callable[[list[File], Sequence[Answer]], Call[Answer]]
+    parts: Iterator[File], ask: Callable[[list[File], Sequence[Answer]], Call[Answer]]
 ) -> Generator[Call[Any], Any, list[Answer]]:
-    """Ask about images, in one request where that is possible; `ask` gets a part and the answers before it."""
-    coming = _Coming(files(images))
+    """Ask about all files, in one request where that is possible; `ask` gets a part and the answers before it."""
+    coming = _Coming(parts)
     part = coming.part(USUAL)
     refusal = None
     if not coming.files:

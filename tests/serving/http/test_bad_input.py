@@ -57,7 +57,7 @@ CASES: list[tuple[str, str, dict[str, Any], int, str, str]] = [
     ("POST", "/v1/predict", {"content": b"{", "headers": JSON}, 422, "bad_request", "JSON body: "),
     ("POST", "/v1/predict", {"content": b"[" * 50_000, "headers": JSON}, 422, "bad_request", "JSON body: "),
     ("POST", "/v1/predict", {"content": b"\xff\xfe", "headers": JSON}, 422, "bad_request", "JSON body: "),
-    ("POST", "/v1/predict", {"json": {}}, 422, "bad_request", "images: Field required"),
+    ("POST", "/v1/predict", {"json": {}}, 422, "bad_request", "expected either images or features, got neither"),
     ("POST", "/v1/predict", {"json": {"images": []}}, 422, "bad_request", "at least 1 item"),
     ("POST", "/v1/predict", {"json": {"images": [1]}}, 422, "bad_request", "images.0"),
     ("POST", "/v1/predict", {"json": {"images": ["*"]}}, 422, "bad_request", "image 1 of 1 is not base64"),

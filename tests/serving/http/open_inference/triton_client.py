@@ -21,7 +21,12 @@ assert client.is_model_ready("tiny")
 assert client.is_model_ready("tiny", "1")
 assert client.get_server_metadata()["name"] == "breadcrumbs"
 assert client.get_model_metadata("tiny")["platform"] == "onnx_onnxv1"
-assert [one["name"] for one in client.get_model_repository_index()] == ["tiny", "tiny-files", "tiny-probabilities"]
+assert [one["name"] for one in client.get_model_repository_index()] == [
+    "tiny",
+    "tiny-files",
+    "tiny-probabilities",
+    "tiny-features",
+]
 
 image = picture(5)[None]
 found = []
@@ -88,6 +93,6 @@ for span in ("success", "queue", "compute_input", "compute_infer", "compute_outp
     assert after["inference_stats"][span]["count"] - before["inference_stats"][span]["count"] == 1
     assert after["inference_stats"][span]["ns"] >= before["inference_stats"][span]["ns"]
 assert {one["name"] for one in client.get_inference_statistics()["model_stats"]} == {
-    "tiny", "tiny-files", "tiny-probabilities",
+    "tiny", "tiny-files", "tiny-probabilities", "tiny-features",
 }  # fmt: skip
 sys.stdout.write(json.dumps({"classes": float(found[0].max()), "requests": len(found) + 1}))
