@@ -65,8 +65,8 @@ def check_takes_images(service: Service) -> None:
     """
     if service.engine.size is None:
         raise BadRequest(
-            f"this server takes features only: its bundle has no backbone; send features of {_meant(service)}, as JSON "
-            f'{{"features": [[…]]}}, {NPY} or {SAFETENSORS}'
+            f"this server takes features only: its bundle has no backbone; send features of {_meant(service)}, "
+            f'{service.engine.feature_dim} numbers each, as JSON {{"features": [[…]]}}, {NPY} or {SAFETENSORS}'
         )
 
 
@@ -105,7 +105,7 @@ def _features(features: NDArray[Any], service: Service) -> Floats:
 def _meant(service: Service) -> str:
     """The backbone whose features are taken, in words."""
     manifest, digest = service.bundle.manifest, service.bundle.backbone_digest
-    return f"the backbone {manifest.architecture} ({digest[:12]}), {manifest.feature_dim} numbers each"
+    return f"the backbone {manifest.architecture} ({digest[:12]})"
 
 
 def _holds_features(data: bytes) -> bool:
