@@ -92,3 +92,15 @@ def write_bundle(folder: Path, backbone: bytes | None = None) -> Bundle:
         "snapshots/epoch-0001.safetensors": snapshots.to_bytes(tiny_snapshot("a" * 64, 1)),
     }
     return bundles.write(folder, manifest, files)
+
+
+SPACE = "5" * 64
+
+
+def write_bundle_of_features(folder: Path, dim: int = 4, classes: tuple[str, ...] = CLASSES) -> Bundle:
+    """A tiny bundle without a backbone, of features of `dim` dimensions."""
+    manifest = Manifest(
+        name="tiny", architecture="elsewhere", space=SPACE, feature_dim=dim, classes=classes,
+        train_counts=(5,) * len(classes),
+    )  # fmt: skip
+    return bundles.write(folder, manifest, {"head.onnx": heads.to_onnx(tiny_head(1, classes, dim))})

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from tiny import CLASSES, COUNTS, tiny_backbone, tiny_head, tiny_snapshot, write_bundle
+from tiny import CLASSES, COUNTS, SPACE, tiny_backbone, tiny_head, tiny_snapshot, write_bundle, write_bundle_of_features
 
 from breadcrumbs.models import bundle as bundles
 from breadcrumbs.models import head as heads
@@ -141,6 +141,9 @@ def test_a_path_out_of_the_bundle_is_refused(copy: Path, name: str) -> None:
         (lambda m: m.pop("classes"), "classes: Field required"),
         (lambda m: m.pop("preprocess"), "preprocess: Field required"),
         (lambda m: m["preprocess"].pop("std"), "preprocess.std: Field required"),
+        (lambda m: m.update(space="5" * 64), "preprocess and space are both given"),
+        (lambda m: m.update(space="5" * 64, preprocess=None), "lists backbone.onnx and names another space"),
+        (lambda m: m.update(space="oak", preprocess=None), "space: String should match pattern"),
         (
             lambda m: m.update(format="breadcrumbs.bundle/3"),
             "format: Input should be 'breadcrumbs.bundle/1' or 'breadcrumbs.bundle/2'",
@@ -332,3 +335,24 @@ def test_a_bundle_of_the_first_format_opens(copy: Path) -> None:
     assert found.manifest.format == "breadcrumbs.bundle/1"
     assert found.holdout() is None
     assert found.head().digest == tiny_head().digest
+
+
+def test_a_bundle_without_a_backbone_names_its_space(tmp_path: Path) -> None:
+    """It reads back whole; whoever wants images of it is told in one sentence."""
+    write_bundle_of_features(tmp_path / "bundle")
+    found = bundles.read(tmp_path / "bundle")
+
+    assert (found.backbone_digest, found.manifest.preprocess) == (SPACE, None)
+    assert found.head().digest == tiny_head().digest
+    for wants in (lambda: found.preprocess, found.backbone, lambda: found.backbone_path("half"), found.check_backbone):
+        with pytest.raises(BundleError, match="has no backbone and takes no images: it was made from features"):
+            wants()
+
+
+def test_a_holdout_of_another_space_is_refused(tmp_path: Path) -> None:
+    """The space of a bundle without a backbone counts as a backbone's digest does."""
+    bundle = write_bundle_of_features(tmp_path / "bundle")
+
+    assert with_holdout(bundle, tmp_path / "own", tiny_snapshot(SPACE)).holdout() is not None
+    with pytest.raises(FormatError, match="a hold-out made by backbone 666666666666"):
+        with_holdout(bundle, tmp_path / "other", tiny_snapshot("6" * 64))

@@ -130,6 +130,8 @@ def _open(path: Path, space: str | None) -> Snapshot:
 
 
 def _check_classes(train: Snapshot, path: Path) -> None:
+    if not (train.labels >= 0).any():
+        raise AdoptError(f"{path}: no row has a label; expected labels to fit to")
     for words in faults(train.classes):
         raise AdoptError(f"{path}: {words}")
     if len(train.classes) < 2:
@@ -168,7 +170,7 @@ def _split(snapshot: Snapshot, classes: tuple[str, ...], path: Path) -> tuple[Sp
             "training rows"
         )
     if not len(labelled):
-        raise AdoptError(f"{path}: no row has a label; expected labels to fit or to test")
+        raise AdoptError(f"{path}: no row has a label; expected labels to test on")
     ids = np.arange(len(snapshot.labels)) if snapshot.ids is None else snapshot.ids
     dataset = snapshot.dataset if snapshot.ids is not None and snapshot.dataset else files.sha256(path)
     left = len(snapshot.labels) - len(labelled)

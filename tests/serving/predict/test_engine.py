@@ -13,6 +13,7 @@ from breadcrumbs.models.head import LinearHead
 from breadcrumbs.serving.predict import engine as engines
 from breadcrumbs.serving.predict.devices import EngineError, TensorRT
 from breadcrumbs.serving.predict.engine import BoundHead, Engine, Row
+from breadcrumbs.serving.refusals import BadRequest
 
 
 def engine(head: LinearHead | None = None) -> Engine:
@@ -72,6 +73,58 @@ def test_a_batch_of_several_heads_gives_every_row_its_own() -> None:
     assert [s.head.version for s in scores] == [1, 7, 1]
     for s, head in zip(scores, [tiny_head(), other, tiny_head()], strict=True):
         np.testing.assert_allclose(s.logits, head.logits(s.feature), atol=1e-5)
+
+
+def features(count: int) -> np.ndarray:
+    return np.random.default_rng(count).normal(size=(count, 4)).astype(np.float32)
+
+
+@pytest.mark.parametrize("count", [1, 2, 7])
+@pytest.mark.parametrize("backbone", [True, False])
+def test_given_features_go_straight_to_the_head(count: int, backbone: bool) -> None:
+    """With a backbone beside them and without one: the features come back as they are, the logits are numpy's."""
+    given = features(count)
+    one = engine() if backbone else Engine(None, tiny_head(), 1, None, "cpu", 1)
+    one.warm_up(4)
+
+    scores = one.compute([Row(feature=feature) for feature in given])
+
+    np.testing.assert_array_equal(np.stack([s.feature for s in scores]), given)
+    np.testing.assert_allclose(np.stack([s.logits for s in scores]), tiny_head().logits(given), atol=1e-5)
+
+
+@pytest.mark.parametrize("order", ["pf", "fp", "pfpf", "ffp", "fpp", "pffp"])
+def test_a_batch_of_pixels_and_features_keeps_its_order(order: str) -> None:
+    """Every row gets its own feature and logits, each by the head that it names."""
+    one, given = engine(), features(len(order))
+    other = one.bind(7, tiny_head(5))
+    batch = [
+        Row(picture(place), other if place % 2 else None) if kind == "p" else Row(feature=given[place])
+        for place, kind in enumerate(order)
+    ]
+    expected = [
+        expected_features(picture(place)[None])[0] if kind == "p" else given[place] for place, kind in enumerate(order)
+    ]
+
+    scores = one.compute(batch)
+
+    np.testing.assert_allclose(np.stack([s.feature for s in scores]), np.stack(expected), atol=1e-5)
+    for row, s, feature in zip(batch, scores, expected, strict=True):
+        head = tiny_head(5) if row.head else tiny_head()
+        np.testing.assert_allclose(s.logits, head.logits(feature[None])[0], atol=1e-5)
+
+
+def test_a_feature_that_is_too_large_fails_alone() -> None:
+    """It is finite and its logits are not: it is refused, and the rows beside it are answered."""
+    rows_of = [Row(picture(0)), Row(feature=np.full(4, 3e38, np.float32)), Row(feature=features(1)[0])]
+    big = LinearHead(np.full((3, 4), 10, np.float32), np.zeros(3, np.float32), CLASSES)
+
+    first, refused, last = engine(big).compute(rows_of)
+
+    assert isinstance(refused, BadRequest)
+    assert "logits are not finite" in str(refused)
+    np.testing.assert_allclose(first.logits, big.logits(first.feature), rtol=1e-5)
+    np.testing.assert_allclose(last.logits, big.logits(last.feature), rtol=1e-5, atol=1e-4)
 
 
 def test_swapping_while_batches_run_never_mixes_heads() -> None:

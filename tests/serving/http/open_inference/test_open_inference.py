@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from infer_bytes import elements, read
 from patience import PATIENCE
-from running import Serve
-from tiny import CLASSES, SIDE, expected_features, picture, png, tiny_head
+from running import Serve, make_settings, running
+from tiny import CLASSES, SIDE, expected_features, picture, png, tiny_head, write_bundle_of_features
 
-MODEL, FILES = "/v2/models/tiny", "/v2/models/tiny-files"
+MODEL, FILES, FEATURES = "/v2/models/tiny", "/v2/models/tiny-files", "/v2/models/tiny-features"
 RAW = {"Inference-Header-Content-Length": "0"}
 INTEROP = Path(__file__).with_name("triton_client.py")
 
@@ -81,6 +81,84 @@ def test_numbers_are_those_of_numpy_in_every_form(client: httpx.Client) -> None:
         np.testing.assert_allclose(found["probabilities"], probabilities(1, 2), atol=1e-5)
     assert answers[0].json()["id"] == "x"
     assert {read(one.content, dict(one.headers))["model_version"] for one in answers} == {"1"}
+
+
+def behind(values: np.ndarray, **more: Any) -> tuple[bytes, dict[str, str]]:
+    """The body and headers of a request with features behind the JSON."""
+    given = {"name": "features", "shape": list(values.shape), "datatype": "FP32", **more}
+    given["parameters"] = {"binary_data_size": values.nbytes}
+    text = json.dumps({"inputs": [given], "parameters": {"binary_data_output": True}}).encode()
+    return text + values.tobytes(), {"Inference-Header-Content-Length": str(len(text))}
+
+
+@pytest.mark.parametrize("rows", [1, 4])
+def test_features_are_answered_in_every_form(client: httpx.Client, rows: int) -> None:
+    """JSON, nested and flat, binary and raw: what came, and numpy's logits of it."""
+    given = np.random.default_rng(rows).normal(size=(rows, 4)).astype(np.float32)
+    about = {"name": "features", "shape": [rows, 4], "datatype": "FP32"}
+    body, headers = behind(given)
+    answers = [
+        client.post(f"{FEATURES}/infer", json={"inputs": [about | {"data": given.tolist()}]}),
+        client.post(f"{FEATURES}/infer", json={"inputs": [about | {"data": given.ravel().tolist()}]}),
+        client.post(f"{FEATURES}/versions/1/infer", content=body, headers=headers),
+    ]
+    if rows == 1:
+        answers.append(client.post(f"{FEATURES}/infer", content=given.tobytes(), headers=RAW))
+
+    for answer in answers:
+        found = read(answer.content, dict(answer.headers))["found"]
+        np.testing.assert_array_equal(found["feature"], given)
+        np.testing.assert_allclose(found["logits"], tiny_head().logits(given), atol=1e-5)
+        assert found["probabilities"].sum(1) == pytest.approx(np.ones(rows))
+
+
+NAN = np.array([[0, np.nan, 0, 0]], np.float32)
+ROW = {"name": "features", "shape": [1, 4], "datatype": "FP32"}
+NO_FEATURES: list[tuple[dict[str, Any], str]] = [
+    ({"json": {"inputs": [ROW | {"shape": [1, 5], "data": [1] * 5}]}}, "expected shape [-1, 4], got [1, 5]"),
+    ({"json": {"inputs": [ROW | {"shape": [0, 4], "data": []}]}}, "expected at least one feature"),
+    ({"json": {"inputs": [ROW | {"datatype": "FP64", "data": [1] * 4}]}}, "expected datatype FP32, got FP64"),
+    ({"json": {"inputs": [ROW | {"name": "image", "data": [1] * 4}]}}, "expected one input, 'features'"),
+    ({"json": {"inputs": [ROW | {"data": [1] * 3}]}}, "expected 4 elements for shape [1, 4], got 3"),
+    ({"json": {"inputs": [ROW | {"data": [1, 2, "3", 4]}]}}, "expected numbers, got '3'"),
+    ({"json": {"inputs": [ROW | {"data": [1, 2, None, 4]}]}}, "expected numbers, got None"),
+    ({"json": {"inputs": [ROW | {"data": [1, 2, True, 4]}]}}, "expected numbers, got True"),
+    ({"json": {"inputs": [ROW | {"data": [1, 2, 10**400, 4]}]}}, "expected"),
+    ({"json": {"inputs": [ROW | {"data": [1, 2, 1e39, 4]}]}}, "expected finite numbers, got 1 of 4"),
+    (dict(zip(("content", "headers"), behind(NAN), strict=True)), "expected finite numbers, got 1 of 4"),
+    (dict(zip(("content", "headers"), behind(np.zeros((5, 4), np.float32)), strict=True)), "5 features came"),
+    ({"content": b"1234", "headers": RAW}, "expected 16 bytes, got 4"),
+]
+
+
+@pytest.mark.parametrize(("given", "words"), NO_FEATURES, ids=range(len(NO_FEATURES)))
+def test_what_are_no_features_is_refused(client: httpx.Client, given: dict[str, Any], words: str) -> None:
+    """What was expected and what came, in the protocol's shape."""
+    answer = client.post(f"{FEATURES}/infer", **given)
+
+    assert answer.status_code == (413 if "came" in words else 400), answer.text
+    assert words in answer.json()["error"]
+
+
+def test_a_bundle_without_a_backbone_is_one_model(tmp_path: Path) -> None:
+    """Listed, described, ready and answering; the others are not there."""
+    bundle = write_bundle_of_features(tmp_path / "bundle")
+    body, headers = behind(np.ones((2, 4), np.float32))
+    with running(make_settings(bundle, tmp_path / "store")) as client:
+        index = client.post("/v2/repository/index").json()
+        about = client.get(FEATURES).json()
+        answer = client.post(f"{FEATURES}/infer", content=body, headers=headers)
+
+        assert [one["name"] for one in index] == ["tiny-features"]
+        assert about["inputs"] == [{"name": "features", "datatype": "FP32", "shape": [-1, 4]}]
+        assert client.get(f"{FEATURES}/ready").json() == {"name": "tiny-features", "ready": True}
+        assert client.get("/v2/health/ready").json() == {"ready": True}
+        assert [one["name"] for one in client.get("/v2/models/stats").json()["model_stats"]] == ["tiny-features"]
+        assert "there is only tiny-features" in client.get(MODEL).json()["error"]
+        np.testing.assert_allclose(
+            read(answer.content, dict(answer.headers))["found"]["logits"],
+            tiny_head().logits(np.ones((2, 4), np.float32)), atol=1e-5,
+        )  # fmt: skip
 
 
 def test_a_raw_request_is_answered_in_bytes(client: httpx.Client) -> None:
