@@ -92,7 +92,10 @@ def test_each_lie_is_refused_in_its_own_words(lie: str, tmp_path: Path) -> None:
 
     with pytest.raises(FormatError) as caught:
         safetensor.read(path, KNOWN)
+    with pytest.raises(FormatError) as in_memory:
+        safetensor.decode(content, KNOWN)
 
+    assert str(in_memory.value) == str(caught.value)
     assert words in str(caught.value)
     assert len(str(caught.value)) < 300
 
@@ -102,13 +105,15 @@ def test_reads_what_the_library_wrote(tmp_path: Path) -> None:
     arrays = {"a": np.float16([[1, 2], [3, 4]]), "b": np.int64([-1, 2**60])}
     save_file(arrays, tmp_path / "x", {"epoch": "3"})
 
-    found, metadata = safetensor.read(tmp_path / "x", KNOWN)
-
-    assert metadata == {"epoch": "3"}
-    assert set(found) == set(arrays)
-    for name, array in arrays.items():
-        assert found[name].dtype == array.dtype
-        assert np.array_equal(found[name], array)
+    for found, metadata in (
+        safetensor.read(tmp_path / "x", KNOWN),
+        safetensor.decode((tmp_path / "x").read_bytes(), KNOWN),
+    ):
+        assert metadata == {"epoch": "3"}
+        assert set(found) == set(arrays)
+        for name, array in arrays.items():
+            assert found[name].dtype == array.dtype
+            assert np.array_equal(found[name], array)
 
 
 def test_the_library_reads_what_is_written_here(tmp_path: Path) -> None:

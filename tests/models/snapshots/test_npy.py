@@ -47,6 +47,7 @@ def test_what_numpy_wrote_is_read(version: tuple[int, int], code: str, order: An
 
     assert found.shape == (2, 3)
     assert found.tolist() == own.tolist()
+    assert npy.from_bytes(saved(own, version), ALL).tolist() == own.tolist()
     with pytest.raises(ValueError, match="read-only"):
         found[0, 0] = found[1, 1]
 
@@ -66,7 +67,7 @@ def test_scalars_and_empty_arrays_keep_their_shape(own: np.ndarray) -> None:
     """Also where no byte follows the header."""
     found = load(saved(own))
 
-    assert found.shape == own.shape
+    assert found.shape == npy.from_bytes(saved(own), ALL).shape == own.shape
     assert found.tolist() == own.tolist()
 
 
@@ -116,6 +117,8 @@ def test_each_lie_is_refused_in_its_own_words(lie: str) -> None:
 
     with pytest.raises(FormatError) as caught:
         load(data)
+    with pytest.raises(FormatError):
+        npy.from_bytes(data, ALL)
 
     assert words in str(caught.value)
     assert len(str(caught.value)) < 300
@@ -154,6 +157,9 @@ def test_a_changed_byte_is_refused_or_read(place: int, byte: int) -> None:
     try:
         found = load(bytes(changed))
     except FormatError:
+        with pytest.raises(FormatError):
+            npy.from_bytes(bytes(changed), ALL)
         return
 
     assert found.nbytes == 16
+    assert npy.from_bytes(bytes(changed), ALL).tobytes() == found.tobytes()

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
+import numpy as np
 import pytest
 from running import Serve, make_settings
 from tiny import CLASSES, picture, png
@@ -24,6 +25,7 @@ from breadcrumbs.training.config import RefitSpec
 T = TypeVar("T")
 ARGUMENTS: dict[str, Any] = {
     "files": [("a", b"")], "labels": ["oak"], "epoch": 1, "sha256": "a", "job": "j", "version": 3, "name": "0-0.png",
+    "features": np.zeros((1, 4), np.float32),
 }  # fmt: skip
 
 
@@ -47,7 +49,9 @@ def test_from_an_image_to_a_refitted_head_and_back(serve: Serve, tmp_path: Path)
         predicted, same = await asyncio.gather(client.predict(images, top_k=1), client.predict(images, head=1))
         assert predicted.predictions[0].classes[0].name in CLASSES
         assert same.head.version == 1
-        assert len((await client.features(images)).features[1]) == 4
+        found = await client.features(images)
+        assert len(found.features[1]) == 4
+        assert len((await client.predict_features(found, top_k=1)).predictions) == 2
 
         path = tmp_path / "new.safetensors"
         path.write_bytes(await client.snapshot(images, ["oak", 2], 9))

