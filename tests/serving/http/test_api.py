@@ -150,7 +150,7 @@ def test_the_python_examples_run(
     assert "404 not_found there is no head 99" in printed[0][0]
     assert printed[0][1] == 2
     assert printed[1][0].splitlines()[-1] == "succeeded"
-    assert printed[2][0].splitlines()[1:] == ["1", "(100, 4)"]
+    assert printed[2][0].splitlines()[1:] == ["1", "(100, 4) oak"]
     assert printed[3][0].startswith("[[")
 
 
