@@ -112,18 +112,13 @@ def features_from_json(name: str, data: list[Any], shape: Sequence[int]) -> Floa
     Raises:
         Malformed: not as many finite numbers as the shape says.
     """
-    flat, count = list(_flat(data)), math.prod(shape)
-    if len(flat) != count:
-        raise Malformed(f"input '{name}': expected {count} elements for shape {list(shape)}, got {len(flat)}")
-    for item in flat:
-        if type(item) not in (int, float):
-            raise Malformed(f"input '{name}': expected numbers, got {item!r:.40}")
-    with np.errstate(over="ignore"):
-        try:
-            values = np.array(flat, np.float64).astype(np.float32)
-        except OverflowError as error:
-            raise Malformed(f"input '{name}': expected numbers of FP32, got a larger one") from error
-    return _finite(name, values.reshape(shape))
+    found = _elements(name, data, shape, {int, float}, "numbers")
+    try:
+        with np.errstate(over="ignore"):
+            values = found.astype(np.float64).astype(np.float32)
+    except OverflowError as error:
+        raise Malformed(f"input '{name}': expected numbers of FP32, got a larger one") from error
+    return _finite(name, values)
 
 
 def pixels_from_json(name: str, data: list[Any], shape: Sequence[int]) -> Bytes:
@@ -132,19 +127,33 @@ def pixels_from_json(name: str, data: list[Any], shape: Sequence[int]) -> Bytes:
     Raises:
         Malformed: not as many integers of 0 … 255 as the shape says.
     """
+    found = _elements(name, data, shape, {int}, "integers of 0 … 255")
+    least, most = found.min(), found.max()
+    if least < 0 or most > 255:
+        raise Malformed(f"input '{name}': expected integers of 0 … 255, got {least!s:.40} … {most!s:.40}")
+    return found.astype(np.uint8)
+
+
+def _elements(name: str, data: list[Any], shape: Sequence[int], types: set[type], words: str) -> NDArray[Any]:
+    """Elements as JSON has them, each of one of the types, in a shape that they fill.
+
+    They stay Python's objects until their types are known: numpy makes all texts as wide as the longest.
+    """
     try:
-        values = np.asarray(data)
-    except (ValueError, OverflowError, MemoryError) as error:
-        raise Malformed(f"input '{name}': data is no regular array: {error}") from error
-    if values.dtype.kind not in "iu":
-        raise Malformed(f"input '{name}': expected integers of 0 … 255, got {values.dtype.name} or mixed values")
-    if values.size != math.prod(shape):
+        flat = np.array(data, object).ravel()
+    except ValueError as error:
+        raise Malformed(f"input '{name}': data is no regular array: {error!s:.200}") from error
+    strange = set(map(type, flat)) - types
+    if list in strange:
+        raise Malformed(f"input '{name}': data is no regular array; expected lists of one length at each depth")
+    if strange:
+        first = next(item for item in flat if type(item) in strange)
+        raise Malformed(f"input '{name}': expected {words}, got {first!r:.40}")
+    if flat.size != math.prod(shape):
         raise Malformed(
-            f"input '{name}': expected {math.prod(shape)} elements for shape {list(shape)}, got {values.size}"
+            f"input '{name}': expected {math.prod(shape)} elements for shape {list(shape)}, got {flat.size}"
         )
-    if values.min() < 0 or values.max() > 255:
-        raise Malformed(f"input '{name}': expected integers of 0 … 255, got {values.min()} … {values.max()}")
-    return values.astype(np.uint8).reshape(shape)
+    return flat.reshape(shape)
 
 
 def elements_from_bytes(name: str, data: memoryview, count: int, most: int) -> list[bytes]:

@@ -124,6 +124,8 @@ NO_FEATURES: list[tuple[dict[str, Any], str]] = [
     ({"json": {"inputs": [ROW | {"data": [1, 2, None, 4]}]}}, "expected numbers, got None"),
     ({"json": {"inputs": [ROW | {"data": [1, 2, True, 4]}]}}, "expected numbers, got True"),
     ({"json": {"inputs": [ROW | {"data": [1, 2, 10**400, 4]}]}}, "expected"),
+    ({"json": {"inputs": [ROW | {"data": [[1, 2], [3]]}]}}, "no regular array"),
+    ({"json": {"inputs": [ROW | {"data": ["x" * 50_000] + ["y"] * 2_000}]}}, "expected numbers, got 'xxx"),
     ({"json": {"inputs": [ROW | {"data": [1, 2, 1e39, 4]}]}}, "expected finite numbers, got 1 of 4"),
     (dict(zip(("content", "headers"), behind(NAN), strict=True)), "expected finite numbers, got 1 of 4"),
     (dict(zip(("content", "headers"), behind(np.zeros((5, 4), np.float32)), strict=True)), "5 features came"),
