@@ -11,11 +11,12 @@ from spaces import OWN, PAIRS, TEST, Spaces
 
 from breadcrumbs.models import bundle as bundles
 from breadcrumbs.models import refit_report as reports
-from breadcrumbs.models.bundle import Bundle
+from breadcrumbs.models.bundle import Bundle, BundleError
 from breadcrumbs.models.refit_report import RefitReport
 from breadcrumbs.models.snapshots import snapshot as snapshots
 from breadcrumbs.models.snapshots.snapshot import MAPPED, Snapshot
 from breadcrumbs.training.config import RefitSpec
+from breadcrumbs.training.migrate.backbone import backbone_of
 from breadcrumbs.training.migrate.migrate import migrate
 from breadcrumbs.training.refit import files as refits
 from breadcrumbs.training.refit.material import read
@@ -72,6 +73,25 @@ def test_the_new_bundle_has_the_new_backbone_and_the_old_classes(tmp_path: Path)
     assert new.head().feature_dim == 8
     assert reports.RefitReport.model_validate_json((tmp_path / "out" / "report.json").read_bytes()) == report
     assert "Change of backbone" in (tmp_path / "out" / "report.html").read_text()
+
+
+def test_rows_of_a_bundle_without_a_backbone_are_moved_to_one(tmp_path: Path) -> None:
+    """By pairs of its space; the new bundle takes images, and the old one cannot be what rows are moved to."""
+    spaces = Spaces()
+    whole = spaces.bundle(tmp_path / "whole")
+    files = {name: (whole.folder / name).read_bytes() for name in whole.manifest.files if name != bundles.BACKBONE}
+    manifest = whole.manifest.model_copy(update={"preprocess": None, "space": whole.backbone_digest})
+    old = bundles.write(tmp_path / "old", manifest, files)
+
+    report = migrate(old, spaces.to(), spaces.pairs(whole, 60), tmp_path / "out", GIVEN)
+
+    new = bundles.read(tmp_path / "out" / "bundle")
+    assert report.migration is not None
+    assert report.migration.backbone == whole.backbone_digest
+    assert (new.manifest.space, new.backbone()) == (None, spaces.models[1])
+    assert new.preprocess == spaces.to().preprocess
+    with pytest.raises(BundleError, match="takes no images"):
+        backbone_of(old)
 
 
 def test_a_mapped_hold_out_judges_and_proves_nothing(tmp_path: Path) -> None:
