@@ -154,7 +154,7 @@ def ridge(x: Tensor, y: Tensor) -> Line:
     along = u.T @ centred  # (r, D)
     total, parts = centred.square().sum(), along.square().sum(1)  # ‖y − ȳ‖², (r,)
 
-    l2 = s.square().mean() * torch.tensor(RIDGES, dtype=s.dtype)  # (R,)
+    l2 = s.square().mean() * s.new_tensor(RIDGES)  # (R,)
     kept = s.square() / (s.square() + l2.unsqueeze(1))  # (R, r)
     residual = total - (parts * kept * (2 - kept)).sum(1)
     best = l2[(residual / (len(x) - 1 - kept.sum(1)).clamp(min=1e-3) ** 2).argmin()]
