@@ -11,7 +11,6 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
-from multiprocessing import forkserver
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
@@ -23,11 +22,6 @@ IMPORTED = ["breadcrumbs.cli", "breadcrumbs.training.run.fit", "breadcrumbs.serv
 SERVER = multiprocessing.get_context("forkserver")
 SERVER.set_forkserver_preload(IMPORTED)
 MAIN = "from breadcrumbs import cli; cli.main()"
-
-
-def ready() -> None:
-    """Start the process that programs are forked from, before somebody else starts one that has less imported."""
-    forkserver.ensure_running()
 
 
 class Program:

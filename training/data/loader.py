@@ -5,11 +5,9 @@ that the server uses. Normalisation is `training.network`'s. It knows nothing of
 """
 
 import math
-import multiprocessing
 import zlib
 from collections.abc import Callable, Iterator
 from functools import partial
-from multiprocessing.context import BaseContext
 from pathlib import Path
 from typing import Any
 
@@ -85,7 +83,8 @@ class Batches(DataLoader[Batch]):
             images,
             collate_fn=_collate,
             num_workers=workers,
-            multiprocessing_context=_afresh() if workers and split.remote else None,
+            # A fork has the connections to a bucket, and not the threads that serve them: such workers start afresh.
+            multiprocessing_context="spawn" if workers and split.remote else None,
             prefetch_factor=config.prefetch if workers else None,
             pin_memory=torch.cuda.is_available(),
             generator=torch.Generator(),  # for the workers' seeds, on which nothing here depends
@@ -107,16 +106,6 @@ class Batches(DataLoader[Batch]):
                 f"a worker process that decodes images ended ({str(error).partition(': ')[2] or error}); if memory, or "
                 "shared memory in a container, is short, use fewer --workers, 0 for none"
             ) from error
-
-
-def _afresh() -> BaseContext:
-    """Workers for a bucket: a fork has the connections to it, and not the threads that serve them.
-
-    They are forked from a process that has only imported what they need: each of its own would take seconds for that.
-    """
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([__name__])
-    return context
 
 
 def workers_of(config: TrainConfig) -> int:

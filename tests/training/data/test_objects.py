@@ -6,7 +6,6 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
-import forked
 import pytest
 import torch
 from buckets import bucket as bucket_of
@@ -69,7 +68,6 @@ def test_shards_in_a_bucket_are_the_folder(bucket: str, images: Path) -> None:
 @pytest.mark.slow
 def test_workers_read_a_bucket(bucket: str, images: Path) -> None:
     """In processes of their own, which bring up connections of their own; epochs and evaluations alike."""
-    forked.ready()
     chosen = config(bucket, workers=2)
     split = datasets.load(chosen).test
     alone, helped = (
