@@ -2,7 +2,7 @@
 
     python benchmarks/adopt.py --data photos BACKBONE [flags of adopt …]
 
-In the same process group, one after the other: the command with an empty cache, the command again, and ONNX Runtime alone
+One after the other: the command with an empty cache, the command again, and ONNX Runtime alone
 on the same images, decoded before. Wall time, the largest memory of the command, and the ratio to the forward passes.
 Repeated `--runs` times; the medians are printed as a row.
 """
