@@ -1,5 +1,6 @@
 """What every test may use, and how tests are run: in which order, with how many threads, and which are slow."""
 
+import gc
 import os
 import signal
 import subprocess
@@ -22,7 +23,11 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 STARTERS = ("running", "serving", "started", "command")
 """Functions that start servers or programs."""
-LONGEST = ("test_processes", "test_cluster", "test_machines", "test_tour", "test_crashes", "test_epoch", "test_fit")
+LONGEST = (
+    "test_processes", "test_cluster", "test_machines", "test_crashes", "test_tour", "test_command_examples",
+    "test_small_sets", "test_families", "test_objects", "test_epoch", "test_examples", "test_end_to_end", "test_chaos",
+    "test_wheel", "test_fit",
+)  # fmt: skip
 
 
 def pytest_collection_modifyitems(items: list[pytest.Function]) -> None:
@@ -33,6 +38,12 @@ def pytest_collection_modifyitems(items: list[pytest.Function]) -> None:
         if starts or {"serve", "client", "run"} & set(item.fixturenames):
             item.add_marker(pytest.mark.slow)
     items.sort(key=lambda item: LONGEST.index(item.path.stem) if item.path.stem in LONGEST else len(LONGEST))
+
+
+def pytest_collection_finish() -> None:
+    """Let Python look for garbage only among what the tests make: torch and the tests are most of a million objects."""
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_make_parametrize_id(val: object) -> str | None:

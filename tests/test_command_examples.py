@@ -24,7 +24,7 @@ ASKING = ("heads", "refit --server", "predict tree.png")
 """Commands that ask the server, which is at another address here."""
 ELSEWHERE = {"breadcrumbs demo", "breadcrumbs cluster up", "breadcrumbs cluster status", "breadcrumbs cluster down"}
 """Examples that this does not run: the demo trains in full, the cluster's take minutes."""
-SHORTER = {"train": ["--epochs", "2"]}
+SHORTER = {"train": ["--epochs", "1"]}
 
 
 @pytest.fixture(scope="module")

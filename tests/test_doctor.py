@@ -16,7 +16,9 @@ from breadcrumbs.serving.predict import devices
 from breadcrumbs.serving.settings import Settings
 from breadcrumbs.serving.state import keys
 
-pytestmark = pytest.mark.slow  # each look starts a program that loads torch
+pytestmark = pytest.mark.slow  # some looks start a program that loads torch
+OFF: dict[str, object] = {"refit": "off"}
+"""A server without refits: nobody has to start a program that loads torch. Each look with refits takes seconds."""
 NO_GPU = pytest.mark.skipif(devices.has_driver(), reason="there is a GPU here")
 
 
@@ -38,12 +40,12 @@ def test_a_sound_installation_has_nothing_bad(tiny_bundle: Bundle, tmp_path: Pat
 @pytest.mark.parametrize(
     ("name", "changed", "words"),
     [
-        ("bundle", {"bundle": Path("nowhere")}, "no bundle at nowhere"),
-        ("bundle", {"precision": "half"}, "has no backbone-half.onnx"),
-        ("store", {"store": "/proc/store"}, "/proc/store: No such file"),
-        ("store", {"store": "ftp://x"}, "expected a folder"),
-        ("keys", {"keys": Path("nowhere.json")}, "nowhere.json: No such file"),
-        pytest.param("GPU", {"device": "cuda"}, "CUDA cannot be used: no NVIDIA driver", marks=NO_GPU),
+        ("bundle", OFF | {"bundle": Path("nowhere")}, "no bundle at nowhere"),
+        ("bundle", OFF | {"precision": "half"}, "has no backbone-half.onnx"),
+        ("store", OFF | {"store": "/proc/store"}, "/proc/store: No such file"),
+        ("store", OFF | {"store": "ftp://x"}, "expected a folder"),
+        ("keys", OFF | {"keys": Path("nowhere.json")}, "nowhere.json: No such file"),
+        pytest.param("GPU", OFF | {"device": "cuda"}, "CUDA cannot be used: no NVIDIA driver", marks=NO_GPU),
         pytest.param("refits", {"refit_device": "cuda"}, "sees no GPU, and refit_device is cuda", marks=NO_GPU),
     ],
 )
@@ -66,14 +68,14 @@ def test_the_hold_out_of_the_bundle_is_told(tiny_bundle: Bundle, tmp_path: Path)
         tmp_path / "with", tiny_bundle.manifest, files | {"holdout.safetensors": snapshots.to_bytes(held)}
     )
 
-    assert "hold-out of 4 rows in 2 classes" in found(make_settings(with_one, tmp_path / "a"))["bundle"].text
-    assert "no hold-out" in found(make_settings(tiny_bundle, tmp_path / "b"))["bundle"].text
+    assert "hold-out of 4 rows in 2 classes" in found(make_settings(with_one, tmp_path / "a", **OFF))["bundle"].text
+    assert "no hold-out" in found(make_settings(tiny_bundle, tmp_path / "b", **OFF))["bundle"].text
 
 
 def test_a_file_without_keys_is_named_with_its_remedy(tiny_bundle: Bundle, tmp_path: Path) -> None:
     """Nobody could come in."""
     (tmp_path / "keys.json").write_text("{}")
-    finding = found(make_settings(tiny_bundle, tmp_path / "store", keys=tmp_path / "keys.json"))["keys"]
+    finding = found(make_settings(tiny_bundle, tmp_path / "store", keys=tmp_path / "keys.json", **OFF))["keys"]
 
     assert (finding.state, "nobody can come in" in finding.text) == ("bad", True)
     assert "`breadcrumbs keys add NAME" in finding.remedy
@@ -84,7 +86,7 @@ def test_a_variable_that_is_no_setting_is_noted(
 ) -> None:
     """With the one that may be meant."""
     monkeypatch.setenv("BREADCRUMBS_MAX_BACH", "8")
-    finding = found(make_settings(tiny_bundle, tmp_path / "store"))["environment"]
+    finding = found(make_settings(tiny_bundle, tmp_path / "store", **OFF))["environment"]
 
     assert finding.state == "note"
     assert finding.text == "BREADCRUMBS_MAX_BACH is no setting; did you mean BREADCRUMBS_MAX_BATCH?"
@@ -93,7 +95,7 @@ def test_a_variable_that_is_no_setting_is_noted(
 def test_keys_are_counted(tiny_bundle: Bundle, tmp_path: Path) -> None:
     """Not shown."""
     secret = keys.add(tmp_path / "keys.json", "me", ("admin",))
-    findings = found(make_settings(tiny_bundle, tmp_path / "store", keys=tmp_path / "keys.json"))
+    findings = found(make_settings(tiny_bundle, tmp_path / "store", keys=tmp_path / "keys.json", **OFF))
 
     assert findings["keys"].text.startswith("1 keys in")
     assert secret not in str(findings)

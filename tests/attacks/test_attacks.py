@@ -105,7 +105,7 @@ def test_no_path_leads_out(server: Server, path: str) -> None:
 
 
 def exchange(server: Server, *pieces: bytes) -> bytes:
-    """Send bytes as they are; return what comes until the server closes or, once it answered, pauses for a second."""
+    """Send bytes as they are; return what comes until the server closes or, once it answered, pauses."""
     host, port = server.address
     with socket.create_connection((host, port), timeout=PATIENCE) as one:
         found = b""
@@ -114,12 +114,14 @@ def exchange(server: Server, *pieces: bytes) -> bytes:
                 one.sendall(piece)
             while piece := one.recv(65_536):
                 found += piece
-                one.settimeout(1)
+                one.settimeout(PAUSE)
         except (TimeoutError, OSError):
             pass
     return found
 
 
+PAUSE = 0.2
+"""Seconds without a byte after which an answer is over: most connections stay open, and each would be waited for."""
 HEAD = b"POST /v1/predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: image/png\r\n"
 
 

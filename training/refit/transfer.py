@@ -13,7 +13,8 @@ sampling error of the smaller set, which is what ruins a class of which one new 
 Sources: eq. 6 of the paper, which `training/emanate.py` names; Schönemann (1966), "A generalized solution of the
 orthogonal Procrustes problem"; Golub, Heath & Wahba (1979), "Generalized cross-validation" for ridge.
 
-Letters: M rows, P pairs (images in both looks), D' and D dimensions of the two spaces, C classes, I images.
+Letters: M rows, P pairs (images in both looks), D' and D dimensions of the two spaces, C classes, I images, R ridge
+penalties, r singular values.
 """
 
 from collections.abc import Callable, Sequence
@@ -153,13 +154,10 @@ def ridge(x: Tensor, y: Tensor) -> Line:
     along = u.T @ centred  # (r, D)
     total, parts = centred.square().sum(), along.square().sum(1)  # ‖y − ȳ‖², (r,)
 
-    def score(l2: Tensor) -> float:
-        kept = s.square() / (s.square() + l2)  # (r,)
-        residual = total - (parts * kept * (2 - kept)).sum()
-        return float(residual / (len(x) - 1 - kept.sum()).clamp(min=1e-3) ** 2)
-
-    unit = s.square().mean()
-    best = min((share * unit for share in RIDGES), key=score)
+    l2 = s.square().mean() * s.new_tensor(RIDGES)  # (R,)
+    kept = s.square() / (s.square() + l2.unsqueeze(1))  # (R, r)
+    residual = total - (parts * kept * (2 - kept)).sum(1)
+    best = l2[(residual / (len(x) - 1 - kept.sum(1)).clamp(min=1e-3) ** 2).argmin()]
     a = vt.T @ ((s / (s.square() + best)).unsqueeze(1) * along)
     return a, y_mean - x_mean @ a
 

@@ -57,7 +57,7 @@ def asking(port: int, program: Program) -> Iterator[httpx.Client]:
             return client.get("/readyz").is_success
         return False
 
-    with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=PATIENCE) as client:
+    with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=PATIENCE, verify=False) as client:
         soon(ready, "the server")
         yield client
 

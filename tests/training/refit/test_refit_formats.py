@@ -1,11 +1,11 @@
 """A refit from snapshots in other formats, by the command line."""
 
 import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from forked import command
 
 from breadcrumbs.models import bundle as bundles
 from breadcrumbs.models import head as heads
@@ -13,13 +13,10 @@ from breadcrumbs.models.snapshots import snapshot as snapshots
 
 pytestmark = pytest.mark.slow
 
-ROOT = Path(__file__).parents[3]
-
 
 def refit(run: Path, snapshot: Path, out: Path) -> "subprocess.CompletedProcess[str]":
     flags = ["--bundle", run / "bundle", "--snapshot", snapshot, "--out", out, "--l2", "0.01", "--prior-offset", "0"]
-    program = [sys.executable, "-m", "breadcrumbs", "refit", *map(str, flags)]
-    return subprocess.run(program, capture_output=True, text=True, check=False, cwd=ROOT)
+    return command("refit", *map(str, flags))
 
 
 def test_an_npz_gives_the_head_of_its_safetensors(run: Path, tmp_path: Path) -> None:
@@ -44,11 +41,10 @@ def test_features_from_elsewhere_become_a_snapshot_once(run: Path, tmp_path: Pat
     """`breadcrumbs convert` fills in what the file leaves out, from the bundle and the flags, and says so."""
     own = snapshots.read(max((run / "snapshots").glob("*")))
     np.savez(tmp_path / "bare.npz", features=own.features, labels=own.labels)
-    program = [sys.executable, "-m", "breadcrumbs", "convert", tmp_path / "bare.npz", tmp_path / "made.safetensors"]
-    given = ["--bundle", run / "bundle", "--epoch", "7"]
+    files = str(tmp_path / "bare.npz"), str(tmp_path / "made.safetensors")
 
-    ended = subprocess.run([*map(str, program + given)], capture_output=True, text=True, check=False, cwd=ROOT)
-    refused = subprocess.run([*map(str, program)], capture_output=True, text=True, check=False, cwd=ROOT)
+    ended = command("convert", *files, "--bundle", str(run / "bundle"), "--epoch", "7")
+    refused = command("convert", *files)
 
     assert ended.returncode == 0, ended.stderr
     made = snapshots.read(tmp_path / "made.safetensors")

@@ -15,6 +15,12 @@ def text() -> str:
     return build(told()).decode()
 
 
+@pytest.fixture(scope="module")
+def bare() -> str:
+    """The page of a report without new classes, ways to move looks, notes and reasons."""
+    return build(told(new_classes=[], transfer=[], notes=[], gate={"answer": "yes", "reasons": []})).decode()
+
+
 def test_every_picture_is_in_the_page_with_words_for_who_cannot_see_it(text: str) -> None:
     """Inside it, as SVG."""
     images = [attributes for tag, attributes in Page(text).tags if tag == "img"]
@@ -63,16 +69,16 @@ def test_the_gates_answer_is_told(answer: str) -> None:
     assert ("<li>why</li>" in text) == (answer != "yes")
 
 
-def test_new_classes_are_told_apart() -> None:
+def test_new_classes_are_told_apart(text: str, bare: str) -> None:
     """Each with its rows and its recall's interval; without any there is no such section."""
     report = told()
     new = report.new_classes[0]
     assert new.recall is not None
 
-    words = Page(build(report).decode()).words
+    words = Page(text).words
 
     assert {"New classes", new.name, f"({100 * new.recall.low:.1f} – {100 * new.recall.high:.1f})"} <= set(words)
-    assert "New classes" not in Page(build(told(new_classes=[])).decode()).words
+    assert "New classes" not in Page(bare).words
 
 
 def test_what_a_refit_lacks_is_a_sentence() -> None:
@@ -84,30 +90,29 @@ def test_what_a_refit_lacks_is_a_sentence() -> None:
     assert any("No snapshot was uploaded" in word for word in page.words)
 
 
-def test_the_members_of_the_head_are_told() -> None:
+def test_the_members_of_the_head_are_told(text: str) -> None:
     """Each with its share, its score and its settings; those with a share also where the page begins."""
-    words = Page(build(told()).decode()).words
+    words = Page(text).words
 
     assert {"75.0 %", "λ 0.01, offset t 0.25", "25.0 %", "λ 0.001, offset t 1.5"} <= set(words)
     assert "75% plain, λ 0.01, offset t 0.25; 25% balanced, λ 0.001, offset t 1.5" in words
 
 
-def test_the_ways_to_move_looks_are_told() -> None:
+def test_the_ways_to_move_looks_are_told(text: str, bare: str) -> None:
     """Each with its interval, and which was chosen; without other looks there is no such section."""
-    words = Page(build(told()).decode()).words
+    words = Page(text).words
 
     assert {"looks of other backbones", "leave out", "map", "62.5 %", "+12.5; +3.0 … +22.0"} <= set(words)
     assert words[words.index("map") :].index("chosen") < 6
-    assert "Ways to move other looks" not in Page(build(told(transfer=[])).decode()).words
+    assert "Ways to move other looks" not in Page(bare).words
 
 
-def test_notes_are_told_as_text() -> None:
+def test_notes_are_told_as_text(bare: str) -> None:
     """What a reader should know, whatever class names are in it; without any there is no list."""
     notes = ["classes without any row: <b>fir", "class yew moved by 14 σ on 1 row"]
-    quiet = build(told(notes=[], gate={"answer": "yes", "reasons": []})).decode()
 
     assert set(notes) <= set(Page(build(told(notes=notes)).decode()).words)
-    assert "<li>" not in quiet
+    assert "<li>" not in bare
 
 
 def test_the_same_report_gives_the_same_bytes(text: str) -> None:

@@ -43,9 +43,15 @@ def story(classes: int = 5, per_class: int = 4, heads: tuple[str, ...] = ("joint
 
 
 @pytest.fixture(scope="module")
-def files() -> dict[str, bytes]:
-    """The report of the whole story."""
-    return report(story())
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the report of the whole story is written."""
+    return tmp_path_factory.mktemp("run") / "report"
+
+
+@pytest.fixture(scope="module")
+def files(folder: Path) -> dict[str, bytes]:
+    """The report of the whole story, which is also written."""
+    return write(folder, story())
 
 
 def test_every_picture_is_there_as_svg_and_png_and_in_the_page(files: dict[str, bytes]) -> None:
@@ -193,8 +199,6 @@ def test_findings_are_a_part_of_the_page() -> None:
     assert "Labels that may be wrong" not in page(told, {}).decode()
 
 
-def test_writing_leaves_the_same_files(tmp_path: Path) -> None:
+def test_writing_leaves_the_same_files(files: dict[str, bytes], folder: Path) -> None:
     """What is returned is what lies in the folder."""
-    files = write(tmp_path / "report", story())
-
-    assert {path.name: path.read_bytes() for path in (tmp_path / "report").iterdir()} == files
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == files

@@ -1,39 +1,37 @@
 """Two machines train as one with two processes does: two groups of processes that meet at an address, on one host."""
 
-import subprocess
-import sys
+import contextlib
+import os
 from pathlib import Path
 
 import pytest
 import torch
-from patience import PATIENCE
+from forked import started
 from ports import free_port
 from ranks import fresh, log_of, train
 
-ROOT = Path(__file__).parents[3]
+TORCHRUN = "from torch.distributed.run import main; main()"
 
 
-def start(images: Path, out: Path, *launch: str) -> subprocess.Popen[str]:
-    """One machine's part of a run."""
-    line = [sys.executable, "-m", "torch.distributed.run", *launch, "-m", "breadcrumbs", "train", "--out", str(out)]
-    line += [*fresh(images), "--epochs", "2"]
-    return subprocess.Popen(line, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+def ends(places: tuple[Path, Path], out: Path) -> list[tuple[int, str]]:
+    """Exit status and messages of both machines' parts of a run, each on the images in its place.
 
-
-def ends(parts: list[subprocess.Popen[str]]) -> list[tuple[int, str]]:
-    """Exit status and messages of every machine's part."""
-    try:
-        return [(part.wait(PATIENCE), part.communicate()[1]) for part in parts]
-    finally:
-        for part in parts:
-            part.kill()
+    torchrun is forked from a process that has imported torch; what it starts is not.
+    """
+    meet = ["--nnodes=2", "--master-addr=127.0.0.1", f"--master-port={free_port()}", "--nproc-per-node=1"]
+    with contextlib.ExitStack() as stack:
+        parts = []
+        for rank, images in enumerate(places):
+            line = [*meet, f"--node-rank={rank}", "-m", "breadcrumbs", "train", "--out", str(out)]
+            line += [*fresh(images), "--epochs", "2"]
+            parts.append(stack.enter_context(started(*line, environment=os.environ, code=TORCHRUN)))
+        return [(part.wait(), part.err) for part in parts]
 
 
 @pytest.mark.slow
 def test_two_machines_train_as_one_with_two_processes(images: Path, tmp_path: Path) -> None:
     """The same numbers to the last bit, and one writer."""
-    meet = ["--nnodes=2", "--master-addr=127.0.0.1", f"--master-port={free_port()}", "--nproc-per-node=1"]
-    two = ends([start(images, tmp_path / "two", *meet, f"--node-rank={rank}") for rank in (0, 1)])
+    two = ends((images, images), tmp_path / "two")
     train(tmp_path / "one", 2, *fresh(images), "--epochs", "2")
 
     assert [status for status, _ in two] == [0, 0], two
@@ -51,9 +49,7 @@ def test_two_machines_train_as_one_with_two_processes(images: Path, tmp_path: Pa
 @pytest.mark.slow
 def test_a_machine_that_fails_ends_the_other(images: Path, tmp_path: Path) -> None:
     """One that finds no images ends with what it misses, and the other does not wait for ever."""
-    meet = ["--nnodes=2", "--master-addr=127.0.0.1", f"--master-port={free_port()}", "--nproc-per-node=1"]
-    places = (images, tmp_path / "nowhere")
-    found = ends([start(place, tmp_path / "out", *meet, f"--node-rank={rank}") for rank, place in enumerate(places)])
+    found = ends((images, tmp_path / "nowhere"), tmp_path / "out")
 
     assert all(status != 0 for status, _ in found)
     assert f"no data at {tmp_path / 'nowhere'}" in found[1][1]
