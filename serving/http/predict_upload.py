@@ -29,6 +29,8 @@ from breadcrumbs.serving.http.service import Service
 from breadcrumbs.serving.refusals import BadRequest, TooLarge
 
 NPY, SAFETENSORS = "application/x-npy", "application/x-safetensors"
+FEW = 100_000
+"""Values of a JSON body that are read however few a request may have, so that what is wrong with it is told."""
 TENSORS = {"features": ("F32", "F16", "BF16")}
 
 
@@ -45,7 +47,9 @@ async def read(request: Request, service: Service) -> list[bytes] | Floats:
         data = await bodies.read_body(request, settings.max_body_bytes, "features")
         return _from_bytes(data, service)
     if kind == "application/json":
-        return _from_json(await bodies.read_json(request, PredictBody, settings.max_body_bytes), service)
+        data = await bodies.read_body(request, settings.max_body_bytes, "JSON body")
+        _check_values(data, service)
+        return _from_json(bodies.parse_json(data, PredictBody, "JSON body"), service)
     if kind not in image_upload.RAW:
         check_takes_images(service)
     upload = await image_upload.read(request, settings)
@@ -67,6 +71,18 @@ def check_takes_images(service: Service) -> None:
         raise BadRequest(
             f"this server takes features only: its bundle has no backbone; send features of {_meant(service)}, "
             f'{service.engine.feature_dim} numbers each, as JSON {{"features": [[…]]}}, {NPY} or {SAFETENSORS}'
+        )
+
+
+def _check_values(data: bytes, service: Service) -> None:
+    """Refuse JSON of more values than the largest request has, before they take memory."""
+    bodies.check_json(data, "JSON body")
+    count, width, most = data.count(b","), service.engine.feature_dim, service.settings.max_images
+    limit = max(FEW, most * (width + 2))
+    if count > limit:
+        raise TooLarge(
+            f"JSON body has {count} values; the limit is {limit}, for {most} features of {width} numbers; send an "
+            f"array as {NPY}"
         )
 
 

@@ -247,7 +247,13 @@ def test_a_form_in_another_charset_is_refused(server: Server, charset: str) -> N
         ("/v2/models/tiny/infer", OVERFLOW, 400, "elements for shape [9223372036854775807, 8, 8, 3]"),
         ("/v2/models/tiny/infer", PIXELS % (0, b""), 400, "expected at least one image, got shape [0, 8, 8, 3]"),
         ("/v2/models/tiny/infer", b'\xff\xfe{"inputs": []}', 400, "Invalid JSON: expected value"),
-        ("/v2/models/tiny/infer", PIXELS % (1, b",".join([b'"7"'] * 1_000_000)), 400, "0 … 255, got str"),
+        ("/v2/models/tiny/infer", PIXELS % (1, b",".join([b'"7"'] * 1_000_000)), 400, "0 … 255, got '7'"),
+        ("/v2/models/tiny/infer", PIXELS % (1, b'"' + b"7" * 10**6 + b'",' + b'"7",' * 10**4 + b"7"), 400, "got '777"),
+        ("/v1/predict", b'{"features":' + b"[" * 100_000, 422, "recursion limit exceeded"),
+        ("/v1/predict", b'{"features": [' + b"1," * 3_900_000 + b"1]}", 413, "3900000 values; the limit is 100000"),
+        ("/v1/predict", b'{"features": [' + b'"7",' * 3_900_000 + b"1]}", 413, "3900000 values"),
+        ("/v1/predict", b'{"features": [' + b"[7]," * 290_000 + b"[7]]}", 413, "290000 values"),
+        ("/v1/predict", b'{"features": [' + b"[7]," * 90_000 + b"[7]]}", 413, "90001 features; the limit is"),
         ("/v2/models/tiny/infer", PIXELS % (1, b",".join([b"7"] * 4_000_002)), 413, "and 4000007 values; the limits"),
         ("/v2/models/tiny/infer", PIXELS % (65, b"7"), 400, "expected 12480 elements for shape"),
         ("/v2/models/tiny/infer", PIXELS % (1, b"9" * 60_000_000), 400, "number out of range"),
@@ -260,7 +266,7 @@ def test_a_form_in_another_charset_is_refused(server: Server, charset: str) -> N
         ("/v1/refit", b'{"spec": {"seed": ' + b"9" * 900_000 + b"}}", 422, "number out of range"),
         ("/v1/predict", b'{"images": ["' + b"\\u20ac" * 10_000_000 + b'"]}', 422, "is not base64"),
     ],
-    ids=range(23),
+    ids=range(29),
 )  # fmt: skip
 def test_hostile_json_is_refused(server: Server, path: str, body: bytes, status: int, words: str) -> None:
     """[15, 16] Depth, width, values that are no numbers, shapes that overflow, addresses."""

@@ -14,6 +14,7 @@ from tiny import picture, png
 
 from breadcrumbs.models.bundle import Bundle
 from breadcrumbs.serving.app import create_app
+from breadcrumbs.serving.http.predict_upload import NPY, SAFETENSORS
 from breadcrumbs.serving.settings import Settings
 
 EXAMPLES = 25
@@ -39,6 +40,7 @@ def fuzzed(tiny_bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Ite
         yield one
 
 
+schemathesis.serializer.alias([NPY, SAFETENSORS], "application/octet-stream")  # else it warns that it cannot send them
 schema = schemathesis.openapi.from_dict(create_app(Settings()).openapi())
 
 
