@@ -55,7 +55,8 @@ log = logging.getLogger("breadcrumbs.training")
 def fit(config: TrainConfig, out: Path, *, resume: bool = False, data: Data | None = None) -> Bundle:
     """Train, and write everything into a folder: checkpoint, log, snapshots, metrics, report, bundle.
 
-    Started by `torchrun` or `accelerate launch`, several processes train together; the main one writes.
+    Started by `torchrun` or `accelerate launch`, several processes train together; the main one writes. The last epoch
+    is exported, or with `patience` the best one on the watched images, which may be the start.
 
     Args:
         config: of the run.

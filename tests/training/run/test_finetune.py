@@ -2,6 +2,7 @@
 
 import json
 import logging
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -208,30 +209,44 @@ def test_the_best_epoch_is_exported(weights: Path, tmp_path: Path) -> None:
     assert len(lines) == min(8, best + 3)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("epochs", [None, 0, 1])
-def test_a_stopped_run_goes_on_exactly(images: Path, weights: Path, tmp_path: Path, epochs: int | None) -> None:
-    """Stopped before the head start, after it, or after an epoch, a run gives the same log and the same bundle."""
+@pytest.fixture(scope="module")
+def alone(images: Path, weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a run that nobody stopped; nobody may change it."""
     config = finetune(weights, data=str(images), epochs=6, patience=2, ema=0.9, learning_rate=1e-3)
-    alone, cut = tmp_path / "alone", tmp_path / "cut"
-    whole = fit(config, alone)
-    cut.mkdir()
+    out = tmp_path_factory.mktemp("alone") / "run"
+    fit(config, out)
+    return out
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("epochs", [None, 0, 1, 6])
+def test_a_stopped_run_goes_on_exactly(alone: Path, tmp_path: Path, epochs: int | None) -> None:
+    """Stopped before the head start, after it, after an epoch or after the last: the same log and the same bundle."""
+    whole = bundles.read(alone / "bundle")
+    config = TrainConfig.model_validate_json((alone / "config.json").read_text())
     run = prepare(config, load(config))
-    save_checkpoint(cut / "checkpoint.pt", state_of(run))
+    save_checkpoint(tmp_path / "checkpoint.pt", state_of(run))
     if epochs is not None:
-        with Journal(cut, config.epochs, 0) as journal:
-            _start(run, journal, cut)
+        with Journal(tmp_path, config.epochs, 0) as journal:
+            _start(run, journal, tmp_path)
             for _ in range(min(epochs, len(read_log(alone)) - 1)):
-                _epoch(run, journal, cut)
+                _epoch(run, journal, tmp_path)
 
-    resumed = fit(config, cut, resume=True)
+    resumed = fit(config, tmp_path, resume=True)
 
-    assert without_seconds(cut) == without_seconds(alone)
+    assert without_seconds(tmp_path) == without_seconds(alone)
     assert resumed.backbone_digest == whole.backbone_digest
     assert head_bytes(resumed) == head_bytes(whole)
     assert resumed.manifest.metrics["watched"] == whole.manifest.metrics["watched"]
-    again = export_checkpoint(cut)
-    assert head_bytes(again) == head_bytes(whole)
+
+
+@pytest.mark.slow
+def test_export_gives_the_best_epoch(alone: Path, tmp_path: Path) -> None:
+    """`breadcrumbs export` makes the bundle of the best epoch too, not of the last."""
+    whole = bundles.read(alone / "bundle")
+    shutil.copytree(alone, tmp_path / "copy", ignore=shutil.ignore_patterns("bundle"))
+
+    assert head_bytes(export_checkpoint(tmp_path / "copy")) == head_bytes(whole)
 
 
 def test_a_checkpoint_from_before_fine_tuning_goes_on(images: Path) -> None:
@@ -292,8 +307,8 @@ def test_two_processes_stop_as_one(images: Path, tmp_path: Path) -> None:
     """Two processes fit the same heads, see the same scores and stop after the same epoch."""
     file = weights_of("test_convnext", tmp_path)
     flags = ["--recipe", "finetune", "--data", str(images), "--architecture", "test_convnext", "--no-pretrained"]
-    flags += ["--weights", str(file), "--size", "32", "--batch-size", "9", "--workers", "0", "--epochs", "6"]
-    flags += ["--patience", "2", "--learning-rate", "0.001"]
+    flags += ["--weights", str(file), "--size", "32", "--batch-size", "9", "--workers", "0", "--epochs", "4"]
+    flags += ["--patience", "1", "--learning-rate", "0.001"]
     one, two = tmp_path / "1", tmp_path / "2"
 
     train(one, 1, *flags)
