@@ -247,7 +247,7 @@ RECIPES: dict[str, TrainConfig] = {
         batch_size=64,
         optimizer="adamw",
         learning_rate=5e-5,
-        balanced_learning_rate=1e-3,
+        balanced_learning_rate=2e-4,
         weight_decay=0.05,
         workers=4,
     ),
