@@ -43,7 +43,7 @@ from breadcrumbs.models.head import LinearHead
 from breadcrumbs.training.config import RefitSpec
 from breadcrumbs.training.metrics import Metrics
 from breadcrumbs.training.refit import material
-from breadcrumbs.training.refit.offset import Labelled, best_offset
+from breadcrumbs.training.refit.offset import Labelled, likeliest_offset
 from breadcrumbs.training.refit.validation import folds_of
 from breadcrumbs.training.refit.without_training import NEVER
 
@@ -103,7 +103,7 @@ class Peer:
             model = self.fit(weights, c, ~fold)
             logits.append(torch.from_numpy(self.head(model, 0).logits(self.rows.features[fold])))
             labels.append(torch.from_numpy(self.labels[fold]))
-        t, score = best_offset(torch.cat(logits), torch.cat(labels), self.log_prior)
+        t, score = likeliest_offset(torch.cat(logits), torch.cat(labels), self.log_prior)
         return score, t
 
     def head(self, model: LogisticRegression, t: float) -> LinearHead:

@@ -10,6 +10,7 @@ Letters: N images, D feature dimensions, C classes.
 import json
 import logging
 import shutil
+import statistics
 import time
 from dataclasses import dataclass, replace
 from hashlib import sha256
@@ -31,11 +32,13 @@ from breadcrumbs.models.snapshots import snapshot as snapshots
 from breadcrumbs.models.snapshots.snapshot import Snapshot
 from breadcrumbs.training.adopt.config import AdoptConfig
 from breadcrumbs.training.adopt.features import Extractor
+from breadcrumbs.training.adopt.onnx_graph import operators
 from breadcrumbs.training.adopt.opened import AdoptError, Opened
 from breadcrumbs.training.adopt.source import Source, open_source
 from breadcrumbs.training.config import EMBEDDED, STANDARD, RefitDevice, RefitSpec, TrainConfig
 from breadcrumbs.training.data.dataset import Data, Split, load
 from breadcrumbs.training.data.sources import check_place
+from breadcrumbs.training.export import open_session
 from breadcrumbs.training.inspect.inspect import inspected
 from breadcrumbs.training.inspect.looked import Looked
 from breadcrumbs.training.metrics import evaluate, intervals
@@ -116,14 +119,22 @@ def adopt(
 
 
 def _check(source: Source, split: Split) -> None:
-    """Compare the graph with its original on real images, and tell how long an image takes."""
+    """Compare the graph with its original on real images, and tell what it is made of and how long an image takes."""
     opened = source.opened
     rows = np.linspace(0, len(split) - 1, min(CHECKED, len(split))).astype(int)
     images = np.stack([split.fitted(int(row), opened.preprocess) for row in rows])
-    began = time.perf_counter()
     difference = source.check(images)
     LOG.info("checked on %d images: features differ by %.1g of the largest at most", len(images), difference)
-    LOG.debug("the check took %.1f s", time.perf_counter() - began)
+    session, took = open_session(opened.model), []
+    for image in images:
+        began = time.perf_counter()
+        session.run(None, {"image": image[None]})
+        took.append(time.perf_counter() - began)
+    kinds = operators(opened.model)
+    LOG.info(
+        "the graph: %d nodes of %d kinds of operators, %.1f MB, %.1f ms an image here", sum(kinds.values()), len(kinds),
+        len(opened.model) / 1e6, 1e3 * statistics.median(took),
+    )  # fmt: skip
 
 
 def _looks(opened: Opened, data: Data, config: AdoptConfig, recipe: TrainConfig, cache: Path) -> Looks:

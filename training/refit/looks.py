@@ -18,7 +18,7 @@ from breadcrumbs.models.printable import listed
 from breadcrumbs.training.config import RefitDevice, RefitSpec
 from breadcrumbs.training.pairs import pairs
 from breadcrumbs.training.refit.material import Material
-from breadcrumbs.training.refit.offset import best_offset
+from breadcrumbs.training.refit.offset import likeliest_offset
 from breadcrumbs.training.refit.pool import Pool, pooled
 from breadcrumbs.training.refit.rows import Rows
 from breadcrumbs.training.refit.transfer import Mode, modes_for, moved
@@ -123,7 +123,7 @@ def _try(looks: Looks, device: RefitDevice, hear: Hear) -> _Tried:
     log_prior = pool.log_prior(count)
     validation = looks.validation(looks.spec.max_memory, device, hear)
     logits, _ = validation.logits("plain", PENALTY)
-    t, score = best_offset(logits, validation.labels, log_prior, None)
+    t, score = likeliest_offset(logits, validation.labels, log_prior, None)
     return _Tried(have, score, logits - t * log_prior, validation.labels)
 
 

@@ -16,7 +16,7 @@ from torch import Tensor
 from breadcrumbs.models.head import LinearHead
 from breadcrumbs.training.config import Member, RefitSpec
 from breadcrumbs.training.refit.members import Fitted
-from breadcrumbs.training.refit.offset import balanced_accuracy, best_offset
+from breadcrumbs.training.refit.offset import balanced_accuracy, likeliest_offset
 from breadcrumbs.training.refit.validation import Validation
 from breadcrumbs.training.solver.solver import Found
 
@@ -24,7 +24,7 @@ PENALTIES = (1e-2, 1e-3, 1e-4)
 """Where the search begins, from strong to weak; it goes on by STEP while the best is at an end."""
 STRONGEST, WEAKEST, STEP = 1e3, 1e-7, 10.0
 WEAKEST_OF_ONE = 1e-5  # where there is time for one fold only: each weaker one takes twice as long as the one before
-ENOUGH = 0.5  # standard errors by which a weaker penalty must be better
+ENOUGH = 0.25  # standard errors by which what is less simple must be better
 SHARES = 4  # the average is in parts of one fourth
 
 
@@ -102,7 +102,7 @@ def _member(
         for penalty in sorted(set(grid) - tried, reverse=True):  # from strong to weak: each starts at the last
             logits, start = validation.logits(member, penalty)
             tried.add(penalty)
-            t, score = best_offset(logits, validation.labels, log_prior, offset)
+            t, score = likeliest_offset(logits, validation.labels, log_prior, offset)
             part = Part(member, penalty, t, 1.0, score, logits - t * log_prior, start)
             if best is None or _better(part, best, validation.labels):
                 best = part
@@ -119,31 +119,40 @@ def _member(
 
 
 def _better(part: Part, best: Part, labels: Tensor) -> bool:
-    """Whether a part is to be preferred; a weaker penalty only if its score is higher by more than chance may make it.
-
-    A weaker penalty takes several times as long to solve. What is compared with the gain is half its standard error:
-    with d_i of −1, 0 or 1 for a row that only the best, both or neither, or only the part has right, and q = mean d_i²,
-    the variance of the mean of the recalls is Σ_y q / n_y over the C classes with rows, by C².
-    """
-    gain = (part.score or 0.0) - (best.score or 0.0)
+    """Whether a part is to be preferred; one with a weaker penalty, which takes longer to solve, beyond chance only."""
     if part.penalty > best.penalty:
-        return gain >= 0
-    right, before = (logits.argmax(1) == labels for logits in (part.logits, best.logits))
+        return (part.score or 0.0) >= (best.score or 0.0)
+    return _surely_better(part.logits, best.logits, labels)
+
+
+def _surely_better(logits: Tensor, simple: Tensor, labels: Tensor) -> bool:
+    """Whether logits (N, C) have a higher balanced accuracy than others by `ENOUGH` standard errors of the difference.
+
+    With d_i of 1, 0 or −1 for a row that only the first, both or neither, or only the second has right, and
+    q = mean d_i², the variance of the mean of the recalls is Σ_y q / n_y over the C classes with rows, by C².
+    """
+    first, second = (own.argmax(1) == labels for own in (logits, simple))
     rows = torch.bincount(labels)
     rows = rows[rows > 0]
-    variance = float((right != before).double().mean() * (1 / rows).sum()) / len(rows) ** 2
+    variance = float((first != second).double().mean() * (1 / rows).sum()) / len(rows) ** 2
+    gain = balanced_accuracy(logits, labels) - balanced_accuracy(simple, labels)
     return gain > ENOUGH * math.sqrt(variance)
 
 
 def _shares(parts: Sequence[Part], labels: Tensor) -> list[Part]:
-    """Give each part its share in the average that cross-validation likes best; of equals the one of fewer members."""
+    """Give each part its share: equal ones, unless cross-validation likes another average better beyond chance."""
+    equal = tuple(SHARES // len(parts) for _ in parts)
     options = [own for own in product(range(SHARES + 1), repeat=len(parts)) if sum(own) == SHARES]
 
+    def logits(own: tuple[int, ...]) -> Tensor:
+        return sum((k / SHARES * part.logits for k, part in zip(own, parts, strict=True) if k), torch.zeros(1))
+
     def rank(own: tuple[int, ...]) -> tuple[float, int]:
-        logits = sum((k / SHARES * part.logits for k, part in zip(own, parts, strict=True) if k), torch.zeros(1))
-        return balanced_accuracy(logits, labels), -sum(k > 0 for k in own)
+        return balanced_accuracy(logits(own), labels), -sum(k > 0 for k in own)
 
     best = max(options, key=rank)
+    if not len(labels) or not _surely_better(logits(best), logits(equal), labels):
+        best = equal
     return [replace(part, share=k / SHARES) for k, part in zip(best, parts, strict=True)]
 
 

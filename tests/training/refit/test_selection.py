@@ -17,6 +17,7 @@ from breadcrumbs.training.refit.offset import (
     Labelled,
     balanced_accuracy,
     best_offset,
+    likeliest_offset,
     with_offset,
     with_tau,
 )
@@ -63,6 +64,25 @@ def test_balanced_accuracy_is_the_mean_recall(seed: int, shift: float) -> None:
 
 
 @drawn(st.integers(0, 1000), st.floats(-2.5, 2.5))
+@settings(deadline=None)
+def test_the_likeliest_offset_has_the_least_balanced_log_loss(seed: int, off: float) -> None:
+    """Of all on the grid, wherever the optimum is; a given one is kept."""
+    rows, y = tail(seed)
+    logits = rows @ torch.randn(6, 3, generator=torch.Generator().manual_seed(seed)) + off * LOG_PRIOR
+
+    t, score = likeliest_offset(logits, y, LOG_PRIOR)
+
+    def loss(value: float) -> float:
+        rows = torch.log_softmax(logits - value * LOG_PRIOR, 1)[torch.arange(len(y)), y]
+        return -float(torch.stack([rows[y == c].mean() for c in range(3)]).mean())
+
+    assert loss(t) <= min(loss(value) for value in GRID) + 1e-6
+    assert score == balanced_accuracy(logits - t * LOG_PRIOR, y)
+    assert likeliest_offset(logits, y, LOG_PRIOR, 0.3)[0] == 0.3
+    assert likeliest_offset(logits[:0], y[:0], LOG_PRIOR) == (1.0, 0.0)
+
+
+@drawn(st.integers(0, 10_000), st.floats(-3, 3))
 @settings(deadline=None)
 def test_the_best_offset_is_inside_its_grid(seed: int, off: float) -> None:
     """However far the head's own prior is from the right one, the search goes on until the best is not at an end."""
