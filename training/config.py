@@ -121,6 +121,9 @@ class TrainConfig(ImageConfig):
     """Start from a file with weights of this timm network instead, `.safetensors` or a state dict by torch.save."""
     frozen: bool = False
     """Keep the backbone fixed and train only the heads, on features that are computed once, without augmentation."""
+    start: Literal["random", "head"] = "random"
+    """How the heads begin. `random`: with random weights; `head`: fitted to the pretrained network's features before
+    the first epoch. A network that is frozen, or without pretrained weights, begins as with `random`."""
     size: int = Field(default=28, ge=8, le=1024)
     """Side of the square input, in pixels."""
     augmentation: Literal["crop-flip", "crop", "flip", "resized-crop", "none"] = "crop-flip"
@@ -129,7 +132,11 @@ class TrainConfig(ImageConfig):
     """How the balanced head learns. `plain`: not at all, the joint head is exported; `crt`: on class-balanced images,
     in a second forward pass; `breadcrumb`: on the trail; `breadcrumb-paper`: as in the paper's released code."""
     epochs: int = Field(default=36, ge=1)
-    """Passes over the data."""
+    """Passes over the data; with `patience`, the most."""
+    patience: int | None = Field(default=None, ge=1)
+    """Epochs without a better balanced accuracy on watched images, after which training stops; the best epoch is
+    exported. A tenth of the training images is watched, and not trained on. Absent: every epoch is trained, and the
+    last is exported."""
     batch_size: int = Field(default=64, ge=2)
     """Images per step, over all processes together."""
     optimizer: Literal["sgd", "adamw"] = "sgd"
@@ -157,10 +164,15 @@ class TrainConfig(ImageConfig):
     keep_snapshots: int = Field(default=5, ge=1)
     """Number of newest epochs whose complete snapshots are kept; older ones keep only the tail's crumbs."""
 
-    @field_validator("weights", "clip", "ema", mode="before")
+    @field_validator("weights", "clip", "ema", "patience", mode="before")
     @classmethod
     def _no_value(cls, value: object) -> object:
         return absent(value)
+
+    @property
+    def head_start(self) -> bool:
+        """Whether the heads are fitted before the first epoch: if `start` says so, and there is something to keep."""
+        return self.start == "head" and not self.frozen and (self.pretrained or self.weights is not None)
 
 
 RECIPES: dict[str, TrainConfig] = {
@@ -229,10 +241,13 @@ RECIPES: dict[str, TrainConfig] = {
         pretrained=True,
         size=224,
         augmentation="resized-crop",
-        epochs=30,
+        start="head",
+        epochs=10,
+        patience=3,
         batch_size=64,
         optimizer="adamw",
-        learning_rate=1e-4,
+        learning_rate=5e-5,
+        balanced_learning_rate=2e-4,
         weight_decay=0.05,
         workers=4,
     ),

@@ -24,7 +24,7 @@ PENALTIES = (1e-2, 1e-3, 1e-4)
 """Where the search begins, from strong to weak; it goes on by STEP while the best is at an end."""
 STRONGEST, WEAKEST, STEP = 1e3, 1e-7, 10.0
 WEAKEST_OF_ONE = 1e-5  # where there is time for one fold only: each weaker one takes twice as long as the one before
-ENOUGH = 0.25  # standard errors by which what is less simple must be better
+ENOUGH = 0.5  # standard errors by which what is less simple must be better
 SHARES = 4  # the average is in parts of one fourth
 
 

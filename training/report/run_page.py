@@ -212,6 +212,7 @@ def _recall_intervals(recall: Sequence[float | None], tested: NDArray[np.int64])
 def _summary(story: Story) -> list[tuple[str, str]]:
     """The numbers that a reader wants first."""
     least, most = (int(story.counts.min()), int(story.counts.max())) if len(story.counts) else (0, 0)
+    trained = [line for line in story.history if line["epoch"] > 0]  # 0 is the head start
     seconds = sum(line["seconds"] for line in story.history if isinstance(line.get("seconds"), int | float))
     return [
         ("balanced accuracy", _measured(story, "balanced")),
@@ -220,7 +221,7 @@ def _summary(story: Story) -> list[tuple[str, str]]:
         ("classes", f"{len(story.classes):,}"),
         ("training images", f"{int(story.counts.sum()):,} ({least:,} to {most:,} a class)"),
         ("test images", f"{len(story.labels):,}"),
-        *([("epochs", f"{len(story.history):,}" + (f" in {_duration(seconds)}" if seconds else ""))] * story.trained),
+        *([("epochs", f"{len(trained):,}" + (f" in {_duration(seconds)}" if seconds else ""))] * story.trained),
     ]
 
 

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
+from torch.nn.modules.batchnorm import _BatchNorm  # the class of all of them, also of those in timm
 
 from breadcrumbs.training import processes
 from breadcrumbs.training.data.loader import Batch
@@ -37,8 +38,7 @@ def train_epoch(run: Run) -> dict[str, float]:
     steps, device = len(run.images), run.accelerator.device
     losses = torch.full((2, steps), torch.nan, device=device)
     run.network.train()
-    if run.config.frozen:
-        run.network.features.eval()
+    _set_mode(run)
     balanced = _balanced_batches(run, steps)
     title = f"epoch {run.epoch + 1}/{run.config.epochs}"
     for step, batch in enumerate(track(run.images.epoch(run.epoch), steps, title, show=processes.is_main())):
@@ -55,9 +55,22 @@ def train_epoch(run: Run) -> dict[str, float]:
     return dict(zip(("joint_loss", "balanced_loss"), learned.mean(1).tolist(), strict=False))
 
 
+def _set_mode(run: Run) -> None:
+    """Set the backbone to training mode, but for what stays as it is.
+
+    A frozen network stays; after a head start, batch norm does: its statistics on few augmented images would take away
+    what the pretrained network knows, and what the heads were fitted to.
+    """
+    run.network.features.train(not run.config.frozen)
+    if run.config.head_start:
+        for module in run.network.features.modules():
+            if isinstance(module, _BatchNorm):
+                module.eval()
+
+
 def _size(run: Run, step: int) -> int:
     """The images of a step over all processes: N / S, rounded up in the first steps and down in the others."""
-    whole, rest = divmod(len(run.data.train), len(run.images))
+    whole, rest = divmod(len(run.train), len(run.images))
     return whole + (step < rest)
 
 
@@ -133,7 +146,7 @@ def _forwarded(run: Run, images: Tensor) -> Tensor:
     run.network.features.train(run.config.method != "crt" and not run.config.frozen)
     with torch.no_grad(), torch.random.fork_rng(), run.autocast():
         features: Tensor = run.network.features(images.to(run.accelerator.device, non_blocking=True)).float()
-    run.network.features.train(not run.config.frozen)
+    _set_mode(run)
     return features
 
 
@@ -142,7 +155,7 @@ def _check_finite(run: Run, losses: Tensor) -> None:
     if len(bad):
         step = int(bad[0])
         rows = run.images.order.batch(step)
-        names = ", ".join(run.data.train.name(int(row)) for row in rows[:SHOWN])
+        names = ", ".join(run.train.name(int(row)) for row in rows[:SHOWN])
         more = f" and {len(rows) - SHOWN} more" if len(rows) > SHOWN else ""
         raise TrainingError(
             f"the loss is not finite from step {step + 1} of epoch {run.epoch + 1} on; "

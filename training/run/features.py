@@ -59,7 +59,8 @@ def keep(run: Run, limit: int = LIMIT) -> None:
     If the features take more than `limit` bytes, none is kept: images are augmented and forwarded in every epoch.
     """
     data, width = run.data, run.network.joint.in_features
-    size = 4 * width * (len(data.train) + len(data.test))
+    watched = 0 if run.watch is None else len(run.watch.split)
+    size = 4 * width * (len(run.train) + len(data.test) + watched)
     if size > limit:
         if processes.is_main():
             log.warning(
@@ -69,8 +70,10 @@ def keep(run: Run, limit: int = LIMIT) -> None:
         return
     if processes.is_main():
         log.info("frozen: the features of all images are computed once, without augmentation")
-    labels = torch.from_numpy(data.train.labels)
-    train = features_of(run, run.network, data.train, "training images")
+    labels = torch.from_numpy(run.train.labels)
+    train = features_of(run, run.network, run.train, "training images")
+    if run.watch is not None:
+        run.watch.features = features_of(run, run.network, run.watch.split, "watched images")
     run.test_features = features_of(run, run.network, data.test)
     run.images = KeptBatches(train, labels, run.images.order)
     if run.again is not None:

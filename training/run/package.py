@@ -42,6 +42,7 @@ from breadcrumbs.training.report.run_page import Story
 from breadcrumbs.training.run import holdout
 from breadcrumbs.training.run import snapshots as crumbs
 from breadcrumbs.training.run.journal import read_log
+from breadcrumbs.training.run.watch import Watch
 from breadcrumbs.training.terminal.bars import step, track
 
 if TYPE_CHECKING:
@@ -52,11 +53,25 @@ SAMPLES = 24
 
 
 def package(
-    network: TwoHeads, data: Data, preprocess: Preprocess, config: TrainConfig, out: Path, *, half: bool = False
+    network: TwoHeads,
+    data: Data,
+    preprocess: Preprocess,
+    config: TrainConfig,
+    out: Path,
+    *,
+    half: bool = False,
+    watch: Watch | None = None,
 ) -> Bundle:
     """Export a network on the CPU and write the bundle to `out/bundle`, metrics and report beside it.
 
-    With `half` the bundle has a second backbone, in half precision.
+    Args:
+        network: with the weights to export.
+        data: the images, the watched ones among the training images.
+        preprocess: the evaluation transform.
+        config: of the run.
+        out: its folder.
+        half: add a second backbone, in half precision.
+        watch: the comparison of the epochs; None means that the last is exported.
 
     Raises:
         ExportError: ONNX Runtime does not give the results of torch, or half precision loses recall.
@@ -75,12 +90,16 @@ def package(
     story = Story(
         title=f"{config.model_name}: {config.method}", classes=data.classes, counts=data.train_counts,
         groups=class_groups, convention=config.groups, config=config.model_dump(mode="json"), history=read_log(out),
-        labels=data.test.labels, logits=logits, metrics=dict(metrics), exported=next(iter(own)), notes=data.notes,
+        labels=data.test.labels, logits=logits, metrics=dict(metrics), exported=next(iter(own)),
+        notes=_notes(data, watch),
         intervals={name: intervals(values, data.test.labels, class_groups) for name, values in logits.items()},
     )  # fmt: skip
-    newest = _newest(backbone, own["joint"], data, preprocess, config)
+    epoch = 1 + (config.epochs if watch is None else watch.best)  # of a look by the exported network
+    newest = _newest(backbone, own["joint"], data, preprocess, config, epoch)
     pages = run_page.write(out / "report", replace(story, findings=_examined(newest, test, data, own, config, out)))
     metrics |= {"groups": config.groups, "test_images": len(data.test), "export_difference": difference}
+    if watch is not None:
+        metrics["watched"] = watch.as_dict()
     files = {
         "backbone.onnx": backbone,
         "head.onnx": heads.to_onnx(next(iter(own.values()))),
@@ -99,10 +118,18 @@ def package(
         metrics=metrics, recipe=config.model_dump(mode="json"),
     )  # fmt: skip
     files |= _snapshot_files(newest, data, out / "snapshots")
-    files[bundles.HOLDOUT] = snapshots.to_bytes(holdout.drawn(_look(backbone, test, data.test, data, config)))
+    files[bundles.HOLDOUT] = snapshots.to_bytes(holdout.drawn(_look(backbone, test, data.test, data, epoch)))
     files |= samples(data.test, len(data.classes), preprocess, config)
     write_whole(out / "metrics.json", files["report/metrics.json"])
     return bundles.write(out / "bundle", manifest, files)
+
+
+def _notes(data: Data, watch: Watch | None) -> tuple[str, ...]:
+    """The notes of the report: on the data, and on which epoch is exported."""
+    if watch is None:
+        return data.notes
+    words = watch.verdict()
+    return (*data.notes, f"{words[0].upper()}{words[1:]}.")
 
 
 def _examined(
@@ -166,27 +193,32 @@ def images_of(split: Split, preprocess: Preprocess, config: TrainConfig, title: 
     return (images for images, _, _ in track(batches, len(batches), title))
 
 
-def _newest(backbone: bytes, joint: LinearHead, data: Data, preprocess: Preprocess, config: TrainConfig) -> Snapshot:
+def _newest(
+    backbone: bytes, joint: LinearHead, data: Data, preprocess: Preprocess, config: TrainConfig, epoch: int
+) -> Snapshot:
     """A snapshot of the training images by the exported backbone, as one more epoch, with the joint head."""
     features = export.run_onnx(backbone, images_of(data.train, preprocess, config, "training images"))
-    return replace(_look(backbone, features, data.train, data, config), weight=joint.weight, bias=joint.bias)
+    return replace(_look(backbone, features, data.train, data, epoch), weight=joint.weight, bias=joint.bias)
 
 
-def _look(backbone: bytes, features: Floats, split: Split, data: Data, config: TrainConfig) -> Snapshot:
+def _look(backbone: bytes, features: Floats, split: Split, data: Data, epoch: int) -> Snapshot:
     """The features (N, D) of a split's images by the exported backbone, as one more epoch."""
     digest = hashlib.sha256(backbone).hexdigest()
-    return Snapshot(
-        features, split.labels, data.classes, digest, config.epochs + 1, ids=split.ids, dataset=split.dataset
-    )
+    return Snapshot(features, split.labels, data.classes, digest, epoch, ids=split.ids, dataset=split.dataset)
 
 
 def _snapshot_files(newest: Snapshot, data: Data, folder: Path) -> dict[str, bytes]:
-    """Files of the newest snapshot and, of older epochs, of the rows that still balance the tail."""
+    """Files of the newest snapshot and, of older epochs, of the rows that still balance the tail.
+
+    Epochs after the exported one are left out: their looks are by networks that were given up.
+    """
     counts = torch.from_numpy(data.train_counts)
     epochs_back = back_track(counts, balanced_target(int(counts.sum()), len(counts))).numpy()
     files = {f"snapshots/{crumbs.path_of(Path(), newest.epoch)}": snapshots.to_bytes(newest)}
     for path in crumbs.stored(folder):
         older = snapshots.read(path)
+        if older.epoch >= newest.epoch:
+            continue
         kept = crumbs.tail(older, epochs_back, newest.epoch - older.epoch)
         if kept is not None:
             files[f"snapshots/{path.name}"] = snapshots.to_bytes(kept)

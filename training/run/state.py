@@ -29,8 +29,10 @@ from breadcrumbs.training.config import TrainConfig
 from breadcrumbs.training.data.dataset import Data
 from breadcrumbs.training.data.loader import Batch, TrainingBatches, preprocess_for
 from breadcrumbs.training.data.order import BalancedOrder, Order
+from breadcrumbs.training.data.split import Split
 from breadcrumbs.training.network import Features, TwoHeads
 from breadcrumbs.training.run.trail import Trail
+from breadcrumbs.training.run.watch import Watch, divided
 
 
 class TrainingError(BreadcrumbsError):
@@ -54,6 +56,8 @@ class Run:
     """The state of one run.
 
     Attributes:
+        train: the images that are learned from: the data's training images without the watched ones.
+        watch: the comparison of the epochs; None means that every epoch is trained and the last is exported.
         network: the network that is trained.
         step: its trunk as a training step calls it: compiled, or averaging gradients over the processes, if needed.
         average: the moving average of the network; None means that there is none.
@@ -69,6 +73,7 @@ class Run:
 
     config: TrainConfig
     data: Data
+    train: Split
     preprocess: Preprocess
     accelerator: Accelerator
     network: TwoHeads
@@ -82,6 +87,7 @@ class Run:
     epoch: int = 0
     kept: bool = False
     test_features: torch.Tensor | None = None
+    watch: Watch | None = None
 
     @property
     def measured(self) -> TwoHeads:
@@ -127,7 +133,8 @@ def prepare(config: TrainConfig, data: Data, backbone: Backbone | None = None) -
     network.to(memory_format=torch.channels_last)  # the order of the pixels: a fifth faster
     network.features.requires_grad_(not config.frozen)
     average = _average(network, config.ema)
-    labels = torch.from_numpy(data.train.labels)
+    train, watch = _parts(config, data)
+    labels = torch.from_numpy(train.labels)
     order = Order(len(labels), config.batch_size, config.seed)
     if len(labels) // len(order) < processes.world():
         raise TrainingError(f"{processes.world()} processes cannot share steps of {len(labels) // len(order)} images")
@@ -139,12 +146,21 @@ def prepare(config: TrainConfig, data: Data, backbone: Backbone | None = None) -
     )
     steps = config.epochs * len(order)
     return Run(
-        config, data, preprocess, accelerator, network, step_of(network.trunk, accelerator, config), average,
+        config, data, train, preprocess, accelerator, network, step_of(network.trunk, accelerator, config), average,
         _trail(labels, len(data.classes), backbone.feature_dim, accelerator, config),
-        TrainingBatches(data.train, config, order, preprocess.interpolation),
-        None if again is None else TrainingBatches(data.train, config, again, preprocess.interpolation),
+        TrainingBatches(train, config, order, preprocess.interpolation),
+        None if again is None else TrainingBatches(train, config, again, preprocess.interpolation),
         optimizers, (CosineAnnealingLR(optimizers[0], steps), CosineAnnealingLR(optimizers[1], steps)),
+        watch=watch,
     )  # fmt: skip
+
+
+def _parts(config: TrainConfig, data: Data) -> tuple[Split, Watch | None]:
+    """The images that are learned from, and the comparison of the epochs on the others."""
+    parts = None if config.patience is None else divided(data.train, len(data.classes), config.seed)
+    if config.patience is None or parts is None:
+        return data.train, None
+    return parts[0], Watch(parts[1], config.patience)
 
 
 def _average(network: TwoHeads, decay: float | None) -> AveragedModel | None:
@@ -205,6 +221,7 @@ def state_of(run: Run) -> dict[str, Any]:
         "optimizers": [optimizer.state_dict() for optimizer in run.optimizers],
         "schedules": [schedule.state_dict() for schedule in run.schedules],
         "trail": None if run.trail is None else run.trail.state_dict(),
+        "watch": None if run.watch is None else run.watch.state_dict(),
     }
 
 
@@ -214,7 +231,9 @@ def restore(run: Run, state: dict[str, Any]) -> None:
     Raises:
         TrainingError: the checkpoint was made with another configuration.
     """
-    was, now = json.loads(state["config"]), json.loads(run.config.model_dump_json())
+    # A checkpoint from before there was a field is one of its default.
+    was = json.loads(TrainConfig().model_dump_json()) | json.loads(state["config"])
+    now = json.loads(run.config.model_dump_json())
     decides = [name for name in now if name != "check"]  # the check of the images does not change the run
     changed = [f"{name} was {was.get(name)!r}, is {now[name]!r}" for name in decides if was.get(name) != now[name]]
     if changed:
@@ -228,6 +247,8 @@ def restore(run: Run, state: dict[str, Any]) -> None:
         schedule.load_state_dict(saved)
     if run.trail is not None:
         run.trail.load_state_dict(state["trail"])
+    if run.watch is not None:
+        run.watch.load_state_dict(state["watch"])
     run.epoch = state["epoch"]
 
 
