@@ -45,7 +45,7 @@ def forward(folder: Path) -> tuple[float, int]:
     for split in (data.train, data.test):
         for start in range(0, len(split), BATCH):
             rows = range(start, min(start + BATCH, len(split)))
-            pixels = np.stack([split.fitted(row, bundle.manifest.preprocess) for row in rows])
+            pixels = np.stack([split.fitted(row, bundle.preprocess) for row in rows])
             began = time.monotonic()
             session.run(None, {"image": pixels})
             took += time.monotonic() - began
