@@ -25,9 +25,9 @@ demo: $(STAMP)  ## train, serve, predict, refit, activate on embedded images; st
 # A file's tests share a process, and with it their server or trained model; tests/conftest.py puts long files first.
 # Compiled files are kept, whatever the caller's environment says: the tests start hundreds of Python processes.
 TESTS = PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile --no-loadscope-reorder
-JOBS ?= 2
+JOBS ?= 3
 
-test: $(STAMP)  ## all tests, in two processes side by side (JOBS=8: in eight)
+test: $(STAMP)  ## all tests, in three processes side by side (JOBS=8: in eight)
 	$(TESTS)
 
 quick: $(STAMP)  ## the tests that neither train nor start servers or programs
