@@ -107,11 +107,39 @@ def test_an_unknown_name_suggests(name: str, near: str) -> None:
     assert near in message.split("timm has near it: ")[1]
 
 
-@pytest.mark.parametrize("name", ["", "*", "../x", "hf-hub:someone/something", "a/b/c"])
+@pytest.mark.parametrize("name", ["", "*", "../x", "s3:someone/something", "a/b/c"])
 def test_a_name_that_is_none_is_refused(name: str) -> None:
     """Nothing that is not a name of a network gets further than the list of names: no hub, no path."""
     with pytest.raises(BackboneError, match="no backbone"):
         create(name)
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("hf-hub:someone/something", "could not be loaded"),
+        ("hf-hub:", "could not be loaded"),
+        ("local-dir:", "expected a folder"),
+        ("local-dir:/nowhere", "expected a folder"),
+    ],
+)
+def test_a_place_without_a_network_is_refused(name: str, words: str) -> None:
+    """In one sentence, with a network or without."""
+    with pytest.raises(BackboneError, match=words) as caught:
+        create(name, pretrained=True)
+
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{}", '{"architecture": "resnet1000"}', '{"architecture": 3}'])
+def test_a_folder_with_a_damaged_configuration_is_refused(tmp_path: Path, content: str) -> None:
+    """Whatever it holds."""
+    (tmp_path / "config.json").write_text(content)
+
+    with pytest.raises(BackboneError, match="could not be loaded") as caught:
+        create(f"local-dir:{tmp_path}", pretrained=True)
+
+    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("name", ["resnet8", "resnet10"])
