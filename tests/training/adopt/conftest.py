@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from adopt.small_backbone import SIDE, write_folder, write_weights
+from small_backbone import SIDE, write_folder, write_weights
 
 from breadcrumbs.models.bundle import Bundle
 from breadcrumbs.training.adopt.adopt import adopt

@@ -10,7 +10,7 @@ import onnxruntime
 import pytest
 import timm
 import torch
-from adopt.small_backbone import NAME, SIDE, WIDTH
+from small_backbone import NAME, SIDE, WIDTH
 from small_run import CLASSES, COUNTS
 
 from breadcrumbs.models.bundle import Bundle, read
