@@ -47,7 +47,7 @@ def adopt(
         backbone: as `training.adopt.source` says.
         config: the images, and how the backbone is opened.
         out: folder of the run; an earlier bundle there is replaced once the new one is whole.
-        cache: folder of features that are known already.
+        cache: folder of features and graphs that are known already.
         spec: how the head is chosen; None means the refit's defaults.
         device: where the head is solved.
 
@@ -60,7 +60,8 @@ def adopt(
     """
     check_out(out)
     check_place(config.recipe("none", config.size or 224, 1))
-    source = open_source(backbone, config, in_memory=config.data in (EMBEDDED, *STANDARD))
+    in_memory = config.data in (EMBEDDED, *STANDARD)
+    source = open_source(backbone, config, in_memory=in_memory, exports=cache / "graphs")
     opened = source.opened
     recipe = config.recipe(opened.name, opened.preprocess.height, config.looks + 1)
     for note in opened.notes:

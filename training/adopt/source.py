@@ -11,6 +11,7 @@ It knows nothing of labels or heads.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,8 @@ import torch
 
 from breadcrumbs.models import backbones
 from breadcrumbs.models.arrays import Pixels
+from breadcrumbs.models.files import write_whole
+from breadcrumbs.models.images.preprocess import Preprocess
 from breadcrumbs.training import export
 from breadcrumbs.training.adopt import onnx_graph
 from breadcrumbs.training.adopt.config import BackboneConfig
@@ -42,13 +45,16 @@ class Source:
     check: Check
 
 
-def open_source(backbone: str, config: BackboneConfig, *, in_memory: bool = False) -> Source:
+def open_source(
+    backbone: str, config: BackboneConfig, *, in_memory: bool = False, exports: Path | None = None
+) -> Source:
     """Open a backbone by its name or file; no image is read.
 
     Args:
         backbone: as above.
         config: how.
         in_memory: the images are small and in memory: a network of timm gets them without a crop.
+        exports: folder of graphs that networks became earlier; None means that none is kept.
 
     Raises:
         AdoptError: a setting is for another kind of backbone, or the file cannot be deployed.
@@ -67,10 +73,10 @@ def open_source(backbone: str, config: BackboneConfig, *, in_memory: bool = Fals
             raise AdoptError(
                 f"{backbone} has weights and not their network; name it with --architecture, for example resnet50"
             )
-        return _network(config.architecture, path, config, in_memory=in_memory)
+        return _network(config.architecture, path, config, in_memory=in_memory, exports=exports)
     if config.architecture is not None:
         raise AdoptError(f"--architecture is for a file of weights, {', '.join(WEIGHTS)}; the backbone is {backbone}")
-    return _network(backbone, None, config, in_memory=in_memory)
+    return _network(backbone, None, config, in_memory, exports)
 
 
 def _graph(path: Path, config: BackboneConfig) -> Source:
@@ -82,12 +88,12 @@ def _graph(path: Path, config: BackboneConfig) -> Source:
     return Source(opened, lambda images: onnx_graph.check(opened, path, wish, images))
 
 
-def _network(name: str, weights: Path | None, config: BackboneConfig, *, in_memory: bool) -> Source:
+def _network(name: str, weights: Path | None, config: BackboneConfig, in_memory: bool, exports: Path | None) -> Source:
     backbone = backbones.create(name, pretrained=weights is None, size=config.size, weights=weights)
     side = config.size or backbone.side
     preprocess = evaluation_of(backbone.pixels, config, side, weights, in_memory=in_memory)
     network = Features(backbone, preprocess).eval()
-    model = export.to_onnx(network, preprocess)
+    model = _exported(network, preprocess, name, exports)
 
     def check(images: Pixels) -> float:
         batch = torch.from_numpy(np.ascontiguousarray(images))
@@ -96,3 +102,21 @@ def _network(name: str, weights: Path | None, config: BackboneConfig, *, in_memo
     count = f"{backbones.count_parameters(network) / 1e6:.1f} million parameters"
     notes = (f"{name}: {side} × {side} pixels, {backbone.feature_dim} features, {count}",)
     return Source(Opened(name, model, preprocess, backbone.feature_dim, notes), check)
+
+
+def _exported(network: Features, preprocess: Preprocess, name: str, exports: Path | None) -> bytes:
+    """The network as a graph; one that was exported before, with these weights and by this torch, is read again.
+
+    A file is named by its content, so that a damaged one is not used.
+    """
+    if exports is None:
+        return export.to_onnx(network, preprocess)
+    what = f"{name} {backbones.weights_digest(network)} {preprocess.model_dump_json(exclude={'source'})}"
+    key = sha256(f"{what} {torch.__version__}".encode()).hexdigest()[:32]
+    for path in exports.glob(f"{key}-*.onnx"):
+        model = path.read_bytes()
+        if path.stem == f"{key}-{sha256(model).hexdigest()}":
+            return model
+    model = export.to_onnx(network, preprocess)
+    write_whole(exports / f"{key}-{sha256(model).hexdigest()}.onnx", model)
+    return model

@@ -36,7 +36,7 @@ from breadcrumbs.training.refit.members import Fitted, Fitter
 from breadcrumbs.training.refit.offset import Labelled, with_offset, with_tau
 from breadcrumbs.training.refit.rows import RefitError
 from breadcrumbs.training.refit.selection import Part, average, average_logits, choose, given, usual
-from breadcrumbs.training.refit.validation import Hear, Validation
+from breadcrumbs.training.refit.validation import ROUGH, Hear, Validation
 
 NEVER = -1e9  # the logit of a class that a head does not know
 
@@ -189,9 +189,12 @@ def _choose(
     return (choose(validation, spec, log_prior) if len(validation.labels) else [usual(spec)]), validation
 
 
-def _fit(fitter: Fitter, part: Part, spec: RefitSpec, progress: Callable[..., None] | None) -> Fitted:
+def _fit(
+    fitter: Fitter, part: Part, spec: RefitSpec, progress: Callable[..., None] | None, *, rough: bool = False
+) -> Fitted:
     starts = () if part.start is None else (part.start,)
-    return fitter.fit(part.member, part.penalty, spec.gap, starts, progress and partial(progress, part.penalty))
+    hear = progress and partial(progress, part.penalty)
+    return fitter.fit(part.member, part.penalty, max(spec.gap, ROUGH) if rough else spec.gap, starts, hear, rough)
 
 
 def _logits(live: LinearHead, material: Material, answers: Floats | None) -> NDArray[np.float32]:
@@ -228,7 +231,7 @@ def _baselines(
     """What else the same rows could have become: each member alone, and the joint head; with what was chosen."""
     found: dict[str, tuple[LinearHead, dict[str, float | None]]] = {}
     for part in parts:
-        own = fitted.get(part.member) or _fit(fitter, part, spec, None)
+        own = fitted.get(part.member) or _fit(fitter, part, spec, None, rough=True)  # to compare with, not to serve
         alone = average([(replace(part, share=1.0), own)], log_prior, material.classes)
         found[part.member] = (alone, {"l2": part.penalty, "tau": None, "prior_offset": part.prior_offset})
     joint = bundle.joint_head()

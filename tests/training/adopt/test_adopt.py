@@ -16,8 +16,9 @@ from small_run import CLASSES, COUNTS
 from breadcrumbs.models.bundle import Bundle, read
 from breadcrumbs.models.refit_report import RefitReport
 from breadcrumbs.training.adopt.adopt import adopt
-from breadcrumbs.training.adopt.config import AdoptConfig
+from breadcrumbs.training.adopt.config import AdoptConfig, BackboneConfig
 from breadcrumbs.training.adopt.opened import AdoptError
+from breadcrumbs.training.adopt.source import open_source
 from breadcrumbs.training.config import RefitSpec
 from breadcrumbs.training.data.dataset import DataError, load
 from breadcrumbs.training.make_snapshots import make_snapshots
@@ -76,6 +77,22 @@ def test_a_file_of_weights_gives_the_same_bundle(
 
     assert other.backbone_digest == adopted.backbone_digest
     assert np.allclose(other.head().weight, adopted.head().weight, atol=1e-5)
+
+
+def test_a_damaged_graph_is_exported_again(folder_of_timm: Path, tmp_path: Path) -> None:
+    """A whole one is read again; another size, or other weights, are another graph."""
+    name, config = f"local-dir:{folder_of_timm}", BackboneConfig(size=SIDE)
+    first = open_source(name, config, exports=tmp_path).opened.model
+    (kept,) = tmp_path.iterdir()
+    time = kept.stat().st_mtime_ns
+
+    assert open_source(name, config, exports=tmp_path).opened.model == first
+    assert kept.stat().st_mtime_ns == time
+    kept.write_bytes(first[: len(first) // 2])
+    assert open_source(name, config, exports=tmp_path).opened.model == first
+    assert kept.read_bytes() == first
+    open_source(name, BackboneConfig(size=2 * SIDE), exports=tmp_path)
+    assert len(list(tmp_path.iterdir())) == 2
 
 
 def test_nothing_is_computed_twice(
