@@ -73,6 +73,7 @@ class _Transformers(_Config):
     crop_pct: Annotated[float, Field(gt=0, le=1)] | None = None
     do_rescale: bool = True
     rescale_factor: Factor = 1 / 255
+    rescale_offset: bool = False
     do_normalize: bool = True
     image_mean: Means | None = None
     image_std: Deviations | None = None
@@ -83,13 +84,14 @@ class _Transformers(_Config):
         return Described(pixels, size)
 
     def _colours(self, source: str) -> tuple[Colour, Colour]:
-        """Mean and deviation on the scale 0 … 1: (k·x − mean) / std = (x − mean/k) / (std/k)."""
+        """Mean and deviation on the scale 0 … 1: (k·x − o − mean) / std = (x − (o + mean)/k) / (std/k), with o of 0 or 1."""
         if self.do_normalize and (self.image_mean is None or self.image_std is None):
             raise AdoptError(f"{source} has no image_mean or no image_std; expected both: say --mean and --std")
         mean = self.image_mean if self.do_normalize and self.image_mean else (0.0, 0.0, 0.0)
         std = self.image_std if self.do_normalize and self.image_std else (1.0, 1.0, 1.0)
         k = round(255 * self.rescale_factor, 6) if self.do_rescale else 255.0
-        return (mean[0] / k, mean[1] / k, mean[2] / k), (std[0] / k, std[1] / k, std[2] / k)
+        o = 1.0 if self.do_rescale and self.rescale_offset else 0.0
+        return ((o + mean[0]) / k, (o + mean[1]) / k, (o + mean[2]) / k), (std[0] / k, std[1] / k, std[2] / k)
 
     def _geometry(self, source: str) -> tuple[tuple[int, int] | None, float | None]:
         """The size (height, width) of the network's input, and the share of the centre crop."""

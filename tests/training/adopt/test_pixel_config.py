@@ -72,15 +72,16 @@ def test_sizes_of_transformers(changes: dict[str, Any], size: int, resize: int |
     std=st.tuples(*[st.floats(0.1, 1)] * 3),
     factor=st.sampled_from([None, 1 / 255, 1.0, 1 / 127.5]),
     normalise=st.booleans(),
+    shift=st.booleans(),
     value=st.integers(0, 255),
 )
 def test_colours_of_transformers(
-    mean: tuple[float, ...], std: tuple[float, ...], factor: float | None, normalise: bool, value: int
+    mean: tuple[float, ...], std: tuple[float, ...], factor: float | None, normalise: bool, shift: bool, value: int
 ) -> None:
-    """A pixel becomes what transformers makes of it, rescaled or not, normalised or not."""
+    """A pixel becomes what transformers makes of it, rescaled or not, shifted by one or not, normalised or not."""
     config = {"image_mean": mean, "image_std": std, "do_normalize": normalise, "do_rescale": factor is not None}
-    found = _parsed({**config, "rescale_factor": factor or 0.5}, "x")
-    scaled = value * (factor or 1)
+    found = _parsed({**config, "rescale_factor": factor or 0.5, "rescale_offset": shift}, "x")
+    scaled = value * (factor or 1) - (shift and factor is not None)
     theirs = (scaled - mean[0]) / std[0] if normalise else scaled
 
     assert found is not None
