@@ -84,7 +84,7 @@ class _Transformers(_Config):
         return Described(pixels, size)
 
     def _colours(self, source: str) -> tuple[Colour, Colour]:
-        """Mean and deviation on the scale 0 … 1: (k·x − o − mean) / std = (x − (o + mean)/k) / (std/k), with o of 0 or 1."""
+        """Mean and deviation on the scale 0 … 1: (k·x − o − mean) / std = (x − (o + mean)/k) / (std/k), o is 0 or 1."""
         if self.do_normalize and (self.image_mean is None or self.image_std is None):
             raise AdoptError(f"{source} has no image_mean or no image_std; expected both: say --mean and --std")
         mean = self.image_mean if self.do_normalize and self.image_mean else (0.0, 0.0, 0.0)
