@@ -56,7 +56,7 @@ class _Timm(_Config):
     def described(self, source: str) -> Described:
         channels, *size = self.input_size or (3,)
         if channels != 3:
-            raise AdoptError(f"{source} is for {channels} channels; expected 3: name another file by --config")
+            raise AdoptError(f"{source} is for {channels} channels; expected 3: name another file by --preprocessing")
         crop = None if self.crop_mode == "squash" else self.crop_pct
         pixels = Pixels(self.mean, self.std, self.interpolation, crop, source)
         return Described(pixels, (size[0], size[1]) if size else None)
@@ -150,7 +150,7 @@ def find(graph: Path, config: Path | None) -> Described | None:
         if found is None:
             raise AdoptError(
                 f"{escaped(config.name)} does not describe pixels; expected timm's config.json or transformers' "
-                "preprocessor_config.json: name one by --config"
+                "preprocessor_config.json: name one by --preprocessing"
             )
         return found
     folders = [graph.parent, graph.parent.parent] if graph.absolute().parent.name == "onnx" else [graph.parent]
@@ -166,9 +166,9 @@ def _read(path: Path) -> Described | None:
         with open_regular(path) as file:
             data = json.loads(file.read(MOST_BYTES))
     except OSError as error:
-        raise AdoptError(f"cannot read {name} ({error.strerror}); name another by --config") from error
+        raise AdoptError(f"cannot read {name} ({error.strerror}); name another by --preprocessing") from error
     except (ValueError, RecursionError) as error:
-        raise AdoptError(f"{name} is no JSON; repair it, or name another by --config") from error
+        raise AdoptError(f"{name} is no JSON; repair it, or name another by --preprocessing") from error
     return _parsed(data, name)
 
 
@@ -184,5 +184,5 @@ def _parsed(data: Any, name: str) -> Described | None:
     except ValidationError as error:
         first = error.errors()[0]
         place = escaped(".".join(str(part) for part in first["loc"]))[:80]
-        raise AdoptError(f"{name}: {place}: {first['msg']}; repair it, or name another by --config") from error
+        raise AdoptError(f"{name}: {place}: {first['msg']}; repair it, or name another by --preprocessing") from error
     return None

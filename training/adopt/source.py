@@ -82,7 +82,7 @@ def open_source(
 def _graph(path: Path, config: BackboneConfig) -> Source:
     wish = Wish(
         output=config.output, pool=config.pool, size=config.size, mean=config.mean, std=config.std,
-        interpolation=config.interpolation, crop=config.crop, config=config.preprocessing,
+        interpolation=config.interpolation, crop=config.crop, preprocessing=config.preprocessing,
     )  # fmt: skip
     opened = onnx_graph.open_onnx(path, wish)
     return Source(opened, lambda images: onnx_graph.check(opened, path, wish, images))

@@ -35,7 +35,7 @@ def settle(path: Path, wish: Wish, image: ImageInput, white: Largest | None) -> 
     Raises:
         AdoptError: what was said does not fit the graph, or the configuration is damaged.
     """
-    described = pixel_config.find(path, wish.config)
+    described = pixel_config.find(path, wish.preprocessing)
     pixels = described.pixels if described else IMAGENET
     height, width, assumed = _size(wish, image, described)
     mean, std, colours = _colours(wish, image, described, white)
@@ -81,7 +81,7 @@ def _size(wish: Wish, image: ImageInput, described: Described | None) -> tuple[i
         whose = "--size" if wish.size else described.pixels.source if described else ""
         raise AdoptError(
             f"{whose} says {height} × {width} pixels, but input {image.told} takes {fixed[0]} × {fixed[1]}; "
-            f"say --size {fixed[0]}, or name the configuration of this backbone by --config"
+            f"say --size {fixed[0]}, or name the configuration of this backbone by --preprocessing"
         )
     assumed = asked is None and (image.height is None or image.width is None)
     return *fixed, [f"WARNING: size {USUAL_SIZE} is assumed; --size says another"] if assumed else []
@@ -107,4 +107,8 @@ def _colours(
     told = f"mean ({', '.join(f'{v:.4g}' for v in mean)}), deviation ({', '.join(f'{v:.4g}' for v in std)})"
     if described or (wish.mean and wish.std):
         return mean, std, [told]
-    return mean, std, [f"WARNING: assumed are {IMAGENET.source}, {told}; --mean and --std or --config say others"]
+    return (
+        mean,
+        std,
+        [f"WARNING: assumed are {IMAGENET.source}, {told}; --mean and --std or --preprocessing say others"],
+    )

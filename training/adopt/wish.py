@@ -26,7 +26,7 @@ class Wish:
         mean, std: of each channel, on the scale 0 … 1.
         interpolation: of the resizing.
         crop: side of the centre crop as a share of the resized shorter side; squash: resized to a square, not cropped.
-        config: a `config.json` of timm or a `preprocessor_config.json` of transformers.
+        preprocessing: a `config.json` of timm or a `preprocessor_config.json` of transformers.
 
     Raises:
         AdoptError: a value is out of its bounds.
@@ -39,7 +39,7 @@ class Wish:
     std: Colour | None = None
     interpolation: Interpolation | None = None
     crop: float | Literal["squash"] | None = None
-    config: Path | None = None
+    preprocessing: Path | None = None
 
     def __post_init__(self) -> None:
         if self.size is not None and not 0 < self.size <= LARGEST:

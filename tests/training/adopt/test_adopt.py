@@ -1,8 +1,10 @@
 """A backbone that is there already becomes a bundle, on which every other command works as on a trained one."""
 
+import ast
 import logging
 import re
 import shutil
+from inspect import signature
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +15,10 @@ import torch
 from small_backbone import NAME, SIDE, WIDTH
 from small_run import CLASSES, COUNTS
 
+from breadcrumbs.commands.adopt import adopt as command
 from breadcrumbs.models.bundle import Bundle, read
 from breadcrumbs.models.refit_report import RefitReport
+from breadcrumbs.training.adopt import onnx_graph
 from breadcrumbs.training.adopt.adopt import adopt
 from breadcrumbs.training.adopt.config import AdoptConfig, BackboneConfig
 from breadcrumbs.training.adopt.opened import AdoptError
@@ -180,3 +184,18 @@ def test_a_training_run_is_not_replaced(tmp_path: Path, images: Path) -> None:
 
     with pytest.raises(AdoptError, match="choose another folder"):
         adopt("resnet18", AdoptConfig(data=str(images)), tmp_path, tmp_path / "cache")
+
+
+def test_every_flag_that_a_message_names_is_one_of_the_command() -> None:
+    """Of all sentences of the package: a remedy that cannot be typed is none."""
+    flags = {f"--{name.replace('_', '-')}" for name in (*AdoptConfig.model_fields, *signature(command).parameters)}
+    texts = [
+        (path.name, node.value)
+        for path in Path(onnx_graph.__file__).parent.glob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+    ]
+    named = {(name, flag) for name, text in texts for flag in re.findall(r"--[a-z]+(?:-[a-z]+)*", text)}
+
+    assert len(named) > 10
+    assert {one for one in named if one[1] not in flags} == set()

@@ -170,14 +170,14 @@ def test_a_named_configuration_must_be_one(content: bytes | None, tmp_path: Path
     if content is not None:
         path.write_bytes(content)
 
-    with pytest.raises(AdoptError, match="--config") as error:
+    with pytest.raises(AdoptError, match="--preprocessing") as error:
         find(tmp_path / "backbone.onnx", path)
     assert "\n" not in str(error.value)
 
 
 def test_a_size_that_does_not_fit_is_refused(tmp_path: Path) -> None:
     """A configuration for another size is another backbone's, unless --size says the graph's own."""
-    with pytest.raises(AdoptError, match=r"say --size 32.*--config"):
+    with pytest.raises(AdoptError, match=r"say --size 32.*--preprocessing"):
         settled(tmp_path, CLIP, side=32)
 
     assert settled(tmp_path, CLIP, Wish(size=32), side=32).height == 32
