@@ -124,7 +124,7 @@ class TrainConfig(ImageConfig):
     start: Literal["random", "head"] = "random"
     """How the heads begin. `random`: with random weights; `head`: fitted to the pretrained network's features before
     the first epoch. A network that is frozen, or without pretrained weights, begins as with `random`."""
-    size: int = Field(default=28, ge=8, le=1024)
+    size: int = Field(default=28, ge=8, le=4096)
     """Side of the square input, in pixels."""
     augmentation: Literal["crop-flip", "crop", "flip", "resized-crop", "none"] = "crop-flip"
     """crop: shift by up to 1/8; flip: mirror; crop-flip: both; resized-crop: random area and aspect, mirror, colour."""

@@ -70,7 +70,8 @@ def adopt(
 
                 bundle = make(backbone or "", chosen, out, cache or default_folder(), device=device)
     except KeyboardInterrupt as stop:
-        print("stopped; the same command goes on, with the features that are kept", file=sys.stderr)  # noqa: T201
+        kept = "goes on, with the features that are kept" if named is None else "starts again"
+        print(f"stopped; the same command {kept}", file=sys.stderr)  # noqa: T201
         if isinstance(stop, Terminated):
             sys.exit(STATUS)
         raise

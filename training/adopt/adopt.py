@@ -96,7 +96,7 @@ def _check(source: Source, split: Split) -> None:
         took.append(time.perf_counter() - began)
     kinds = operators(opened.model)
     LOG.info(
-        "the graph: %d nodes of %d kinds of operators, %.1f MB, %.1f ms an image here", sum(kinds.values()), len(kinds),
+        "the graph: %d nodes of %d kinds of operators, %.1f MB, %.1f ms an image here", kinds.total(), len(kinds),
         len(opened.model) / 1e6, 1e3 * statistics.median(took),
     )  # fmt: skip
 

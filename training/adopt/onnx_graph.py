@@ -71,9 +71,7 @@ def open_onnx(path: Path, wish: Wish) -> Opened:
     original = _original(path, wish)
     model, how = _composed(original)
     data = _bytes(model)
-    counts = operators(data)
-    size = f"{counts.total()} nodes, {len(counts)} kinds of operators, {len(data) / 1e6:.1f} MB"
-    notes = (f"input {original.image.told}", *original.notes, *how, size)
+    notes = (f"input {original.image.told}", *original.notes, *how)
     return Opened(f"onnx:{escaped(path.name)}", data, original.transform, original.feature.feature_dim, notes)
 
 

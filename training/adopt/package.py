@@ -15,8 +15,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from breadcrumbs.models import bundle as bundles
 from breadcrumbs.models import head as heads
 from breadcrumbs.models import refit_report as reports
@@ -156,7 +154,7 @@ def _write(start: Bundle, made: Refit, data: Data, looks: Looks, origin: Origin,
     """Measure the head on the test images, examine the images, and write report and bundle."""
     test = looks.test
     own = {"balanced": made.head}
-    plain = _plain(made, data)
+    plain = _plain(made)
     if plain is not None:
         own["joint"] = plain
     by_class = groups(data.train_counts.tolist(), origin.groups)
@@ -195,11 +193,7 @@ def _examined(data: Data, looks: Looks, head: LinearHead, seed: int) -> Findings
         return inspected(train, Looked(looks.test, data.test.labels, data.test), head, data.classes, seed)
 
 
-def _plain(made: Refit, data: Data) -> LinearHead | None:
-    """The plain softmax head on the same features, without an offset: what the backbone gives without our help."""
+def _plain(made: Refit) -> LinearHead | None:
+    """The plain softmax head on the same features, its offset taken back: what the backbone gives without our help."""
     part = next((part for part in made.report.members if part.member == "plain"), None)
-    if part is None or "plain" not in made.baselines:
-        return None
-    counts = data.train_counts.astype(np.float64)
-    log_prior = np.log(np.maximum(counts, 1) / counts.sum())
-    return logit_adjusted(made.baselines["plain"], log_prior, -part.prior_offset)
+    return None if part is None else logit_adjusted(made.baselines["plain"], made.log_prior, -part.prior_offset)

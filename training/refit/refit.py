@@ -46,12 +46,21 @@ Tell = Callable[[dict[str, Any]], None]
 
 @dataclass(frozen=True, eq=False)
 class Refit:
-    """The new head, what is known of it, the heads it was compared with besides the live one, and the judged rows."""
+    """The new head, and what is known of it.
+
+    Attributes:
+        head: the new head.
+        report: of the refit.
+        baselines: the heads it was compared with besides the live one.
+        judged: the rows that they were compared on.
+        log_prior: log π (C,), of which prior offsets take t times.
+    """
 
     head: LinearHead
     report: RefitReport
     baselines: dict[str, LinearHead]
     judged: HeldOut
+    log_prior: NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)
@@ -168,7 +177,8 @@ def refit(
             "certificate": evidence,
         }
         whole = facts.complete(report, *both, rows.labels)
-        return Refit(head, whole, {name: head for name, (head, _) in baselines.items()}, rows)
+        others = {name: head for name, (head, _) in baselines.items()}
+        return Refit(head, whole, others, rows, log_prior.double().numpy())
 
     told = Judged.model_validate(
         {"candidate": head.digest, "live": live.digest, "candidate_metrics": measured["candidate"], **found}

@@ -131,12 +131,12 @@ def _surely_better(logits: Tensor, simple: Tensor, labels: Tensor) -> bool:
     With d_i of 1, 0 or −1 for a row that only the first, both or neither, or only the second has right, and
     q = mean d_i², the variance of the mean of the recalls is Σ_y q / n_y over the C classes with rows, by C².
     """
-    first, second = (own.argmax(1) == labels for own in (logits, simple))
     rows = torch.bincount(labels)
-    rows = rows[rows > 0]
-    variance = float((first != second).double().mean() * (1 / rows).sum()) / len(rows) ** 2
-    gain = balanced_accuracy(logits, labels) - balanced_accuracy(simple, labels)
-    return gain > ENOUGH * math.sqrt(variance)
+    part = (1 / rows.double())[labels] / int((rows > 0).sum())  # of a row in the mean of the recalls (N,)
+    first, second = ((own.argmax(1) == labels).double() for own in (logits, simple))
+    apart = first - second  # d (N,)
+    variance = apart.square().mean() * part.square().sum()
+    return float((part * apart).sum()) > ENOUGH * math.sqrt(float(variance))
 
 
 def _shares(parts: Sequence[Part], labels: Tensor) -> list[Part]:
@@ -151,7 +151,7 @@ def _shares(parts: Sequence[Part], labels: Tensor) -> list[Part]:
         return balanced_accuracy(logits(own), labels), -sum(k > 0 for k in own)
 
     best = max(options, key=rank)
-    if not len(labels) or not _surely_better(logits(best), logits(equal), labels):
+    if not _surely_better(logits(best), logits(equal), labels):
         best = equal
     return [replace(part, share=k / SHARES) for k, part in zip(best, parts, strict=True)]
 

@@ -212,17 +212,19 @@ def _recall_intervals(recall: Sequence[float | None], tested: NDArray[np.int64])
 def _summary(story: Story) -> list[tuple[str, str]]:
     """The numbers that a reader wants first."""
     least, most = (int(story.counts.min()), int(story.counts.max())) if len(story.counts) else (0, 0)
-    trained = [line for line in story.history if line["epoch"] > 0]  # 0 is the head start
+    epochs = [line for line in story.history if line["epoch"] > 0]  # 0 is the head start
     seconds = sum(line["seconds"] for line in story.history if isinstance(line.get("seconds"), int | float))
-    return [
+    summary = [
         ("balanced accuracy", _measured(story, "balanced")),
         ("few-shot recall", _measured(story, "few")),
         ("exported head", story.head),
         ("classes", f"{len(story.classes):,}"),
         ("training images", f"{int(story.counts.sum()):,} ({least:,} to {most:,} a class)"),
         ("test images", f"{len(story.labels):,}"),
-        *([("epochs", f"{len(trained):,}" + (f" in {_duration(seconds)}" if seconds else ""))] * story.trained),
     ]
+    if story.trained:
+        summary.append(("epochs", f"{len(epochs):,}" + (f" in {_duration(seconds)}" if seconds else "")))
+    return summary
 
 
 def _measured(story: Story, name: str) -> str:

@@ -17,6 +17,7 @@ from small_run import CLASSES, COUNTS
 
 from breadcrumbs.commands.adopt import adopt as command
 from breadcrumbs.models.bundle import Bundle, read
+from breadcrumbs.models.head import softmax
 from breadcrumbs.models.refit_report import RefitReport
 from breadcrumbs.training.adopt import onnx_graph
 from breadcrumbs.training.adopt.adopt import adopt
@@ -111,6 +112,9 @@ def test_nothing_is_computed_twice(
         caplog.clear()
         with caplog.at_level(logging.INFO):
             adopt(name, AdoptConfig.model_validate({"data": str(images), "size": SIDE} | more), tmp_path / "out", cache)
+        assert re.search(
+            r"the graph: \d+ nodes of \d+ kinds of operators, \d+\.\d MB, \d+\.\d ms an image", caplog.text
+        )
         found = re.search(r"features: (\d+) computed", caplog.text)
         assert found is not None
         return int(found[1])
@@ -199,3 +203,13 @@ def test_every_flag_that_a_message_names_is_one_of_the_command() -> None:
 
     assert len(named) > 10
     assert {one for one in named if one[1] not in flags} == set()
+
+
+def test_the_joint_head_is_plain(adopted: Bundle) -> None:
+    """Without an offset the mean probability of a class is its share of the images, as its bias has no penalty."""
+    joint, clean = adopted.joint_head(), adopted.snapshots()[0]
+    assert joint is not None
+
+    mean = softmax(joint.logits(np.asarray(clean.features, np.float32))).mean(0)
+
+    assert mean == pytest.approx(np.array(COUNTS) / sum(COUNTS), abs=0.03)
