@@ -111,7 +111,9 @@ def test_nothing_is_computed_twice(
     def computed(**more: object) -> int:
         caplog.clear()
         with caplog.at_level(logging.INFO):
-            adopt(name, AdoptConfig.model_validate({"data": str(images), "size": SIDE} | more), tmp_path / "out", cache)
+            made = adopt(
+                name, AdoptConfig.model_validate({"data": str(images), "size": SIDE} | more), tmp_path / "out", cache
+            )
         assert re.search(
             r"the graph: \d+ nodes of \d+ kinds of operators, \d+\.\d MB, \d+\.\d ms an image", caplog.text
         )
