@@ -17,10 +17,9 @@ from torch import Tensor
 
 from breadcrumbs.models.arrays import Floats
 from breadcrumbs.training.emanate import rank_in_class
+from breadcrumbs.training.folds import FOLDS, fold_count, fold_of
 from breadcrumbs.training.solver.solver import solve
 
-FOLDS = ((3e8, 5), (3e9, 3))  # N · D · C up to which there are so many folds, as in a refit
-THOROUGH = FOLDS[-1][0]
 GAP = 1e-2  # of the solver: precise enough to compare probabilities
 CHUNK = 8192  # rows whose probabilities are in memory at a time
 
@@ -71,7 +70,7 @@ class OutOfFold:
 
 def within_limit(rows: int, dimensions: int, classes: int) -> bool:
     """Return whether N · D · C is small enough for every row to be scored in reasonable time."""
-    return rows * dimensions * classes <= THOROUGH
+    return fold_count(rows * dimensions * classes) is not None
 
 
 def suspects(
@@ -127,7 +126,8 @@ def fold_heads(
     No head starts where another ended: that one has seen the rows. Arguments as for `suspects`.
     """
     own = torch.from_numpy(np.require(labels, np.int64, ["C", "W"]))
-    fold = _folds(own, features.shape[1], classes, seed)
+    count = fold_count(features.size * classes) or FOLDS[-1][1]
+    fold = fold_of(own, classes, count, seed)
     for number in range(int(fold.max()) + 1 if len(fold) else 0):
         fitted = (fold != number).nonzero().squeeze(1)
         z = _features(features, fitted)
@@ -135,17 +135,6 @@ def fold_heads(
         variance = max(float(z.var(0, correction=0).mean()), 1e-30)
         found = solve(z, own[fitted], weights, classes, penalty * variance, gap=GAP, rough=True)  # from nothing
         yield (fold == number).nonzero().squeeze(1), found.weight.float(), found.bias.float()
-
-
-def _folds(labels: Tensor, dimensions: int, classes: int, seed: int) -> Tensor:
-    """The fold of each row (N,): every class is spread evenly over the folds; −1: alone in its class."""
-    work = len(labels) * dimensions * classes
-    folds = next((count for limit, count in FOLDS if work <= limit), FOLDS[-1][1])
-    draw = torch.Generator().manual_seed(seed)
-    rank = rank_in_class(labels, torch.randperm(len(labels), generator=draw))
-    first = torch.randint(folds, (classes,), generator=draw)  # the fold that a class begins with (C,)
-    alone = torch.bincount(labels, minlength=classes)[labels] < 2
-    return torch.where(alone, -1, (rank + first[labels]) % folds)
 
 
 def _features(features: Floats, rows: Tensor) -> Tensor:

@@ -20,6 +20,7 @@ from breadcrumbs.models.arrays import Floats
 from breadcrumbs.models.groups import Group
 from breadcrumbs.models.head import LinearHead
 from breadcrumbs.models.snapshots.snapshot import Snapshot
+from breadcrumbs.training.data.dataset import held_out
 from breadcrumbs.training.migrate.division import Division
 from breadcrumbs.training.refit.material import Source
 from breadcrumbs.training.refit.rows import RefitError
@@ -116,12 +117,7 @@ def _share(division: Division, fraction: float, seed: int) -> Snapshot:
         RefitError: no class has two rows.
     """
     largest = max(division.mapped, key=lambda one: len(one.labels))
-    rng = np.random.default_rng(seed)
-    chosen = []
-    for label in np.unique(largest.labels):
-        own = rng.permutation(np.flatnonzero(largest.labels == label))
-        chosen.append(own[: max(1, round(fraction * len(own))) if len(own) > 1 else 0])
-    numbers = np.sort(np.concatenate(chosen))
+    numbers = np.flatnonzero(held_out(largest.labels, len(largest.classes), fraction, seed))
     if not len(numbers):
         raise RefitError(
             "the old bundle has no hold-out and no class of two rows, so there is nothing to judge on; give labelled "

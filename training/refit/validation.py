@@ -15,13 +15,12 @@ from torch import Tensor
 
 from breadcrumbs.training.config import Member, RefitDevice
 from breadcrumbs.training.emanate import rank_in_class
+from breadcrumbs.training.folds import THOROUGH, fold_count, fold_of
 from breadcrumbs.training.refit.members import Fitter
 from breadcrumbs.training.refit.pool import Pool
 from breadcrumbs.training.refit.rows import Rows
 from breadcrumbs.training.solver.solver import Found
 
-FOLDS = ((3e8, 5), (3e9, 3))  # N · D · C up to which there are so many folds: few images choose badly with three
-THOROUGH = FOLDS[-1][0]
 SPLIT = 5  # above, one fold of so many is held out, once
 SAMPLE = 5e9  # then so much N · D · C is fitted without it: the same share of each class, one image at least
 ROWS, LOGITS = (
@@ -48,15 +47,10 @@ def folds_of(base: Rows, usable: Tensor, classes: int, seed: int) -> list[Tensor
     """
     mine = base.take(usable[base.images] & (base.labels >= 0))
     work = len(mine) * mine.feature_dim * classes
-    made = next((count for limit, count in FOLDS if work <= limit), 1)
-    count = SPLIT if made == 1 else made
-    draw = torch.Generator().manual_seed(seed)
-    rank = rank_in_class(mine.labels, torch.randperm(len(mine), generator=draw))
-    first = torch.randint(count, (classes,), generator=draw)  # the fold that a class begins with (C,)
-    lone = torch.bincount(mine.labels, minlength=classes)[mine.labels] < 2
-    fold = torch.where(lone, -1, (rank + first[mine.labels]) % count)
+    count = fold_count(work)
+    fold = fold_of(mine.labels, classes, count or SPLIT, seed)
     found = []
-    for number in range(made):
+    for number in range(count or 1):
         own = torch.zeros(len(usable), dtype=torch.bool)
         own[mine.images[fold == number]] = True
         found.append(own)

@@ -7,9 +7,10 @@ from looks import look
 from torch import Tensor
 
 from breadcrumbs.training.config import Member
+from breadcrumbs.training.folds import FOLDS
 from breadcrumbs.training.refit.offset import balanced_accuracy
 from breadcrumbs.training.refit.pool import Pool, pooled
-from breadcrumbs.training.refit.validation import FOLDS, Validation, folds_of
+from breadcrumbs.training.refit.validation import Validation, folds_of
 
 MEMORY = 2**30
 
