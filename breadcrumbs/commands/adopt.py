@@ -37,7 +37,7 @@ def adopt(
 
     The backbone is a timm network (downloaded with its pretrained weights), `hf-hub:org/name`, `local-dir:folder`, a
     file of weights with `--architecture`, or an ONNX file. It stays as it is: each image passes it once, and features
-    are kept, so a second run takes seconds.
+    are kept, so a second run only fits the head.
 
     With `--features` in place of a backbone, the features are those in a file. The bundle then has no backbone, and its
     server takes features.
