@@ -43,7 +43,7 @@ def absent(value: object) -> object:
 class PixelConfig(BaseModel):
     """How an image reaches a network."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
 
     mean: tuple[float, float, float] | None = None
     """Mean of each channel, on the scale 0 … 1; absent: as the network's weights were trained."""
@@ -124,7 +124,7 @@ class TrainConfig(ImageConfig):
     start: Literal["random", "head"] = "random"
     """How the heads begin. `random`: with random weights; `head`: fitted to the pretrained network's features before
     the first epoch. A network that is frozen, or without pretrained weights, begins as with `random`."""
-    size: int = Field(default=28, ge=8, le=4096)
+    size: int = Field(default=28, ge=1, le=4096)
     """Side of the square input, in pixels."""
     augmentation: Literal["crop-flip", "crop", "flip", "resized-crop", "none"] = "crop-flip"
     """crop: shift by up to 1/8; flip: mirror; crop-flip: both; resized-crop: random area and aspect, mirror, colour."""

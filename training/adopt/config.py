@@ -8,8 +8,11 @@ from typing import Literal
 
 from pydantic import Field, field_validator
 
-from breadcrumbs.training.adopt.wish import Pool
 from breadcrumbs.training.config import ImageConfig, PixelConfig, TrainConfig, absent
+
+Pool = Literal["cls", "mean"]
+LARGEST = 4096
+"""Largest side of a network's input, in pixels."""
 
 
 class BackboneConfig(PixelConfig):
@@ -25,7 +28,7 @@ class BackboneConfig(PixelConfig):
     preprocessing: Path | None = None
     """A `config.json` or `preprocessor_config.json` with the preprocessing of an ONNX file; absent: the one beside it,
     if there is one."""
-    size: int | None = Field(default=None, ge=8, le=4096)
+    size: int | None = Field(default=None, ge=1, le=LARGEST)
     """Side of the square input, in pixels; absent: the size that the network was made for."""
 
     @field_validator("architecture", "output", "pool", "preprocessing", "size", mode="before")
@@ -52,12 +55,9 @@ class AdoptConfig(BackboneConfig, ImageConfig):
             side: of its input, in pixels.
             epochs: the epoch of the bundle's newest snapshot.
         """
-        shared = {field: getattr(self, field) for field in type(self).model_fields if field in SHARED}
+        shared = {field: getattr(self, field) for field in (*ImageConfig.model_fields, "augmentation")}
         return TrainConfig.model_validate(
             shared
             | {"architecture": architecture, "size": side, "frozen": True, "method": "plain", "epochs": epochs}
             | {"batch_size": max(2, self.batch_size)}
         )
-
-
-SHARED = {*ImageConfig.model_fields, "augmentation"}

@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from breadcrumbs.models.printable import escaped, listed
+from breadcrumbs.training.adopt.config import BackboneConfig, Pool
 from breadcrumbs.training.adopt.opened import AdoptError
-from breadcrumbs.training.adopt.wish import Pool, Wish
 
 Pooling = Literal["rows", "first token", "tokens", "planes", "positions"]
 """(N, D) as it is; (N, T, D): the first token, or the mean of all; the mean of maps (N, D, h, w) or (N, h, w, D)."""
@@ -69,36 +69,36 @@ class FeatureOutput:
                 return np.asarray(wide.mean((1, 2)))
 
 
-def choose(outputs: Outputs, images: int, wish: Wish, *, channels_first: bool) -> FeatureOutput:
+def choose(outputs: Outputs, images: int, config: BackboneConfig, *, channels_first: bool) -> FeatureOutput:
     """Choose the output, and how it is pooled.
 
     Args:
         outputs: what a run gave.
         images: N of that run.
-        wish: may name the output and the pooling.
+        config: may name the output and the pooling.
         channels_first: how the input lies; maps that could be either way lie as it does.
 
     Raises:
         AdoptError: none fits, several do, or the one that was named does not.
     """
-    name, chosen = _named(outputs, images, wish)
+    name, chosen = _named(outputs, images, config)
     shape = outputs[name].shape[1:]
-    pooling = _pooling(shape, wish.pool, _told(name, outputs[name]), channels_first=channels_first)
+    pooling = _pooling(shape, config.pool, _told(name, outputs[name]), channels_first=channels_first)
     done = f"output {_told(name, outputs[name])}, {_done(shape, pooling)}"
     return FeatureOutput(name, shape, pooling, (done, *chosen, *_doubts(name, shape, pooling)))
 
 
-def _named(outputs: Outputs, images: int, wish: Wish) -> tuple[str, list[str]]:
+def _named(outputs: Outputs, images: int, config: BackboneConfig) -> tuple[str, list[str]]:
     """The name of the output, and a note if it was chosen among several."""
     usable = [name for name, output in outputs.items() if _is_usable(output, images)]
     all_of_them = listed([_told(name, output) for name, output in outputs.items()])
-    if wish.output is not None:
-        if wish.output not in usable:
+    if config.output is not None:
+        if config.output not in usable:
             raise AdoptError(
-                f"--output is '{escaped(wish.output)[:80]}'; expected an output of floats with a row for each image: "
+                f"--output is '{escaped(config.output)[:80]}'; expected an output of floats with a row for each image: "
                 f"the graph has {all_of_them}"
             )
-        return wish.output, []
+        return config.output, []
     if not usable:
         raise AdoptError(
             f"no output has floats with a row for each of {images} images: the graph has {all_of_them}; "

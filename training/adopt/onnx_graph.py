@@ -21,11 +21,11 @@ from breadcrumbs.models.images.preprocess import Preprocess
 from breadcrumbs.models.printable import escaped
 from breadcrumbs.training.adopt import feature_output, image_input, normalised, onnx_file, transform, trial
 from breadcrumbs.training.adopt.composed import compose
+from breadcrumbs.training.adopt.config import BackboneConfig
 from breadcrumbs.training.adopt.feature_output import FeatureOutput
 from breadcrumbs.training.adopt.image_input import ImageInput
 from breadcrumbs.training.adopt.opened import AdoptError, Opened
 from breadcrumbs.training.adopt.trial import TOLERANCE, Features
-from breadcrumbs.training.adopt.wish import Wish
 
 OLDEST = 7
 """The oldest opset that ONNX Runtime runs."""
@@ -58,17 +58,17 @@ class _Original:
         return np.concatenate(rows)
 
 
-def open_onnx(path: Path, wish: Wish) -> Opened:
+def open_onnx(path: Path, config: BackboneConfig) -> Opened:
     """Open an ONNX file as a backbone that can be deployed.
 
     Args:
         path: the file; its weights and a configuration may lie beside it.
-        wish: what the user says about it.
+        config: what the user says about it.
 
     Raises:
         AdoptError: it cannot be one.
     """
-    original = _original(path, wish)
+    original = _original(path, config)
     model, how = _composed(original)
     data = _bytes(model)
     notes = (f"input {original.image.told}", *original.notes, *how)
@@ -84,11 +84,11 @@ def operators(model: bytes) -> Counter[str]:
     return trial.operators(parse_onnx(model))
 
 
-def check(opened: Opened, path: Path, wish: Wish, images: Pixels) -> float:
+def check(opened: Opened, path: Path, config: BackboneConfig, images: Pixels) -> float:
     """Compare the composed graph with the original file, on real images.
 
     Args:
-        opened: what `open_onnx` made of `path` and `wish`.
+        opened: what `open_onnx` made of `path` and `config`.
         images: uint8 (N, H, W, 3), at least one.
 
     Returns:
@@ -100,7 +100,7 @@ def check(opened: Opened, path: Path, wish: Wish, images: Pixels) -> float:
     size = (opened.preprocess.height, opened.preprocess.width, 3)
     if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1:] != size or not len(images):
         raise AdoptError(f"images are {images.dtype} {images.shape}; expected uint8 (N, {size[0]}, {size[1]}, 3)")
-    expected = _original(path, wish).features(images)
+    expected = _original(path, config).features(images)
     ours = trial.session(parse_onnx(opened.model))
     parts = (images[start : start + AT_ONCE] for start in range(0, len(images), AT_ONCE))
     given = np.concatenate([trial.run(ours, "image", part)["feature"] for part in parts])
@@ -114,17 +114,17 @@ def check(opened: Opened, path: Path, wish: Wish, images: Pixels) -> float:
     return apart
 
 
-def _original(path: Path, wish: Wish) -> _Original:
+def _original(path: Path, config: BackboneConfig) -> _Original:
     """Read the file, and settle what is to be made of it."""
     model = onnx_file.read(path)
     _check_opset(model)
     image = image_input.find(model)
     session = trial.session(model)  # first, since it refuses graphs that are damaged
     white = normalised.white(model.graph, image.name) if image.element != "uint8" else None
-    pixels, settled = transform.settle(path, wish, image, white)
+    pixels, settled = transform.settle(path, config, image, white)
     image, outputs, found = _tried(session, image, pixels)
     count = 1 if image.single else trial.IMAGES
-    feature = feature_output.choose(outputs, count, wish, channels_first=image.channels_first)
+    feature = feature_output.choose(outputs, count, config, channels_first=image.channels_first)
     return _Original(model, session, image, pixels, feature, (*found, *feature.notes, *settled))
 
 

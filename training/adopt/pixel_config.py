@@ -14,8 +14,8 @@ from breadcrumbs.models.files import open_regular
 from breadcrumbs.models.images.preprocess import Interpolation
 from breadcrumbs.models.networks import IMAGENET, Pixels
 from breadcrumbs.models.printable import escaped
+from breadcrumbs.training.adopt.config import LARGEST
 from breadcrumbs.training.adopt.opened import AdoptError
-from breadcrumbs.training.adopt.wish import FINEST, LARGEST, WIDEST, Colour
 
 NAMES = ("config.json", "preprocessor_config.json")
 MOST_BYTES = 1_000_000
@@ -23,6 +23,10 @@ CONVNEXT_SQUASHES_FROM = 384
 """From this size on, transformers' ConvNeXt resizes without a crop."""
 PILLOW: tuple[Interpolation, ...] = ("nearest", "lanczos", "bilinear", "bicubic", "box", "hamming")
 """Interpolations by Pillow's numbers."""
+
+Colour = tuple[float, float, float]
+FINEST, WIDEST = 1e-6, 1e6
+"""Bounds of a deviation and, the wider one, of a mean, whatever scale it is on."""
 
 Side = Annotated[int, Field(gt=0, le=LARGEST)]
 Factor = Annotated[float, Field(ge=FINEST, le=WIDEST)]

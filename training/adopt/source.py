@@ -25,7 +25,6 @@ from breadcrumbs.training import export
 from breadcrumbs.training.adopt import onnx_graph
 from breadcrumbs.training.adopt.config import BackboneConfig
 from breadcrumbs.training.adopt.opened import AdoptError, Opened
-from breadcrumbs.training.adopt.wish import Wish
 from breadcrumbs.training.data.loader import evaluation_of
 from breadcrumbs.training.network import Features
 
@@ -73,19 +72,15 @@ def open_source(
             raise AdoptError(
                 f"{backbone} has weights and not their network; name it with --architecture, for example resnet50"
             )
-        return _network(config.architecture, path, config, in_memory=in_memory, exports=exports)
+        return _network(config.architecture, path, config, in_memory, exports)
     if config.architecture is not None:
         raise AdoptError(f"--architecture is for a file of weights, {', '.join(WEIGHTS)}; the backbone is {backbone}")
     return _network(backbone, None, config, in_memory, exports)
 
 
 def _graph(path: Path, config: BackboneConfig) -> Source:
-    wish = Wish(
-        output=config.output, pool=config.pool, size=config.size, mean=config.mean, std=config.std,
-        interpolation=config.interpolation, crop=config.crop, preprocessing=config.preprocessing,
-    )  # fmt: skip
-    opened = onnx_graph.open_onnx(path, wish)
-    return Source(opened, lambda images: onnx_graph.check(opened, path, wish, images))
+    opened = onnx_graph.open_onnx(path, config)
+    return Source(opened, lambda images: onnx_graph.check(opened, path, config, images))
 
 
 def _network(name: str, weights: Path | None, config: BackboneConfig, in_memory: bool, exports: Path | None) -> Source:

@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from breadcrumbs.training.adopt.config import BackboneConfig
 from breadcrumbs.training.adopt.feature_output import choose
 from breadcrumbs.training.adopt.opened import AdoptError
-from breadcrumbs.training.adopt.wish import Wish
 
 
 def zeros(**shapes: tuple[int, ...]) -> dict[str, np.ndarray]:
@@ -27,7 +27,7 @@ def zeros(**shapes: tuple[int, ...]) -> dict[str, np.ndarray]:
 )
 def test_the_likely_output_is_chosen_and_told(outputs: dict[str, np.ndarray], name: str) -> None:
     """A usual name wins, then the only one with a row for each image."""
-    found = choose(outputs, 3, Wish(), channels_first=True)
+    found = choose(outputs, 3, BackboneConfig(), channels_first=True)
 
     assert found.name == name
     assert any("--output picks another" in note for note in found.notes)
@@ -38,7 +38,7 @@ def test_a_named_output_is_taken(name: str) -> None:
     """Whatever the other outputs are called."""
     outputs = zeros(last_hidden_state=(197, 8), pooler_output=(8,))
 
-    assert choose(outputs, 3, Wish(output=name), channels_first=True).name == name
+    assert choose(outputs, 3, BackboneConfig(output=name), channels_first=True).name == name
 
 
 @pytest.mark.parametrize(
@@ -57,7 +57,7 @@ def test_a_named_output_is_taken(name: str) -> None:
 def test_no_choice_lists_the_outputs(outputs: dict[str, np.ndarray]) -> None:
     """Where none fits or several do, the sentence has every name and its shape."""
     with pytest.raises(AdoptError, match=r"--output|export the backbone") as error:
-        choose(outputs, 3, Wish(), channels_first=True)
+        choose(outputs, 3, BackboneConfig(), channels_first=True)
 
     assert all(f"'{name}'" in str(error.value) for name in outputs)
 
@@ -69,7 +69,7 @@ def test_tokens(side: int, registers: int, pool: str | None) -> None:
     beside = tokens.shape[1] - 1
     first = pool == "cls" or (pool is None and round(beside**0.5) ** 2 == beside)
 
-    found = choose({"output": tokens}, 3, Wish(pool=pool), channels_first=True)
+    found = choose({"output": tokens}, 3, BackboneConfig(pool=pool), channels_first=True)
 
     assert np.allclose(found.pooled(tokens), tokens[:, 0] if first else tokens.mean(1), atol=1e-6)
     assert found.feature_dim == 4
@@ -87,7 +87,7 @@ def test_square_maps(dim: int, side: int, planes: bool, channels_first: bool) ->
     maps = maps.astype(np.float32)
     as_planes = planes if dim != side else channels_first
 
-    found = choose({"output": maps}, 3, Wish(), channels_first=channels_first)
+    found = choose({"output": maps}, 3, BackboneConfig(), channels_first=channels_first)
 
     assert found.feature_dim == dim
     assert np.allclose(found.pooled(maps), maps.mean((2, 3) if as_planes else (1, 2)), atol=1e-5)
@@ -102,13 +102,15 @@ def test_other_maps_lie_as_the_input(dim: int, sides: list[int], channels_first:
     """Where no two dimensions are equal, nothing else tells."""
     maps = np.zeros((3, dim, *sides) if channels_first else (3, *sides, dim), np.float32)
 
-    assert choose({"output": maps}, 3, Wish(), channels_first=channels_first).feature_dim == dim
+    assert choose({"output": maps}, 3, BackboneConfig(), channels_first=channels_first).feature_dim == dim
 
 
 @pytest.mark.parametrize("name", ["logits", "output", "my_logits"])
 def test_logits_are_doubted(name: str) -> None:
     """A thousand numbers, or a name that says so, may be a classifier's."""
-    notes = choose(zeros(**{name: (1000,)}), 3, Wish(), channels_first=True).notes
+    notes = choose(zeros(**{name: (1000,)}), 3, BackboneConfig(), channels_first=True).notes
 
     assert any(note.startswith("WARNING") and "logits" in note for note in notes)
-    assert not any("WARNING" in note for note in choose(zeros(f=(768,)), 3, Wish(), channels_first=True).notes)
+    assert not any(
+        "WARNING" in note for note in choose(zeros(f=(768,)), 3, BackboneConfig(), channels_first=True).notes
+    )

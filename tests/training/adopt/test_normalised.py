@@ -11,9 +11,9 @@ from onnx import helper, numpy_helper
 from onnx.helper import make_node
 from onnx_backbones import adopted, backbone, images, plain, saved
 
+from breadcrumbs.training.adopt.config import BackboneConfig
 from breadcrumbs.training.adopt.normalised import white
 from breadcrumbs.training.adopt.onnx_graph import open_onnx
-from breadcrumbs.training.adopt.wish import Wish
 
 
 def reckoning(*steps: tuple[str, Any], channels_first: bool = True, constant: bool = False) -> Any:
@@ -76,8 +76,8 @@ def test_it_is_not_done_twice(steps: list[Any], scale: int, tmp_path: Path) -> N
     path = saved(model, tmp_path)
     expected = plain(model, images(), np.zeros(3), np.full(3, 1 / scale))
 
-    found = open_onnx(path, Wish())
-    forced = open_onnx(path, Wish(mean=(0.5,) * 3, std=(0.5,) * 3))
+    found = open_onnx(path, BackboneConfig())
+    forced = open_onnx(path, BackboneConfig(mean=(0.5,) * 3, std=(0.5,) * 3))
 
     assert np.abs(adopted(found.model, images()) - expected).max() <= 1e-4 * np.abs(expected).max()
     assert any("normalises" in note for note in found.notes)

@@ -14,16 +14,16 @@ from onnx.helper import make_node, make_tensor_value_info
 from onnx_backbones import SHAPES, SIDE, WIDTH, adopted, backbone, images, plain, pooled, saved
 
 from breadcrumbs.models.head import IR_VERSION, parse_onnx
+from breadcrumbs.training.adopt.config import BackboneConfig
 from breadcrumbs.training.adopt.onnx_graph import check, open_onnx, operators
 from breadcrumbs.training.adopt.opened import AdoptError, Opened
-from breadcrumbs.training.adopt.wish import Wish
 
 MEAN, STD = (0.1, 0.5, 0.8), (0.2, 0.3, 0.4)
-FLOAT = Wish(mean=MEAN, std=STD)
+FLOAT = BackboneConfig(mean=MEAN, std=STD)
 NAMES = ["image", "feature", "input", "pixels", "scale", "backbone/image", "Bild für Ω", "n" * 60]
 
 
-def refused(model: Any, folder: Path, wish: Wish = FLOAT) -> str:
+def refused(model: Any, folder: Path, wish: BackboneConfig = FLOAT) -> str:
     """The sentence that a model is refused with."""
     path = saved(model, folder)
     with pytest.raises(AdoptError) as error:
@@ -34,7 +34,7 @@ def refused(model: Any, folder: Path, wish: Wish = FLOAT) -> str:
     return text
 
 
-def opened(model: Any, folder: Path, wish: Wish = FLOAT) -> Opened:
+def opened(model: Any, folder: Path, wish: BackboneConfig = FLOAT) -> Opened:
     """A model that was written and opened."""
     return open_onnx(saved(model, folder), wish)
 
@@ -56,7 +56,7 @@ def test_every_kind_gives_what_the_original_gives(
     model = backbone(
         kind, channels_first=channels_first, element=element, batch=batch, given=names[0], output=names[1], opset=opset
     )
-    wish = Wish() if element == "uint8" else FLOAT
+    wish = BackboneConfig() if element == "uint8" else FLOAT
     pixels = images(count)
     with tempfile.TemporaryDirectory() as folder:
         path = saved(model, Path(folder))
@@ -78,7 +78,7 @@ def test_every_kind_gives_what_the_original_gives(
 def test_one_image_at_a_time_becomes_a_loop(kind: str, element: str, batch: Any, tmp_path: Path) -> None:
     """A graph that a constant inside fixes to one image runs in a Scan, also where it claims to take any number."""
     model = backbone(kind, batch=batch, element=element, fixed=True)
-    wish = Wish() if element == "uint8" else FLOAT
+    wish = BackboneConfig() if element == "uint8" else FLOAT
 
     found = opened(model, tmp_path, wish)
     expected = pooled(kind, plain(model, images(3), MEAN, STD))
@@ -101,7 +101,7 @@ def test_an_adopted_graph_can_be_adopted_again(tmp_path: Path) -> None:
     once = opened(backbone(), tmp_path)
     path = tmp_path / "again.onnx"
     path.write_bytes(once.model)
-    twice = open_onnx(path, Wish())
+    twice = open_onnx(path, BackboneConfig())
 
     assert np.array_equal(adopted(once.model, images()), adopted(twice.model, images()))
     assert twice.preprocess.mean == (0, 0, 0)
@@ -168,7 +168,7 @@ def test_files_that_are_no_models_are_refused(content: bytes | None, tmp_path: P
         path.write_bytes(content)
     for wrong in (path, tmp_path):
         with pytest.raises(AdoptError, match=r"export|name a file") as error:
-            open_onnx(wrong, Wish())
+            open_onnx(wrong, BackboneConfig())
 
         assert "\n" not in str(error.value)
 
@@ -237,7 +237,7 @@ def test_what_was_done_is_told(tmp_path: Path) -> None:
 def test_wrong_numbers_are_found(tmp_path: Path) -> None:
     """`check` refuses a composed graph that gives other features than the file."""
     path = saved(backbone(), tmp_path)
-    other = open_onnx(path, Wish(mean=MEAN, std=(1.0, 1.0, 1.0)))
+    other = open_onnx(path, BackboneConfig(mean=MEAN, std=(1.0, 1.0, 1.0)))
 
     with pytest.raises(AdoptError, match="differ by"):
         check(other, path, FLOAT, images())
@@ -301,10 +301,10 @@ CHANCE = [make_node("RandomNormalLike", ["conv"], ["relu"])]
         (with_second_input(), FLOAT, "input_ids", "export only the part"),
         (half_input(), FLOAT, "float64", "export only the part"),
         (backbone(channels=1), FLOAT, "1 channels", "colour images"),
-        (backbone(), Wish(size=9), "--size says 9 × 9", "--size 8"),
-        (backbone(), Wish(output="other"), "'output' float32 (N, 5)", "--output"),
-        (backbone(), Wish(pool="cls"), "needs tokens", "leave --pool out"),
-        (backbone("planes"), Wish(pool="cls"), "needs tokens", "leave --pool out"),
+        (backbone(), BackboneConfig(size=9), "--size says 9 × 9", "--size 8"),
+        (backbone(), BackboneConfig(output="other"), "'output' float32 (N, 5)", "--output"),
+        (backbone(), BackboneConfig(pool="cls"), "needs tokens", "leave --pool out"),
+        (backbone("planes"), BackboneConfig(pool="cls"), "needs tokens", "leave --pool out"),
         (backbone(extra=("other",)), FLOAT, "'other' float32 (N, 5)", "--output"),
         (backbone(element="uint8"), FLOAT, "pixels as they are", "leave --mean"),
         (with_operator(), FLOAT, "com.example.Odd", "without them"),
@@ -316,7 +316,7 @@ CHANCE = [make_node("RandomNormalLike", ["conv"], ["relu"])]
         (with_nodes(*ALL_SAME), FLOAT, "same features", "check --output"),
     ],
 )
-def test_what_cannot_be_adopted(model: Any, wish: Wish, said: str, remedy: str, tmp_path: Path) -> None:
+def test_what_cannot_be_adopted(model: Any, wish: BackboneConfig, said: str, remedy: str, tmp_path: Path) -> None:
     """One sentence says what came, and what to do."""
     text = refused(model, tmp_path, wish)
 
@@ -333,6 +333,6 @@ def test_a_quantised_graph_is_compared_fairly(tmp_path: Path) -> None:
     model.graph.initializer.extend([step, numpy_helper.from_array(zero, "zero")])
     model.graph.node.insert(2, make_node("QuantizeLinear", ["cast", "step", "zero"], ["small"]))
     model.graph.node.insert(3, make_node("DequantizeLinear", ["small", "step", "zero"], ["rounded"]))
-    path, wish = saved(model, tmp_path), Wish(mean=(0.0,) * 3, std=(1.0,) * 3)
+    path, wish = saved(model, tmp_path), BackboneConfig(mean=(0.0,) * 3, std=(1.0,) * 3)
 
     assert check(open_onnx(path, wish), path, wish, images(8)) <= 1e-6

@@ -7,12 +7,13 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from breadcrumbs.training.adopt import transform
+from breadcrumbs.training.adopt.config import BackboneConfig
 from breadcrumbs.training.adopt.image_input import ImageInput
 from breadcrumbs.training.adopt.opened import AdoptError
 from breadcrumbs.training.adopt.pixel_config import _parsed, find
-from breadcrumbs.training.adopt.wish import Wish
 
 HALF = [0.5, 0.5, 0.5]
 CLIP = {
@@ -27,10 +28,12 @@ def free(side: int | None = None) -> ImageInput:
     return ImageInput("x", "float32", True, False, side, side, "'x' float32 (N, 3, ?, ?)")
 
 
-def settled(folder: Path, config: Any, wish: Wish | None = None, *, name: str = "config.json", side: int | None = None):
+def settled(
+    folder: Path, config: Any, wish: BackboneConfig | None = None, *, name: str = "config.json", side: int | None = None
+):
     """The transform by a configuration beside a graph."""
     (folder / name).write_text(json.dumps(config))
-    return transform.settle(folder / "backbone.onnx", wish or Wish(), free(side), None)[0]
+    return transform.settle(folder / "backbone.onnx", wish or BackboneConfig(), free(side), None)[0]
 
 
 @pytest.mark.parametrize("wrapped", [True, False])
@@ -91,7 +94,7 @@ def test_colours_of_transformers(
 
 def test_flags_overrule_the_configuration(tmp_path: Path) -> None:
     """Each flag on its own; the others stay the configuration's."""
-    wish = Wish(size=96, mean=(0.1, 0.2, 0.3), interpolation="lanczos", crop="squash")
+    wish = BackboneConfig(size=96, mean=(0.1, 0.2, 0.3), interpolation="lanczos", crop="squash")
     found = settled(tmp_path, CLIP, wish, name="preprocessor_config.json")
 
     assert (found.height, found.resize, found.interpolation) == (96, None, "lanczos")
@@ -117,14 +120,14 @@ def test_where_a_configuration_lies(name: str, folder: str, tmp_path: Path) -> N
 
 def test_where_flags_say_all_they_are_the_source(tmp_path: Path) -> None:
     """No other source is named then."""
-    wish = Wish(mean=(0.5,) * 3, std=(0.5,) * 3, interpolation="bicubic", crop=0.875)
+    wish = BackboneConfig(mean=(0.5,) * 3, std=(0.5,) * 3, interpolation="bicubic", crop=0.875)
 
     assert transform.settle(tmp_path / "x", wish, free(), None)[0].source == "--mean, --std, --interpolation, --crop"
 
 
 def test_without_a_configuration_the_usual_values_are_assumed(tmp_path: Path) -> None:
     """ImageNet's, with warnings that say so."""
-    found, notes = transform.settle(tmp_path / "x.onnx", Wish(), free(), None)
+    found, notes = transform.settle(tmp_path / "x.onnx", BackboneConfig(), free(), None)
 
     assert (found.height, found.resize, found.mean[0]) == (224, 256, 0.485)
     assert sum(note.startswith("WARNING") for note in notes) == 2
@@ -180,7 +183,7 @@ def test_a_size_that_does_not_fit_is_refused(tmp_path: Path) -> None:
     with pytest.raises(AdoptError, match=r"say --size 32.*--preprocessing"):
         settled(tmp_path, CLIP, side=32)
 
-    assert settled(tmp_path, CLIP, Wish(size=32), side=32).height == 32
+    assert settled(tmp_path, CLIP, BackboneConfig(size=32), side=32).height == 32
 
 
 @pytest.mark.parametrize(
@@ -190,7 +193,9 @@ def test_a_size_that_does_not_fit_is_refused(tmp_path: Path) -> None:
         {"mean": (float("inf"), 0.0, 0.0)}, {"crop": float("nan")},
     ],
 )  # fmt: skip
-def test_a_wish_that_cannot_be(values: dict[str, Any]) -> None:
-    """The flag, its value and its bounds."""
-    with pytest.raises(AdoptError, match=rf"--{next(iter(values))} is .*expected"):
-        Wish(**values)
+def test_a_setting_that_cannot_be(values: dict[str, Any]) -> None:
+    """The setting is named, as for every command."""
+    with pytest.raises(ValidationError) as error:
+        BackboneConfig(**values)
+
+    assert error.value.errors()[0]["loc"][0] == next(iter(values))

@@ -10,9 +10,9 @@ from onnx.helper import make_node, make_tensor_value_info
 from onnx_backbones import adopted, backbone, images, plain, saved
 
 from breadcrumbs.training.adopt import image_input
+from breadcrumbs.training.adopt.config import BackboneConfig
 from breadcrumbs.training.adopt.onnx_graph import check, open_onnx
 from breadcrumbs.training.adopt.opened import AdoptError
-from breadcrumbs.training.adopt.wish import Wish
 
 
 def mean_colour(shape: tuple[Any, ...], dim: int = 3, output: str = "output") -> Any:
@@ -34,17 +34,19 @@ def mean_colour(shape: tuple[Any, ...], dim: int = 3, output: str = "output") ->
 @pytest.mark.parametrize(
     ("shape", "wish", "size"),
     [
-        (("b", 3, "h", "w"), Wish(), (224, 224)),
-        (("b", 3, "h", "w"), Wish(size=1), (1, 1)),
-        (("b", 3, "h", "w"), Wish(size=33), (33, 33)),
-        (("batch_size", "num_channels", "height", "width"), Wish(size=16), (16, 16)),
-        ((1, 3, None, None), Wish(size=16), (16, 16)),
-        (("b", 3, 12, 20), Wish(), (12, 20)),
-        (("b", 3, 1, 1), Wish(), (1, 1)),
-        (("b", 3, 12, "w"), Wish(size=12), (12, 12)),
+        (("b", 3, "h", "w"), BackboneConfig(), (224, 224)),
+        (("b", 3, "h", "w"), BackboneConfig(size=1), (1, 1)),
+        (("b", 3, "h", "w"), BackboneConfig(size=33), (33, 33)),
+        (("batch_size", "num_channels", "height", "width"), BackboneConfig(size=16), (16, 16)),
+        ((1, 3, None, None), BackboneConfig(size=16), (16, 16)),
+        (("b", 3, 12, 20), BackboneConfig(), (12, 20)),
+        (("b", 3, 1, 1), BackboneConfig(), (1, 1)),
+        (("b", 3, 12, "w"), BackboneConfig(size=12), (12, 12)),
     ],
 )
-def test_a_free_size_is_chosen(shape: tuple[Any, ...], wish: Wish, size: tuple[int, int], tmp_path: Path) -> None:
+def test_a_free_size_is_chosen(
+    shape: tuple[Any, ...], wish: BackboneConfig, size: tuple[int, int], tmp_path: Path
+) -> None:
     """The flag's, else the usual one; a fixed size stays, square or not, and 1 pixel is enough."""
     path = saved(mean_colour(shape), tmp_path)
     found = open_onnx(path, wish)
@@ -58,7 +60,7 @@ def test_a_free_size_is_chosen(shape: tuple[Any, ...], wish: Wish, size: tuple[i
 @pytest.mark.parametrize("dim", [1, 2, 2048])
 def test_few_and_many_features(dim: int, tmp_path: Path) -> None:
     """The width of the features is the graph's."""
-    found = open_onnx(saved(mean_colour(("b", 3, 4, 4), dim), tmp_path), Wish())
+    found = open_onnx(saved(mean_colour(("b", 3, 4, 4), dim), tmp_path), BackboneConfig())
 
     assert found.feature_dim == dim
     assert adopted(found.model, images(3, 4)).shape == (3, dim)
@@ -68,9 +70,9 @@ def test_few_and_many_features(dim: int, tmp_path: Path) -> None:
 def test_names_of_any_kind_are_told_in_one_line(name: str, tmp_path: Path) -> None:
     """Names of outputs and files come from strangers: notes and errors stay one printable line."""
     path = saved(mean_colour(("b", 3, 4, 4), output=name), tmp_path, f"{name[:20]}.onnx".replace("\n", "\x1b"))
-    found = open_onnx(path, Wish())
+    found = open_onnx(path, BackboneConfig())
     with pytest.raises(AdoptError) as error:
-        open_onnx(path, Wish(output="no\nsuch"))
+        open_onnx(path, BackboneConfig(output="no\nsuch"))
 
     for text in (*found.notes, found.name, str(error.value)):
         assert text.isprintable()
@@ -83,9 +85,9 @@ def test_a_size_that_the_graph_cannot_take_is_refused(tmp_path: Path) -> None:
     model.graph.initializer[1].CopyFrom(numpy_helper.from_array(np.array((0, 5, 16)), "shape"))
     path = saved(model, tmp_path)
 
-    assert open_onnx(path, Wish(size=8)).feature_dim == 5
+    assert open_onnx(path, BackboneConfig(size=8)).feature_dim == 5
     with pytest.raises(AdoptError, match=r"1 × 3 × 20 × 20.*--size") as error:
-        open_onnx(path, Wish(size=20))
+        open_onnx(path, BackboneConfig(size=20))
     assert "\n" not in str(error.value)
 
 
@@ -118,6 +120,6 @@ def test_the_plain_way_agrees_for_large_images(tmp_path: Path) -> None:
     """At 224 pixels as at 8: what the tests compare with is the definition of the normalisation."""
     model = backbone("planes", side="side")
     pixels = images(2, 32)
-    found = open_onnx(saved(model, tmp_path), Wish(size=32, mean=(0.5,) * 3, std=(0.25,) * 3))
+    found = open_onnx(saved(model, tmp_path), BackboneConfig(size=32, mean=(0.5,) * 3, std=(0.25,) * 3))
 
     assert np.allclose(adopted(found.model, pixels), plain(model, pixels, 0.5, 0.25).mean((2, 3)), rtol=1e-4, atol=1e-5)

@@ -12,11 +12,11 @@ import torch
 from onnx_backbones import adopted, images
 from torch import Tensor, nn
 
+from breadcrumbs.training.adopt.config import BackboneConfig
 from breadcrumbs.training.adopt.onnx_graph import check, open_onnx, operators
-from breadcrumbs.training.adopt.wish import Wish
 
 SIDE = 16
-WISH = Wish(mean=(0.4, 0.5, 0.6), std=(0.2, 0.25, 0.3))
+WISH = BackboneConfig(mean=(0.4, 0.5, 0.6), std=(0.2, 0.25, 0.3))
 
 
 class Tokens(nn.Module):
