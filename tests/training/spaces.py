@@ -14,7 +14,8 @@ from breadcrumbs.models.head import IR_VERSION, LinearHead
 from breadcrumbs.models.images.preprocess import Preprocess
 from breadcrumbs.models.snapshots import snapshot as snapshots
 from breadcrumbs.models.snapshots.snapshot import Snapshot
-from breadcrumbs.training.migrate.backbone import Backbone, backbone_of
+from breadcrumbs.training.adopt.opened import Opened
+from breadcrumbs.training.migrate.backbone import backbone_of
 from breadcrumbs.training.migrate.pairs import Pairs, pairs_of_snapshots
 
 CLASSES = ("oak", "elm", "yew", "Wollemia nobilis")
@@ -109,10 +110,10 @@ class Spaces:
                 files[bundles.HOLDOUT] = snapshots.to_bytes(held)
         return bundles.write(folder, manifest, files)
 
-    def to(self) -> Backbone:
+    def to(self) -> Opened:
         """The new backbone."""
         plain = Preprocess(height=SIDE, width=SIDE, mean=(0, 0, 0), std=(1, 1, 1))
-        return Backbone(self.models[1], plain, self.dims[1], "colours")
+        return Opened("colours", self.models[1], plain, self.dims[1])
 
     def pairs(self, old: Bundle, count: int, labels: NDArray[np.int64] | None = None, noise: float = 0.0) -> Pairs:
         """So many images under both backbones, without labels unless they are given."""

@@ -8,7 +8,6 @@ It knows nothing of what a backbone may be (`source`) or of how a head is chosen
 import logging
 import statistics
 import time
-from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +18,7 @@ from breadcrumbs.training.adopt.config import AdoptConfig
 from breadcrumbs.training.adopt.features import Extractor
 from breadcrumbs.training.adopt.onnx_graph import operators
 from breadcrumbs.training.adopt.opened import Opened
-from breadcrumbs.training.adopt.package import Looks, Origin, check_out, package
+from breadcrumbs.training.adopt.package import FeatureSet, Origin, check_out, package
 from breadcrumbs.training.adopt.source import Source, open_source
 from breadcrumbs.training.config import EMBEDDED, STANDARD, RefitDevice, RefitSpec, TrainConfig
 from breadcrumbs.training.data.dataset import Data, Split, load
@@ -76,7 +75,7 @@ def adopt(
 def _origin(opened: Opened, data: Data, recipe: TrainConfig) -> Origin:
     own = samples(data.test, len(data.classes), opened.preprocess, recipe)
     return Origin(
-        name=recipe.model_name, architecture=opened.name, space=sha256(opened.model).hexdigest(),
+        name=recipe.model_name, architecture=opened.name, space=opened.digest,
         recipe=recipe.model_dump(mode="json"), groups=recipe.groups, seed=recipe.seed, preprocess=opened.preprocess,
         files={bundles.BACKBONE: opened.model, **own},
     )  # fmt: skip
@@ -101,7 +100,7 @@ def _check(source: Source, split: Split) -> None:
     )  # fmt: skip
 
 
-def _looks(opened: Opened, data: Data, config: AdoptConfig, recipe: TrainConfig, cache: Path) -> Looks:
+def _looks(opened: Opened, data: Data, config: AdoptConfig, recipe: TrainConfig, cache: Path) -> FeatureSet:
     extractor = Extractor(opened, cache, config.batch_size)
     began = time.monotonic()
     clean, digests = extractor.clean(data.train, "features of the training images")
@@ -110,4 +109,4 @@ def _looks(opened: Opened, data: Data, config: AdoptConfig, recipe: TrainConfig,
     made, took = extractor.computed, time.monotonic() - began
     known = len(clean) * (1 + len(others)) + len(test) - made
     LOG.info("features: %d computed in %.0f s, %d were known, in %s", made, took, known, cache)
-    return Looks((*others, clean), test)
+    return FeatureSet((*others, clean), test)

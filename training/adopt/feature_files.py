@@ -42,7 +42,7 @@ class FeatureFiles:
 
 
 @dataclass(frozen=True, eq=False)
-class Rows:
+class Contents:
     """What is in the files.
 
     Attributes:
@@ -61,7 +61,7 @@ class Rows:
     epoch: int
 
 
-def read(named: FeatureFiles, share: float, seed: int) -> Rows:
+def read(named: FeatureFiles, share: float, seed: int) -> Contents:
     """Read the files, and divide the rows where there is no file of test features.
 
     Args:
@@ -96,7 +96,7 @@ def read(named: FeatureFiles, share: float, seed: int) -> Rows:
         parts = [(first, features[train.labels >= 0]), (second, tested)]
     (fitted, own), (judged, others) = parts
     data = Data(fitted, judged, train.classes, notes)
-    return Rows(data, own, others, train.backbone, named.space or train.backbone[:12], train.epoch)
+    return Contents(data, own, others, train.backbone, named.space or train.backbone[:12], train.epoch)
 
 
 def _digest(space: str | None) -> str | None:

@@ -87,7 +87,7 @@ class Extractor:
     def _cache(self, look: str) -> Cache:
         """The cache of what backbone, preprocessing and look make of an image."""
         preprocess = self._opened.preprocess.model_dump_json(exclude={"source"})
-        space = sha256(self._opened.model + f"\n{preprocess}\n{look}".encode()).hexdigest()
+        space = sha256(f"{self._opened.digest}\n{preprocess}\n{look}".encode()).hexdigest()
         return Cache(self._folder / space[:32], self._opened.feature_dim)
 
     def _features(self, pixels: Pixels, split: Split, rows: Sequence[int]) -> Floats:

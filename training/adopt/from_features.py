@@ -10,9 +10,9 @@ from pathlib import Path
 
 from breadcrumbs.models.bundle import Bundle
 from breadcrumbs.training.adopt.config import AdoptConfig
-from breadcrumbs.training.adopt.feature_files import FeatureFiles, Rows, read
+from breadcrumbs.training.adopt.feature_files import Contents, FeatureFiles, read
 from breadcrumbs.training.adopt.opened import AdoptError
-from breadcrumbs.training.adopt.package import Looks, Origin, check_out, package
+from breadcrumbs.training.adopt.package import FeatureSet, Origin, check_out, package
 from breadcrumbs.training.config import RefitDevice, RefitSpec
 
 LOG = logging.getLogger("breadcrumbs.adopt")
@@ -53,7 +53,7 @@ def adopt_features(
         len(rows.train), len(rows.test), len(rows.data.classes), rows.train.shape[1], rows.called,
     )  # fmt: skip
     origin = _origin(rows, named, config)
-    return package(origin, rows.data, Looks((rows.train,), rows.test, rows.epoch), out, spec, device)
+    return package(origin, rows.data, FeatureSet((rows.train,), rows.test, rows.epoch), out, spec, device)
 
 
 def _check_settings(config: AdoptConfig) -> None:
@@ -63,7 +63,7 @@ def _check_settings(config: AdoptConfig) -> None:
         raise AdoptError(f"{flags}: for images only; --features has the features already: leave it out")
 
 
-def _origin(rows: Rows, named: FeatureFiles, config: AdoptConfig) -> Origin:
+def _origin(rows: Contents, named: FeatureFiles, config: AdoptConfig) -> Origin:
     recipe = {name: getattr(config, name) for name in SETTINGS}
     recipe |= {"features": str(named.train), "test_features": named.test and str(named.test), "space": named.space}
     return Origin(

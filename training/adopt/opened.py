@@ -3,7 +3,9 @@
 It knows nothing of files, hubs or networks.
 """
 
+import hashlib
 from dataclasses import dataclass
+from functools import cached_property
 
 from breadcrumbs.models.errors import BreadcrumbsError
 from breadcrumbs.models.images.preprocess import Preprocess
@@ -23,6 +25,7 @@ class Opened:
         preprocess: how an image file becomes the graph's input.
         feature_dim: D.
         notes: what was found and done, a sentence each.
+        half: the same graph in half precision; None if there is none.
     """
 
     name: str
@@ -30,3 +33,9 @@ class Opened:
     preprocess: Preprocess
     feature_dim: int
     notes: tuple[str, ...] = ()
+    half: bytes | None = None
+
+    @cached_property
+    def digest(self) -> str:
+        """The sha256 of the graph: the name of its feature space."""
+        return hashlib.sha256(self.model).hexdigest()

@@ -45,7 +45,7 @@ IN_FILES = "What may be wrong with the rows is in the CSV files beside this page
 
 
 @dataclass(frozen=True, eq=False)
-class Looks:
+class FeatureSet:
     """The features of a data set.
 
     Attributes:
@@ -100,7 +100,7 @@ def check_out(out: Path) -> None:
 
 
 def package(
-    origin: Origin, data: Data, looks: Looks, out: Path, spec: RefitSpec | None = None, device: RefitDevice = "cpu"
+    origin: Origin, data: Data, looks: FeatureSet, out: Path, spec: RefitSpec | None = None, device: RefitDevice = "cpu"
 ) -> Bundle:
     """Fit a head to features, and write `out/bundle`, metrics and report beside it.
 
@@ -125,7 +125,7 @@ def package(
         shutil.rmtree(start.folder, ignore_errors=True)
 
 
-def _start(folder: Path, origin: Origin, data: Data, looks: Looks) -> Bundle:
+def _start(folder: Path, origin: Origin, data: Data, looks: FeatureSet) -> Bundle:
     """A bundle with the nearest class means as its head, from which the refit's engine makes a better one."""
 
     def look(features: Floats, split: Split, epoch: int) -> Snapshot:
@@ -150,7 +150,7 @@ def _start(folder: Path, origin: Origin, data: Data, looks: Looks) -> Bundle:
     return bundles.write(folder, manifest, files)
 
 
-def _write(start: Bundle, made: Refit, data: Data, looks: Looks, origin: Origin, out: Path) -> Bundle:
+def _write(start: Bundle, made: Refit, data: Data, looks: FeatureSet, origin: Origin, out: Path) -> Bundle:
     """Measure the head on the test images, examine the images, and write report and bundle."""
     test = looks.test
     own = {"balanced": made.head}
@@ -187,7 +187,7 @@ def _write(start: Bundle, made: Refit, data: Data, looks: Looks, origin: Origin,
     return bundles.write(out / "bundle", start.manifest.model_copy(update={"metrics": metrics}), files)
 
 
-def _examined(data: Data, looks: Looks, head: LinearHead, seed: int) -> Findings:
+def _examined(data: Data, looks: FeatureSet, head: LinearHead, seed: int) -> Findings:
     with step("examine the images"):
         train = Looked(looks.train[-1], data.train.labels, data.train)
         return inspected(train, Looked(looks.test, data.test.labels, data.test), head, data.classes, seed)

@@ -12,9 +12,10 @@ from breadcrumbs.models.refit_report import RefitReport
 from breadcrumbs.models.snapshots.convert import open_safely
 from breadcrumbs.models.snapshots.snapshot import Snapshot
 from breadcrumbs.training.adopt.config import BackboneConfig
+from breadcrumbs.training.adopt.opened import Opened
 from breadcrumbs.training.adopt.source import open_source
 from breadcrumbs.training.config import RefitDevice, RefitSpec
-from breadcrumbs.training.migrate.backbone import Backbone, backbone_of
+from breadcrumbs.training.migrate.backbone import backbone_of
 from breadcrumbs.training.migrate.migrate import check_apart, migrate
 from breadcrumbs.training.migrate.pairs import Pairs, pairs_of_folder, pairs_of_snapshots
 from breadcrumbs.training.refit.refit import Tell
@@ -57,7 +58,7 @@ def run(
             raise RefitError(f"{out}: the new bundle would replace {folder}; choose another folder with --out")
     before = bundles.read(old)
     after = bundles.read(Path(to)) if Path(to).is_dir() else None
-    backbone = _opened(to, config or BackboneConfig()) if after is None else backbone_of(after)
+    backbone = open_source(to, config or BackboneConfig()).opened if after is None else backbone_of(after)
     check_apart(before, backbone)
     tell({"event": "stage", "stage": "pairs"})
     both = None if pairs is None else _pairs(before, backbone, pairs, max_pixels)
@@ -65,12 +66,7 @@ def run(
     return migrate(before, backbone, both, out, spec, tell, rows=rows, notes=notes, device=device)
 
 
-def _opened(to: str, config: BackboneConfig) -> Backbone:
-    opened = open_source(to, config).opened
-    return Backbone(opened.model, opened.preprocess, opened.feature_dim, opened.name)
-
-
-def _pairs(before: Bundle, to: Backbone, pairs: Path | tuple[Path, Path], max_pixels: int) -> Pairs:
+def _pairs(before: Bundle, to: Opened, pairs: Path | tuple[Path, Path], max_pixels: int) -> Pairs:
     if isinstance(pairs, Path):
         return pairs_of_folder(backbone_of(before), to, pairs, before.manifest.classes, max_pixels)
     first, second = (open_safely(path) for path in pairs)

@@ -28,9 +28,9 @@ from breadcrumbs.models.head import LinearHead
 from breadcrumbs.models.refit_report import RefitReport
 from breadcrumbs.models.snapshots import snapshot as snapshots
 from breadcrumbs.models.snapshots.snapshot import MAPPED, Snapshot
+from breadcrumbs.training.adopt.opened import Opened
 from breadcrumbs.training.config import RefitDevice, RefitSpec
 from breadcrumbs.training.measure import LOADING, SOURCE
-from breadcrumbs.training.migrate.backbone import Backbone
 from breadcrumbs.training.migrate.division import Both, Division, divided
 from breadcrumbs.training.migrate.held import SOURCES, Held, enough, held
 from breadcrumbs.training.migrate.map import Map, chosen_map
@@ -47,7 +47,7 @@ JUDGED = 0.5  # share of each class's labelled pairs that is set aside to judge 
 
 def migrate(
     old: Bundle,
-    to: Backbone,
+    to: Opened,
     pairs: Pairs | None,
     out: Path,
     spec: RefitSpec,
@@ -110,7 +110,7 @@ def migrate(
     return made.report
 
 
-def check_apart(old: Bundle, to: Backbone) -> None:
+def check_apart(old: Bundle, to: Opened) -> None:
     """Refuse a change to the same backbone.
 
     Raises:
@@ -123,9 +123,7 @@ def check_apart(old: Bundle, to: Backbone) -> None:
         )
 
 
-def _divided(
-    old: Bundle, to: Backbone, head: LinearHead, looks: Sequence[Snapshot], seed: int, share: float
-) -> Division:
+def _divided(old: Bundle, to: Opened, head: LinearHead, looks: Sequence[Snapshot], seed: int, share: float) -> Division:
     """What each row is used for, under the names that classes have now."""
     past = {} if old.manifest.lineage is None else old.manifest.lineage.spec
     became = with_past(RefitSpec(), past, head.classes).aliases
@@ -159,7 +157,7 @@ def _moved(line: Map, backbone: str, snapshot: Snapshot) -> Snapshot:
     return replace(snapshot, features=made, backbone=backbone, weight=None, bias=None, lineage=MAPPED)
 
 
-def _parent(folder: Path, old: Bundle, to: Backbone, looks: Sequence[Snapshot], gate: Held) -> Bundle:
+def _parent(folder: Path, old: Bundle, to: Opened, looks: Sequence[Snapshot], gate: Held) -> Bundle:
     """A bundle of the new backbone and the moved rows, for a refit to stand on; its head is of zeros."""
     classes = old.manifest.classes
     zeros = LinearHead(
@@ -179,7 +177,7 @@ def _parent(folder: Path, old: Bundle, to: Backbone, looks: Sequence[Snapshot], 
     recipe = {name: value for name, value in old.manifest.recipe.items() if name in kept}
     manifest = old.manifest.model_copy(
         update={
-            "architecture": to.architecture, "preprocess": to.preprocess, "feature_dim": to.feature_dim,
+            "architecture": to.name, "preprocess": to.preprocess, "feature_dim": to.feature_dim,
             "space": None, "recipe": recipe, "metrics": {}, "lineage": None, "files": {},
         }
     )  # fmt: skip

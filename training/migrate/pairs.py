@@ -20,9 +20,10 @@ from breadcrumbs.models.images.errors import ImageError
 from breadcrumbs.models.images.preprocess import load
 from breadcrumbs.models.snapshots import snapshot as snapshots
 from breadcrumbs.models.snapshots.snapshot import UNLABELLED, Snapshot
+from breadcrumbs.training.adopt.opened import Opened
 from breadcrumbs.training.data.class_names import plain
 from breadcrumbs.training.data.image_files import Unused, walk
-from breadcrumbs.training.migrate.backbone import Backbone
+from breadcrumbs.training.migrate.backbone import maker_of
 from breadcrumbs.training.refit.rows import RefitError
 from breadcrumbs.training.terminal.bars import track
 
@@ -47,7 +48,7 @@ class Pairs:
 
 
 def pairs_of_folder(
-    old: Backbone, new: Backbone, folder: Path, classes: Sequence[str], max_pixels: int = MAX_PIXELS
+    old: Opened, new: Opened, folder: Path, classes: Sequence[str], max_pixels: int = MAX_PIXELS
 ) -> Pairs:
     """Pass a folder's images through both backbones, each with its own transform.
 
@@ -67,7 +68,7 @@ def pairs_of_folder(
     paths = sorted(walk(folder, unused))
     if not paths:
         raise RefitError(f"{folder}: no image found, expected a folder of images; name another with --pairs")
-    ways = [(backbone.preprocess, backbone.opened()) for backbone in (old, new)]
+    ways = [(backbone.preprocess, maker_of(backbone)) for backbone in (old, new)]
     made: tuple[list[Floats], list[Floats]] = ([], [])
     readable: list[Path] = []
     faults: list[str] = []
@@ -103,7 +104,7 @@ def _name(features: Floats) -> str:
 
 
 def _decoded(
-    path: Path, folder: Path, old: Backbone, new: Backbone, max_pixels: int, faults: list[str]
+    path: Path, folder: Path, old: Opened, new: Opened, max_pixels: int, faults: list[str]
 ) -> tuple[Pixels, Pixels] | None:
     """The pixels that each backbone takes; None, and a fault more, where the file is no image."""
     try:

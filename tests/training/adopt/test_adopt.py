@@ -13,7 +13,7 @@ import onnxruntime
 import pytest
 import timm
 import torch
-from small_backbone import NAME, SIDE, WIDTH
+from small_backbone import NAME, SIDE, WIDTH, write_folder
 from small_run import CLASSES, COUNTS
 
 from breadcrumbs.commands.adopt import adopt as command
@@ -23,6 +23,8 @@ from breadcrumbs.models.refit_report import RefitReport
 from breadcrumbs.training.adopt import onnx_graph
 from breadcrumbs.training.adopt.adopt import adopt
 from breadcrumbs.training.adopt.config import AdoptConfig, BackboneConfig
+from breadcrumbs.training.adopt.feature_files import FeatureFiles
+from breadcrumbs.training.adopt.from_features import adopt_features
 from breadcrumbs.training.adopt.opened import AdoptError
 from breadcrumbs.training.adopt.source import open_source
 from breadcrumbs.training.config import RefitSpec
@@ -217,3 +219,22 @@ def test_the_joint_head_is_plain(adopted: Bundle) -> None:
     mean = softmax(joint.logits(np.asarray(clean.features, np.float32))).mean(0)
 
     assert mean == pytest.approx(np.array(COUNTS) / sum(COUNTS), abs=0.03)
+
+
+def test_network_graph_and_features_give_one_head(images: Path, tmp_path: Path, cache: Path) -> None:
+    """The same backbone as weights, as an ONNX file, and as features that were computed elsewhere."""
+    plain = AdoptConfig(data=str(images), size=SIDE, interpolation="bicubic", crop=0.95)
+    network = adopt(f"local-dir:{write_folder(tmp_path / 'timm')}", plain, tmp_path / "a", cache)
+    (tmp_path / "own.onnx").write_bytes(network.backbone())
+    graph = adopt(str(tmp_path / "own.onnx"), plain, tmp_path / "b", cache)
+    clean, test = network.snapshots()[0], network.holdout()
+    assert test is not None
+    for name, look in (("train", clean), ("test", test)):
+        names = np.array(look.classes)
+        np.savez(tmp_path / f"{name}.npz", features=look.features, labels=look.labels, classes=names, ids=look.ids)
+    files = FeatureFiles(tmp_path / "train.npz", tmp_path / "test.npz", "own")
+    elsewhere = adopt_features(files, AdoptConfig(), tmp_path / "c")
+
+    for other in (graph, elsewhere):
+        assert np.allclose(other.snapshots()[0].features, clean.features, atol=1e-4 * abs(clean.features).max())
+        assert np.allclose(other.head().weight, network.head().weight, atol=1e-4 * abs(network.head().weight).max())
