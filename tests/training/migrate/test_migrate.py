@@ -1,6 +1,7 @@
 """A change of backbone: where rows go, what judges, what the new bundle can do."""
 
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -238,7 +239,7 @@ def test_what_cannot_be_migrated_is_told_in_a_sentence(tmp_path: Path) -> None:
     wide.models = spaces.models
 
     with pytest.raises(RefitError, match="nothing to do"):
-        migrate(old, wide.to().__class__(same.backbone(), spaces.to().preprocess, 6, "colours"), pairs, out, GIVEN)
+        migrate(old, replace(spaces.to(), model=same.backbone()), pairs, out, GIVEN)
     with pytest.raises(RefitError, match="7 pairs are left to fit a map to, expected 8"):
         migrate(old, spaces.to(), spaces.pairs(old, 7), out, GIVEN)
     with pytest.raises(RefitError, match="no image under both backbones"):
