@@ -22,9 +22,8 @@ from breadcrumbs.training.inspect.looked import Looked
 from breadcrumbs.training.inspect.mistakes import Answers, answers, confusions
 from breadcrumbs.training.inspect.thumbnails import Thumbnails
 from breadcrumbs.training.metrics import Interval
-from breadcrumbs.training.report import html
+from breadcrumbs.training.report import class_axis, html
 
-ALL_ROWS, WORST_ROWS = 200, 100  # more classes than the first are not all listed; the second are listed then
 CONFUSIONS = 40  # pairs of classes that the page lists
 
 Found = Mapping[str, Any]
@@ -142,9 +141,8 @@ def _intervals(head: Mapping[str, Any], convention: str) -> dict[str, Interval]:
 
 def _listed(table: Sequence[ClassRow]) -> tuple[list[int], str]:
     """The classes that the page lists (≤ C), most training images first, and a sentence that says which they are."""
-    if len(table) <= ALL_ROWS:
-        order = sorted(range(len(table)), key=lambda c: -table[c].train_images)
-        return order, "Most training images first."
-    recall = {c: row.recall.value for c, row in enumerate(table) if row.recall is not None}
-    worst = sorted(recall, key=lambda c: (recall[c], c))[:WORST_ROWS]
-    return worst, f"The {len(worst)} of {len(table):,} classes with the lowest recall."
+    recall = [None if row.recall is None else row.recall.value for row in table]
+    listed = class_axis.listed(np.array([row.train_images for row in table]), recall)
+    if len(table) <= class_axis.ALL_ROWS:
+        return listed, "Most training images first."
+    return listed, f"The {len(listed)} of {len(table):,} classes with the lowest recall."

@@ -21,6 +21,7 @@ from breadcrumbs.training.report.style import GROUP_COLOURS, Integers
 NAMED = 40  # more classes than this have no names on the axis
 LABEL = 20  # characters of a class name on an axis
 TILTED = 40  # degrees
+ALL_ROWS, SOME_ROWS = 200, 100  # more classes than the first are not all listed in a table; then it lists the second
 
 
 def label(name: str, index: int, longest: int = LABEL) -> str:
@@ -40,6 +41,19 @@ def label(name: str, index: int, longest: int = LABEL) -> str:
 def long_tail(counts: Integers) -> NDArray[np.intp]:
     """Return the classes in the tail's order (C,), most training images first."""
     return np.argsort(-counts, kind="stable")
+
+
+def listed(counts: Integers, score: Sequence[float | None]) -> list[int]:
+    """Return the classes that a table lists: all, in the tail's order; of more than ALL_ROWS those of the lowest score.
+
+    Args:
+        counts: training images of each class (C,).
+        score: of each class (C,); one of None is not listed then.
+    """
+    if len(counts) <= ALL_ROWS:
+        return [int(c) for c in long_tail(counts)]
+    known = {c: value for c, value in enumerate(score) if value is not None}
+    return sorted(known, key=lambda c: (known[c], c))[:SOME_ROWS]
 
 
 def over_the_tail(

@@ -13,9 +13,6 @@ from breadcrumbs.models.refit_report import Measured, MemberPart, RefitReport
 from breadcrumbs.training.report import class_axis, html, refit_plots, run_plots, style
 from breadcrumbs.training.report.html import Picture
 
-ALL_ROWS = 200  # more classes than this are not all listed
-CHANGED_ROWS = 100  # classes that are listed then
-
 Draw = Callable[[RefitReport], Figure | None]
 
 PICTURES: tuple[tuple[Picture, Draw], ...] = (
@@ -160,11 +157,10 @@ def _baselines(report: RefitReport) -> list[tuple[str, Measured, str]]:
 def _classes(report: RefitReport) -> tuple[list[int], str]:
     """The classes of the table, most training images first, and a sentence that says which they are.
 
-    Of more than ALL_ROWS classes, those that changed most.
+    Of many classes, those that changed most.
     """
-    order = [int(c) for c in class_axis.long_tail(np.array(report.classes.train_images))]
-    if len(order) <= ALL_ROWS:
-        return order, "Most training images first; change in points, and its 95 % interval."
-    known = {c: abs(one.value) for c, one in enumerate(report.change) if one is not None}
-    most = sorted(known, key=lambda c: (-known[c], c))[:CHANGED_ROWS]
-    return most, f"The {len(most)} of {len(order):,} classes whose recall changed most, in points."
+    counts = np.array(report.classes.train_images)
+    listed = class_axis.listed(counts, [None if one is None else -abs(one.value) for one in report.change])
+    if len(counts) <= class_axis.ALL_ROWS:
+        return listed, "Most training images first; change in points, and its 95 % interval."
+    return listed, f"The {len(listed)} of {len(counts):,} classes whose recall changed most, in points."

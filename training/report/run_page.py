@@ -24,9 +24,6 @@ from breadcrumbs.training.report.html import Interval, Picture
 if TYPE_CHECKING:
     from markupsafe import Markup
 
-ALL_ROWS = 200  # more classes than this are not all listed
-WORST_ROWS = 100  # classes that are listed then
-
 CONVENTIONS: dict[Convention, str] = {
     "A": "many: at least 100 training images, few: at most 20",
     "B": "many: more than 100 training images, few: fewer than 20",
@@ -245,15 +242,13 @@ def _group_note(story: Story, untested: int) -> str:
 def _classes(story: Story) -> tuple[list[int], str]:
     """The classes of the table, most training images first, and a sentence that says which they are.
 
-    Of more than ALL_ROWS classes, those with the lowest recall of the exported head.
+    Of many classes, those with the lowest recall of the exported head.
     """
-    order = [int(c) for c in class_axis.long_tail(story.counts)]
-    if len(order) <= ALL_ROWS:
-        return order, "Most training images first."
-    own = story.recall(story.head) if story.head in story.metrics else (None,) * len(order)
-    recall = {c: value for c in order if (value := own[c]) is not None}
-    worst = sorted(recall, key=lambda c: (recall[c], c))[:WORST_ROWS]
-    return worst, f"The {len(worst)} of {len(order):,} classes with the lowest recall of the exported head."
+    recall = story.recall(story.head) if story.head in story.metrics else (None,) * len(story.counts)
+    listed = class_axis.listed(story.counts, recall)
+    if len(story.counts) <= class_axis.ALL_ROWS:
+        return listed, "Most training images first."
+    return listed, f"The {len(listed)} of {len(story.counts):,} classes with the lowest recall of the exported head."
 
 
 def _duration(seconds: float) -> str:
