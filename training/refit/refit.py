@@ -29,11 +29,12 @@ from breadcrumbs.training.pairs import Pairs, pairs
 from breadcrumbs.training.refit import certificate, facts
 from breadcrumbs.training.refit import device as devices
 from breadcrumbs.training.refit.edits import edited_logits
-from breadcrumbs.training.refit.gate import comparison, judged
+from breadcrumbs.training.refit.gate import Decision, comparison, judged
 from breadcrumbs.training.refit.looks import Looks, chosen_looks
 from breadcrumbs.training.refit.material import HeldOut, Material, Source, read
 from breadcrumbs.training.refit.members import Fitted, Fitter
 from breadcrumbs.training.refit.offset import Labelled, with_offset, with_tau
+from breadcrumbs.training.refit.pool import Pool
 from breadcrumbs.training.refit.rows import RefitError
 from breadcrumbs.training.refit.selection import Part, average, average_logits, choose, given, usual
 from breadcrumbs.training.refit.validation import ROUGH, Hear, Validation
@@ -151,40 +152,75 @@ def refit(
         "notes": [*material.notes, *looks.without_rows(pool)],
     }
 
-    def complete() -> Refit:
-        tell({"event": "stage", "stage": "baselines"})
-        baselines = _baselines(bundle, material, parts, fitter, fitted, log_prior, spec)
-        tell({"event": "stage", "stage": "certificate"})
-        evidence = certificate.measured(material, spec, device)
-        tell({"event": "stage", "stage": "report"})
-        report = {
-            **found,
-            **measured,
-            "origin": facts.origin(bundle, live, head),
-            "classes": facts.classes(classes, material.known, material.counts, material.groups),
-            "holdout": {"source": rows.source, "groups": bundle.manifest.groups},
-            "difference": as_json(decision.difference),
-            "change": [one and asdict(one) for one in decision.change],
-            "spec": spec.model_dump(mode="json"),
-            "snapshots": [facts.look(s, bundle) for s in uploads],
-            "pool": facts.pool(pool, classes),
-            "transfer": looks.tried,
-            "members": [facts.part(part) for part in parts],
-            "solver": facts.solver([own.solution for own in fitted.values()], trace),
-            "baselines": {
-                name: facts.baseline(head, chosen, rows, material.groups) for name, (head, chosen) in baselines.items()
-            },
-            "certificate": evidence,
-        }
-        whole = facts.complete(report, *both, rows.labels)
-        others = {name: head for name, (head, _) in baselines.items()}
-        return Refit(head, whole, others, rows, log_prior.double().numpy())
-
+    done = _Solved(
+        bundle, live, head, uploads, spec, device, material, looks, pool, parts, fitter, fitted, log_prior, trace, both,
+        decision, {**found, **measured},
+    )  # fmt: skip
     told = Judged.model_validate(
         {"candidate": head.digest, "live": live.digest, "candidate_metrics": measured["candidate"], **found}
         | {"rows": len(rows.labels), "holdout": rows.source}
     )
-    return Candidate(head, told, complete)
+    return Candidate(head, told, partial(_completed, done, tell))
+
+
+@dataclass(frozen=True, eq=False)
+class _Solved:
+    """All that there is when the new head is judged.
+
+    Attributes:
+        both: logits (N, C) of the live head and the new one on the judged rows.
+        decision: of the gate.
+        found: what the report says of both, ready as it is.
+    """
+
+    bundle: Bundle
+    live: LinearHead
+    head: LinearHead
+    uploads: Sequence[Snapshot]
+    spec: RefitSpec
+    device: RefitDevice
+    material: Material
+    looks: Looks
+    pool: Pool
+    parts: Sequence[Part]
+    fitter: Fitter
+    fitted: dict[Member, Fitted]
+    log_prior: Tensor
+    trace: list[dict[str, float]]
+    both: tuple[NDArray[np.float32], NDArray[np.float32]]
+    decision: Decision
+    found: dict[str, Any]
+
+
+def _completed(done: _Solved, tell: Tell) -> Refit:
+    """Make baselines, certificate and report."""
+    material, classes, rows = done.material, done.material.classes, done.material.judged
+    tell({"event": "stage", "stage": "baselines"})
+    baselines = _baselines(done)
+    tell({"event": "stage", "stage": "certificate"})
+    evidence = certificate.measured(material, done.spec, done.device)
+    tell({"event": "stage", "stage": "report"})
+    report = {
+        **done.found,
+        "origin": facts.origin(done.bundle, done.live, done.head),
+        "classes": facts.classes(classes, material.known, material.counts, material.groups),
+        "holdout": {"source": rows.source, "groups": done.bundle.manifest.groups},
+        "difference": as_json(done.decision.difference),
+        "change": [one and asdict(one) for one in done.decision.change],
+        "spec": done.spec.model_dump(mode="json"),
+        "snapshots": [facts.look(s, done.bundle) for s in done.uploads],
+        "pool": facts.pool(done.pool, classes),
+        "transfer": done.looks.tried,
+        "members": [facts.part(part) for part in done.parts],
+        "solver": facts.solver([own.solution for own in done.fitted.values()], done.trace),
+        "baselines": {
+            name: facts.baseline(head, chosen, rows, material.groups) for name, (head, chosen) in baselines.items()
+        },
+        "certificate": evidence,
+    }
+    whole = facts.complete(report, *done.both, rows.labels)
+    others = {name: head for name, (head, _) in baselines.items()}
+    return Refit(done.head, whole, others, rows, done.log_prior.double().numpy())
 
 
 def _choose(
@@ -234,17 +270,17 @@ def _progress(tell: Tell, trace: list[dict[str, float]]) -> Callable[..., None]:
     return progress
 
 
-def _baselines(
-    bundle: Bundle, material: Material, parts: Sequence[Part], fitter: Fitter, fitted: dict[Member, Fitted],
-    log_prior: Tensor, spec: RefitSpec,
-) -> dict[str, tuple[LinearHead, dict[str, float | None]]]:  # fmt: skip
+def _baselines(done: _Solved) -> dict[str, tuple[LinearHead, dict[str, float | None]]]:
     """What else the same rows could have become: each member alone, and the joint head; with what was chosen."""
     found: dict[str, tuple[LinearHead, dict[str, float | None]]] = {}
-    for part in parts:
-        own = fitted.get(part.member) or _fit(fitter, part, spec, None, rough=True)  # to compare with, not to serve
+    material, log_prior = done.material, done.log_prior
+    for part in done.parts:
+        own = done.fitted.get(part.member) or _fit(
+            done.fitter, part, done.spec, None, rough=True
+        )  # to compare with, not to serve
         alone = average([(replace(part, share=1.0), own)], log_prior, material.classes)
         found[part.member] = (alone, {"l2": part.penalty, "tau": None, "prior_offset": part.prior_offset})
-    joint = bundle.joint_head()
+    joint = done.bundle.joint_head()
     if joint is not None and joint.classes == material.classes:
         base = material.base.take(material.fit[material.base.images] & (material.base.labels >= 0))
         rows = Labelled(base.features.numpy(), base.labels.numpy())
