@@ -32,7 +32,8 @@ from breadcrumbs.training.data.split import Data, Split
 from breadcrumbs.training.inspect.inspect import Findings, inspected
 from breadcrumbs.training.inspect.looked import Looked
 from breadcrumbs.training.metrics import evaluate, intervals
-from breadcrumbs.training.refit.refit import Refit, refit
+from breadcrumbs.training.refit.completion import Refit
+from breadcrumbs.training.refit.refit import refit
 from breadcrumbs.training.refit.without_training import logit_adjusted, nearest_class_mean
 from breadcrumbs.training.report import run_page
 from breadcrumbs.training.report.run_page import Story

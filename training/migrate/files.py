@@ -18,7 +18,7 @@ from breadcrumbs.training.config import RefitDevice, RefitSpec
 from breadcrumbs.training.migrate.backbone import backbone_of
 from breadcrumbs.training.migrate.migrate import check_apart, migrate
 from breadcrumbs.training.migrate.pairs import Pairs, pairs_of_folder, pairs_of_snapshots
-from breadcrumbs.training.refit.refit import Tell
+from breadcrumbs.training.refit.completion import Tell
 from breadcrumbs.training.refit.rows import RefitError
 
 

@@ -37,8 +37,9 @@ from breadcrumbs.training.migrate.map import Map, chosen_map
 from breadcrumbs.training.migrate.pairs import Pairs
 from breadcrumbs.training.migrate.told import migration
 from breadcrumbs.training.refit import files as refits
+from breadcrumbs.training.refit.completion import Tell
 from breadcrumbs.training.refit.edits import with_past
-from breadcrumbs.training.refit.refit import Tell, refit
+from breadcrumbs.training.refit.refit import refit
 from breadcrumbs.training.refit.rows import CHUNK, RefitError
 from breadcrumbs.training.refit.transfer import MOST
 

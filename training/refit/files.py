@@ -23,9 +23,10 @@ from breadcrumbs.models.snapshots import snapshot as snapshots
 from breadcrumbs.models.snapshots.convert import open_safely
 from breadcrumbs.models.snapshots.snapshot import UNLABELLED, Snapshot
 from breadcrumbs.training.config import RefitDevice, RefitSpec
+from breadcrumbs.training.refit.completion import Refit, Tell
 from breadcrumbs.training.refit.edits import Names, edited, with_past
 from breadcrumbs.training.refit.material import Source
-from breadcrumbs.training.refit.refit import Candidate, Refit, Tell, refit
+from breadcrumbs.training.refit.refit import Candidate, refit
 from breadcrumbs.training.report import refit_page
 from breadcrumbs.training.run.holdout import drawn
 from breadcrumbs.training.run.snapshots import path_of

@@ -10,7 +10,7 @@ Letters: N rows, D feature dimensions, C classes, I images.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any
 
@@ -21,47 +21,23 @@ from torch import Tensor
 from breadcrumbs.models.arrays import Floats
 from breadcrumbs.models.bundle import Bundle
 from breadcrumbs.models.head import LinearHead
-from breadcrumbs.models.refit_report import Judged, RefitReport
+from breadcrumbs.models.refit_report import Judged
 from breadcrumbs.models.snapshots.snapshot import Snapshot
-from breadcrumbs.training.config import Member, RefitDevice, RefitSpec
-from breadcrumbs.training.metrics import as_json
+from breadcrumbs.training.config import RefitDevice, RefitSpec
 from breadcrumbs.training.pairs import Pairs, pairs
-from breadcrumbs.training.refit import certificate, facts
 from breadcrumbs.training.refit import device as devices
+from breadcrumbs.training.refit import facts
+from breadcrumbs.training.refit.completion import Refit, Solved, Tell, completed, fit_part
 from breadcrumbs.training.refit.edits import edited_logits
-from breadcrumbs.training.refit.gate import Decision, comparison, judged
+from breadcrumbs.training.refit.gate import comparison, judged
 from breadcrumbs.training.refit.looks import Looks, chosen_looks
-from breadcrumbs.training.refit.material import HeldOut, Material, Source, read
-from breadcrumbs.training.refit.members import Fitted, Fitter
-from breadcrumbs.training.refit.offset import Labelled, with_offset, with_tau
-from breadcrumbs.training.refit.pool import Pool
+from breadcrumbs.training.refit.material import Material, Source, read
+from breadcrumbs.training.refit.members import Fitter
 from breadcrumbs.training.refit.rows import RefitError
 from breadcrumbs.training.refit.selection import Part, average, average_logits, choose, given, usual
-from breadcrumbs.training.refit.validation import ROUGH, Hear, Validation
+from breadcrumbs.training.refit.validation import Hear, Validation
 
 NEVER = -1e9  # the logit of a class that a head does not know
-
-Tell = Callable[[dict[str, Any]], None]
-"""Hears each event of a refit: a stage begun, or the solver's progress."""
-
-
-@dataclass(frozen=True, eq=False)
-class Refit:
-    """The new head, and what is known of it.
-
-    Attributes:
-        head: the new head.
-        report: of the refit.
-        baselines: the heads it was compared with besides the live one.
-        judged: the rows that they were compared on.
-        log_prior: log π (C,), of which prior offsets take t times.
-    """
-
-    head: LinearHead
-    report: RefitReport
-    baselines: dict[str, LinearHead]
-    judged: HeldOut
-    log_prior: NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)
@@ -134,7 +110,7 @@ def refit(
     parts, validation = _choose(material, looks, log_prior, spec, device, hear)
     tell({"event": "stage", "stage": "solve"})
     fitter = Fitter(pool, len(classes), spec.max_memory, device)
-    fitted = {part.member: _fit(fitter, part, spec, progress) for part in parts if part.share}
+    fitted = {part.member: fit_part(fitter, part, spec, progress) for part in parts if part.share}
     head = average([(part, fitted[part.member]) for part in parts if part.share], log_prior, classes)
     tell({"event": "stage", "stage": "judge"})
     rows = material.judged
@@ -152,7 +128,7 @@ def refit(
         "notes": [*material.notes, *looks.without_rows(pool)],
     }
 
-    done = _Solved(
+    done = Solved(
         bundle, live, head, uploads, spec, device, material, looks, pool, parts, fitter, fitted, log_prior, trace, both,
         decision, {**found, **measured},
     )  # fmt: skip
@@ -160,67 +136,7 @@ def refit(
         {"candidate": head.digest, "live": live.digest, "candidate_metrics": measured["candidate"], **found}
         | {"rows": len(rows.labels), "holdout": rows.source}
     )
-    return Candidate(head, told, partial(_completed, done, tell))
-
-
-@dataclass(frozen=True, eq=False)
-class _Solved:
-    """All that there is when the new head is judged.
-
-    Attributes:
-        both: logits (N, C) of the live head and the new one on the judged rows.
-        decision: of the gate.
-        found: what the report says of both, ready as it is.
-    """
-
-    bundle: Bundle
-    live: LinearHead
-    head: LinearHead
-    uploads: Sequence[Snapshot]
-    spec: RefitSpec
-    device: RefitDevice
-    material: Material
-    looks: Looks
-    pool: Pool
-    parts: Sequence[Part]
-    fitter: Fitter
-    fitted: dict[Member, Fitted]
-    log_prior: Tensor
-    trace: list[dict[str, float]]
-    both: tuple[NDArray[np.float32], NDArray[np.float32]]
-    decision: Decision
-    found: dict[str, Any]
-
-
-def _completed(done: _Solved, tell: Tell) -> Refit:
-    """Make baselines, certificate and report."""
-    material, classes, rows = done.material, done.material.classes, done.material.judged
-    tell({"event": "stage", "stage": "baselines"})
-    baselines = _baselines(done)
-    tell({"event": "stage", "stage": "certificate"})
-    evidence = certificate.measured(material, done.spec, done.device)
-    tell({"event": "stage", "stage": "report"})
-    report = {
-        **done.found,
-        "origin": facts.origin(done.bundle, done.live, done.head),
-        "classes": facts.classes(classes, material.known, material.counts, material.groups),
-        "holdout": {"source": rows.source, "groups": done.bundle.manifest.groups},
-        "difference": as_json(done.decision.difference),
-        "change": [one and asdict(one) for one in done.decision.change],
-        "spec": done.spec.model_dump(mode="json"),
-        "snapshots": [facts.look(s, done.bundle) for s in done.uploads],
-        "pool": facts.pool(done.pool, classes),
-        "transfer": done.looks.tried,
-        "members": [facts.part(part) for part in done.parts],
-        "solver": facts.solver([own.solution for own in done.fitted.values()], done.trace),
-        "baselines": {
-            name: facts.baseline(head, chosen, rows, material.groups) for name, (head, chosen) in baselines.items()
-        },
-        "certificate": evidence,
-    }
-    whole = facts.complete(report, *done.both, rows.labels)
-    others = {name: head for name, (head, _) in baselines.items()}
-    return Refit(done.head, whole, others, rows, done.log_prior.double().numpy())
+    return Candidate(head, told, partial(completed, done, tell))
 
 
 def _choose(
@@ -233,14 +149,6 @@ def _choose(
         return [fixed], None
     validation = looks.validation(spec.max_memory, device, hear)
     return (choose(validation, spec, log_prior) if len(validation.labels) else [usual(spec)]), validation
-
-
-def _fit(
-    fitter: Fitter, part: Part, spec: RefitSpec, progress: Callable[..., None] | None, *, rough: bool = False
-) -> Fitted:
-    starts = () if part.start is None else (part.start,)
-    hear = progress and partial(progress, part.penalty)
-    return fitter.fit(part.member, part.penalty, max(spec.gap, ROUGH) if rough else spec.gap, starts, hear, rough)
 
 
 def _logits(live: LinearHead, material: Material, answers: Floats | None) -> NDArray[np.float32]:
@@ -268,26 +176,3 @@ def _progress(tell: Tell, trace: list[dict[str, float]]) -> Callable[..., None]:
         tell({"event": "progress", **step})
 
     return progress
-
-
-def _baselines(done: _Solved) -> dict[str, tuple[LinearHead, dict[str, float | None]]]:
-    """What else the same rows could have become: each member alone, and the joint head; with what was chosen."""
-    found: dict[str, tuple[LinearHead, dict[str, float | None]]] = {}
-    material, log_prior = done.material, done.log_prior
-    for part in done.parts:
-        own = done.fitted.get(part.member) or _fit(
-            done.fitter, part, done.spec, None, rough=True
-        )  # to compare with, not to serve
-        alone = average([(replace(part, share=1.0), own)], log_prior, material.classes)
-        found[part.member] = (alone, {"l2": part.penalty, "tau": None, "prior_offset": part.prior_offset})
-    joint = done.bundle.joint_head()
-    if joint is not None and joint.classes == material.classes:
-        base = material.base.take(material.fit[material.base.images] & (material.base.labels >= 0))
-        rows = Labelled(base.features.numpy(), base.labels.numpy())
-        prior = log_prior.double().numpy()
-        found["joint"] = (joint, {"l2": None, "tau": None, "prior_offset": 0.0})
-        head, t = with_offset(joint, prior, rows)
-        found["joint_logit_adjusted"] = (head, {"l2": None, "tau": None, "prior_offset": t})
-        head, tau, t = with_tau(joint, prior, rows)
-        found["tau_normalised"] = (head, {"l2": None, "tau": tau, "prior_offset": t})
-    return found
