@@ -13,6 +13,7 @@ import onnxruntime
 import pytest
 import timm
 import torch
+from PIL import Image
 from small_backbone import NAME, SIDE, WIDTH, write_folder
 from small_run import CLASSES, COUNTS
 
@@ -238,3 +239,33 @@ def test_network_graph_and_features_give_one_head(images: Path, tmp_path: Path, 
     for other in (graph, elsewhere):
         assert np.allclose(other.snapshots()[0].features, clean.features, atol=1e-4 * abs(clean.features).max())
         assert np.allclose(other.head().weight, network.head().weight, atol=1e-4 * abs(network.head().weight).max())
+
+
+@pytest.mark.parametrize(
+    ("names", "counts"),
+    [
+        (("models", "test"), (3, 2)),
+        (("x" * 60, "=1+1", "Ölweide", "日本", " a".strip()), (9, 1, 2, 1, 4)),
+        (tuple(f"class {number}" for number in range(60)), (2,) * 59 + (1,)),
+    ],
+)
+def test_folders_as_users_have_them(
+    names: tuple[str, ...], counts: tuple[int, ...], folder_of_timm: Path, cache: Path, tmp_path: Path
+) -> None:
+    """Two classes and sixty, of one image and of nine, of any name, in a folder that is called as a package is."""
+    rng = np.random.default_rng(0)
+    for name, count in zip(names, counts, strict=True):
+        (tmp_path / "models" / name).mkdir(parents=True)
+        for number in range(count):
+            pixels = rng.integers(0, 256, (9, 1 + 40 * (number % 2), 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(tmp_path / "models" / name / f"{number}.png")
+    given = AdoptConfig(data=str(tmp_path / "models"), size=SIDE)
+
+    made = adopt(f"local-dir:{folder_of_timm}", given, tmp_path / "out", cache)
+
+    assert made.manifest.classes == tuple(sorted(names))
+    held = made.holdout()
+    assert held is not None
+    assert len(held.labels) + sum(made.manifest.train_counts) == sum(counts)
+    assert min(made.manifest.train_counts) >= 1
+    assert read(made.folder).head().classes == made.manifest.classes
