@@ -223,10 +223,12 @@ class Engine:
             self._leave()
         if features.shape != (len(rows), self.feature_dim):
             raise EngineError(f"backbone gave {features.shape}; expected {(len(rows), self.feature_dim)}")
-        scores = [
-            _scored(row, Scores(feature, logits[head.version][place], head, sum(seconds)))
-            for place, (row, feature, head) in enumerate(zip(rows, features, wanted, strict=True))
+        scores: list[Scores | BadRequest] = [
+            Scores(feature, logits[head.version][place], head, sum(seconds))
+            for place, (feature, head) in enumerate(zip(features, wanted, strict=True))
         ]
+        if not all(np.isfinite(values).all() for values in logits.values()):
+            scores = [_checked(row, one) for row, one in zip(rows, scores, strict=True)]
         self.answered = time.monotonic()
         return scores, seconds
 
@@ -295,9 +297,13 @@ class Engine:
         return binding.get_outputs()[0]
 
 
-def _scored(row: Row, scores: Scores) -> Scores | BadRequest:
-    """A row's scores, where they are finite."""
-    if np.isfinite(scores.logits).all():
+def _checked(row: Row, scores: Scores | BadRequest) -> Scores | BadRequest:
+    """A row's scores, where they are finite; the refusal of a given feature for which they are not.
+
+    Raises:
+        EngineError: the backbone made the feature.
+    """
+    if isinstance(scores, BadRequest) or np.isfinite(scores.logits).all():
         return scores
     if row.feature is None:
         raise EngineError("the model gave a value that is not finite")
