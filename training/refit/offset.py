@@ -39,10 +39,8 @@ def balanced_accuracy(logits: Tensor, labels: Tensor) -> float:
     return float((hits[seen] / rows[seen]).mean()) if seen.any() else 0.0
 
 
-def best_offset(logits: Tensor, labels: Tensor, log_prior: Tensor, given: float | None = None) -> tuple[float, float]:
+def best_offset(logits: Tensor, labels: Tensor, log_prior: Tensor) -> tuple[float, float]:
     """Return the t whose logits − t log π are best, and their score; the grid grows until the best is inside."""
-    if given is not None:
-        return given, balanced_accuracy(logits - given * log_prior, labels)
     known: dict[float, float] = {}
 
     def at(t: float) -> float:
