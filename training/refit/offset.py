@@ -1,7 +1,8 @@
 """The prior offset t of a head, b − t·log π, and the exponent τ of a normalised one: the best on labelled rows.
 
-Every head that is compared has its offset chosen here, so that none has an advantage. It knows nothing of where rows
-come from.
+On rows that a head was not fitted to, t has the least log loss (`likeliest_offset`). The log loss says nothing on rows
+that it was fitted to, nor of normalised weights, whose logits are no log-probabilities: there t has the best balanced
+accuracy (`best_offset`). It knows nothing of where rows come from.
 
 Letters: N rows, D feature dimensions, C classes; π_y the share of class y among the training images.
 """
