@@ -9,12 +9,12 @@ from numpy.typing import NDArray
 from pydantic_core import to_json
 
 from breadcrumbs.models import safetensor
-from breadcrumbs.models.head import ranked
 from breadcrumbs.models.snapshots.snapshot import UNLABELLED, Snapshot, to_bytes
 from breadcrumbs.serving.http import image_upload, predict_upload
 from breadcrumbs.serving.http.disconnect import while_connected
 from breadcrumbs.serving.http.image_upload import Upload
 from breadcrumbs.serving.http.outcomes import record
+from breadcrumbs.serving.http.predictions import PLAIN, PredictOptions, predicted
 from breadcrumbs.serving.http.schemas import FeaturesBody, FeaturesResponse, PredictBody, PredictResponse, Timing
 from breadcrumbs.serving.http.service import BYTES, Service, Serving, body, choose, problems
 from breadcrumbs.serving.refusals import BadRequest
@@ -46,27 +46,21 @@ router = APIRouter(tags=["predict"])
     ),
     response_model=PredictResponse,
 )
-async def predict(
-    request: Request,
-    service: Serving,
-    top_k: Annotated[int, Query(ge=1, description="classes per image or feature, at most all of them")] = 5,
-    head: Annotated[str, Query(description="`active`, or a version number")] = "active",
-) -> Response:
+async def predict(request: Request, service: Serving, options: Annotated[PredictOptions, Query()]) -> Response:
     """Classify one image (raw body) or several (multipart, or base64 in JSON): the top classes with probabilities.
 
     Features of the backbone are classified as well: in JSON, as an npy array (N, D), or as the safetensors `features`.
     """
-    return await answer(request, service, top_k, head)
+    return await answer(request, service, options)
 
 
-async def answer(request: Request, service: Service, top_k: int = 5, head: str = "active") -> Response:
+async def answer(request: Request, service: Service, options: PredictOptions = PLAIN) -> Response:
     """Answer a predict request; raises what the problems of the route say."""
     came = await predict_upload.read(request, service)
-    chosen = await choose(service, head)
+    chosen = await choose(service, options.head)
     outcome = await while_connected(request, service.inference.run(came, chosen))
     timing = record(request, service, outcome, predicts=True)
-    classes = outcome.head.head.classes
-    predictions = [{"classes": ranked(scores.logits, classes, top_k)} for scores in outcome.scores]
+    predictions = predicted(outcome, options)
     name = {"version": outcome.head.version, "digest": outcome.head.head.digest}
     made = {"head": name, "predictions": predictions, "timing": timing, "batch_size": outcome.batch_size}
     return Response(to_json(made), media_type="application/json")
