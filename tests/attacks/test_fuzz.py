@@ -14,7 +14,7 @@ from tiny import picture, png
 
 from breadcrumbs.models.bundle import Bundle
 from breadcrumbs.serving.app import create_app
-from breadcrumbs.serving.http.predict_upload import NPY, SAFETENSORS
+from breadcrumbs.serving.http.prediction.upload import NPY, SAFETENSORS
 from breadcrumbs.serving.settings import Settings
 
 EXAMPLES = 25

@@ -10,11 +10,12 @@ from pydantic_core import to_json
 
 from breadcrumbs.models import safetensor
 from breadcrumbs.models.snapshots.snapshot import UNLABELLED, Snapshot, to_bytes
-from breadcrumbs.serving.http import image_upload, predict_upload
+from breadcrumbs.serving.http import image_upload
 from breadcrumbs.serving.http.disconnect import while_connected
 from breadcrumbs.serving.http.image_upload import Upload
 from breadcrumbs.serving.http.outcomes import record
-from breadcrumbs.serving.http.predictions import PLAIN, PredictOptions, predicted
+from breadcrumbs.serving.http.prediction import upload as brought
+from breadcrumbs.serving.http.prediction.predictions import PLAIN, PredictOptions, predicted
 from breadcrumbs.serving.http.schemas import FeaturesBody, FeaturesResponse, PredictBody, PredictResponse, Timing
 from breadcrumbs.serving.http.service import BYTES, Service, Serving, body, choose, problems
 from breadcrumbs.serving.refusals import BadRequest
@@ -39,8 +40,8 @@ router = APIRouter(tags=["predict"])
     responses=problems(404, 409, 413, 415, 422, 503),
     openapi_extra=body(
         *image_upload.DOCUMENTED,
-        predict_upload.NPY,
-        predict_upload.SAFETENSORS,
+        brought.NPY,
+        brought.SAFETENSORS,
         json=PredictBody.model_json_schema(),
         form=FORM,
     ),
@@ -56,7 +57,7 @@ async def predict(request: Request, service: Serving, options: Annotated[Predict
 
 async def answer(request: Request, service: Service, options: PredictOptions = PLAIN) -> Response:
     """Answer a predict request; raises what the problems of the route say."""
-    came = await predict_upload.read(request, service)
+    came = await brought.read(request, service)
     chosen = await choose(service, options.head)
     outcome = await while_connected(request, service.inference.run(came, chosen))
     timing = record(request, service, outcome, predicts=True)
@@ -89,7 +90,7 @@ async def features(
     With `labels` (class names or indices, one per image) and `epoch`, the safetensors are a complete snapshot, ready
     for `PUT /v1/snapshots`; `ids` and `dataset` name its images.
     """
-    predict_upload.check_takes_images(service)
+    brought.check_takes_images(service)
     upload = await image_upload.read(request, service.settings)
     binary = format == "safetensors" or (format is None and SAFETENSORS in request.headers.get("accept", ""))
     _check_form(upload, binary)
