@@ -24,9 +24,9 @@ from breadcrumbs.serving.setting_names import PREFIX, both
 from breadcrumbs.training.config import RefitDevice
 
 MIB = 2**20
-GROUPS = ("Model", "Store", "Network", "Keys and browsers", "Computing", "Limits", "Refits", "Logs")
+GROUPS = ("Model", "Store", "Network", "Keys and browsers", "Computing", "Limits", "Answers", "Refits", "Logs")
 """The groups of settings, in the order of help and docs."""
-MODEL, STORE, NETWORK, ACCESS, COMPUTING, LIMITS, REFITS, LOGS = (
+MODEL, STORE, NETWORK, ACCESS, COMPUTING, LIMITS, ANSWERS, REFITS, LOGS = (
     Parameter(group=Group(title, sort_key=place)) for place, title in enumerate(GROUPS)
 )
 PATH = re.compile(r"(/[A-Za-z0-9._~-]+)*")
@@ -146,6 +146,16 @@ class Settings(BaseSettings):
     max_uploads: Annotated[int, LIMITS] = Field(default=16, ge=1, le=10_000)
     """Largest number of simultaneous snapshot uploads. Beyond it, a stalled upload is ended; if none has stalled, the
     new one is refused with 503. One key (or one address, if there are no keys) may use three quarters of them."""
+    remember: Annotated[int, ANSWERS] = Field(default=0, ge=0, le=10_000_000)
+    """Number of answers that are remembered in the store, so that they can be labelled by their `id`; 0 means none.
+    Beyond it, the oldest are removed. What is remembered of an answer can be personal data."""
+    remember_days: Annotated[float, ANSWERS] = Field(default=30.0, gt=0, le=36_500)
+    """Days that an answer is remembered."""
+    remember_bytes: Annotated[int, ANSWERS] = Field(default=1024 * MIB, ge=MIB)
+    """Size of all remembered answers in the store, in bytes; beyond it, the oldest are removed. An answer takes 2 bytes
+    for each dimension of a feature, and about 1 kB."""
+    remember_images: Annotated[bool, ANSWERS] = False
+    """Also remember a thumbnail of each image, a JPEG of at most 128 × 128 pixels."""
     refit: Annotated[Literal["here", "elsewhere", "off"], REFITS] = "here"
     """Where refits run. `here`: on this server; set it on one of the servers that share a store. `elsewhere`: on that
     server; this one can still start, show and cancel them. `off`: no refits, only predictions and head swaps."""

@@ -22,7 +22,8 @@ KEEPING = 60
 
 async def run(answers: Answers, examples: Examples, removal: Removal) -> None:
     """Write and keep until it is cancelled; an error of the store is logged and tried again."""
-    left = random.randint(1, KEEPING)  # noqa: S311 - only so that servers do not do the same at the same time
+    # so that servers on one store do not merge the same segments at the same time
+    left = random.randint(1, KEEPING)
     while True:
         await asyncio.sleep(PAUSE)
         left -= 1
@@ -34,4 +35,6 @@ async def run(answers: Answers, examples: Examples, removal: Removal) -> None:
                 await removal.finish()
         except StoreError as error:
             LOG.warning("answers and examples: %s", error)
+        except Exception:
+            LOG.exception("answers and examples: an unexpected error; this is a bug")
         left = left or KEEPING
