@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from breadcrumbs.models.arrays import Floats
 from breadcrumbs.models.snapshots.snapshot import Snapshot, SnapshotError
 
-VERIFIED = hashlib.sha256(b"breadcrumbs examples: verified").hexdigest()
-UNVERIFIED = hashlib.sha256(b"breadcrumbs examples: unverified").hexdigest()
+VERIFIED = hashlib.sha256(b"breadcrumbs.examples/verified").hexdigest()
+UNVERIFIED = hashlib.sha256(b"breadcrumbs.examples/unverified").hexdigest()
 """The `dataset` of snapshots that are examples: those that somebody vouches for, and the others."""
 ONE_IN = 5
 """One in so many verified examples judges heads and is never fitted."""
