@@ -30,7 +30,7 @@ LATE = 10_000_000
 """Microseconds after which an answer that is nowhere is not waited for."""
 PATIENCE = 2.0
 """Seconds that a younger one is waited for: another server may not have written it yet."""
-AGAIN = 0.1
+AGAIN = 0.25
 """Seconds between two looks for it."""
 SOON = 60_000_000
 """Microseconds that the clock of another server may be ahead."""

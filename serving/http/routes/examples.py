@@ -7,9 +7,10 @@ from typing import Annotated
 
 from fastapi import APIRouter, Path, Query, Request
 
-from breadcrumbs.serving.http import bodies, labels, records
+from breadcrumbs.serving.http import bodies
 from breadcrumbs.serving.http.access_control import check_owner, key_of
-from breadcrumbs.serving.http.schemas import (
+from breadcrumbs.serving.http.examples import labels, records
+from breadcrumbs.serving.http.examples.schemas import (
     Erased,
     ExampleDetail,
     ExampleList,

@@ -14,9 +14,9 @@ from breadcrumbs.models.arrays import Floats
 from breadcrumbs.serving.http.access_control import check_owner, check_right, key_of
 from breadcrumbs.serving.http.base64_text import from_base64
 from breadcrumbs.serving.http.disconnect import while_connected
+from breadcrumbs.serving.http.examples.schemas import LabelBody
 from breadcrumbs.serving.http.prediction.remembered import content_of
 from breadcrumbs.serving.http.prediction.upload import check_takes_images
-from breadcrumbs.serving.http.schemas import LabelBody
 from breadcrumbs.serving.http.service import Service
 from breadcrumbs.serving.refusals import BadRequest, Forbidden, TooLarge
 from breadcrumbs.serving.state.answer import Answer
