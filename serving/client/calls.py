@@ -60,21 +60,27 @@ def _nothing(_: bytes) -> None:
     return None
 
 
-def predict(files: Sequence[File], top_k: int = 5, head: str | int = "active") -> Call[PredictResponse]:
+def predict(
+    files: Sequence[File], top_k: int = 5, head: str | int = "active", ref: str = ""
+) -> Call[PredictResponse]:  # fmt: skip
     """Classify images."""
-    more = {"files": _form(files), "params": {"top_k": top_k, "head": head}}
+    more = {"files": _form(files), "params": _asked(top_k, head, ref)}
     return Call("POST", "/v1/predict", PredictResponse.model_validate_json, more, repeatable=True)
 
 
 def predict_features(
-    features: NDArray[np.float32], top_k: int = 5, head: str | int = "active"
+    features: NDArray[np.float32], top_k: int = 5, head: str | int = "active", ref: str = ""
 ) -> Call[PredictResponse]:
     """Classify features (N, D) of the backbone."""
     file = io.BytesIO()
     np.save(file, features, allow_pickle=False)
-    more = {"headers": {"Content-Type": "application/x-npy"}, "params": {"top_k": top_k, "head": head}}
+    more = {"headers": {"Content-Type": "application/x-npy"}, "params": _asked(top_k, head, ref)}
     read = PredictResponse.model_validate_json
     return Call("POST", "/v1/predict", read, more, content=file.getvalue(), repeatable=True)
+
+
+def _asked(top_k: int, head: str | int, ref: str) -> dict[str, str | int]:
+    return {"top_k": top_k, "head": head, **({"ref": ref} if ref else {})}
 
 
 def features(files: Sequence[File]) -> Call[Features]:

@@ -7,15 +7,16 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from breadcrumbs.serving.http.printable_text import Printable
+from breadcrumbs.models.printable import Printable
 from breadcrumbs.serving.refits.job import Job
 from breadcrumbs.serving.state.activation_log import Activation
-from breadcrumbs.serving.state.examples import Change
 from breadcrumbs.serving.state.heads import HeadRecord
 from breadcrumbs.serving.state.snapshot_record import SnapshotRecord
 
 
-class _Strict(BaseModel):
+class Strict(BaseModel):
+    """A body of a request: nothing in it is unknown."""
+
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
 
@@ -23,7 +24,7 @@ Vector = Annotated[list[float], Field(fail_fast=True)]
 """Numbers; the first that is none is told, and no more are looked at."""
 
 
-class PredictBody(_Strict):
+class PredictBody(Strict):
     """JSON form of a predict request: images or features."""
 
     images: list[str] | None = Field(default=None, min_length=1)
@@ -39,7 +40,7 @@ class PredictBody(_Strict):
         return body
 
 
-class FeaturesBody(_Strict):
+class FeaturesBody(Strict):
     """JSON form of a features request."""
 
     images: list[str] = Field(min_length=1)
@@ -55,39 +56,13 @@ class FeaturesBody(_Strict):
     """sha256 of that data set: ids match only within one."""
 
 
-class ActivateBody(_Strict):
+class ActivateBody(Strict):
     """Optional body of an activation or a rollback."""
 
     reason: Printable = Field(default="", max_length=1000)
     """Reason, recorded in the activation log; one line of printable text."""
     expected_live: int | None = None
     """Refuse with 409 unless this version is live."""
-
-
-class LabelBody(_Strict):
-    """One label: what it is about, and the class of that."""
-
-    answer: str | None = Field(default=None, max_length=100)
-    """Id of a remembered answer; or"""
-    image: str | None = None
-    """An image file, in base64; or"""
-    feature: Vector | None = None
-    """A feature of the backbone, D numbers."""
-    cls: Annotated[Printable, Field(min_length=1, max_length=1000)] | int = Field(alias="class")
-    """Class name, or index of a class of the live head; an unknown name becomes a new class with the next refit."""
-    by: Printable = Field(default="", max_length=200)
-    """Who says so; the name of the key unless it is given."""
-    verified: bool = False
-    """Whether you vouch for it: refits use verified labels unless they are told otherwise. Takes the scope `refit`."""
-    ref: Printable = Field(default="", max_length=200)
-    """Your own name for it; that of the answer unless it is given."""
-
-
-class LabelsBody(_Strict):
-    """Labels, 10,000 at most; all of them are kept or none."""
-
-    labels: list[LabelBody] = Field(min_length=1)
-    """Where one thing occurs twice, the last label counts."""
 
 
 class HeadName(BaseModel):
@@ -141,82 +116,6 @@ class FeaturesResponse(BaseModel):
     batch_size: int
 
 
-class Labelled(BaseModel):
-    """What a label did."""
-
-    example: str = Field(description="id of the example that has the label now")
-    change: Change = Field(
-        description="`new`: a new example; `changed`: another label of an example; `same`: it had this label"
-    )
-
-
-class LabelsResponse(BaseModel):
-    """What the labels did, one entry a label, in order."""
-
-    labels: list[Labelled]
-    new_classes: list[str] = Field(description="names among them that the live head does not know")
-
-
-class ExampleRecord(BaseModel):
-    """An example: the newest label of one thing."""
-
-    model_config = ConfigDict(populate_by_name=True)
-
-    id: str
-    cls: str = Field(alias="class")
-    by: str = Field(description="who said so")
-    verified: bool
-    at: str = Field(description="when the label came, ISO 8601")
-    source: str = Field(description="`answer:<id>`, `image:<sha256>` or `feature:<sha256>`: how it came")
-    content: str = Field(description="sha256 of the image file, or of the feature")
-    ref: str = Field(description="the sender's own name for it")
-    backbone: str = Field(description="sha256 of what made its feature")
-    owner: str | None = Field(default=None, description="name of the key that it belongs to; null: none")
-
-
-class ExampleDetail(ExampleRecord):
-    """An example with all its labels."""
-
-    history: list[ExampleRecord] = Field(description="all labels, the oldest first")
-
-
-class AnswerRecord(BaseModel):
-    """A remembered answer."""
-
-    id: str
-    at: str = Field(description="ISO 8601")
-    kind: Literal["image", "feature"] = Field(description="what was sent")
-    content: str = Field(description="sha256 of the image file, or of the feature")
-    ref: str = Field(description="the sender's own name for it")
-    owner: str | None = Field(default=None, description="name of the key that it belongs to; null: none")
-    backbone: str = Field(description="sha256 of what made its feature")
-    head: HeadName
-    classes: list[Ranked] = Field(description="the top classes")
-    thumbnail: str | None = Field(default=None, description="JPEG in base64; null: none is remembered")
-    example: ExampleRecord | None = Field(default=None, description="its label; null: it has none")
-
-
-class Queued(AnswerRecord):
-    """An answer that is worth a label."""
-
-    strategy: str = Field(description="which strategy chose it")
-    score: float = Field(description="how much, by that strategy; the larger, the more")
-
-
-class Queue(BaseModel):
-    """Answers without a label, those that are worth most first."""
-
-    answers: list[Queued]
-
-
-class Erased(BaseModel):
-    """What was removed."""
-
-    answer: str | None = Field(default=None, description="id of the answer")
-    examples: list[str] = Field(description="ids of the examples; no later refit has their rows")
-    heads: list[int] = Field(description="versions of the heads that were fitted with them")
-
-
 NEXT = "`after` of the next page; null: this is the last"
 
 
@@ -224,13 +123,6 @@ class SnapshotList(BaseModel):
     """A page of snapshots, those stored last first."""
 
     snapshots: list[SnapshotRecord]
-    next: str | None = Field(default=None, description=NEXT)
-
-
-class ExampleList(BaseModel):
-    """A page of examples, those labelled last first."""
-
-    examples: list[ExampleRecord]
     next: str | None = Field(default=None, description=NEXT)
 
 

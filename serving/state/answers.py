@@ -19,7 +19,7 @@ from breadcrumbs.models.groups import Group
 from breadcrumbs.models.images.errors import ImageError
 from breadcrumbs.models.images.thumbnail import thumbnail
 from breadcrumbs.serving.predict.engine import Scores
-from breadcrumbs.serving.state import answer_ids
+from breadcrumbs.serving.state import answer_ids, erasure
 from breadcrumbs.serving.state.answer import Answer, Origin, answered, from_record, to_record
 from breadcrumbs.serving.state.segments import Segment, Segments
 from breadcrumbs.serving.state.store import NotFound, Store, StoreError
@@ -30,7 +30,7 @@ LATE = 10_000_000
 """Microseconds after which an answer that is nowhere is not waited for."""
 PATIENCE = 2.0
 """Seconds that a younger one is waited for: another server may not have written it yet."""
-AGAIN = 0.1
+AGAIN = 0.25
 """Seconds between two looks for it."""
 SOON = 60_000_000
 """Microseconds that the clock of another server may be ahead."""
@@ -167,11 +167,10 @@ class Answers:
             if not left:
                 return found
             young = max(left.values()) > time.time_ns() // 1000 - LATE
-            if not young or time.monotonic() > until:
+            if not young or time.monotonic() > until or left.keys() & (await erasure.marks(self._store)).keys():
                 break
             await asyncio.sleep(AGAIN)
-        one, at = next(iter(left.items()))
-        raise await self._missing(one, at)
+        raise await self._missing(left)
 
     def _time(self, answer: str) -> int:
         """When an answer was made, by its id, in microseconds since 1970."""
@@ -192,7 +191,12 @@ class Answers:
             found |= {one.id: from_record(one) for one in records if one.id in wanted}
         return found
 
-    async def _missing(self, answer: str, at: int) -> NotFound:
+    async def _missing(self, left: Mapping[str, int]) -> NotFound:
+        """Why there is not the first of these answers."""
+        marks = await erasure.marks(self._store)
+        answer, at = min(left.items(), key=lambda one: one[0] not in marks)
+        if answer in marks:
+            return NotFound(f"there is no answer {answer!r:.80}: it was erased")
         segments = await self._segments.listed()
         if segments and at < segments[0].first:
             return Expired(self._told_expired(answer))

@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from breadcrumbs.models.head import ranked
-from breadcrumbs.serving.http.printable_text import Printable
+from breadcrumbs.models.printable import Printable
 from breadcrumbs.serving.predict.inference import Outcome
 
 

@@ -4,9 +4,9 @@ from typing import Annotated
 
 from fastapi import APIRouter, Path, Query, Request
 
-from breadcrumbs.serving.http import records
 from breadcrumbs.serving.http.access_control import check_owner, key_of
-from breadcrumbs.serving.http.schemas import AnswerRecord, Erased, Queue, Queued
+from breadcrumbs.serving.http.examples import records
+from breadcrumbs.serving.http.examples.schemas import AnswerRecord, Erased, Queue, Queued
 from breadcrumbs.serving.http.service import Serving, problems
 from breadcrumbs.serving.state import worth
 from breadcrumbs.serving.state.examples import identity

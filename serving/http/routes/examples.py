@@ -6,10 +6,12 @@ from datetime import UTC, datetime
 from typing import Annotated
 
 from fastapi import APIRouter, Path, Query, Request
+from pydantic import BeforeValidator
 
-from breadcrumbs.serving.http import bodies, labels, records
+from breadcrumbs.serving.http import bodies
 from breadcrumbs.serving.http.access_control import check_owner, key_of
-from breadcrumbs.serving.http.schemas import (
+from breadcrumbs.serving.http.examples import labels, records
+from breadcrumbs.serving.http.examples.schemas import (
     Erased,
     ExampleDetail,
     ExampleList,
@@ -24,9 +26,17 @@ from breadcrumbs.serving.state.examples import Said
 from breadcrumbs.serving.state.pages import LIMIT
 
 ExampleId = Annotated[str, Path(description="id of the example")]
+NUMBER = re.compile(r"\s*[-+]?[0-9._]+\s*")
 PLACE = re.compile(rf"([0-9]{{1,20}})-({ID.pattern})")
 
 router = APIRouter(tags=["labels"])
+
+
+def _no_number(text: object) -> object:
+    """Refuse a bare number, of which pydantic makes seconds or milliseconds since 1970."""
+    if isinstance(text, str) and NUMBER.fullmatch(text):
+        raise ValueError("expected a time as 2026-01-31T12:00:00Z")
+    return text
 
 
 @router.post(
@@ -54,7 +64,9 @@ async def listing(
     by: Annotated[str | None, Query(max_length=200, description="only labels of this author")] = None,
     verified: Annotated[bool | None, Query(description="only those that are verified, or are not")] = None,
     since: Annotated[
-        datetime | None, Query(description="only labels that came then or later, ISO 8601; UTC unless it says")
+        datetime | None,
+        BeforeValidator(_no_number),
+        Query(description="only labels that came then or later, ISO 8601; UTC unless it says"),
     ] = None,
     limit: Limit = LIMIT,
     after: AfterName = None,

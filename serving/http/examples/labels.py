@@ -14,9 +14,9 @@ from breadcrumbs.models.arrays import Floats
 from breadcrumbs.serving.http.access_control import check_owner, check_right, key_of
 from breadcrumbs.serving.http.base64_text import from_base64
 from breadcrumbs.serving.http.disconnect import while_connected
+from breadcrumbs.serving.http.examples.schemas import LabelBody
 from breadcrumbs.serving.http.prediction.remembered import content_of
 from breadcrumbs.serving.http.prediction.upload import check_takes_images
-from breadcrumbs.serving.http.schemas import LabelBody
 from breadcrumbs.serving.http.service import Service
 from breadcrumbs.serving.refusals import BadRequest, Forbidden, TooLarge
 from breadcrumbs.serving.state.answer import Answer
@@ -42,6 +42,7 @@ async def read(request: Request, service: Service, asked: Sequence[LabelBody]) -
         raise TooLarge(f"the request has {len(asked)} labels; the limit is {MOST}: send them in several requests")
     for place, one in enumerate(asked):
         _check(one, _name(place))
+    classes = [_class(service, one, place) for place, one in enumerate(asked)]
     if any(one.verified for one in asked):
         check_right(request, "refit", "a verified label")
     answers = await service.answers.find({one.answer for one in asked if one.answer is not None})
@@ -50,14 +51,15 @@ async def read(request: Request, service: Service, asked: Sequence[LabelBody]) -
     images = {place: _image(one.image, place, service) for place, one in enumerate(asked) if one.image is not None}
     computed = await _computed(request, service, images)
     labels = []
-    for place, one in enumerate(asked):
+    for place, (name, one) in enumerate(zip(classes, asked, strict=True)):
         if one.answer is not None:
-            labels.append(_of_answer(request, service, one, answers[one.answer]))
+            labels.append(_of_answer(request, name, one, answers[one.answer]))
         elif one.image is not None:
-            labels.append(_of_content(request, service, one, f"image:{content_of(images[place])}", computed[place]))
+            source = f"image:{content_of(images[place])}"
+            labels.append(_of_content(request, service, name, one, source, computed[place]))
         else:
             feature = _feature(one.feature or [], place, service)
-            labels.append(_of_content(request, service, one, f"feature:{content_of(feature)}", feature))
+            labels.append(_of_content(request, service, name, one, f"feature:{content_of(feature)}", feature))
     await _check_verified(request, service, labels)
     return labels
 
@@ -112,32 +114,32 @@ def _feature(values: Sequence[float], place: int, service: Service) -> Floats:
     return feature
 
 
-def _of_answer(request: Request, service: Service, one: LabelBody, answer: Answer) -> Label:
+def _of_answer(request: Request, name: str, one: LabelBody, answer: Answer) -> Label:
     origin = answer.origin
     said = Said(
-        identity(origin.owner, origin.content), _class(service, one), _author(request, one), one.verified,
+        identity(origin.owner, origin.content), name, _author(request, one), one.verified,
         f"answer:{answer.id}", origin.content, one.ref or origin.ref, origin.backbone, origin.owner,
     )  # fmt: skip
     return Label(said, answer.feature)
 
 
-def _of_content(request: Request, service: Service, one: LabelBody, source: str, feature: Floats) -> Label:
+def _of_content(request: Request, service: Service, name: str, one: LabelBody, source: str, feature: Floats) -> Label:
     key, content = key_of(request), source.partition(":")[2]
     owner = None if key is None else key.name
     said = Said(
-        identity(owner, content), _class(service, one), _author(request, one), one.verified, source, content,
+        identity(owner, content), name, _author(request, one), one.verified, source, content,
         one.ref, service.bundle.backbone_digest, owner,
     )  # fmt: skip
     return Label(said, feature)
 
 
-def _class(service: Service, one: LabelBody) -> str:
+def _class(service: Service, one: LabelBody, place: int) -> str:
     """The name of a label's class; a number is an index into the live head's classes."""
     if isinstance(one.cls, str):
         return one.cls
     known = service.live.head.head.classes
     if not 0 <= one.cls < len(known):
-        raise BadRequest(f"class {one.cls}: expected 0 … {len(known) - 1}, or a class name")
+        raise BadRequest(f"{_name(place)}: class {one.cls}: expected 0 … {len(known) - 1}, or a class name")
     return known[one.cls]
 
 

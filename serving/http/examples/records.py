@@ -7,7 +7,8 @@ import base64
 from datetime import UTC, datetime
 from typing import Any
 
-from breadcrumbs.serving.http.schemas import AnswerRecord, ExampleRecord, HeadName, Ranked
+from breadcrumbs.serving.http.examples.schemas import AnswerRecord, ExampleRecord
+from breadcrumbs.serving.http.schemas import HeadName, Ranked
 from breadcrumbs.serving.state.answer import Answer
 from breadcrumbs.serving.state.examples import Said
 
