@@ -12,7 +12,9 @@ from breadcrumbs.models import bundle as bundles
 from breadcrumbs.models.bundle import Bundle
 from breadcrumbs.models.snapshots import snapshot as snapshots
 from breadcrumbs.models.snapshots.snapshot import Snapshot
+from breadcrumbs.training import folds
 from breadcrumbs.training.config import RefitSpec
+from breadcrumbs.training.refit import validation
 from breadcrumbs.training.refit.refit import Candidate, refit
 from breadcrumbs.training.refit.rows import RefitError
 
@@ -324,3 +326,22 @@ def test_a_hold_out_of_the_operator_may_have_other_classes_besides(bundle: Bundl
     assert candidate.judged.holdout == ("pinned" if source == "pinned" else "bundle")
     with pytest.raises(RefitError, match=r"neither the live head nor the snapshots have: new 0"):
         made(bundle, holdout=holdout)
+
+
+def test_many_rows_are_chosen_by_and_solved_for_quickly(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where one fold must do, one member, no weak λ and no proof are left, and the head is about as good."""
+    thorough = made(bundle, WORLD.rows(bundle, WORLD.each(5), 5), spec=RefitSpec())
+    monkeypatch.setattr(folds, "FOLDS", ())
+    monkeypatch.setattr(validation, "THOROUGH", 0)
+    work = 250 * 8 * 6  # fewer rows than there are
+    monkeypatch.setattr(validation, "SAMPLE", work)
+
+    quick = made(bundle, WORLD.rows(bundle, WORLD.each(5), 5), spec=RefitSpec())
+    report = quick.complete().report
+
+    (part,) = report.members
+    assert part.member == "plain"
+    assert part.penalty is not None
+    assert part.penalty >= 1e-4 / 1.5
+    assert {step.l2 for step in report.solver.trace} == {part.penalty, 10 * part.penalty}
+    assert quick.judged.candidate_metrics.balanced > thorough.judged.candidate_metrics.balanced - 0.05
