@@ -82,8 +82,8 @@ def set_aside(
     fit[mine.images[emptied]] = True
     mine = mine.take(~emptied)
     for look in images.uploads:
-        labelled = look.images[(look.labels >= 0) & ~images.examples[look.images]]
-        if len(labelled) and not fit[labelled].any():
+        plain = (look.labels >= 0) & ~images.examples[look.images]
+        if plain.any() and not fit[look.images].any():  # unlabelled rows may be pairs for a map
             raise RefitError(
                 f"every row of the snapshot of epoch {look.epoch} is in the hold-out too, so nothing of it can be "
                 "fitted; name another hold-out, or none"
