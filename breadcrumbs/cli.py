@@ -133,7 +133,7 @@ def demo(*, out: Path = Path("runs/demo"), port: int = 8000, stay: bool = True, 
         stay: Leave the server running at the end, until Ctrl-C.
         json: Print one JSON object at the end, with the accuracy before and after; the steps go to standard error.
     """
-    from breadcrumbs.demo import run
+    from breadcrumbs.demo.demo import run
 
     run(out, port, stay=stay, as_json=json)
 
