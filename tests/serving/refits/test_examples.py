@@ -9,11 +9,13 @@ import httpx
 import numpy as np
 import pytest
 from refits import finish, upload
-from running import Serve
+from running import Serve, make_settings, running
 from tiny import CLASSES
+from worlds import World
 
 from breadcrumbs.models.bundle import Bundle
 from breadcrumbs.models.snapshots import examples as labelled
+from breadcrumbs.serving.app import REFIT
 from breadcrumbs.serving.client.client import Client
 
 LONG = "Großer Brachvogel (Numenius arquata), Küken im zweiten Jahr"
@@ -143,3 +145,30 @@ def test_the_client_asks_for_examples(serve: Serve, tmp_path: Path, tiny_bundle:
 
     assert (job.state, job.request.examples) == ("succeeded", "all")
     assert given(tmp_path / "given") == {"unverified": {0: CLASSES[0]}}
+
+
+@pytest.mark.slow
+def test_five_examples_teach_a_running_server_a_class(tmp_path: Path) -> None:
+    """With the real program: nothing but labels, an empty request, and the new class is answered with."""
+    world = World(dim=4, apart=4.0)  # as many dimensions as the tiny backbone gives
+    new = len(world.counts)
+    bundle = world.bundle(tmp_path / "bundle")
+    numbers = np.concatenate([np.full(5, new), world.each(20)])
+    rows = world.draw(numbers, 77)
+    names = (*world.classes, LONG)
+    body = [
+        {"feature": row.tolist(), "class": names[number], "verified": True}
+        for row, number in zip(rows, numbers, strict=True)
+    ]
+    asked = {"features": world.draw([new] * 20, 78).tolist()}
+    with running(make_settings(bundle, tmp_path / "store"), command=REFIT) as client:
+        assert client.post("/v1/labels", json={"labels": body}).json()["new_classes"] == [LONG]
+        job = finish(client, {"spec": {"activate": "always", "members": ["plain"], "l2": 0.01, "prior_offset": 1.0}})
+        answers = client.post("/v1/predict", json=asked).json()["predictions"]
+
+    judged = job["verdict"]["judged_examples"]
+    assert job["state"] == "succeeded"
+    assert 0 < judged == job["report"]["judged_examples"] < len(rows)
+    assert job["report"]["rows"] == 40 * new + judged
+    assert [one["name"] for one in job["report"]["new_classes"]] == [LONG]
+    assert sum(answer["classes"][0]["class"] == LONG for answer in answers) > 10
