@@ -1,5 +1,6 @@
 """`/v1/refit` from examples: what the child gets of them, what is noted, and what is refused."""
 
+import asyncio
 import hashlib
 import json
 from pathlib import Path
@@ -17,6 +18,8 @@ from breadcrumbs.models.bundle import Bundle
 from breadcrumbs.models.snapshots import examples as labelled
 from breadcrumbs.serving.app import REFIT
 from breadcrumbs.serving.client.client import Client
+from breadcrumbs.serving.state.store import Store
+from breadcrumbs.serving.upkeep import verify
 
 LONG = "Großer Brachvogel (Numenius arquata), Küken im zweiten Jahr"
 
@@ -134,6 +137,22 @@ def test_an_erased_example_is_in_no_later_refit(serve: Serve, tmp_path: Path) ->
 
     assert erased["heads"] == [2]
     assert given(tmp_path / "given") == {"verified": {1: CLASSES[1]}}
+
+
+@pytest.mark.parametrize("data", [b"", b"{}", b'{"ids": 3, "until": 1}', b"\x00"])
+def test_a_damaged_note_of_examples_is_found(serve: Serve, tmp_path: Path, data: bytes) -> None:
+    """A whole one is sound; a damaged one is named by `store verify`."""
+    with serve() as client:
+        label(client, (0, CLASSES[0], True))
+        job = finish(client)
+    store = Store.open(tmp_path / "store")
+    assert asyncio.run(verify(store)).sound
+    (tmp_path / "store" / "refits" / job["id"] / "examples.json").write_bytes(data)
+
+    (finding,) = asyncio.run(verify(store)).findings
+
+    assert (finding.kind, finding.name) == ("damaged", f"refits/{job['id']}")
+    assert "examples.json is damaged" in finding.text
 
 
 def test_the_client_asks_for_examples(serve: Serve, tmp_path: Path, tiny_bundle: Bundle) -> None:
