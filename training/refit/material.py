@@ -24,6 +24,7 @@ from breadcrumbs.training.config import RefitSpec
 from breadcrumbs.training.emanate import class_means, rank_in_class
 from breadcrumbs.training.refit.edits import EditedClasses, Names, edited
 from breadcrumbs.training.refit.images import Images, identified
+from breadcrumbs.training.refit.named import named_rows
 from breadcrumbs.training.refit.rows import OTHER, RefitError, Rows
 from breadcrumbs.training.refit.transfer import PAIRS
 
@@ -66,6 +67,7 @@ class Material:
         groups: of each class (C,).
         judged: what both heads are judged on.
         notes: what a reader should know, a sentence each.
+        named: what the classes' names say, f32 (C, D), 0 where nothing is known; None: of no class.
     """
 
     classes: tuple[str, ...]
@@ -79,6 +81,7 @@ class Material:
     groups: tuple[Group, ...]
     judged: HeldOut
     notes: tuple[str, ...]
+    named: Tensor | None = None
 
 
 def read(
@@ -139,7 +142,7 @@ def read(
     class_groups = groups(counts.tolist(), bundle.manifest.groups)
     return Material(
         classes, len(edit.names), edit, images, base, images.crumbs(), fit, counts, class_groups, judged,
-        tuple(notes),
+        tuple(notes), named_rows(bundle.named_head(), became, classes),
     )  # fmt: skip
 
 

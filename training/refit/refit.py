@@ -10,7 +10,7 @@ Letters: N rows, D feature dimensions, C classes, I images.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -26,7 +26,7 @@ from breadcrumbs.models.snapshots.snapshot import Snapshot
 from breadcrumbs.training.config import RefitDevice, RefitSpec
 from breadcrumbs.training.pairs import Pairs, pairs
 from breadcrumbs.training.refit import device as devices
-from breadcrumbs.training.refit import facts
+from breadcrumbs.training.refit import facts, named
 from breadcrumbs.training.refit.completion import Refit, Solved, Tell, completed, fit_part
 from breadcrumbs.training.refit.edits import edited_logits
 from breadcrumbs.training.refit.gate import comparison, judged
@@ -107,7 +107,9 @@ def refit(
         )
     log_prior = pool.log_prior(len(classes))
     tell({"event": "stage", "stage": "choose"})
-    parts, validation = _choose(material, looks, log_prior, spec, device, hear)
+    made = named.begin(looks, pool, lambda own: _choose(material, own, log_prior, spec, device, hear))
+    looks, parts, validation = made.looks, made.parts, made.validation
+    pool = replace(pool, toward=looks.toward)
     tell({"event": "stage", "stage": "solve"})
     fitter = Fitter(pool, len(classes), spec.max_memory, device)
     fitted = {part.member: fit_part(fitter, part, spec, progress) for part in parts if part.share}
@@ -125,7 +127,7 @@ def refit(
     found: dict[str, Any] = {
         "gate": asdict(decision.gate),
         "new_classes": facts.new_classes(decision, material),
-        "notes": [*material.notes, *looks.without_rows(pool)],
+        "notes": [*material.notes, *made.notes, *looks.without_rows(pool)],
     }
 
     done = Solved(
