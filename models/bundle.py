@@ -135,7 +135,8 @@ class Bundle:
         if self.manifest.space is not None:
             raise BundleError(
                 f"{self.folder} has no backbone and takes no images: it was made from features of "
-                f"{self.manifest.architecture}; send features to a server of it, or make a bundle for images with "
+                f"{self.manifest.architecture}; send features to a server of it, measure it with `breadcrumbs evaluate "
+                "--features`, or make a bundle for images with "
                 "`breadcrumbs adopt BACKBONE --data photos`"
             )
 
