@@ -5,6 +5,7 @@
     snapshots/<sha256>.{safetensors, json}                  serving.state.snapshots
     refits/<id>/{request.json, events.jsonl, …}             serving.refits.jobs
     leases/<name>/00000001.json                             serving.state.lease
+    pairs/<old>-<new>/<count>-<token>.{old, new}.safetensors serving.state.pairs
 
 There are two ways to write: `create`, which succeeds for one writer only, and `replace`. Nothing is changed in place.
 In a folder, data is on the disk when the call returns. It knows names and bytes, not what they mean.
