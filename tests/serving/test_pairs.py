@@ -120,7 +120,7 @@ def test_no_more_than_enough_are_collected(enough: int, tmp_path: Path) -> None:
     async def collect() -> tuple[int, int]:
         pairing = Pairing(SecondBackbone(better, 10_000), pairs.add, 1, enough, 0)
         for image, one in zip(sent, scores(len(sent)), strict=True):
-            while pairing.have < enough and pairing._waiting.full():  # noqa: SLF001, ASYNC110  # else it is dropped
+            while pairing.have < enough and pairing._waiting.full():  # noqa: ASYNC110  # else it is dropped
                 await asyncio.sleep(0.001)
             pairing.offer([image], [one])
             if pairing.have >= enough:

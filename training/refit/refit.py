@@ -26,7 +26,7 @@ from breadcrumbs.models.snapshots.snapshot import Snapshot
 from breadcrumbs.training.config import RefitDevice, RefitSpec
 from breadcrumbs.training.pairs import Pairs, pairs
 from breadcrumbs.training.refit import device as devices
-from breadcrumbs.training.refit import facts, named
+from breadcrumbs.training.refit import facts
 from breadcrumbs.training.refit.completion import Refit, Solved, Tell, completed, fit_part
 from breadcrumbs.training.refit.edits import edited_logits
 from breadcrumbs.training.refit.gate import comparison, judged
@@ -34,6 +34,7 @@ from breadcrumbs.training.refit.looks import Looks, chosen_looks
 from breadcrumbs.training.refit.material import Material, Source, read
 from breadcrumbs.training.refit.members import Fitter
 from breadcrumbs.training.refit.rows import RefitError
+from breadcrumbs.training.refit.scale import begin
 from breadcrumbs.training.refit.selection import Part, average, average_logits, choose, given, usual
 from breadcrumbs.training.refit.validation import Hear, Validation
 
@@ -107,7 +108,7 @@ def refit(
         )
     log_prior = pool.log_prior(len(classes))
     tell({"event": "stage", "stage": "choose"})
-    made = named.begin(looks, pool, lambda own: _choose(material, own, log_prior, spec, device, hear))
+    made = begin(looks, pool, lambda own: _choose(material, own, log_prior, spec, device, hear))
     looks, parts, validation = made.looks, made.parts, made.validation
     pool = replace(pool, toward=looks.toward)
     tell({"event": "stage", "stage": "solve"})
