@@ -28,7 +28,7 @@ WRONG = {
     "origins": "lab.example",
 }
 """A value that cannot be, where neither a word nor a number is one."""
-ANY = ("bundle", "store", "host", "keys", "tensorrt_cache", "gate_holdout")
+ANY = ("bundle", "store", "host", "keys", "tensorrt_cache", "gate_holdout", "migrate_to")
 """Settings that may be any text; what is wrong with it is seen at the start."""
 CHECKED = [name for name in Settings.model_fields if name not in ANY]
 
