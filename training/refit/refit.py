@@ -147,10 +147,10 @@ def refit(
 def _choose(
     material: Material, looks: Looks, log_prior: Tensor, spec: RefitSpec, device: RefitDevice, hear: Hear
 ) -> tuple[list[Part], Validation | None]:
-    """The members of the head; without anything to choose, and without new classes, nothing is validated."""
+    """The members of the head; without anything to choose, new classes or what names say, nothing is validated."""
     classes = len(material.classes)
     fixed = given(spec)
-    if fixed is not None and classes == material.known:
+    if fixed is not None and classes == material.known and material.named is None:
         return [fixed], None
     validation = looks.validation(spec.max_memory, device, hear)
     return (choose(validation, spec, log_prior) if len(validation.labels) else [usual(spec)]), validation
