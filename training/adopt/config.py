@@ -57,9 +57,8 @@ class AdoptConfig(BackboneConfig, ImageConfig):
     @field_validator("class_names")
     @classmethod
     def _sentences(cls, value: tuple[str, ...] | None) -> tuple[str, ...] | None:
-        strange = next((template for template in value or () if "{}" not in template), None)
-        if strange is not None:
-            raise ValueError(f"expected {{}} where the name belongs, got {strange!r:.80}")
+        if any("{}" not in template for template in value or ()):
+            raise ValueError("expected {} where the name belongs")
         return value
 
     @property
