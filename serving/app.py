@@ -38,7 +38,7 @@ from breadcrumbs.serving.http.metrics import Metrics
 from breadcrumbs.serving.http.origins import ANY, open_to
 from breadcrumbs.serving.http.protocol import PatientProtocol
 from breadcrumbs.serving.http.route_names import route_names
-from breadcrumbs.serving.http.routes import console, heads, open_inference, predict, refit, snapshots, system
+from breadcrumbs.serving.http.routes import console, heads, open_inference, predict, priors, refit, snapshots, system
 from breadcrumbs.serving.http.service import Service
 from breadcrumbs.serving.http.shares import Held, Turnstile
 from breadcrumbs.serving.http.traces import Traces
@@ -67,7 +67,7 @@ from breadcrumbs.serving.state.store import Store
 LOG = logging.getLogger("breadcrumbs.server")
 REFIT = (sys.executable, "-P", "-m", "breadcrumbs", "refit", "--debug")
 """The program that a refit runs; with the traceback of a bug, for this server's log."""
-ROUTES = (predict, snapshots, refit, heads, open_inference, system, console)
+ROUTES = (predict, priors, snapshots, refit, heads, open_inference, system, console)
 GRACE = 30
 """Seconds that requests in flight have to finish after SIGTERM."""
 LONGEST = 0.05
@@ -158,7 +158,7 @@ async def _open(
     """Create the parts in order. `stack` closes them in the opposite order."""
     await asyncio.to_thread(sweep)
     with about("bundle"):
-        bundle = await asyncio.to_thread(read_bundle, settings.bundle)
+        bundle = await asyncio.to_thread(_bundle, settings.bundle)
     with about("store"):
         store = Store.open(settings.store, settings.max_store_bytes)
     for used in (bundle.folder, store.folder):
@@ -229,6 +229,13 @@ async def _open(
         "" if engine.size else "; features only",
     )  # fmt: skip
     return service
+
+
+def _bundle(folder: Path) -> Bundle:
+    """The bundle, with its taxonomy read and checked before the first request needs it."""
+    found = read_bundle(folder)
+    _ = found.taxonomy
+    return found
 
 
 def _pinned(path: Path | None, bundle: Bundle) -> Pinned | None:

@@ -14,7 +14,13 @@ from breadcrumbs.serving.http.open_inference.tensors import Malformed
 
 
 def encode(
-    request: InferRequest, model: str, version: str, found: Mapping[str, Floats], classes: Sequence[str]
+    request: InferRequest,
+    model: str,
+    version: str,
+    found: Mapping[str, Floats],
+    classes: Sequence[str],
+    possible: int,
+    parameters: Mapping[str, str],
 ) -> tuple[bytes, dict[str, str]]:
     """Return the body of an answer, and the headers that go with it.
 
@@ -23,6 +29,8 @@ def encode(
         model, version: what answered.
         found: (N, …) of each output that was asked for.
         classes: names, for the classification extension.
+        possible: how many of them can be; the others were left out by the request.
+        parameters: of the answer.
 
     Raises:
         Malformed: more classes of an output are asked for than there are.
@@ -31,9 +39,9 @@ def encode(
     raw: list[bytes] = []
     for wanted in request.outputs:
         values = found[wanted.name]
-        if wanted.classes > len(classes):
+        if wanted.classes > possible:
             raise Malformed(
-                f"output '{wanted.name}': classification asks for {wanted.classes} classes; there are {len(classes)}"
+                f"output '{wanted.name}': classification asks for {wanted.classes} classes; there are {possible}"
             )
         chosen = tensors.classified(values, classes, wanted.classes) if wanted.classes else values
         shape = [len(values), wanted.classes] if wanted.classes else list(values.shape)
@@ -50,7 +58,12 @@ def encode(
                 else chosen.ravel().tolist()
             )
         outputs.append(output)
-    said = {"model_name": model, "model_version": version, **({} if request.id is None else {"id": request.id})}
+    said: dict[str, Any] = {
+        "model_name": model,
+        "model_version": version,
+        **({} if request.id is None else {"id": request.id}),
+    }
+    said |= {"parameters": dict(parameters)} if parameters else {}
     text = json.dumps({**said, "outputs": outputs}).encode()
     if not raw:
         return text, {"content-type": "application/json"}
