@@ -64,8 +64,7 @@ class Lineages:
     """
 
     def __init__(self, taxonomy: Taxonomy, classes: Sequence[str]) -> None:
-        own = (taxonomy.lineages.get(name) for name in classes)
-        self._lineages = [found or (Node(name, CLASS),) for name, found in zip(classes, own, strict=True)]
+        self._lineages = [taxonomy.lineage(name) for name in classes]
         self.ranks = (CLASS, *taxonomy.ranks)
         """From the class to the root."""
 

@@ -13,6 +13,7 @@ separate; the file is UTF-8. It may have more classes than a bundle. It knows no
 import csv
 import io
 import itertools
+import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -53,13 +54,17 @@ class Taxonomy:
     lineages: Mapping[str, tuple[Node, ...]]
     ranks: tuple[str, ...]
 
+    def lineage(self, name: str) -> tuple[Node, ...]:
+        """Return the lineage of a class, itself first; a class without a place is its own."""
+        return self.lineages.get(unicodedata.normalize("NFC", name)) or (Node(name, CLASS),)
+
     def check(self, classes: Sequence[str]) -> None:
         """Refuse classes that have no place.
 
         Raises:
             TaxonomyError: naming the first, with names that are near.
         """
-        missing = [name for name in classes if name not in self.lineages]
+        missing = [name for name in classes if unicodedata.normalize("NFC", name) not in self.lineages]
         if missing:
             more = f" and {len(missing) - 1} others" if len(missing) > 1 else ""
             raise TaxonomyError(
@@ -111,7 +116,7 @@ def renamed(data: bytes, became: Mapping[str, str | None]) -> bytes:
 def _table(data: bytes) -> tuple[list[str], list[list[str]]]:
     """The header and the rows of a CSV file, each with as many cells as the header, and none of them empty."""
     try:
-        text = data.decode("utf-8-sig")
+        text = unicodedata.normalize("NFC", data.decode("utf-8-sig"))
     except UnicodeDecodeError as error:
         raise TaxonomyError(f"taxonomy: expected UTF-8, got byte {data[error.start]:#04x} at {error.start}") from error
     first = text.partition("\n")[0]

@@ -100,6 +100,8 @@ class Priors:
             NotFound: there is none of that name.
             StoreError: it is damaged, or the store cannot be read and there is no copy.
         """
+        if not re.fullmatch(NAME, name):
+            raise NotFound(f"a prior cannot be called {name!r:.80}; expected a to z, 0 to 9 and hyphens, 64 at most")
         copy = self._copies.get(name)
         if copy is None or time.monotonic() - copy.read > self._follow:
             copy = await self._compared(name, copy)
@@ -110,6 +112,7 @@ class Priors:
         """Read a prior again; the same bytes leave the copy as it is, with what it has computed."""
         now = time.monotonic()
         try:
+            await self.expect(name)
             data = await self._store.get(object_name(name))
             if copy is not None and copy.data == data:
                 return replace(copy, read=now)
@@ -164,7 +167,7 @@ class Priors:
             NotFound: there is none.
         """
         if not await self._store.has(object_name(name)):
-            raise NotFound(f"there is no prior {name!r:.80}; GET /v1/priors lists them")
+            raise NotFound(f"there is no prior {name!r:.80}")
 
     async def delete(self, name: str) -> None:
         """Remove a prior; none of that name is no error."""

@@ -16,6 +16,7 @@ import numpy as np
 from breadcrumbs.models import bundle as bundles
 from breadcrumbs.models import head as heads
 from breadcrumbs.models import refit_report as reports
+from breadcrumbs.models import taxonomy
 from breadcrumbs.models.bundle import Bundle, Lineage
 from breadcrumbs.models.files import sha256, write_whole
 from breadcrumbs.models.refit_report import RefitReport
@@ -125,6 +126,8 @@ def repack(
     became = {**report.spec.get("aliases", {}), **report.spec.get("classes", {})}
     files |= _samples(parent, became, made.head.classes)
     files |= _holdout(parent, became, made)
+    if bundles.TAXONOMY in parent.manifest.files:
+        files[bundles.TAXONOMY] = taxonomy.renamed((parent.folder / bundles.TAXONOMY).read_bytes(), became)
     files["head.onnx"] = heads.to_onnx(made.head)
     for upload in uploads:
         add_snapshot(files, upload)

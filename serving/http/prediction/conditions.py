@@ -104,8 +104,8 @@ async def _stored(service: Service, name: str, head: BoundHead) -> Floats:
     try:
         prior = await service.priors.named(name)
     except NotFound as error:
-        near = suggestion(name, await service.priors.names())
-        raise NotFound(f"there is no prior {name!r:.80}{near or '; PUT /v1/priors/NAME stores one'}") from error
+        near = suggestion(name, await service.priors.names()) or "; PUT /v1/priors/NAME stores one"
+        raise NotFound(f"{error}{near}") from error
     try:
         return prior.log(head.head)
     except PriorError as error:
