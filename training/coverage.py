@@ -1,7 +1,8 @@
 """Accuracy against coverage, for each rank of a taxonomy: how many images are answered, and how many of them rightly.
 
 At a rank, an image's answer is the group of its best class, and its probability the sum over that group's classes.
-The surest images come first: of the first share of them, the coverage, some share is right, the accuracy. It knows nothing of files or pictures.
+The surest images come first: of the first share of them, the coverage, some share is right, the accuracy. It knows
+nothing of files or pictures.
 
 Letters: N rows, C classes, K points of a curve.
 """

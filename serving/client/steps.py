@@ -74,7 +74,10 @@ def _bounds(data: bytes) -> Bounds:
 ASK: Call[Bounds] = Call("GET", "/v2", _bounds, repeatable=True)
 
 
-def predict(images: Images, top_k: int = 5, head: str | int = "active") -> Steps[PredictResponse]:
+def predict(
+    images: Images, top_k: int = 5, head: str | int = "active", *, prior: str | None = None,
+    classes: Sequence[str] | None = None, confidence: float | None = None,
+) -> Steps[PredictResponse]:  # fmt: skip
     """Classify one image or several.
 
     More images than the server takes at once go in several requests, all answered by the head that answered the first.
@@ -84,18 +87,25 @@ def predict(images: Images, top_k: int = 5, head: str | int = "active") -> Steps
             N × H × W × 3), or several of these.
         top_k: classes per image.
         head: `active`, or a version.
+        prior: name of a stored prior, whose log is added to the logits.
+        classes: names of the classes that can be there.
+        confidence: probability of the deepest node to name; None: the server's.
 
     Raises:
         InputError: an image is none of these, or cannot be read.
     """
 
     def ask(part: list[File], before: Sequence[PredictResponse]) -> Call[PredictResponse]:
-        return calls.predict(part, top_k, before[0].head.version if before else head)
+        return calls.predict(part, {**asked, "head": before[0].head.version if before else head})
 
+    asked = _parameters(top_k, prior, classes, confidence)
     return answers.joined_predictions((yield from _asked(files(images), ask)))
 
 
-def predict_features(features: ArrayLike, top_k: int = 5, head: str | int = "active") -> Steps[PredictResponse]:
+def predict_features(
+    features: ArrayLike, top_k: int = 5, head: str | int = "active", *, prior: str | None = None,
+    classes: Sequence[str] | None = None, confidence: float | None = None,
+) -> Steps[PredictResponse]:  # fmt: skip
     """Classify features that were computed elsewhere by the server's backbone: an array (N, D), or one vector (D,).
 
     More than the server takes at once go in several requests, as for `predict`.
@@ -104,6 +114,7 @@ def predict_features(features: ArrayLike, top_k: int = 5, head: str | int = "act
         features: what numpy can make an array of, a torch tensor on the CPU among it.
         top_k: classes per feature.
         head: `active`, or a version.
+        prior, classes, confidence: as for `predict`.
 
     Raises:
         InputError: they are no array (N, D) of finite numbers.
@@ -112,10 +123,21 @@ def predict_features(features: ArrayLike, top_k: int = 5, head: str | int = "act
 
     def ask(part: list[File], before: Sequence[PredictResponse]) -> Call[PredictResponse]:
         own = np.frombuffer(b"".join(data for _, data in part), np.float32).reshape(len(part), -1)
-        return calls.predict_features(own, top_k, before[0].head.version if before else head)
+        return calls.predict_features(own, {**asked, "head": before[0].head.version if before else head})
 
+    asked = _parameters(top_k, prior, classes, confidence)
     rows = (("feature", row.tobytes()) for row in array)
     return answers.joined_predictions((yield from _asked(rows, ask)))
+
+
+def _parameters(
+    top_k: int, prior: str | None, classes: Sequence[str] | None, confidence: float | None
+) -> dict[str, Any]:
+    """The parameters of a predict request, those that are given."""
+    if isinstance(classes, str):
+        raise InputError(f"classes={classes!r:.80}: expected a list of names, got one text")
+    given = {"prior": prior, "classes": None if classes is None else [*classes] or "", "confidence": confidence}
+    return {"top_k": top_k, **{name: value for name, value in given.items() if value is not None}}
 
 
 def features(images: Images) -> Steps[Features]:

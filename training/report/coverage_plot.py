@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 from matplotlib.figure import Figure
-from matplotlib.ticker import PercentFormatter
+from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from breadcrumbs.training.coverage import Curve
 from breadcrumbs.training.report import style
@@ -34,5 +34,6 @@ def coverage(curves: Sequence[Curve]) -> Figure:
     style.share_axis(axis, "answered rightly", full=low < 0.5)
     if low >= 0.5:
         axis.set_ylim(low - 0.02, 1.005)
+        axis.yaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))  # whole percents
     style.legend(axis)
     return figure
