@@ -45,9 +45,7 @@ class Prior:
 
     def __init__(self, weights: Mapping[str, float]) -> None:
         check_weights(weights)
-        largest = max(weights.values())  # divided first, so that the sum cannot overflow
-        total = math.fsum(weight / largest for weight in weights.values())
-        self._shares = {name: weight / largest / total for name, weight in weights.items() if weight}
+        self._logs = {name: math.log(weight) for name, weight in weights.items() if weight}
         self._named = tuple(weights)
         self._known: WeakKeyDictionary[LinearHead, Floats] = WeakKeyDictionary()
 
@@ -67,18 +65,19 @@ class Prior:
         return [name for name in self._named if name not in head.places]
 
     def _computed(self, head: LinearHead) -> Floats:
-        shares = np.zeros(len(head.classes))
-        for name, share in self._shares.items():
+        log = np.full(len(head.classes), -np.inf)
+        for name, own in self._logs.items():
             if name in head.places:
-                shares[head.places[name]] = share
-        if not shares.any():
-            first = next(iter(self._shares))
+                log[head.places[name]] = own
+        largest = log.max()
+        if np.isneginf(largest):
+            first = next(iter(self._logs))
             raise PriorError(
                 f"the prior leaves none of the head's {len(head.classes)} classes; it names {len(self._named)}, among "
                 f"them {first!r:.80}; store it again with names of the head, which GET /v1/priors compares"
             )
-        with np.errstate(divide="ignore"):
-            return np.asarray(np.log(shares / shares.sum()), np.float32)
+        total = largest + np.log(np.exp(log - largest).sum())  # in logs, where no sum can overflow
+        return np.asarray(log - total, np.float32)
 
 
 def check_weights(weights: Mapping[str, float]) -> None:

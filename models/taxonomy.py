@@ -28,6 +28,8 @@ LINKS = ({"child", "class"}, "parent")
 SEPARATORS = ",;\t"
 ROWS = 1_000_000
 """Largest number of rows."""
+DEEPEST = 100
+"""Largest number of groups, one in the other, above a class."""
 
 
 class TaxonomyError(FormatError):
@@ -144,7 +146,7 @@ def _check_row(number: int, row: Sequence[str], header: Sequence[str]) -> None:
     for cell, column in zip(row, header, strict=True):
         if not cell:
             raise TaxonomyError(
-                f"taxonomy: row {number}, {column or 'header'!r:.40}: the cell is empty; name the group"
+                f"taxonomy: row {number}, {column or 'the header':.40}: the cell is empty; name the group"
             )
         if why := printable.defect(cell):
             raise TaxonomyError(f"taxonomy: row {number}: {cell!r:.80} {why}")
@@ -208,6 +210,8 @@ def _measure_depth(name: str, above: Mapping[str, str], depths: dict[str, int]) 
         name = above[name]
     for one in reversed(way):
         depths[one] = depths[above[one]] + 1
+        if depths[one] > DEEPEST:
+            raise TaxonomyError(f"taxonomy: more than {DEEPEST} groups are above {one!r:.80}, which is the limit")
 
 
 def _ancestors(name: str, above: Mapping[str, str]) -> list[str]:
