@@ -96,13 +96,17 @@ def parse(data: bytes) -> Taxonomy:
 def renamed(data: bytes, became: Mapping[str, str | None]) -> bytes:
     """Return a taxonomy's bytes with classes called what they became; None: there is no such class any more.
 
-    Of classes that became one, the place of the first stays; where one has that name already, its own does.
+    Of classes that became one, the place of the first stays; where one has that name already, its own does. A group of
+    others that was a class, too, stays where it is.
     """
-    changed = {old: new for old, new in became.items() if old != new}
+    header, rows = _table(data)
+    groups = {row[1] for row in rows} if _is_links(header) else set[str]()
+    kept = {row[0] for row in rows if became.get(row[0], row[0]) == row[0]}
+    changed = {
+        old: new for old, new in became.items() if old != new and not (old in groups and (new is None or new in kept))
+    }
     if not changed:
         return data
-    header, rows = _table(data)
-    kept = {row[0] for row in rows if row[0] not in changed}
     file = io.StringIO()
     table = csv.writer(file, lineterminator="\n")
     table.writerow(header)
@@ -111,7 +115,7 @@ def renamed(data: bytes, became: Mapping[str, str | None]) -> bytes:
         if name in changed and (new is None or new in kept):
             continue
         kept.add(str(new))
-        table.writerow([new, *above])
+        table.writerow([new, *(changed.get(one, one) if one in groups else one for one in above)])
     return file.getvalue().encode()
 
 

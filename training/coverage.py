@@ -22,6 +22,8 @@ from breadcrumbs.models.lineages import Lineages
 AT_ONCE = 1_000_000  # probabilities in memory at the same time
 POINTS = 1000
 """Largest number of points of a curve."""
+DIGITS = 9
+"""Of a probability; what differs only in rounding is answered together."""
 TOLD = (0.5, 0.8, 0.9, 0.95, 1.0)
 """Shares that are told of each curve."""
 
@@ -105,7 +107,7 @@ def _sums(logits: Floats, groups: Integers, best: Integers) -> NDArray[np.float6
         rows = slice(start, start + step)
         inside = groups == best[rows, None]  # (n, C)
         found[rows] = (softmax(logits[rows]) * inside).sum(1)
-    return np.asarray(np.minimum(found, 1.0))
+    return np.asarray(np.round(np.minimum(found, 1.0), DIGITS))
 
 
 def told(found: Sequence[Curve]) -> list[dict[str, Any]]:

@@ -109,6 +109,24 @@ def test_classes_that_a_refit_renames_merges_and_removes(data: bytes) -> None:
     assert "Vulpes vulpes" not in found.lineages
 
 
+@pytest.mark.parametrize(
+    ("became", "name"), [({"dog": "Hund"}, "Hund"), ({"dog": None}, "dog"), ({"dog": "cat"}, "dog"), ({}, "dog")]
+)
+def test_a_group_that_is_a_class_keeps_what_is_below_it(became: dict[str, str | None], name: str) -> None:
+    """Renamed, it is renamed in its parts too; removed or merged, it is still their group."""
+    found = parse(renamed(b"child,parent\nbeagle,dog\ndog,animal\ncat,animal\n", became))
+
+    assert [node.name for node in found.lineage("beagle")] == ["beagle", name, "animal"]
+
+
+def test_swapped_names_swap_places() -> None:
+    """Each class takes its place along."""
+    found = parse(renamed(COLUMNS, {"Lynx lynx": "Vulpes vulpes", "Vulpes vulpes": "Lynx lynx"}))
+
+    assert found.lineage("Vulpes vulpes")[1].name == "Lynx"
+    assert found.lineage("Lynx lynx")[1].name == "Vulpes"
+
+
 @given(st.data())
 def test_the_deepest_sure_node_is_the_first_whose_sum_is_enough(data: st.DataObject) -> None:
     """Drawn trees, probabilities and confidences; sums by hand. Both forms agree."""

@@ -10,6 +10,7 @@ from rich.console import Console, RenderableType
 from rich.table import Table
 
 from breadcrumbs.models.groups import GROUPS
+from breadcrumbs.training.coverage import TOLD
 
 ALL_CLASSES = 50  # more classes than this are not all listed
 WORST_CLASSES = 20  # classes that are listed then
@@ -142,8 +143,8 @@ def _coverage(ranks: Sequence[dict[str, Any]]) -> Table:
     )  # fmt: skip
     table.add_column("rank", overflow="fold")
     table.add_column("groups", justify="right")
-    for point in ranks[0]["points"]:
-        table.add_column(f"{100 * point['coverage']:.0f} %", justify="right")
+    for share in TOLD:
+        table.add_column(f"{100 * share:.0f} %", justify="right")
     for one in ranks:
         cells = (f"{100 * point['accuracy']:.1f}\n({point['probability']:.3f})" for point in one["points"])
         table.add_row(one["rank"], str(one["groups"]), *cells)

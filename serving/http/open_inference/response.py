@@ -19,8 +19,8 @@ def encode(
     version: str,
     found: Mapping[str, Floats],
     classes: Sequence[str],
-    possible: int,
-    parameters: Mapping[str, str],
+    possible: int | None = None,
+    parameters: Mapping[str, str] | None = None,
 ) -> tuple[bytes, dict[str, str]]:
     """Return the body of an answer, and the headers that go with it.
 
@@ -29,19 +29,20 @@ def encode(
         model, version: what answered.
         found: (N, …) of each output that was asked for.
         classes: names, for the classification extension.
-        possible: how many of them can be; the others were left out by the request.
-        parameters: of the answer.
+        possible: how many of them can be, where the request leaves others out; None: all.
+        parameters: of the answer; None: there are none.
 
     Raises:
         Malformed: more classes of an output are asked for than there are.
     """
     outputs: list[dict[str, Any]] = []
     raw: list[bytes] = []
+    most = len(classes) if possible is None else possible
     for wanted in request.outputs:
         values = found[wanted.name]
-        if wanted.classes > possible:
+        if wanted.classes > most:
             raise Malformed(
-                f"output '{wanted.name}': classification asks for {wanted.classes} classes; there are {possible}"
+                f"output '{wanted.name}': classification asks for {wanted.classes} classes; there are {most}"
             )
         chosen = tensors.classified(values, classes, wanted.classes) if wanted.classes else values
         shape = [len(values), wanted.classes] if wanted.classes else list(values.shape)
