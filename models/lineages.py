@@ -10,9 +10,8 @@ Letters: N rows, C classes, G groups of one rank.
 """
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -47,11 +46,20 @@ class HeadLineages:
         self._taxonomy = taxonomy
         self._known: WeakKeyDictionary[LinearHead, Lineages] = WeakKeyDictionary()
 
-    def of(self, head: LinearHead) -> "Lineages":
-        """Return the lineages of a head's classes."""
+    def known(self, head: LinearHead) -> "Lineages | None":
+        """Return what `of` has returned before; None: it has to look for it, which takes a while for many classes."""
+        return self._known.get(head)
+
+    def of(self, head: LinearHead, became: Mapping[str, str | None]) -> "Lineages":
+        """Return the lineages of a head's classes.
+
+        Args:
+            head: whose classes count.
+            became: what old names, which the taxonomy may have, are called in that head.
+        """
         found = self._known.get(head)
         if found is None:
-            found = self._known[head] = Lineages(self._taxonomy, head.classes)
+            found = self._known[head] = Lineages(self._taxonomy, head.classes, became)
         return found
 
 
@@ -61,21 +69,22 @@ class Lineages:
     Args:
         taxonomy: may have other classes besides, and may lack some.
         classes: C names.
+        became: what old names are called among them; None: no class was renamed.
     """
 
-    def __init__(self, taxonomy: Taxonomy, classes: Sequence[str]) -> None:
-        self._lineages = [taxonomy.lineage(name) for name in classes]
+    def __init__(
+        self, taxonomy: Taxonomy, classes: Sequence[str], became: Mapping[str, str | None] | None = None
+    ) -> None:
+        former = {new: old for old, new in reversed([*(became or {}).items()]) if new and old in taxonomy.lineages}
+        self._lineages = [_lineage(taxonomy, name, former) for name in classes]
         self.ranks = (CLASS, *taxonomy.ranks)
         """From the class to the root."""
 
-    @cached_property
-    def _members(self) -> dict[Node, Integers]:
-        """The classes of each group, a class that is no group among them."""
-        found: dict[Node, list[int]] = defaultdict(list)
+        members: dict[Node, list[int]] = defaultdict(list)
         for place, lineage in enumerate(self._lineages):
             for node in lineage:
-                found[node].append(place)
-        return {node: np.array(places) for node, places in found.items()}
+                members[node].append(place)
+        self._members = {node: np.array(places) for node, places in members.items()}
 
     def deepest(self, probabilities: NDArray[np.float64], best: int, confidence: float) -> SureNode | None:
         """Return the first of the best class and the groups above it that is sure enough; None: not even the root is.
@@ -96,6 +105,15 @@ class Lineages:
         numbers: dict[Node, int] = {}
         found = [numbers.setdefault(_at(lineage, rank), len(numbers)) for lineage in self._lineages]
         return np.array(found, np.int64)
+
+
+def _lineage(taxonomy: Taxonomy, name: str, former: Mapping[str, str]) -> tuple[Node, ...]:
+    """The lineage of a class; of one that has no place, that of its former name."""
+    own = taxonomy.lineage(name)
+    if len(own) > 1 or name not in former:
+        return own
+    first, *above = taxonomy.lineage(former[name])
+    return (Node(name, first.rank), *above)
 
 
 def _at(lineage: Sequence[Node], rank: str) -> Node:

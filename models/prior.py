@@ -24,6 +24,10 @@ from breadcrumbs.models.errors import BreadcrumbsError
 from breadcrumbs.models.head import LinearHead
 from breadcrumbs.models.near_names import suggestion
 
+Became = Mapping[str, str | None]
+"""What old names of classes are called in a head; None: there is no such class any more."""
+NO_RENAMES: Became = {}
+
 
 class PriorError(BreadcrumbsError):
     """A prior that is none, or that leaves no class of a head."""
@@ -49,26 +53,32 @@ class Prior:
         self._named = tuple(weights)
         self._known: WeakKeyDictionary[LinearHead, Floats] = WeakKeyDictionary()
 
-    def log(self, head: LinearHead) -> Floats:
+    def log(self, head: LinearHead, became: Became = NO_RENAMES) -> Floats:
         """Return log π (C,) for a head's classes, −inf for those that cannot be; it is computed once for each head.
+
+        Args:
+            head: whose classes count.
+            became: what old names are called in that head; the weights of names that became one are added.
 
         Raises:
             PriorError: none of the head's classes can be.
         """
         found = self._known.get(head)
         if found is None:
-            found = self._known[head] = self._computed(head)
+            found = self._known[head] = self._computed(head, became)
         return found
 
-    def unknown(self, head: LinearHead) -> list[str]:
-        """Return the names that a head does not have; they weigh nothing in its answers."""
-        return [name for name in self._named if name not in head.places]
+    def unknown(self, head: LinearHead, became: Became = NO_RENAMES) -> list[str]:
+        """Return the names that a head does not have, and that are no old ones; they weigh nothing in its answers."""
+        return [name for name in self._named if _place(name, head, became) is None]
 
-    def _computed(self, head: LinearHead) -> Floats:
-        log = np.full(len(head.classes), -np.inf)
+    def _computed(self, head: LinearHead, became: Became) -> Floats:
+        found = [-math.inf] * len(head.classes)
         for name, own in self._logs.items():
-            if name in head.places:
-                log[head.places[name]] = own
+            place = _place(name, head, became)
+            if place is not None:
+                found[place] = own if found[place] == -math.inf else float(np.logaddexp(found[place], own))
+        log = np.array(found)
         largest = log.max()
         if np.isneginf(largest):
             first = next(iter(self._logs))
@@ -78,6 +88,12 @@ class Prior:
             )
         total = largest + np.log(np.exp(log - largest).sum())  # in logs, where no sum can overflow
         return np.asarray(log - total, np.float32)
+
+
+def _place(name: str, head: LinearHead, became: Became) -> int | None:
+    """The index of a class, also by an old name; None: the head has none."""
+    place = head.places.get(name)
+    return head.places.get(became.get(name) or "") if place is None else place
 
 
 def check_weights(weights: Mapping[str, float]) -> None:

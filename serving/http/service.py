@@ -24,6 +24,7 @@ from breadcrumbs.serving.state.live_head import Live
 from breadcrumbs.serving.state.owners import Claims
 from breadcrumbs.serving.state.pages import MOST
 from breadcrumbs.serving.state.priors import Priors
+from breadcrumbs.serving.state.renames import Renames
 from breadcrumbs.serving.state.store import Store
 
 
@@ -53,6 +54,11 @@ class Service:
     def priors(self) -> Priors:
         """The named priors of the store."""
         return Priors(self.store, self.settings.follow)
+
+    @cached_property
+    def renames(self) -> Renames:
+        """What refits made of the names of classes."""
+        return Renames(self.store)
 
     @cached_property
     def lineages(self) -> HeadLineages | None:

@@ -101,6 +101,15 @@ def test_names_that_a_head_lacks_weigh_nothing() -> None:
         Prior({"gone": 1}).log(tiny_head())
 
 
+def test_old_names_are_followed_and_the_weights_of_merged_classes_are_added() -> None:
+    """A name that a head has is that class, whatever became of another of that name."""
+    became = {"Eiche": "oak", "Steineiche": "oak", "elm": "oak", "gone": None, "far": "away"}
+    prior = Prior({"Eiche": 1, "Steineiche": 2, "elm": 1, "gone": 5, "far": 1})
+
+    assert np.exp(prior.log(tiny_head(), became)) == pytest.approx([0.75, 0.25, 0])
+    assert prior.unknown(tiny_head(), became) == ["gone", "far"]
+
+
 def test_numbers_are_computed_once_for_each_head_and_go_with_it() -> None:
     """A request adds an array that is there; heads that are dropped leave nothing behind."""
     prior, head = Prior({"oak": 1}), tiny_head()

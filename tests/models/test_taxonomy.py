@@ -165,6 +165,20 @@ def test_a_class_without_a_place_is_a_lineage_of_its_own() -> None:
     assert len(set(lineages.groups("family").tolist())) == 3
 
 
+def test_a_class_that_was_renamed_has_the_place_of_its_old_name() -> None:
+    """Unless the new name has a place of its own; of merged classes the first counts."""
+    became = {"Lynx lynx": "Luchs", "Felis catus": "Luchs", "Vulpes vulpes": None}
+    lineages = Lineages(parse(COLUMNS), ["Luchs", "Vulpes vulpes"], became)
+
+    assert lineages.deepest(np.array([0.6, 0.4]), 0, 0.6) == SureNode("Luchs", "class", pytest.approx(0.6))
+    assert lineages.groups("family").tolist() == [0, 1]
+    kept = Lineages(parse(COLUMNS), ["Felis catus", "Vulpes vulpes"], {"Vulpes vulpes": "Felis catus"})
+    assert kept.groups("family").tolist() == [0, 1]
+    lone = Lineages(parse(COLUMNS), ["Luchs", "Rotluchs"], {"Lynx lynx": "Luchs"})
+    assert lone.deepest(np.array([0.6, 0.4]), 0, 0.9) is None
+    assert Lineages(parse(COLUMNS), ["Luchs"], became).groups("genus").tolist() == [0]
+
+
 def test_a_class_that_is_a_group_is_as_probable_as_all_of_it() -> None:
     """`dog` is a class, and the beagle is a dog."""
     taxonomy = parse(b"child,parent\nbeagle,dog\ndog,animal\ncat,animal\n")
@@ -178,7 +192,7 @@ def test_ten_thousand_classes_with_long_names() -> None:
     names = [f"Ünusually long name of a species {place:027d}" for place in range(10_000)]
     taxonomy = parse(table(["class", "genus", "all"], [[name, f"g{i % 100}", "all"] for i, name in enumerate(names)]))
     taxonomy.check(names)
-    lineages = HeadLineages(taxonomy).of(tiny_head(1, tuple(names)))
+    lineages = HeadLineages(taxonomy).of(tiny_head(1, tuple(names)), {})
 
     assert lineages.deepest(np.full(10_000, 1e-4), 7, 0.01) == SureNode("g7", "genus", pytest.approx(0.01))
     assert lineages.deepest(np.full(10_000, 1e-4), 7, 1.0) == SureNode("all", "all", pytest.approx(1))

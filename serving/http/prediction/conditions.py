@@ -21,6 +21,7 @@ from breadcrumbs.serving.http.service import Service
 from breadcrumbs.serving.predict.engine import BoundHead, Scores
 from breadcrumbs.serving.predict.inference import Outcome
 from breadcrumbs.serving.refusals import BadRequest
+from breadcrumbs.serving.state.renames import Renames
 from breadcrumbs.serving.state.store import Conflict, NotFound
 
 
@@ -32,6 +33,7 @@ class Conditions:
         head: that must answer; None: the one that is live when its batch begins.
         log_prior: log π (C,) for that head; None: as the head is.
         lineages: the taxonomy, by head; None: the bundle has none.
+        renames: of the classes of heads.
         confidence: the least probability of the node that is named.
     """
 
@@ -39,6 +41,7 @@ class Conditions:
     log_prior: Floats | None = None
     lineages: HeadLineages | None = None
     confidence: float = 1.0
+    renames: Renames | None = None
 
     def applied(self, outcome: Outcome) -> Outcome:
         """Return the outcome with log π added to its logits."""
@@ -50,12 +53,22 @@ class Conditions:
         """Return how many of a head's C classes can be."""
         return classes if self.log_prior is None else int(np.isfinite(self.log_prior).sum())
 
-    def node(self, scores: Scores) -> SureNode | None:
-        """Return the deepest sure node of one image's scores; None: not even the root is, or there is no taxonomy."""
-        if self.lineages is None:
+    async def nodes(self, outcome: Outcome) -> list[SureNode | None] | None:
+        """Return the deepest sure node of each image of an outcome that the prior was applied to.
+
+        A node is None where not even the root is sure; the list is None where there is no taxonomy.
+        """
+        if self.lineages is None or self.renames is None:
             return None
-        lineages = self.lineages.of(scores.head.head)
-        return lineages.deepest(softmax(scores.logits), int(scores.logits.argmax()), self.confidence)
+        head = outcome.head.head
+        lineages = self.lineages.known(head)
+        if lineages is None:
+            became = await self.renames.of(outcome.head.version)
+            lineages = await asyncio.to_thread(self.lineages.of, head, became)
+        return [
+            lineages.deepest(softmax(scores.logits), int(scores.logits.argmax()), self.confidence)
+            for scores in outcome.scores
+        ]
 
 
 def _with_prior(scores: Scores, log_prior: Floats) -> Scores:
@@ -93,11 +106,11 @@ async def resolve(
         )
     least = service.settings.confidence if confidence is None else confidence
     if prior is None and classes is None:
-        return Conditions(head, None, lineages, least)
+        return Conditions(head, None, lineages, least, service.renames)
     head = head or service.live.head
     named = None if prior is None else await _stored(service, prior, head)
     listed = None if classes is None else await _listed(classes, head.head)
-    return Conditions(head, both(named, listed), lineages, least)
+    return Conditions(head, both(named, listed), lineages, least, service.renames)
 
 
 async def _stored(service: Service, name: str, head: BoundHead) -> Floats:
@@ -107,7 +120,7 @@ async def _stored(service: Service, name: str, head: BoundHead) -> Floats:
         near = suggestion(name, await service.priors.names()) or "; PUT /v1/priors/NAME stores one"
         raise NotFound(f"{error}{near}") from error
     try:
-        return prior.log(head.head)
+        return prior.log(head.head, await service.renames.of(head.version))
     except PriorError as error:
         raise Conflict(f"prior {name}, head {head.version}: {error}") from error
 

@@ -3,12 +3,13 @@
 It knows nothing of bodies, of how scores are computed, or of the Open Inference Protocol.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from breadcrumbs.models.head import ranked
-from breadcrumbs.serving.http.prediction.conditions import Conditions
+from breadcrumbs.models.lineages import SureNode
 from breadcrumbs.serving.predict.inference import Outcome
 from breadcrumbs.serving.state.priors import NAME
 
@@ -36,10 +37,18 @@ PLAIN = PredictOptions()
 """Of a request without parameters."""
 
 
-def predicted(outcome: Outcome, options: PredictOptions, conditions: Conditions) -> list[dict[str, Any]]:
-    """Return `Prediction` as JSON for each image of a request, in order."""
+def predicted(
+    outcome: Outcome, options: PredictOptions, nodes: Sequence[SureNode | None] | None = None
+) -> list[dict[str, Any]]:
+    """Return `Prediction` as JSON for each image of a request, in order.
+
+    Args:
+        outcome: the images' scores.
+        options: of the request.
+        nodes: the deepest sure node of each image; None: there is no taxonomy.
+    """
     classes = outcome.head.head.classes
     found = [{"classes": ranked(scores.logits, classes, options.top_k)} for scores in outcome.scores]
-    if conditions.lineages is None:
+    if nodes is None:
         return found
-    return [one | {"node": conditions.node(scores)} for one, scores in zip(found, outcome.scores, strict=True)]
+    return [one | {"node": node} for one, node in zip(found, nodes, strict=True)]

@@ -197,7 +197,7 @@ async def _inferred(
     record(request, service, outcome, predicts=bool(found.keys() - {"feature"}))
     classes = outcome.head.head.classes
     possible = conditions.possible(len(classes))
-    parameters = {} if asked.confidence is None else {"node": _nodes(outcome, conditions)}
+    parameters = {} if asked.confidence is None else {"node": await _nodes(outcome, conditions)}
     text, headers = encode(asked, model.name, str(outcome.head.version), found, classes, possible, parameters)
     ended = time.perf_counter()
     service.statistics.answered(
@@ -288,6 +288,6 @@ def _found(outcome: Outcome, asked: InferRequest) -> dict[str, Floats]:
     return found
 
 
-def _nodes(outcome: Outcome, conditions: Conditions) -> str:
+async def _nodes(outcome: Outcome, conditions: Conditions) -> str:
     """The deepest sure node of each image, or null, as the JSON of a list: the protocol's parameters are plain."""
-    return to_json([conditions.node(scores) for scores in outcome.scores]).decode()
+    return to_json(await conditions.nodes(outcome)).decode()

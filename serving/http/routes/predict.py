@@ -63,7 +63,7 @@ async def answer(request: Request, service: Service, options: PredictOptions = P
     asked = await resolve(service, chosen, options.prior, options.classes, options.confidence)
     outcome = asked.applied(await while_connected(request, service.inference.run(came, asked.head)))
     timing = record(request, service, outcome, predicts=True)
-    predictions = predicted(outcome, options, asked)
+    predictions = predicted(outcome, options, await asked.nodes(outcome))
     name = {"version": outcome.head.version, "digest": outcome.head.head.digest}
     made = {"head": name, "predictions": predictions, "timing": timing, "batch_size": outcome.batch_size}
     return Response(to_json(made), media_type="application/json")

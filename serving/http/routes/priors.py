@@ -41,7 +41,7 @@ async def put(
         await asyncio.to_thread(check_known, wanted.named, service.live.head.head)
     record, new = await service.priors.put(name, wanted, actor(request))
     response.status_code = 201 if new else 200
-    return _detail(record, service)
+    return await _detail(record, service)
 
 
 @router.get("/v1/priors", responses=problems(422))
@@ -54,7 +54,7 @@ async def listing(service: Serving, limit: Limit = LIMIT, after: AfterName = Non
 @router.get("/v1/priors/{name}", responses=problems(404, 422, 503))
 async def get(name: Name, service: Serving) -> PriorDetail:
     """Tell a prior, and which of its names the live head does not have."""
-    return _detail(await service.priors.record(name), service)
+    return await _detail(await service.priors.record(name), service)
 
 
 @router.delete("/v1/priors/{name}", status_code=204, responses=problems(404, 422, 503))
@@ -64,8 +64,9 @@ async def delete(name: Name, service: Serving) -> None:
     await service.priors.delete(name)
 
 
-def _detail(record: PriorRecord, service: Service) -> PriorDetail:
-    unknown = record.prior().unknown(service.live.head.head)
+async def _detail(record: PriorRecord, service: Service) -> PriorDetail:
+    live = service.live.head
+    unknown = record.prior().unknown(live.head, await service.renames.of(live.version))
     return PriorDetail(**record.model_dump(), unknown=unknown)
 
 

@@ -1,7 +1,9 @@
 """Priors, lists of classes and confidence, asked of a real server in every way that it is asked."""
 
+import asyncio
 import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
@@ -17,7 +19,9 @@ from breadcrumbs.models import bundle as bundles
 from breadcrumbs.models.bundle import Bundle
 from breadcrumbs.models.head import softmax
 from breadcrumbs.serving.client.client import Client, ServerError
-from breadcrumbs.serving.state import keys
+from breadcrumbs.serving.state import heads, keys
+from breadcrumbs.serving.state.heads import Lineage
+from breadcrumbs.serving.state.store import Store
 
 FEATURE = [1.0, 2.0, -1.0, 0.5]
 LOGITS = tiny_head().logits(np.array([FEATURE], np.float32))[0]
@@ -237,6 +241,31 @@ def test_the_deepest_sure_node_is_named(tree: httpx.Client) -> None:
     with Client(str(tree.base_url)) as client:
         found = client.predict_features([FEATURE, FEATURE], confidence=1.0).predictions
         assert [one.node.name for one in found if one.node] == ["tree", "tree"]
+
+
+def test_what_a_refit_renamed_is_followed(treed: Bundle, tmp_path: Path) -> None:
+    """A stored prior and the taxonomy have the old name; the live head, the new one and a class that was added."""
+    store = Store.open(tmp_path / "store")
+    head = tiny_head(1, ("Eiche", "elm", "Wollemia nobilis", "new"))
+    with running(make_settings(treed, tmp_path / "store")) as client:
+        client.put("/v1/priors/oaks", json={"classes": ["oak"]}).raise_for_status()
+        lineage = Lineage(parent=1, spec={"classes": {"oak": "Eiche"}, "aliases": {}})
+        record = asyncio.run(heads.add(store, head, treed, lineage, {}))
+        assert list(probabilities(ask(client, prior="oaks"))) == ["oak"]
+
+        client.post(f"/v1/heads/{record.version}/activate").raise_for_status()
+
+        assert list(probabilities(ask(client, prior="oaks"))) == ["Eiche"]
+        assert list(probabilities(ask(client, prior="oaks", head="1"))) == ["oak"]
+        assert client.get("/v1/priors/oaks").json()["unknown"] == []
+        for classes, node in (
+            (["Eiche", "elm"], "broadleaf"), (["Eiche", "Wollemia nobilis"], "tree"), (["new"], "new"),
+        ):  # fmt: skip
+            found = ask(client, classes=classes, confidence=1.0).json()["predictions"][0]["node"]
+            assert found["name"] == node
+        assert ask(client, classes=["Eiche", "new"], confidence=1.0).json()["predictions"][0]["node"] is None
+        refused = ask(client, classes=["oak"]).json()["error"]["message"]
+        assert refused.startswith("class 'oak': not among the 4 of the head")
 
 
 def test_without_a_taxonomy_an_answer_is_as_it_was(client: httpx.Client) -> None:
