@@ -27,7 +27,7 @@ from breadcrumbs.training.config import RefitDevice, RefitSpec
 from breadcrumbs.training.pairs import Pairs, pairs
 from breadcrumbs.training.refit import device as devices
 from breadcrumbs.training.refit import facts
-from breadcrumbs.training.refit.completion import Refit, Solved, Tell, completed, fit_part
+from breadcrumbs.training.refit.completion import Refit, Solved, Tell, completed, fit_part, fit_quickly
 from breadcrumbs.training.refit.edits import edited_logits
 from breadcrumbs.training.refit.gate import comparison, judged
 from breadcrumbs.training.refit.looks import Looks, chosen_looks
@@ -110,7 +110,9 @@ def refit(
     parts, validation = _choose(material, looks, log_prior, spec, device, hear)
     tell({"event": "stage", "stage": "solve"})
     fitter = Fitter(pool, len(classes), spec.max_memory, device)
-    fitted = {part.member: fit_part(fitter, part, spec, progress) for part in parts if part.share}
+    quick = spec.gap == "auto" and validation is not None and not validation.thorough
+    fit = fit_quickly if quick else fit_part
+    fitted = {part.member: fit(fitter, part, spec, progress) for part in parts if part.share}
     head = average([(part, fitted[part.member]) for part in parts if part.share], log_prior, classes)
     tell({"event": "stage", "stage": "judge"})
     rows = material.judged
