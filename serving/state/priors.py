@@ -4,6 +4,7 @@ A copy is compared with the store when a request needs it and `follow` seconds h
 change reaches this one in that time. While the store cannot be read, the copy goes on. It knows nothing of HTTP.
 """
 
+import asyncio
 import logging
 import re
 import time
@@ -26,7 +27,9 @@ LOG = logging.getLogger("breadcrumbs.priors")
 NAME = "[a-z0-9-]{1,64}"
 """What a prior may be called."""
 CACHE = 64
-"""Priors that are kept in memory."""
+"""Priors that are kept in memory at most."""
+CACHE_BYTES = 16 * 2**20
+"""Bytes of their objects at most, if there is more than one; in memory they take some times that."""
 
 _OBJECT = re.compile(rf"priors/({NAME})\.json")
 
@@ -92,6 +95,7 @@ class Priors:
         self._store = store
         self._follow = follow or float("inf")
         self._copies: OrderedDict[str, _Copy] = OrderedDict()
+        self._writing = asyncio.Lock()
 
     async def named(self, name: str) -> Prior:
         """Return a prior for a request.
@@ -104,8 +108,10 @@ class Priors:
             raise NotFound(f"a prior cannot be called {name!r:.80}; expected a to z, 0 to 9 and hyphens, 64 at most")
         copy = self._copies.get(name)
         if copy is None or time.monotonic() - copy.read > self._follow:
-            copy = await self._compared(name, copy)
-            self._keep(name, copy)
+            read = await self._compared(name, copy)
+            if self._copies.get(name) is copy:  # otherwise a newer one was stored meanwhile, or it was deleted
+                self._keep(name, read)
+            copy = self._copies.get(name, read)
         return copy.prior
 
     async def _compared(self, name: str, copy: _Copy | None) -> _Copy:
@@ -129,8 +135,10 @@ class Priors:
     def _keep(self, name: str, copy: _Copy) -> None:
         self._copies[name] = copy
         self._copies.move_to_end(name)
-        if len(self._copies) > CACHE:
-            self._copies.popitem(last=False)
+        size = sum(len(one.data) for one in self._copies.values())
+        while len(self._copies) > CACHE or (len(self._copies) > 1 and size > CACHE_BYTES):
+            _, oldest = self._copies.popitem(last=False)
+            size -= len(oldest.data)
 
     async def put(self, name: str, weights: PriorWeights, actor: str) -> tuple[PriorRecord, bool]:
         """Store a prior, and return its record and whether the name is new.
@@ -145,9 +153,10 @@ class Priors:
         )
         data = record.model_dump_json(exclude_none=True).encode() + b"\n"
         await self._store.check_room(len(data))
-        new = not await self._store.has(object_name(name))
-        await self._store.replace(object_name(name), data)
-        self._keep(name, _Copy(prior, data, time.monotonic()))
+        async with self._writing:
+            new = not await self._store.has(object_name(name))
+            await self._store.replace(object_name(name), data)
+            self._keep(name, _Copy(prior, data, time.monotonic()))
         return record, new
 
     async def record(self, name: str) -> PriorRecord:
@@ -171,8 +180,9 @@ class Priors:
 
     async def delete(self, name: str) -> None:
         """Remove a prior; none of that name is no error."""
-        await self._store.delete(object_name(name))
-        self._copies.pop(name, None)
+        async with self._writing:
+            await self._store.delete(object_name(name))
+            self._copies.pop(name, None)
 
     async def names(self) -> list[str]:
         """Return the names of all priors, sorted."""

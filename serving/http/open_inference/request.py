@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictFloat, Stri
 from breadcrumbs.serving.http.bodies import check_json
 from breadcrumbs.serving.http.open_inference import tensors
 from breadcrumbs.serving.http.open_inference.tensors import Declared, Malformed, Numbers
+from breadcrumbs.serving.http.shares import SMALL_BODY
 from breadcrumbs.serving.refusals import tell
 
 HEADER = "Inference-Header-Content-Length"
@@ -207,6 +208,8 @@ def _text(parameters: Parameters, name: str) -> str | None:
 def _names(parameters: Parameters) -> tuple[str, ...] | None:
     """The parameter `classes`: names with commas between them, or a JSON list of names, which may have commas."""
     text = _text(parameters, "classes")
+    if text is not None and len(text) > SMALL_BODY:
+        raise Malformed(f"parameter 'classes' has {len(text)} characters; the limit is {SMALL_BODY}; store a prior")
     if text is None or not text.lstrip().startswith("["):
         return None if text is None else (text,)
     try:

@@ -163,3 +163,39 @@ async def test_memory_has_so_many_priors_at_most(store: Store) -> None:
 
     assert len(priors._copies) == CACHE
     assert possible(await priors.named("0")) == [0]
+
+
+@in_a_loop
+async def test_memory_has_so_many_bytes_of_priors_at_most(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Large ones push each other out; the last one stays, whatever its size."""
+    monkeypatch.setattr("breadcrumbs.serving.state.priors.CACHE_BYTES", 1000)
+    priors = Priors(store, 1)
+    for number in range(10):
+        await priors.put(str(number), PriorWeights(classes=("oak", "n" * 300)), "api")
+    assert 1 <= len(priors._copies) <= 3
+
+    await priors.put("large", PriorWeights(classes=("oak", "n" * 3000)), "api")
+    assert list(priors._copies) == ["large"]
+
+
+@in_a_loop
+async def test_a_slow_reader_does_not_bring_back_what_was_replaced(store: Store) -> None:
+    """It read before the new one was stored, and ends after; deleted, it stays deleted."""
+    priors, gate = Priors(store, 0), asyncio.Event()
+    await priors.put("a", OAK, "api")
+    priors._copies.clear()
+    get = store.get
+
+    async def slow(name: str) -> bytes:
+        data = await get(name)
+        await gate.wait()
+        return data
+
+    store.get = slow  # type: ignore[method-assign]
+    reading = asyncio.create_task(priors.named("a"))
+    await asyncio.sleep(0.05)
+    await priors.put("a", ELM, "api")
+    gate.set()
+
+    assert possible(await reading) == [1]
+    assert possible(await priors.named("a")) == [1]
