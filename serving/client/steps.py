@@ -4,6 +4,7 @@ Each is a generator: it yields a call, gets the answer or the error, and returns
 clients drive it. It knows nothing of connections.
 """
 
+import base64
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
@@ -12,15 +13,17 @@ from typing import Any, Generic, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 
-from breadcrumbs.serving.client import answers, calls
+from breadcrumbs.serving.client import answers, calls, example_calls
 from breadcrumbs.serving.client.answers import Features
 from breadcrumbs.serving.client.call import Call
 from breadcrumbs.serving.client.feature_rows import rows_of
-from breadcrumbs.serving.client.images import File, Images, InputError, files
+from breadcrumbs.serving.client.images import File, Image, Images, InputError, files
 from breadcrumbs.serving.client.retries import ServerError
+from breadcrumbs.serving.http.examples.schemas import LabelBody, LabelsResponse
 from breadcrumbs.serving.http.schemas import PredictResponse
+from breadcrumbs.serving.refusals import tell
 
 Answer = TypeVar("Answer")
 Steps = Generator[Call[Any], Any, Answer]
@@ -75,7 +78,7 @@ ASK: Call[Bounds] = Call("GET", "/v2", _bounds, repeatable=True)
 
 
 def predict(
-    images: Images, top_k: int = 5, head: str | int = "active", *, prior: str | None = None,
+    images: Images, top_k: int = 5, head: str | int = "active", ref: str = "", *, prior: str | None = None,
     classes: Sequence[str] | None = None, confidence: float | None = None,
 ) -> Steps[PredictResponse]:  # fmt: skip
     """Classify one image or several.
@@ -87,6 +90,7 @@ def predict(
             N × H × W × 3), or several of these.
         top_k: classes per image.
         head: `active`, or a version.
+        ref: your own name for them, remembered with the answers.
         prior: name of a stored prior, whose log is added to the logits.
         classes: names of the classes that can be there.
         confidence: probability of the deepest node to name; None: the server's.
@@ -98,12 +102,12 @@ def predict(
     def ask(part: list[File], before: Sequence[PredictResponse]) -> Call[PredictResponse]:
         return calls.predict(part, {**asked, "head": before[0].head.version if before else head})
 
-    asked = _parameters(top_k, prior, classes, confidence)
+    asked = _parameters(top_k, ref, prior, classes, confidence)
     return answers.joined_predictions((yield from _asked(files(images), ask)))
 
 
 def predict_features(
-    features: ArrayLike, top_k: int = 5, head: str | int = "active", *, prior: str | None = None,
+    features: ArrayLike, top_k: int = 5, head: str | int = "active", ref: str = "", *, prior: str | None = None,
     classes: Sequence[str] | None = None, confidence: float | None = None,
 ) -> Steps[PredictResponse]:  # fmt: skip
     """Classify features that were computed elsewhere by the server's backbone: an array (N, D), or one vector (D,).
@@ -114,7 +118,7 @@ def predict_features(
         features: what numpy can make an array of, a torch tensor on the CPU among it.
         top_k: classes per feature.
         head: `active`, or a version.
-        prior, classes, confidence: as for `predict`.
+        ref, prior, classes, confidence: as for `predict`.
 
     Raises:
         InputError: they are no array (N, D) of finite numbers.
@@ -125,19 +129,56 @@ def predict_features(
         own = np.frombuffer(b"".join(data for _, data in part), np.float32).reshape(len(part), -1)
         return calls.predict_features(own, {**asked, "head": before[0].head.version if before else head})
 
-    asked = _parameters(top_k, prior, classes, confidence)
+    asked = _parameters(top_k, ref, prior, classes, confidence)
     rows = (("feature", row.tobytes()) for row in array)
     return answers.joined_predictions((yield from _asked(rows, ask)))
 
 
 def _parameters(
-    top_k: int, prior: str | None, classes: Sequence[str] | None, confidence: float | None
+    top_k: int, ref: str, prior: str | None, classes: Sequence[str] | None, confidence: float | None
 ) -> dict[str, Any]:
     """The parameters of a predict request, those that are given."""
     if isinstance(classes, str):
         raise InputError(f"classes={classes!r:.80}: expected a list of names, got one text")
-    given = {"prior": prior, "classes": None if classes is None else [*classes] or "", "confidence": confidence}
+    names = None if classes is None else [*classes] or ""
+    given = {"ref": ref or None, "prior": prior, "classes": names, "confidence": confidence}
     return {"top_k": top_k, **{name: value for name, value in given.items() if value is not None}}
+
+
+def label(
+    cls: str | int, answer: str | None = None, image: Image | None = None, feature: ArrayLike | None = None,
+    by: str = "", verified: bool = False, ref: str = "",
+) -> Steps[LabelsResponse]:  # fmt: skip
+    """Say the class of an answer, of an image or of a feature, for later refits. `labels` sends many at once.
+
+    Args:
+        cls: class name, or index of a class of the live head.
+        answer: id of a remembered answer; or
+        image: one, as `predict` takes it; or
+        feature: D numbers.
+        by: who says so.
+        verified: whether you vouch for it.
+        ref: your own name for it.
+
+    Raises:
+        InputError: the image or the feature cannot be taken, or not one of the three is given.
+    """
+    if sum(one is not None for one in (answer, image, feature)) != 1:
+        raise InputError("a label takes one of answer, image and feature")
+    told: dict[str, Any] = {"class": cls, "by": by, "verified": verified, "ref": ref, "answer": answer}
+    if image is not None:
+        told["image"] = base64.b64encode(next(files(image))[1]).decode()
+    if feature is not None:
+        told["feature"] = rows_of(feature)[0].tolist()
+    found: LabelsResponse = yield example_calls.labels([_body(told)])
+    return found
+
+
+def _body(told: dict[str, Any]) -> LabelBody:
+    try:
+        return LabelBody.model_validate(told)
+    except ValidationError as error:
+        raise InputError(f"a label: {tell(error)}") from error
 
 
 def features(images: Images) -> Steps[Features]:

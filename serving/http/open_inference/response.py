@@ -14,14 +14,9 @@ from breadcrumbs.serving.http.open_inference.tensors import Malformed
 
 
 def encode(
-    request: InferRequest,
-    model: str,
-    version: str,
-    found: Mapping[str, Floats],
-    classes: Sequence[str],
-    possible: int | None = None,
-    parameters: Mapping[str, str] | None = None,
-) -> tuple[bytes, dict[str, str]]:
+    request: InferRequest, model: str, version: str, found: Mapping[str, Floats], classes: Sequence[str],
+    possible: int | None = None, parameters: Mapping[str, str] | None = None,
+) -> tuple[bytes, dict[str, str]]:  # fmt: skip
     """Return the body of an answer, and the headers that go with it.
 
     Args:
@@ -59,13 +54,9 @@ def encode(
                 else chosen.ravel().tolist()
             )
         outputs.append(output)
-    said: dict[str, Any] = {
-        "model_name": model,
-        "model_version": version,
-        **({} if request.id is None else {"id": request.id}),
-    }
-    said |= {"parameters": dict(parameters)} if parameters else {}
-    text = json.dumps({**said, "outputs": outputs}).encode()
+    said = {"model_name": model, "model_version": version, **({} if request.id is None else {"id": request.id})}
+    more = {"parameters": dict(parameters)} if parameters else {}
+    text = json.dumps({**said, **more, "outputs": outputs}).encode()
     if not raw:
         return text, {"content-type": "application/json"}
     return text + b"".join(raw), {"content-type": "application/octet-stream", HEADER.lower(): str(len(text))}

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from breadcrumbs.models.head import ranked
 from breadcrumbs.models.lineages import SureNode
+from breadcrumbs.models.printable import Printable
 from breadcrumbs.serving.predict.inference import Outcome
 from breadcrumbs.serving.state.priors import NAME
 
@@ -31,6 +32,9 @@ class PredictOptions(BaseModel):
     confidence: float | None = Field(
         default=None, gt=0, le=1, description="probability of the deepest node to name, with a taxonomy"
     )
+    ref: Printable = Field(
+        default="", max_length=200, description="your own name for the images, remembered with their answers"
+    )
 
 
 PLAIN = PredictOptions()
@@ -38,17 +42,23 @@ PLAIN = PredictOptions()
 
 
 def predicted(
-    outcome: Outcome, options: PredictOptions, nodes: Sequence[SureNode | None] | None = None
+    outcome: Outcome, options: PredictOptions, ids: Sequence[str | None], nodes: Sequence[SureNode | None] | None
 ) -> list[dict[str, Any]]:
     """Return `Prediction` as JSON for each image of a request, in order.
 
     Args:
         outcome: the images' scores.
         options: of the request.
+        ids: of the remembered answers, one an image, None for an answer that is not remembered; or empty.
         nodes: the deepest sure node of each image; None: there is no taxonomy.
     """
     classes = outcome.head.head.classes
-    found = [{"classes": ranked(scores.logits, classes, options.top_k)} for scores in outcome.scores]
-    if nodes is None:
-        return found
-    return [one | {"node": node} for one, node in zip(found, nodes, strict=True)]
+    found: list[dict[str, Any]] = [
+        {"classes": ranked(scores.logits, classes, options.top_k)} for scores in outcome.scores
+    ]
+    for one, node in zip(found, nodes or (), strict=nodes is not None):
+        one["node"] = node
+    for one, name in zip(found, ids, strict=False):
+        if name is not None:
+            one["id"] = name
+    return found

@@ -28,6 +28,7 @@ from breadcrumbs.serving.http.open_inference.request import InferRequest, decode
 from breadcrumbs.serving.http.open_inference.response import encode
 from breadcrumbs.serving.http.outcomes import record
 from breadcrumbs.serving.http.prediction.conditions import Conditions, resolve
+from breadcrumbs.serving.http.prediction.remembered import remember
 from breadcrumbs.serving.http.service import Service, Serving, body, choose
 from breadcrumbs.serving.http.shares import SMALL_BODY
 from breadcrumbs.serving.predict.devices import EngineError
@@ -194,10 +195,12 @@ async def _inferred(
     outcome = conditions.applied(await while_connected(request, work))
     encoding = time.perf_counter()
     found = _found(outcome, asked)
-    record(request, service, outcome, predicts=bool(found.keys() - {"feature"}))
+    predicts = bool(found.keys() - {"feature"})
+    record(request, service, outcome, predicts=predicts)
+    ids = await remember(request, service, asked.values, outcome) if predicts else []
+    parameters = _ids(ids) | ({} if asked.confidence is None else await _nodes(outcome, conditions))
     classes = outcome.head.head.classes
     possible = conditions.possible(len(classes))
-    parameters = {} if asked.confidence is None else {"node": await _nodes(outcome, conditions)}
     text, headers = encode(asked, model.name, str(outcome.head.version), found, classes, possible, parameters)
     ended = time.perf_counter()
     service.statistics.answered(
@@ -288,6 +291,14 @@ def _found(outcome: Outcome, asked: InferRequest) -> dict[str, Floats]:
     return found
 
 
-async def _nodes(outcome: Outcome, conditions: Conditions) -> str:
-    """The deepest sure node of each image, or null, as the JSON of a list: the protocol's parameters are plain."""
-    return to_json(await conditions.nodes(outcome)).decode()
+def _ids(ids: Sequence[str | None]) -> dict[str, str]:
+    """The parameter that names the remembered answers, with commas between them; none if the list is empty.
+
+    The protocol has no lists in parameters.
+    """
+    return {"answer_ids": ",".join(name or "" for name in ids)} if ids else {}
+
+
+async def _nodes(outcome: Outcome, conditions: Conditions) -> dict[str, str]:
+    """The parameter that has the deepest sure node of each image, or null, as the JSON of a list."""
+    return {"node": to_json(await conditions.nodes(outcome)).decode()}

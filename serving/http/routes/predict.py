@@ -17,6 +17,7 @@ from breadcrumbs.serving.http.outcomes import record
 from breadcrumbs.serving.http.prediction import upload as brought
 from breadcrumbs.serving.http.prediction.conditions import resolve
 from breadcrumbs.serving.http.prediction.predictions import PLAIN, PredictOptions, predicted
+from breadcrumbs.serving.http.prediction.remembered import remember
 from breadcrumbs.serving.http.schemas import FeaturesBody, FeaturesResponse, PredictBody, PredictResponse, Timing
 from breadcrumbs.serving.http.service import BYTES, Service, Serving, body, choose, problems
 from breadcrumbs.serving.refusals import BadRequest
@@ -63,7 +64,8 @@ async def answer(request: Request, service: Service, options: PredictOptions = P
     asked = await resolve(service, chosen, options.prior, options.classes, options.confidence)
     outcome = asked.applied(await while_connected(request, service.inference.run(came, asked.head)))
     timing = record(request, service, outcome, predicts=True)
-    predictions = predicted(outcome, options, await asked.nodes(outcome))
+    ids = await remember(request, service, came, outcome, options.ref)
+    predictions = predicted(outcome, options, ids, await asked.nodes(outcome))
     name = {"version": outcome.head.version, "digest": outcome.head.head.digest}
     made = {"head": name, "predictions": predictions, "timing": timing, "batch_size": outcome.batch_size}
     return Response(to_json(made), media_type="application/json")

@@ -268,6 +268,47 @@ def test_what_a_refit_renamed_is_followed(treed: Bundle, tmp_path: Path) -> None
         assert refused.startswith("class 'oak': not among the 4 of the head")
 
 
+def strict(answer: httpx.Response) -> Any:
+    """The JSON of an answer; NaN and infinities are none."""
+    assert answer.status_code == 200, answer.text
+
+    def refuse(word: str) -> None:
+        raise AssertionError(f"{word} in {answer.text}")
+
+    return json.loads(answer.text, parse_constant=refuse)
+
+
+@pytest.mark.parametrize("protocol", ["v1", "v2"])
+@pytest.mark.parametrize(
+    "names", [["oak"], ["elm", "Wollemia nobilis"], list(CLASSES)], ids=["one", "two", "all"]
+)  # fmt: skip
+@pytest.mark.parametrize("word", ["classes", "prior"])
+def test_an_answer_with_a_prior_is_remembered_queued_and_labelled(
+    treed: Bundle, tmp_path: Path, protocol: str, names: list[str], word: str
+) -> None:
+    """With the classes that could be; a label may name one that could not, and the answer leaves the queue."""
+    with running(make_settings(treed, tmp_path / "store", remember=10)) as client:
+        client.put("/v1/priors/some", json={"classes": names}).raise_for_status()
+        if protocol == "v1":
+            value: Any = names if word == "classes" else "some"
+            (made,) = strict(ask(client, confidence=0.5, ref="mine", **{word: value}))["predictions"]
+            answer, node = made["id"], made["node"]
+        else:
+            value = json.dumps(names) if word == "classes" else "some"
+            parameters = strict(infer(client, confidence=0.5, **{word: value}))["parameters"]
+            answer, (node,) = parameters["answer_ids"], json.loads(parameters["node"])
+        kept = strict(client.get(f"/v1/answers/{answer}"))
+        assert {one["class"]: one["probability"] for one in kept["classes"]} == expected(dict.fromkeys(names, 1.0))
+        assert (kept["ref"], node["probability"] >= 0.5) == ("mine" if protocol == "v1" else "", True)
+        for strategy in ("rare", "uncertain", "far", "mixed"):
+            (queued,) = strict(client.get("/v1/queue", params={"strategy": strategy}))["answers"]
+            assert (queued["id"], queued["classes"]) == (answer, kept["classes"])
+        label = {"answer": answer, "class": "Wollemia nobilis", "verified": True}
+        assert strict(client.post("/v1/labels", json={"labels": [label]}))["new_classes"] == []
+        assert strict(client.get("/v1/queue"))["answers"] == []
+        assert strict(client.get(f"/v1/answers/{answer}"))["example"]["class"] == "Wollemia nobilis"
+
+
 def test_without_a_taxonomy_an_answer_is_as_it_was(client: httpx.Client) -> None:
     """No member is added."""
     assert ask(client).json()["predictions"][0].keys() == {"classes"}
