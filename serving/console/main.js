@@ -5,10 +5,14 @@ import { h, loading } from "./draw.js";
 import * as health from "./health.js";
 import * as heads from "./heads.js";
 import * as refit from "./refit.js";
+import * as teach from "./teach.js";
 import { clear, tell } from "./trouble.js";
 import * as trial from "./try.js";
 
-const PARTS = { "#try": ["Try it", trial], "#heads": ["Heads", heads], "#refit": ["Refit", refit], "#health": ["Health", health] };
+const PARTS = {
+  "#try": ["Try it", trial], "#teach": ["Teach", teach],
+  "#heads": ["Heads", heads], "#refit": ["Refit", refit], "#health": ["Health", health],
+};
 const content = document.getElementById("content");
 let left = new AbortController();
 
