@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from datetime import time
 from functools import partial
 from pathlib import Path
 from socket import socket
@@ -63,6 +64,7 @@ from breadcrumbs.serving.processes.scratch import locked, sweep
 from breadcrumbs.serving.refits.jobs import Jobs
 from breadcrumbs.serving.refits.pinned import Pinned
 from breadcrumbs.serving.refits.pinned import read as read_pinned
+from breadcrumbs.serving.refits.schedule import Occasions, Schedule
 from breadcrumbs.serving.refits.worker import Refitter
 from breadcrumbs.serving.setting_names import about, both
 from breadcrumbs.serving.settings import Settings
@@ -117,6 +119,7 @@ def create_app(
             if traces is not None:
                 stack.push_async_callback(asyncio.to_thread, traces.close)
             app.state.service = await _open(settings, refitting, metrics, stack)
+            _open_schedule(app.state.service, stack)
             yield
 
     app: FastAPI = FastAPIOffline(
@@ -258,6 +261,16 @@ def _open_answers(
     keeping = asyncio.create_task(remembering.run(answered, labelled, Removal(store, answered, labelled)))
     stack.callback(keeping.cancel)
     return answered, labelled
+
+
+def _open_schedule(service: Service, stack: contextlib.AsyncExitStack) -> None:
+    """Refits that start by themselves, on the server that runs them."""
+    settings, nightly = service.settings, service.settings.refit_nightly
+    occasions = Occasions(settings.refit_after_labels, None if nightly is None else time.fromisoformat(nightly))
+    if settings.refit == "here" and occasions:
+        backbone = service.bundle.backbone_digest
+        schedule = Schedule(service.jobs, service.store, service.examples, backbone, occasions)
+        stack.callback(asyncio.create_task(schedule.run()).cancel)
 
 
 def _pinned(path: Path | None, bundle: Bundle) -> Pinned | None:

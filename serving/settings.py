@@ -30,6 +30,7 @@ MODEL, STORE, NETWORK, ACCESS, COMPUTING, LIMITS, ANSWERS, REFITS, LOGS = (
     Parameter(group=Group(title, sort_key=place)) for place, title in enumerate(GROUPS)
 )
 PATH = re.compile(r"(/[A-Za-z0-9._~-]+)*")
+TIME_OF_DAY = re.compile(r"([01][0-9]|2[0-3]):[0-5][0-9]")
 COLLECTOR = re.compile(r"https?://[^\s/]+(/\S*)?")
 
 SWITCHES = dict.fromkeys(("true", "on", "yes", "1"), "all") | dict.fromkeys(("false", "off", "no", "0"), "none")
@@ -176,6 +177,12 @@ class Settings(BaseSettings):
     gate_holdout: Annotated[Path | None, REFITS] = None
     """Snapshot that every refit of this server is judged on, in place of the hold-out of the request or the bundle. It
     is made by the deployed backbone, has a label in each row, and is read and checked at start."""
+    refit_after_labels: Annotated[int, REFITS] = Field(default=0, ge=0, le=1_000_000_000)
+    """New verified labels after which a refit from all verified examples starts by itself, unless one runs or waits; 0
+    means never. Set it on the server that runs refits."""
+    refit_nightly: Annotated[str | None, REFITS] = None
+    """Time of day, UTC, as `02:30`, at which a refit from all verified examples starts by itself if a verified label
+    came since the last one. If another refit runs then, or the server is down, it starts up to six hours later."""
     log_format: Annotated[logs.Format, LOGS] = "text"
     """Format of every line that the server writes to standard error: `text` for people, `json` for programs, one object
     per line."""
@@ -210,12 +217,28 @@ class Settings(BaseSettings):
             raise ValueError("expected a path with a slash before it and none behind, as /ml/shoes")
         return path
 
+    @field_validator("refit_nightly")
+    @classmethod
+    def _check_time(cls, given: str | None) -> str | None:
+        if given is not None and not TIME_OF_DAY.fullmatch(given):
+            raise ValueError("expected a time of day, 00:00 … 23:59, as 02:30")
+        return given
+
     @field_validator("otlp_endpoint")
     @classmethod
     def _check_endpoint(cls, endpoint: str | None) -> str | None:
         if endpoint is not None and not COLLECTOR.fullmatch(endpoint):
             raise ValueError("expected a URL, as http://collector:4318/v1/traces")
         return endpoint
+
+    @model_validator(mode="after")
+    def _check_schedule(self) -> Self:
+        for name in ("refit_after_labels", "refit_nightly"):
+            if self.refit == "off" and getattr(self, name):
+                raise ValueError(
+                    f"{name}: {getattr(self, name)} does not go with {both('refit')} off: no refit can start"
+                )
+        return self
 
     @model_validator(mode="after")
     def _check_following(self) -> Self:

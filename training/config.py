@@ -279,6 +279,10 @@ Member = Literal["plain", "balanced"]
 """A linear head that others are averaged with; see `training.refit.members`."""
 
 
+PROOF = 1e-3
+"""Share of the optimum within which a refit's objective is proven to be by default."""
+
+
 class RefitSpec(BaseModel):
     """How to make a head from snapshots, and when it may go live; the JSON of `POST /v1/refit`."""
 
@@ -298,7 +302,8 @@ class RefitSpec(BaseModel):
     """t of the logit offset −t·log π_y, where π is each class's share of the images; `auto`: chosen by
     cross-validation."""
     allow_new_classes: bool = False
-    """Add classes that the live head does not know, instead of refusing them."""
+    """Add classes of snapshots that the live head does not know, instead of refusing them; those of examples are always
+    added."""
     min_examples: int = Field(default=2, ge=1, le=1_000_000)
     """Images that a new class needs; one with fewer is left out and told."""
     classes: Annotated[dict[str, str | None], Parameter(parse=False)] = Field(default={}, max_length=MOST_NAMES)
@@ -311,8 +316,9 @@ class RefitSpec(BaseModel):
     """Also use the snapshots in the bundle."""
     holdout_fraction: float = Field(default=0.2, gt=0, lt=0.9)
     """Share of each class's new images that is set aside to judge on; without a hold-out, of all its images."""
-    gap: float = Field(default=1e-3, ge=1e-9, le=0.1)
-    """Stop the solver once its objective is proven to be within this share of the optimum."""
+    gap: Literal["auto"] | float = "auto"
+    """Stop the solver once its objective is proven to be within this share of the optimum. `auto`: 0.001; where there
+    are too many rows for several folds, it stops as early as for the heads that λ was chosen by, without proof."""
     max_memory: int = Field(default=4 * 2**30, ge=2**20)
     """Memory for the features that are fitted, in bytes; more of them are read from disk on every pass."""
     activate: Literal["never", "if_better", "always"] = "if_better"
@@ -324,10 +330,17 @@ class RefitSpec(BaseModel):
     seed: int = Field(default=0, ge=0, lt=2**31)
     """Seed of the folds, the draws and the bootstrap."""
 
+    @property
+    def proof(self) -> float:
+        """Share of the optimum within which the solver proves its objective to be."""
+        return PROOF if self.gap == "auto" else self.gap
+
     @model_validator(mode="after")
     def _ranges(self) -> Self:
         if self.l2 != "auto" and not 1e-8 <= self.l2 <= 1e3:
             raise ValueError(f"l2: expected auto or 1e-8 … 1e3, got {self.l2}")
+        if self.gap != "auto" and not 1e-9 <= self.gap <= 0.1:
+            raise ValueError(f"gap: expected auto or 1e-9 … 0.1, got {self.gap}")
         if len(set(self.members)) < len(self.members):
             raise ValueError(f"members: expected each once, got {', '.join(self.members)}")
         if self.prior_offset != "auto" and not -4 <= self.prior_offset <= 4:

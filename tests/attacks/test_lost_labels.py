@@ -71,7 +71,8 @@ def test_a_label_is_whole_or_not_there(tiny_bundle: Bundle, tmp_path: Path, when
     """Killed right before and right after it is written; sent again, it is there once."""
     port = free_port()
     labels = [{"feature": [place, 0, 0, 0], "class": f"{place}"} for place in range(EACH)]
-    line = (str(tiny_bundle.folder), str(tmp_path), str(port), when, name, "1")
+    store = tmp_path / "store"
+    line = (str(tiny_bundle.folder), str(store), str(port), when, name, "1")
     with (
         started(*line, code="import crashing_server; crashing_server.main()") as program,
         httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=PATIENCE) as client,
@@ -83,10 +84,9 @@ def test_a_label_is_whole_or_not_there(tiny_bundle: Bundle, tmp_path: Path, when
         with pytest.raises(httpx.TransportError):
             client.post("/v1/labels", json={"labels": labels})
         assert program.wait() == -signal.SIGKILL
-    assert there(tmp_path) == (set() if when == "before" else {"0", "1", "2"})
+    assert there(store) == (set() if when == "before" else {"0", "1", "2"})
 
-    (tmp_path / "again").mkdir()
-    with serving(tiny_bundle, tmp_path / "again", "--store", str(tmp_path)) as server:
+    with serving(tiny_bundle, tmp_path) as server:
         server.client.post("/v1/labels", json={"labels": labels}).raise_for_status()
         assert len(server.client.get("/v1/examples").json()["examples"]) == EACH
 

@@ -76,7 +76,7 @@ def measured(material: Material, spec: RefitSpec, device: RefitDevice) -> dict[s
         counts = torch.bincount(labels, minlength=classes)
         weights = 1 / (counts[labels] * (counts > 0).sum())
         place = devices.choose(device, features.numel(), classes)
-        solution = solve(*devices.to(place, (features, labels, weights)), classes, L2, gap=spec.gap)
+        solution = solve(*devices.to(place, (features, labels, weights)), classes, L2, gap=spec.proof)
         return solution.weight.cpu(), solution.bias.cpu()
 
     most = max(ROWS, round(SHARE * balanced_target(int(material.counts.sum()), classes)))

@@ -22,12 +22,13 @@ from breadcrumbs.training.config import Member, RefitDevice, RefitSpec
 from breadcrumbs.training.metrics import as_json
 from breadcrumbs.training.refit import certificate, facts
 from breadcrumbs.training.refit.gate import Decision
+from breadcrumbs.training.refit.holdout import HeldOut
 from breadcrumbs.training.refit.looks import Looks
-from breadcrumbs.training.refit.material import HeldOut, Material
+from breadcrumbs.training.refit.material import Material
 from breadcrumbs.training.refit.members import Fitted, Fitter
 from breadcrumbs.training.refit.offset import Labelled, with_offset, with_tau
 from breadcrumbs.training.refit.pool import Pool
-from breadcrumbs.training.refit.selection import Part, average
+from breadcrumbs.training.refit.selection import STEP, Part, average
 from breadcrumbs.training.refit.validation import ROUGH
 
 Tell = Callable[[dict[str, Any]], None]
@@ -119,7 +120,18 @@ def fit_part(
     """Fit one member, from a head that is close to it; `rough`: near enough to compare with."""
     starts = () if part.start is None else (part.start,)
     hear = progress and partial(progress, part.penalty)
-    return fitter.fit(part.member, part.penalty, max(spec.gap, ROUGH) if rough else spec.gap, starts, hear, rough)
+    return fitter.fit(part.member, part.penalty, max(spec.proof, ROUGH) if rough else spec.proof, starts, hear, rough)
+
+
+def fit_quickly(fitter: Fitter, part: Part, _spec: RefitSpec, progress: Callable[..., None]) -> Fitted:
+    """Fit one member to many rows, without proof: on the way from a stronger penalty, as the choice came to it.
+
+    The head that the choice came to is no start. It was fitted to few of these rows and is sure of itself, also where
+    it is wrong, and from there the solver needs more passes than from nothing.
+    """
+    stronger = fitter.fit(part.member, STEP * part.penalty, ROUGH, (), partial(progress, STEP * part.penalty), True)
+    start = (stronger.weight, stronger.bias)
+    return fitter.fit(part.member, part.penalty, ROUGH, (start,), partial(progress, part.penalty), True)
 
 
 def _baselines(done: Solved) -> dict[str, tuple[LinearHead, dict[str, float | None]]]:

@@ -23,7 +23,8 @@ from breadcrumbs.training.solver.solver import Found
 PENALTIES = (1e-2, 1e-3, 1e-4)
 """Where the search begins, from strong to weak; it goes on by STEP while the best is at an end."""
 STRONGEST, WEAKEST, STEP = 1e3, 1e-7, 10.0
-WEAKEST_OF_ONE = 1e-5  # where there is time for one fold only: each weaker one takes twice as long as the one before
+WEAKEST_OF_ONE = 1e-4  # of all rows, where there is time for one fold only: a weaker one takes minutes at 1,000 classes
+CLOSE = 1.5  # factor within which two penalties are the same: 1e-5 / 10 is not quite 1e-6
 ENOUGH = 0.5  # standard errors by which what is less simple must be better
 SHARES = 4  # the average is in parts of one fourth
 
@@ -68,9 +69,9 @@ def usual(spec: RefitSpec) -> Part:
 def choose(validation: Validation, spec: RefitSpec, log_prior: Tensor) -> list[Part]:
     """Return each member at its best, with the shares of the best average; a share may be 0.
 
-    Where there is time for one fold only, the second member takes the penalty of the first. Where the heads are fitted
-    to a share of the images, the penalty is that share of the one chosen: λ weighs against a mean over the images, so
-    that a prior of one strength has λ ∝ 1 / N.
+    Where there is time for one fold only, the first member is all: the average with the second has gained nothing
+    beyond chance on pretrained features. Where the heads are fitted to a share of the images, the penalty is that share
+    of the one chosen: λ weighs against a mean over the images, so that a prior of one strength has λ ∝ 1 / N.
 
     Args:
         validation: fits members without a fold, and gives the logits of the fold.
@@ -78,11 +79,8 @@ def choose(validation: Validation, spec: RefitSpec, log_prior: Tensor) -> list[P
         log_prior: log π (C,).
     """
     found: list[Part] = []
-    for member in spec.members:
-        if spec.l2 != "auto":
-            grid: tuple[float, ...] = (spec.l2,)
-        else:
-            grid = PENALTIES if validation.thorough or not found else (found[0].penalty,)
+    for member in spec.members if validation.thorough else spec.members[:1]:
+        grid = PENALTIES if spec.l2 == "auto" else (spec.l2,)
         found.append(_member(validation, member, grid, log_prior, spec))
     if spec.l2 == "auto":
         found = [replace(part, penalty=part.penalty * validation.share) for part in found]
@@ -94,10 +92,10 @@ def _member(
 ) -> Part:
     """Search along the penalties, and on at the end where the best is; a single one is taken as it is."""
     offset = None if spec.prior_offset == "auto" else spec.prior_offset
-    weakest = WEAKEST if validation.thorough else WEAKEST_OF_ONE
+    weakest = WEAKEST if validation.thorough else WEAKEST_OF_ONE / validation.share
     tried: set[float] = set()
     best: Part | None = None  # the others' logits need not be in memory
-    grid = list(penalties)
+    grid = [penalty for penalty in penalties if penalty >= weakest / CLOSE] or [weakest]
     while True:
         for penalty in sorted(set(grid) - tried, reverse=True):  # from strong to weak: each starts at the last
             logits, start = validation.logits(member, penalty)
@@ -110,7 +108,7 @@ def _member(
             raise ValueError("there is no penalty to try")
         if len(grid) == 1:
             return best
-        if best.penalty == min(grid) > 1.5 * weakest:  # 1e-5 / 10 is not quite 1e-6
+        if best.penalty == min(grid) > CLOSE * weakest:
             grid.append(best.penalty / STEP)
         elif best.penalty == max(grid) < STRONGEST:
             grid.append(best.penalty * STEP)

@@ -11,8 +11,10 @@ from worlds import TRAINING, World
 from breadcrumbs.models import bundle as bundles
 from breadcrumbs.models.bundle import Bundle
 from breadcrumbs.models.snapshots import snapshot as snapshots
-from breadcrumbs.models.snapshots.snapshot import Snapshot
+from breadcrumbs.models.snapshots.snapshot import UNLABELLED, Snapshot
+from breadcrumbs.training import folds
 from breadcrumbs.training.config import RefitSpec
+from breadcrumbs.training.refit import validation
 from breadcrumbs.training.refit.refit import Candidate, refit
 from breadcrumbs.training.refit.rows import RefitError
 
@@ -151,6 +153,18 @@ def test_the_same_file_as_snapshot_and_holdout_is_refused(bundle: Bundle) -> Non
 
     with pytest.raises(RefitError, match=r"every row of the snapshot of epoch 99 is in the hold-out too"):
         made(bundle, upload, holdout=upload)
+
+
+def test_an_unlabelled_row_may_be_in_the_holdout_too(bundle: Bundle) -> None:
+    """Pairs for a map may have a picture that the hold-out has as well: it is judged on, and the others map."""
+    holdout = WORLD.rows(bundle, WORLD.each(20), 8)
+    pairs = WORLD.rows(bundle, WORLD.each(5), 4)
+    pairs = replace(pairs, labels=np.full_like(pairs.labels, UNLABELLED))
+    pairs.features[3] = holdout.features[7]
+
+    judged = made(bundle, pairs, holdout=holdout).judged
+
+    assert judged.rows == len(holdout.labels)
 
 
 def test_ids_from_0_take_nothing_away(bundle: Bundle) -> None:
@@ -324,3 +338,22 @@ def test_a_hold_out_of_the_operator_may_have_other_classes_besides(bundle: Bundl
     assert candidate.judged.holdout == ("pinned" if source == "pinned" else "bundle")
     with pytest.raises(RefitError, match=r"neither the live head nor the snapshots have: new 0"):
         made(bundle, holdout=holdout)
+
+
+def test_many_rows_are_chosen_by_and_solved_for_quickly(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where one fold must do, one member, no weak λ and no proof are left, and the head is about as good."""
+    thorough = made(bundle, WORLD.rows(bundle, WORLD.each(5), 5), spec=RefitSpec())
+    monkeypatch.setattr(folds, "FOLDS", ())
+    monkeypatch.setattr(validation, "THOROUGH", 0)
+    work = 250 * 8 * 6  # fewer rows than there are
+    monkeypatch.setattr(validation, "SAMPLE", work)
+
+    quick = made(bundle, WORLD.rows(bundle, WORLD.each(5), 5), spec=RefitSpec())
+    report = quick.complete().report
+
+    (part,) = report.members
+    assert part.member == "plain"
+    assert part.penalty is not None
+    assert part.penalty >= 1e-4 / 1.5
+    assert {step.l2 for step in report.solver.trace} == {part.penalty, 10 * part.penalty}
+    assert quick.judged.candidate_metrics.balanced > thorough.judged.candidate_metrics.balanced - 0.05
