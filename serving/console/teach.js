@@ -197,7 +197,7 @@ export async function show(content, signal) {
     folderField(take), others,
     h("h3", { className: "step" }, "2. Their class"),
     h("div", { className: "fields" }, field.element, who.elements),
-    h("p", { className: "buttons" }, leave, store), progress, nothing, cards,
+    h("p", { className: "acts" }, store, leave), progress, nothing, cards,
     h("h3", { className: "step" }, "3. A head that has learned from them"), learn.element,
   );
   change();
