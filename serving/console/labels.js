@@ -1,18 +1,26 @@
 // What a person says: the class of something, with completion; kept by the server, and taken back.
 
 import { Refused, get, post, send } from "./api.js";
-import { base64 } from "./photos.js";
 import { h, many } from "./draw.js";
+import { base64 } from "./photos.js";
 import { back, tell } from "./trouble.js";
 
 const NAME = "breadcrumbs-name"; // of the person, for this tab
 const GONE = [404, 410];
 let fields = 0;
 
-// All classes by name, and again after something was kept.
-export async function readClasses(signal) {
-  const { classes } = await get("/v1/classes", signal);
-  return new Map(classes.map((one) => [one.name, one]));
+// The classes that the server knows: their names complete every field of a page, by one list for all of them.
+export async function knownClasses(signal) {
+  const list = h("datalist", { id: "known-classes" });
+  const known = { list, classes: new Map(), refresh };
+
+  async function refresh() {
+    const { classes } = await get("/v1/classes", signal);
+    known.classes = new Map(classes.map((one) => [one.name, one]));
+    list.replaceChildren(...classes.map(({ name }) => h("option", { value: name })));
+  }
+  await refresh();
+  return known;
 }
 
 function about(name, classes) {
@@ -28,28 +36,20 @@ function about(name, classes) {
   return "A new class. It takes two photos at least; five are better.";
 }
 
-// A field for a class that completes what there is, and says what it knows of it. `name()` is what was written.
-export function classField(label, classes, changed = () => {}) {
+// A field for a class that completes what is known, and says what that is. `name()` is what was written.
+export function classField(label, known, changed = () => {}) {
   const id = `class-${fields += 1}`;
-  const list = h("datalist", { id: `${id}-known` });
   const hint = h("span", { id: `${id}-hint`, className: "quiet", ariaLive: "polite" });
   const input = h("input", { id, maxLength: 1000, autocomplete: "off", spellcheck: false, "aria-describedby": hint.id });
-  input.setAttribute("list", list.id);
+  input.setAttribute("list", known.list.id);
   const name = () => input.value.trim();
-  const redraw = () => { hint.textContent = about(name(), classes); };
-
-  function learn(fresh) {
-    classes = fresh;
-    list.replaceChildren(...[...classes.keys()].map((value) => h("option", { value })));
-    redraw();
-  }
+  const redraw = () => { hint.textContent = about(name(), known.classes); };
   input.addEventListener("input", () => {
     redraw();
     changed();
   });
-  learn(classes);
-  const element = h("div", { className: "class" }, h("label", { htmlFor: id }, label), input, list, hint);
-  return { element, input, name, learn };
+  const element = h("div", { className: "class" }, h("label", { htmlFor: id }, label), input, hint);
+  return { element, name, redraw };
 }
 
 // Who says it, and whether a refit may believe it.

@@ -5,12 +5,13 @@ import { h, loading } from "./draw.js";
 import * as health from "./health.js";
 import * as heads from "./heads.js";
 import * as refit from "./refit.js";
+import * as review from "./review.js";
 import * as teach from "./teach.js";
 import { clear, tell } from "./trouble.js";
 import * as trial from "./try.js";
 
 const PARTS = {
-  "#try": ["Try it", trial], "#teach": ["Teach", teach],
+  "#try": ["Try it", trial], "#teach": ["Teach", teach], "#review": ["Review", review],
   "#heads": ["Heads", heads], "#refit": ["Refit", refit], "#health": ["Health", health],
 };
 const content = document.getElementById("content");

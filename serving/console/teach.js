@@ -2,7 +2,7 @@
 
 import { Refused, get, predict } from "./api.js";
 import { bars, dropZone, empty, h, loading, many } from "./draw.js";
-import { author, classField, label, persist, readClasses, takeBack } from "./labels.js";
+import { author, classField, knownClasses, label, persist, takeBack } from "./labels.js";
 import { learning } from "./learn.js";
 import { KINDS, isPhoto, smallPicture, visible } from "./photos.js";
 import { attempt, concernsAll } from "./trouble.js";
@@ -62,7 +62,7 @@ async function look(photo, signal) {
 }
 
 export async function show(content, signal) {
-  const [{ takes }, known] = await Promise.all([get("/readyz", signal), readClasses(signal)]);
+  const [{ takes }, known] = await Promise.all([get("/readyz", signal), knownClasses(signal)]);
   if (takes && !takes.includes("images")) {
     content.replaceChildren(h("h2", {}, "Teach"), empty("This server takes features and no photos, so it is taught by programs: see POST /v1/labels in its API."));
     return;
@@ -103,7 +103,8 @@ export async function show(content, signal) {
   }
 
   async function relearn() {
-    field.learn(await readClasses(signal));
+    await known.refresh();
+    field.redraw();
   }
 
   function remove(photo) {
@@ -190,7 +191,7 @@ export async function show(content, signal) {
     if (event.clipboardData.files.length) take([...event.clipboardData.files]);
   }, { signal });
   content.replaceChildren(
-    h("h2", {}, "Teach"),
+    h("h2", {}, "Teach"), known.list,
     h("p", { className: "quiet" }, "Show photos of a class, say which class it is, store them, and let a new head learn from them."),
     h("h3", { className: "step" }, "1. Photos"),
     dropZone("Drop photos or a folder, paste one, or choose photos", "JPEG, PNG or WebP", KINDS.join(","), take, signal),
