@@ -3,7 +3,7 @@
 It knows nothing of how they come about.
 """
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -37,6 +37,13 @@ class LabelsBody(Strict):
 
     labels: list[LabelBody] = Field(min_length=1)
     """Where one thing occurs twice, the last label counts."""
+
+
+def labels_schema() -> dict[str, Any]:
+    """Return the schema of `LabelsBody` in one piece, for `/openapi.json`."""
+    whole = LabelsBody.model_json_schema()
+    whole["properties"]["labels"]["items"] = whole.pop("$defs")[LabelBody.__name__]
+    return whole
 
 
 class Labelled(BaseModel):

@@ -18,6 +18,7 @@ from breadcrumbs.serving.http.examples.schemas import (
     Labelled,
     LabelsBody,
     LabelsResponse,
+    labels_schema,
 )
 from breadcrumbs.serving.http.service import AfterName, Limit, Serving, body, problems
 from breadcrumbs.serving.refusals import BadRequest
@@ -41,7 +42,7 @@ def _no_number(text: object) -> object:
 
 @router.post(
     "/v1/labels", responses=problems(403, 404, 410, 413, 415, 422, 503, 507),
-    openapi_extra=body(json=LabelsBody.model_json_schema()),
+    openapi_extra=body(json=labels_schema()),
 )  # fmt: skip
 async def post(request: Request, service: Serving) -> LabelsResponse:
     """Keep labels of answers, images or features as examples, for later refits.
