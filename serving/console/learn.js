@@ -23,9 +23,9 @@ export function learning(text, request, signal, ended = () => {}) {
       told.scrollIntoView({ block: "nearest" });
       await shown;
       told.scrollIntoView({ block: "nearest" });
-      await ended();
     });
     go.disabled = false;
+    await attempt(ended);
   }
 
   const element = h("section", {},

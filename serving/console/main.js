@@ -1,6 +1,7 @@
 // Which part is shown. A part fills its place, and hears by a signal that it was left.
 
 import { Refused } from "./api.js";
+import * as classes from "./classes.js";
 import { h, loading } from "./draw.js";
 import * as health from "./health.js";
 import * as heads from "./heads.js";
@@ -11,7 +12,7 @@ import { clear, tell } from "./trouble.js";
 import * as trial from "./try.js";
 
 const PARTS = {
-  "#try": ["Try it", trial], "#teach": ["Teach", teach], "#review": ["Review", review],
+  "#try": ["Try it", trial], "#teach": ["Teach", teach], "#review": ["Review", review], "#classes": ["Classes", classes],
   "#heads": ["Heads", heads], "#refit": ["Refit", refit], "#health": ["Health", health],
 };
 const content = document.getElementById("content");

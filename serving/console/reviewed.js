@@ -32,14 +32,17 @@ function bytes(text) {
   return Uint8Array.from(atob(text), (one) => one.charCodeAt(0));
 }
 
+// A picture of a thumbnail, which is a JPEG in base64.
+export function thumbnail(text, alt) {
+  const image = h("img", { alt });
+  image.addEventListener("load", () => URL.revokeObjectURL(image.src), { once: true });
+  image.src = URL.createObjectURL(new Blob([bytes(text)], { type: "image/jpeg" }));
+  return image;
+}
+
 function pictureOf(answer) {
   const alt = answer.ref ? `picture ${answer.ref}` : "the picture";
-  if (answer.thumbnail) {
-    const image = h("img", { alt });
-    image.addEventListener("load", () => URL.revokeObjectURL(image.src), { once: true });
-    image.src = URL.createObjectURL(new Blob([bytes(answer.thumbnail)], { type: "image/jpeg" }));
-    return image;
-  }
+  if (answer.thumbnail) return thumbnail(answer.thumbnail, alt);
   const url = address(answer.ref);
   if (url === null) return h("span", { className: "blank quiet" }, "no picture kept");
   if (url.origin === location.origin) return h("img", { alt, loading: "lazy", src: url.href }); // of other places the policy lets none in
