@@ -70,7 +70,8 @@ from breadcrumbs.serving.setting_names import about, both
 from breadcrumbs.serving.settings import Settings
 from breadcrumbs.serving.state import live_head, remembering
 from breadcrumbs.serving.state.activation_log import Log
-from breadcrumbs.serving.state.answers import Answers, Bounds
+from breadcrumbs.serving.state.answers import Answers
+from breadcrumbs.serving.state.bounds import Bounds
 from breadcrumbs.serving.state.conversion import Converter
 from breadcrumbs.serving.state.examples import Examples
 from breadcrumbs.serving.state.heads import read as read_head

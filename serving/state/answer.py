@@ -3,7 +3,6 @@
 Letters: D feature dimensions, C classes.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -11,7 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from breadcrumbs.models.arrays import Floats
-from breadcrumbs.models.groups import Group
 from breadcrumbs.models.head import RankedClass, ranked, softmax
 from breadcrumbs.serving.predict.engine import Scores
 from breadcrumbs.serving.state.segments import Record
@@ -68,7 +66,7 @@ class Answer:
 
 
 def answered(
-    name: str, at: int, scores: Scores, origin: Origin, groups: Mapping[str, Group], thumbnail: bytes | None = None
+    name: str, at: int, scores: Scores, origin: Origin, few: NDArray[np.bool_], thumbnail: bytes | None = None
 ) -> Answer:
     """Return the answer that some scores are.
 
@@ -77,11 +75,10 @@ def answered(
         at: when it was made, in microseconds since 1970.
         scores: feature (D,), logits (C,), head.
         origin: where it comes from.
-        groups: of the bundle's classes.
+        few: which of the head's classes have few training images, (C,).
         thumbnail: JPEG, if one is kept.
     """
     head = scores.head
-    few = np.array([groups.get(name, "few") == "few" for name in head.head.classes])
     rare = float(softmax(scores.logits)[few].sum())
     classes = ranked(scores.logits, head.head.classes, CLASSES)
     feature = narrowed(scores.feature)

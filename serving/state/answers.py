@@ -11,16 +11,22 @@ import asyncio
 import contextlib
 import logging
 import time
+from bisect import bisect_left
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
+
+import numpy as np
+from numpy.typing import NDArray
 
 from breadcrumbs.models.arrays import Pixels
 from breadcrumbs.models.groups import Group
 from breadcrumbs.models.images.errors import ImageError
 from breadcrumbs.models.images.thumbnail import thumbnail
-from breadcrumbs.serving.predict.engine import Scores
+from breadcrumbs.serving.predict.engine import BoundHead, Scores
 from breadcrumbs.serving.state import answer_ids, erasure
 from breadcrumbs.serving.state.answer import Answer, Origin, answered, from_record, to_record
+from breadcrumbs.serving.state.bounds import DAY, Bounds, beyond
 from breadcrumbs.serving.state.segments import Segment, Segments
 from breadcrumbs.serving.state.store import NotFound, Store, StoreError
 
@@ -40,29 +46,10 @@ SHARES = 16
 """Parts of the bounds; a segment is merged until it is one, so that what is removed at a time is no more."""
 LARGEST = 4 * 2**20
 """Bytes of a merged segment, about."""
-DAY = 86_400_000_000
-"""Microseconds."""
 
 
 class Expired(NotFound):
     """An answer that was remembered once."""
-
-
-@dataclass(frozen=True)
-class Bounds:
-    """What is remembered.
-
-    Attributes:
-        count: answers; 0 means none.
-        days: how long.
-        size: their bytes in the store.
-        images: whether thumbnails are kept.
-    """
-
-    count: int
-    days: float
-    size: int
-    images: bool
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,6 +84,7 @@ class Answers:
         self._size = 0
         self._writing = asyncio.Lock()
         self._full = False
+        self._rare: tuple[tuple[str, ...], NDArray[np.bool_]] | None = None
 
     @property
     def on(self) -> bool:
@@ -145,7 +133,15 @@ class Answers:
         if pictured and one.image is not None:
             with contextlib.suppress(ImageError):
                 small = thumbnail(one.image)
-        return answered(one.id, one.at, one.scores, one.origin, self._groups, small)
+        return answered(one.id, one.at, one.scores, one.origin, self._few(one.scores.head), small)
+
+    def _few(self, head: BoundHead) -> NDArray[np.bool_]:
+        """Which classes of a head have few training images, (C,)."""
+        classes, known = head.head.classes, self._rare  # which another thread may replace
+        if known is None or known[0] is not classes:
+            known = classes, np.array([self._groups.get(name, "few") == "few" for name in classes])
+            self._rare = known
+        return known[1]
 
     async def find(self, ids: Iterable[str]) -> dict[str, Answer]:
         """Return answers by their ids; one that another server has just given is waited for.
@@ -185,9 +181,9 @@ class Answers:
     async def _stored(self, wanted: Mapping[str, int]) -> dict[str, Answer]:
         if not wanted:
             return {}
-        times = set(wanted.values())
+        times = sorted(wanted.values())
         found: dict[str, Answer] = {}
-        async for _, records in self._segments.records(lambda segment: any(map(segment.may_have, times))):
+        async for _, records in self._segments.records(partial(_may_have_some, times)):
             found |= {one.id: from_record(one) for one in records if one.id in wanted}
         return found
 
@@ -234,7 +230,7 @@ class Answers:
         """
         now = time.time_ns() // 1000 if now is None else now
         segments = await self._segments.listed()
-        for segment in _beyond(segments, self._bounds, now):
+        for segment in beyond(segments, self._bounds, now):
             await self._segments.delete(segment)
         await self._segments.merge(now, min(LARGEST, self._bounds.size // SHARES), self._share)
 
@@ -246,13 +242,7 @@ class Answers:
             LOG.warning("the last %d answers are not remembered: %s", len(self._pending), error)
 
 
-def _beyond(segments: Sequence[Segment], bounds: Bounds, now: int) -> list[Segment]:
-    """The segments to remove, the oldest first: too old, too many answers, or too many bytes."""
-    count, size = sum(one.count for one in segments), sum(one.size for one in segments)
-    most = bounds.count or count  # where nothing is remembered any more, what there is may grow old
-    gone = []
-    for one in segments:
-        if one.last < now - bounds.days * DAY or count > most or size > bounds.size:
-            gone.append(one)
-            count, size = count - one.count, size - one.size
-    return gone
+def _may_have_some(times: Sequence[int], segment: Segment) -> bool:
+    """Whether an answer of one of these times, in ascending order, may be in a segment."""
+    place = bisect_left(times, segment.first)
+    return place < len(times) and times[place] <= segment.last

@@ -21,9 +21,10 @@ KEEPING = 60
 
 
 async def run(answers: Answers, examples: Examples, removal: Removal) -> None:
-    """Write and keep until it is cancelled; an error of the store is logged and tried again."""
+    """Write and keep until it is cancelled; an error of the store is logged once, and all is tried again."""
     # so that servers on one store do not merge the same segments at the same time
     left = random.randint(1, KEEPING)
+    failing = False
     while True:
         await asyncio.sleep(PAUSE)
         left -= 1
@@ -33,8 +34,11 @@ async def run(answers: Answers, examples: Examples, removal: Removal) -> None:
                 await answers.keep()
                 await examples.keep()
                 await removal.finish()
+            failing = False
         except StoreError as error:
-            LOG.warning("answers and examples: %s", error)
+            if not failing:  # a disk that is full for hours is one line
+                LOG.warning("answers and examples are not kept, which is tried again each second: %s", error)
+            failing = True
         except Exception:
             LOG.exception("answers and examples: an unexpected error; this is a bug")
         left = left or KEEPING

@@ -12,6 +12,7 @@ its mark (`serving.state.erasure`) and then looks for segments; a writer first w
 marks. So at least one of the two sees the other. It knows nothing of what records mean.
 """
 
+import asyncio
 import hashlib
 import json
 import re
@@ -94,7 +95,7 @@ class Segments:
         Raises:
             StoreFull: there is no room; nothing was written.
         """
-        data = encode(records)
+        data = await asyncio.to_thread(encode, records)
         await self._store.check_room(len(data))
         times = [record.at for record in records]
         while True:
@@ -117,7 +118,7 @@ class Segments:
             NotFound: it is not there any more.
             StoreError: it is damaged.
         """
-        return decode(segment.name, await self._store.get(segment.name))
+        return await asyncio.to_thread(decode, segment.name, await self._store.get(segment.name))
 
     async def records(self, wanted: Wanted = lambda _: True) -> AsyncIterator[tuple[Segment, list[Record]]]:
         """Yield the records of each wanted segment: each record once, without those that were erased.
@@ -136,7 +137,8 @@ class Segments:
                     if one.name not in found:  # it was merged meanwhile
                         continue
                     done.add(one.name)
-                    fresh = [record for record in decode(one.name, found[one.name]) if record.id not in seen]
+                    records = await asyncio.to_thread(decode, one.name, found[one.name])
+                    fresh = [record for record in records if record.id not in seen]
                     seen |= {record.id for record in fresh}
                     yield one, [record for record in fresh if not erasure.erases(marks, record.names, record.at)]
             if done >= {one.name for one in left}:

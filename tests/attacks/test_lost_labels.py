@@ -107,3 +107,20 @@ def test_an_erasure_that_was_cut_short_is_finished(tiny_bundle: Bundle, tmp_path
     after = sum(len(list((tmp_path / "store" / kind).iterdir())) for kind in ("answers", "examples"))
 
     assert (before, after) == (2, 0)
+
+
+def test_a_worker_labels_what_another_one_has_just_answered(tiny_bundle: Bundle, tmp_path: Path) -> None:
+    """Before it is written; connections are spread over both."""
+    line = ["serve", "--bundle", str(tiny_bundle.folder), "--store", "store", "--port", str(port := free_port())]
+    line += ["--device", "cpu", "--threads", "1", "--workers", "2", "--remember", "100"]
+    url = f"http://127.0.0.1:{port}"
+    with started(*line, folder=tmp_path) as program:
+        program.tells(lambda told: "2 processes serve" in told)
+        for seed in range(8):  # each with a connection of its own
+            asked = httpx.post(f"{url}/v1/predict", content=png(picture(seed)), headers=PNG, timeout=PATIENCE)
+            label = {"answer": asked.raise_for_status().json()["predictions"][0]["id"], "class": f"{seed}"}
+            httpx.post(f"{url}/v1/labels", json={"labels": [label]}, timeout=PATIENCE).raise_for_status()
+        program.send(signal.SIGTERM)
+        program.wait()
+
+    assert there(tmp_path / "store") == {f"{seed}" for seed in range(8)}

@@ -21,7 +21,8 @@ from breadcrumbs.models.images.thumbnail import SIDE, thumbnail
 from breadcrumbs.serving.predict.engine import BoundHead, Scores
 from breadcrumbs.serving.state import answer_ids, answers, worth
 from breadcrumbs.serving.state.answer import Origin, from_record, narrowed, to_record
-from breadcrumbs.serving.state.answers import DAY, Answers, Bounds, Expired
+from breadcrumbs.serving.state.answers import Answers, Expired
+from breadcrumbs.serving.state.bounds import DAY, Bounds
 from breadcrumbs.serving.state.examples import Examples, identity
 from breadcrumbs.serving.state.store import NotFound, Store
 
