@@ -17,7 +17,7 @@ from typing import Literal
 from pydantic import ValidationError
 
 from breadcrumbs.models import refit_report
-from breadcrumbs.serving.refits import job
+from breadcrumbs.serving.refits import examples, job
 from breadcrumbs.serving.refits.job import ENDED
 from breadcrumbs.serving.retention import Retention
 from breadcrumbs.serving.state import heads, segments, snapshot_deletion
@@ -134,6 +134,7 @@ async def _verify_refit(store: Store, one: str, items: dict[str, Item]) -> list[
         return [Finding(name, "leftover", "parts of a refit without its request")]
     try:
         await job.read(store, one)
+        await examples.noted(store, one)
         if f"{name}/judged.json" in items:
             refit_report.Judged.model_validate_json(await store.get(f"{name}/judged.json"))
         if f"{name}/report.json" in items:

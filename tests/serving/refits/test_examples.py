@@ -1,5 +1,6 @@
 """`/v1/refit` from examples: what the child gets of them, what is noted, and what is refused."""
 
+import asyncio
 import hashlib
 import json
 from pathlib import Path
@@ -9,12 +10,16 @@ import httpx
 import numpy as np
 import pytest
 from refits import finish, upload
-from running import Serve
+from running import Serve, make_settings, running
 from tiny import CLASSES
+from worlds import World
 
 from breadcrumbs.models.bundle import Bundle
 from breadcrumbs.models.snapshots import examples as labelled
+from breadcrumbs.serving.app import REFIT
 from breadcrumbs.serving.client.client import Client
+from breadcrumbs.serving.state.store import Store
+from breadcrumbs.serving.upkeep import verify
 
 LONG = "Großer Brachvogel (Numenius arquata), Küken im zweiten Jahr"
 
@@ -134,6 +139,22 @@ def test_an_erased_example_is_in_no_later_refit(serve: Serve, tmp_path: Path) ->
     assert given(tmp_path / "given") == {"verified": {1: CLASSES[1]}}
 
 
+@pytest.mark.parametrize("data", [b"", b"{}", b'{"ids": 3, "until": 1}', b"\x00"])
+def test_a_damaged_note_of_examples_is_found(serve: Serve, tmp_path: Path, data: bytes) -> None:
+    """A whole one is sound; a damaged one is named by `store verify`."""
+    with serve() as client:
+        label(client, (0, CLASSES[0], True))
+        job = finish(client)
+    store = Store.open(tmp_path / "store")
+    assert asyncio.run(verify(store)).sound
+    (tmp_path / "store" / "refits" / job["id"] / "examples.json").write_bytes(data)
+
+    (finding,) = asyncio.run(verify(store)).findings
+
+    assert (finding.kind, finding.name) == ("damaged", f"refits/{job['id']}")
+    assert "examples.json is damaged" in finding.text
+
+
 def test_the_client_asks_for_examples(serve: Serve, tmp_path: Path, tiny_bundle: Bundle) -> None:
     """As the request's field; absent, the server decides."""
     with serve("examines", str(tmp_path / "given")) as http:
@@ -143,3 +164,30 @@ def test_the_client_asks_for_examples(serve: Serve, tmp_path: Path, tiny_bundle:
 
     assert (job.state, job.request.examples) == ("succeeded", "all")
     assert given(tmp_path / "given") == {"unverified": {0: CLASSES[0]}}
+
+
+@pytest.mark.slow
+def test_five_examples_teach_a_running_server_a_class(tmp_path: Path) -> None:
+    """With the real program: nothing but labels, an empty request, and the new class is answered with."""
+    world = World(dim=4, apart=4.0)  # as many dimensions as the tiny backbone gives
+    new = len(world.counts)
+    bundle = world.bundle(tmp_path / "bundle")
+    numbers = np.concatenate([np.full(5, new), world.each(20)])
+    rows = world.draw(numbers, 77)
+    names = (*world.classes, LONG)
+    body = [
+        {"feature": row.tolist(), "class": names[number], "verified": True}
+        for row, number in zip(rows, numbers, strict=True)
+    ]
+    asked = {"features": world.draw([new] * 20, 78).tolist()}
+    with running(make_settings(bundle, tmp_path / "store"), command=REFIT) as client:
+        assert client.post("/v1/labels", json={"labels": body}).json()["new_classes"] == [LONG]
+        job = finish(client, {"spec": {"activate": "always", "members": ["plain"], "l2": 0.01, "prior_offset": 1.0}})
+        answers = client.post("/v1/predict", json=asked).json()["predictions"]
+
+    judged = job["verdict"]["judged_examples"]
+    assert job["state"] == "succeeded"
+    assert 0 < judged == job["report"]["judged_examples"] < len(rows)
+    assert job["report"]["rows"] == 40 * new + judged
+    assert [one["name"] for one in job["report"]["new_classes"]] == [LONG]
+    assert sum(answer["classes"][0]["class"] == LONG for answer in answers) > 10
