@@ -2,7 +2,7 @@
 
 import { Refused, get, post, send } from "./api.js";
 import { h, many } from "./draw.js";
-import { base64 } from "./photos.js";
+import { base64, checkReadable } from "./photos.js";
 import { back, tell } from "./trouble.js";
 
 const NAME = "breadcrumbs-name"; // of the person, for this tab
@@ -76,19 +76,17 @@ export async function label(thing, said) {
       if (!thing.file || !GONE.includes(error.status)) throw error;
     }
   }
+  await checkReadable(thing.file);
   return keep({ image: await base64(thing.file), ...said });
 }
 
 // Undo a label: what had none has none again, what had another one has that again.
 export async function takeBack(thing, { example, change }) {
   if (change === "same") return;
-  if (change === "new") {
-    await send(`/v1/examples/${example}`, { method: "DELETE" });
-    return;
-  }
   const { history } = await get(`/v1/examples/${example}`);
   const former = history.at(-2);
-  await label(thing, { class: former.class, by: former.by, verified: former.verified });
+  if (change === "changed" && former) await label(thing, { class: former.class, by: former.by, verified: former.verified });
+  else await send(`/v1/examples/${example}`, { method: "DELETE" });
 }
 
 // Do it, and again when a server that was gone is back.

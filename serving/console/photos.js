@@ -1,5 +1,7 @@
 // Photos of a person: out of what was dropped, also whole folders; as a small picture; as text for a request.
 
+import { Refused } from "./api.js";
+
 export const KINDS = ["image/jpeg", "image/png", "image/webp"];
 const SMALL = 160; // pixels of a picture's longer side
 const ODD = /^(\.|Thumbs\.db$|desktop\.ini$)/; // what systems leave in folders
@@ -37,6 +39,15 @@ export async function dropped(transfer) {
   const found = [];
   for (const entry of there) found.push(...await filesBelow(entry));
   return found;
+}
+
+// Refuse a file that was moved or changed after it was chosen: to send it would look like a server that does not answer.
+export async function checkReadable(file) {
+  try {
+    await file.slice(0, 1).arrayBuffer();
+  } catch {
+    throw new Refused(422, "file", "This file was moved or changed after it was chosen: choose it again.");
+  }
 }
 
 // A small picture of a photo, however large it is; null where the browser cannot read it.

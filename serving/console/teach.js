@@ -4,7 +4,7 @@ import { Refused, get, predict } from "./api.js";
 import { bars, dropZone, empty, h, loading, many } from "./draw.js";
 import { author, classField, knownClasses, label, persist, takeBack } from "./labels.js";
 import { learning } from "./learn.js";
-import { KINDS, isPhoto, smallPicture, visible } from "./photos.js";
+import { KINDS, checkReadable, isPhoto, smallPicture, visible } from "./photos.js";
 import { attempt, concernsAll } from "./trouble.js";
 
 const SAID = 3; // classes that are shown of an answer
@@ -49,7 +49,10 @@ async function look(photo, signal) {
   card.said.replaceChildren(loading("Asking …"));
   draw(card.blank, await smallPicture(file));
   try {
-    const { predictions } = await persist(() => predict(file, "active", SAID), signal);
+    const { predictions } = await persist(async () => {
+      await checkReadable(file);
+      return predict(file, "active", SAID);
+    }, signal);
     photo.answer = predictions[0].id;
     card.said.replaceChildren(h("h3", {}, "The live head says"), bars(predictions[0].classes.map((one) => [one.class, one.probability])));
   } catch (error) {

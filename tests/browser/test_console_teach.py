@@ -13,6 +13,8 @@ from running import Serve, make_settings, running
 from tabs import drop, tab_to
 from tiny import picture, png, write_bundle_of_features
 
+from breadcrumbs.serving.state import keys
+
 NEW = "Großer Brachvogel (Numenius arquata), Küken im zweiten Jahr"
 """A class name of 60 characters, about, with letters of other languages."""
 
@@ -194,3 +196,43 @@ def test_a_server_that_goes_away_loses_no_photo(page: Page, serve: Serve, tmp_pa
         expect(page.get_by_role("status")).to_have_text("3 photos of 3 stored as oak.")
 
         assert len(examples(client)) == 3
+
+
+def test_a_photo_that_is_gone_is_named_and_the_others_go_on(page: Page, serve: Serve, tmp_path: Path) -> None:
+    """It was deleted after it was chosen: before it was stored."""
+    files = photos(tmp_path / "in", 3)
+    with serve() as client:
+        page.goto(f"{client.base_url}/#teach")
+        choose(page, files)
+        expect(page.get_by_role("status")).to_have_text("3 photos to store.")
+        files[1].unlink()
+        page.get_by_label("Class of all these photos").fill("oak")
+        page.get_by_role("button", name="Store 3 photos as oak").click()
+        expect(page.get_by_role("status")).to_have_text("2 photos of 3 stored as oak.")
+        gone = page.locator(".answer", has_text=files[1].name)
+        expect(gone.locator(".became")).to_contain_text("moved or changed after it was chosen")
+
+        assert len(examples(client)) == 2
+
+
+def test_a_key_that_may_not_vouch_can_still_store(page: Page, serve: Serve, tmp_path: Path) -> None:
+    """The server's sentence is shown; without being sure, the photos are stored and not learned from."""
+    path = tmp_path / "keys.json"
+    secret = keys.add(path, "Ada", ("predict",))
+    with serve(keys=path) as client:
+        page.goto(f"{client.base_url}/#teach")
+        page.get_by_label("Key", exact=True).fill(secret)
+        page.get_by_role("button", name="Use it in this tab").click()
+        choose(page, photos(tmp_path / "in", 2))
+        page.get_by_label("Class of all these photos").fill("oak")
+        store = page.get_by_role("button", name="Store 2 photos as oak")
+        store.click()
+        expect(page.locator("#trouble")).to_contain_text("refit")
+        page.get_by_label("I am sure, so learn from it").uncheck()
+        store.click()
+        expect(page.get_by_role("status")).to_contain_text("Nobody is sure of them")
+        found = client.get("/v1/examples", headers={"Authorization": f"Bearer {secret}"}).json()["examples"]
+
+        assert [(one["class"], one["by"], one["verified"], one["owner"]) for one in found] == [
+            ("oak", "Ada", False, "Ada")
+        ] * 2
