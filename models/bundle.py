@@ -10,6 +10,7 @@
     samples/           test images to try it with, `<class index>-<n>.png`
     snapshots/         the newest snapshot, made with this backbone, and the crumbs that balance the tail
     holdout.safetensors test images' features, that nothing is fitted or chosen on, to judge refits by; if there are any
+    taxonomy.csv       the groups that each class belongs to, if they are known
     report/            metrics and pictures
 
 A refit leaves the same folder with another head in it. It knows nothing of how the parts are made or run.
@@ -19,6 +20,7 @@ import re
 import shutil
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -27,15 +29,18 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from breadcrumbs.models import head as heads
 from breadcrumbs.models import holdout as holdouts
 from breadcrumbs.models import printable
+from breadcrumbs.models import taxonomy as taxonomies
 from breadcrumbs.models.errors import FormatError
 from breadcrumbs.models.files import read_regular, sha256, write_whole
 from breadcrumbs.models.head import HeadError, LinearHead, check_classes
 from breadcrumbs.models.images.preprocess import Preprocess
 from breadcrumbs.models.snapshots import snapshot as snapshots
 from breadcrumbs.models.snapshots.snapshot import Snapshot
+from breadcrumbs.models.taxonomy import Taxonomy
 
 FORMAT: Literal["breadcrumbs.bundle/2"] = "breadcrumbs.bundle/2"
 HOLDOUT = "holdout.safetensors"
+TAXONOMY = "taxonomy.csv"
 BACKBONE, HEAD, NAMED = "backbone.onnx", "head.onnx", "named-head.onnx"
 
 
@@ -212,6 +217,17 @@ class Bundle:
             raise BundleError(f"{HOLDOUT}: {len(strange)} classes that the bundle has not, first {strange[0]!r:.80}")
         return found
 
+    @cached_property
+    def taxonomy(self) -> Taxonomy | None:
+        """The taxonomy, if the bundle has one; a class that a refit added may have no place in it.
+
+        Raises:
+            TaxonomyError: it is damaged.
+        """
+        if TAXONOMY not in self.manifest.files:
+            return None
+        return taxonomies.parse(read_regular(self.folder / TAXONOMY))
+
 
 def read(folder: Path) -> Bundle:
     """Open a bundle and verify every file in it.
@@ -294,4 +310,5 @@ def _fill(folder: Path, manifest: Manifest, files: Mapping[str, bytes]) -> Manif
     written.head()
     written.named_head()
     written.holdout()
+    _ = written.taxonomy
     return complete
