@@ -41,6 +41,7 @@ from breadcrumbs.serving.http.protocol import PatientProtocol
 from breadcrumbs.serving.http.route_names import route_names
 from breadcrumbs.serving.http.routes import (
     answers,
+    classes,
     console,
     examples,
     heads,
@@ -86,7 +87,7 @@ from breadcrumbs.serving.state.store import Store
 LOG = logging.getLogger("breadcrumbs.server")
 REFIT = (sys.executable, "-P", "-m", "breadcrumbs", "refit", "--debug")
 """The program that a refit runs; with the traceback of a bug, for this server's log."""
-ROUTES = (predict, priors, answers, examples, snapshots, refit, heads, open_inference, system, console)
+ROUTES = (predict, priors, answers, examples, classes, snapshots, refit, heads, open_inference, system, console)
 GRACE = 30
 """Seconds that requests in flight have to finish after SIGTERM."""
 LONGEST = 0.05

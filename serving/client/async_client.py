@@ -80,6 +80,7 @@ class AsyncClient(Connection):
     snapshot = _stepped(steps.snapshot)
     answer = _awaited(example_calls.answer)
     queue = _awaited(example_calls.queue)
+    classes = _awaited(example_calls.classes)
     label = _stepped(steps.label)
     labels = _awaited(example_calls.labels)
     examples = _awaited(example_calls.examples)

@@ -155,6 +155,7 @@ class Client(Connection):
     snapshot = _stepped(steps.snapshot)
     answer = _sent(example_calls.answer)
     queue = _sent(example_calls.queue)
+    classes = _sent(example_calls.classes)
     label = _stepped(steps.label)
     labels = _sent(example_calls.labels)
     examples = _sent(example_calls.examples)

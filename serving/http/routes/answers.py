@@ -57,6 +57,5 @@ async def queue(
     key = key_of(request)
     owner = worth.ANYONE if key is None or key.may("admin") else key.name
     found = await worth.best(service.answers, service.examples, service.bundle, strategy, n, owner)
-    return Queue(
-        answers=[Queued(**records.answer_fields(one.answer), strategy=one.strategy, score=one.score) for one in found]
-    )
+    listed = [Queued(**records.answer_fields(one.answer), strategy=one.strategy, score=one.score) for one in found]
+    return Queue(remembers=service.answers.on, answers=listed)
