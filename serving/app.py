@@ -55,6 +55,11 @@ from breadcrumbs.serving.http.routes import (
 from breadcrumbs.serving.http.service import Service, groups_of
 from breadcrumbs.serving.http.shares import Held, Turnstile
 from breadcrumbs.serving.http.traces import Traces
+from breadcrumbs.serving.learning import remembering
+from breadcrumbs.serving.learning.answers import Answers
+from breadcrumbs.serving.learning.bounds import Bounds
+from breadcrumbs.serving.learning.examples import Examples
+from breadcrumbs.serving.learning.removal import Removal
 from breadcrumbs.serving.pairs import open_pairing
 from breadcrumbs.serving.predict.batcher import Batcher
 from breadcrumbs.serving.predict.decoder import Decoder
@@ -71,17 +76,13 @@ from breadcrumbs.serving.refits.schedule import Occasions, Schedule
 from breadcrumbs.serving.refits.worker import Refitter
 from breadcrumbs.serving.setting_names import about, both
 from breadcrumbs.serving.settings import Settings
-from breadcrumbs.serving.state import live_head, remembering
+from breadcrumbs.serving.state import live_head
 from breadcrumbs.serving.state.activation_log import Log
-from breadcrumbs.serving.state.answers import Answers
-from breadcrumbs.serving.state.bounds import Bounds
 from breadcrumbs.serving.state.conversion import Converter
-from breadcrumbs.serving.state.examples import Examples
 from breadcrumbs.serving.state.heads import read as read_head
 from breadcrumbs.serving.state.keys import Keys, KeysError
 from breadcrumbs.serving.state.lease import Lease
 from breadcrumbs.serving.state.live_head import Live
-from breadcrumbs.serving.state.removal import Removal
 from breadcrumbs.serving.state.store import Store
 
 LOG = logging.getLogger("breadcrumbs.server")

@@ -21,8 +21,8 @@ from breadcrumbs.serving.http.examples.schemas import (
     LabelsResponse,
     Queue,
 )
+from breadcrumbs.serving.learning.worth import Strategy
 from breadcrumbs.serving.state.pages import MOST
-from breadcrumbs.serving.state.worth import Strategy
 
 Answer = TypeVar("Answer")
 

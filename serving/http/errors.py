@@ -23,6 +23,7 @@ from breadcrumbs.models.snapshots.parquet import ExtraMissing
 from breadcrumbs.models.spool import FileTooLarge
 from breadcrumbs.serving.http.notes import note
 from breadcrumbs.serving.http.open_inference.tensors import Malformed
+from breadcrumbs.serving.learning.answers import Expired
 from breadcrumbs.serving.predict.devices import EngineError
 from breadcrumbs.serving.refits.jobs import KeyReused
 from breadcrumbs.serving.refusals import (
@@ -37,7 +38,6 @@ from breadcrumbs.serving.refusals import (
     Unauthorized,
     Unsupported,
 )
-from breadcrumbs.serving.state.answers import Expired
 from breadcrumbs.serving.state.store import Conflict, NotFound, StoreError, StoreFull, is_full
 
 LOG = logging.getLogger("breadcrumbs.server")

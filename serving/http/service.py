@@ -13,20 +13,20 @@ from breadcrumbs.serving.http.metrics import Metrics
 from breadcrumbs.serving.http.open_inference.statistics import Statistics
 from breadcrumbs.serving.http.schemas import ProblemResponse
 from breadcrumbs.serving.http.shares import Turnstile
+from breadcrumbs.serving.learning.answers import Answers
+from breadcrumbs.serving.learning.examples import Examples
+from breadcrumbs.serving.learning.removal import Removal
 from breadcrumbs.serving.predict.batcher import Batcher
 from breadcrumbs.serving.predict.engine import BoundHead, Engine, Scores
 from breadcrumbs.serving.predict.inference import Inference, Item
 from breadcrumbs.serving.refits.jobs import Jobs
 from breadcrumbs.serving.refusals import BadRequest
 from breadcrumbs.serving.settings import Settings
-from breadcrumbs.serving.state.answers import Answers
 from breadcrumbs.serving.state.conversion import Converter
-from breadcrumbs.serving.state.examples import Examples
 from breadcrumbs.serving.state.live_head import Live
 from breadcrumbs.serving.state.owners import Claims
 from breadcrumbs.serving.state.pages import MOST
 from breadcrumbs.serving.state.priors import Priors
-from breadcrumbs.serving.state.removal import Removal
 from breadcrumbs.serving.state.renames import Renames
 from breadcrumbs.serving.state.store import Store
 

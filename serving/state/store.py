@@ -7,8 +7,8 @@
     refits/<id>/{request.json, events.jsonl, …}             serving.refits.jobs
     leases/<name>/00000001.json                             serving.state.lease
     pairs/<old>-<new>/<count>-<token>.{old, new}.safetensors serving.state.pairs
-    answers/<segment>                                       serving.state.answers
-    examples/<segment>                                      serving.state.examples
+    answers/<segment>                                       serving.learning.answers
+    examples/<segment>                                      serving.learning.examples
     erased/<mark>                                           serving.state.erasure
 
 There are two ways to write: `create`, which succeeds for one writer only, and `replace`. Nothing is changed in place.

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from breadcrumbs.models.groups import Group
 from breadcrumbs.models.printable import Printable
 from breadcrumbs.serving.http.schemas import NEXT, HeadName, Ranked, Strict, Vector
-from breadcrumbs.serving.state.examples import Change
+from breadcrumbs.serving.learning.examples import Change
 
 
 class LabelBody(Strict):

@@ -8,9 +8,9 @@ from breadcrumbs.serving.http.access_control import check_owner, key_of
 from breadcrumbs.serving.http.examples import records
 from breadcrumbs.serving.http.examples.schemas import AnswerRecord, Erased, Queue, Queued
 from breadcrumbs.serving.http.service import Serving, problems
-from breadcrumbs.serving.state import worth
-from breadcrumbs.serving.state.examples import identity
-from breadcrumbs.serving.state.worth import Strategy
+from breadcrumbs.serving.learning import worth
+from breadcrumbs.serving.learning.examples import identity
+from breadcrumbs.serving.learning.worth import Strategy
 
 AnswerId = Annotated[str, Path(description="id of the answer")]
 
