@@ -42,6 +42,7 @@ from breadcrumbs.serving.http.routes import console, heads, open_inference, pred
 from breadcrumbs.serving.http.service import Service
 from breadcrumbs.serving.http.shares import Held, Turnstile
 from breadcrumbs.serving.http.traces import Traces
+from breadcrumbs.serving.precision import chosen
 from breadcrumbs.serving.predict.batcher import Batcher
 from breadcrumbs.serving.predict.decoder import Decoder
 from breadcrumbs.serving.predict.engine import Engine, Scores
@@ -158,14 +159,15 @@ async def _open(
     """Create the parts in order. `stack` closes them in the opposite order."""
     await asyncio.to_thread(sweep)
     with about("bundle"):
-        bundle = await asyncio.to_thread(read_bundle, settings.bundle)
+        whole = await asyncio.to_thread(read_bundle, settings.bundle)
     with about("store"):
         store = Store.open(settings.store, settings.max_store_bytes)
-    for used in (bundle.folder, store.folder):
+    for used in (whole.folder, store.folder):
         if used is not None:
             with contextlib.suppress(OSError):  # where folders cannot be locked, nobody checks for locks either
                 stack.callback(os.close, locked(used, shared=True))
     log = Log(store)
+    bundle, precision = await chosen(settings, whole, store, log)
     with about("store"):
         activation = await live_head.first(store, bundle, log)
         _, head = await read_head(store, activation.head)
@@ -174,7 +176,7 @@ async def _open(
 
     def backbone() -> Path:
         with about("bundle", "precision"):
-            return bundle.backbone_path(settings.precision)
+            return bundle.backbone_path("half" if precision == "half" else "full")
 
     def start_engine() -> Engine:
         engine = Engine(
@@ -210,8 +212,9 @@ async def _open(
     lease = Lease(store, "refits")
     pinned = await asyncio.to_thread(_pinned, settings.gate_holdout, bundle)
     refitter = partial(refitting, store, bundle, current, limits=limits, confirm=lease.renew, pinned=pinned)
-    own = refitter() if settings.refit == "here" else None
-    jobs = Jobs(store, settings.refit_queue, own, lease, settings.follow)
+    jobs = Jobs(
+        store, settings.refit_queue, refitter() if settings.refit == "here" else None, lease, settings.follow
+    )  # fmt: skip
     converter = Converter(settings.max_snapshot_bytes)
     uploads = Turnstile(settings.max_uploads, "uploads")
     await jobs.open()
@@ -219,14 +222,16 @@ async def _open(
         following = asyncio.create_task(current.follow(settings.follow))
         stack.callback(following.cancel)
     stack.push_async_callback(jobs.close)
-    service = Service(settings, bundle, store, engine, batcher, inference, current, jobs, metrics, converter, uploads)
+    service = Service(
+        settings, bundle, precision, store, engine, batcher, inference, current, jobs, metrics, converter, uploads
+    )
     if settings.workers > 1:
         counting = asyncio.create_task(system.keep_counting(service))
         stack.callback(counting.cancel)
     LOG.info(
         "serving %s, head %d, %d classes, on %s%s",
         bundle.manifest.name, activation.head, len(head.classes), engine.device,
-        "" if engine.size else "; features only",
+        f" in {precision} precision" if engine.size else "; features only",
     )  # fmt: skip
     return service
 
