@@ -239,8 +239,7 @@ def _set_aside(
     fit[mine.images[emptied]] = True
     mine = mine.take(~emptied)
     for look in images.uploads:
-        labelled = look.images[look.labels >= 0]
-        if len(labelled) and not fit[labelled].any():
+        if (look.labels >= 0).any() and not fit[look.images].any():  # unlabelled rows may be pairs for a map
             raise RefitError(
                 f"every row of the snapshot of epoch {look.epoch} is in the hold-out too, so nothing of it can be "
                 "fitted; name another hold-out, or none"

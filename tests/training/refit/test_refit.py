@@ -11,7 +11,7 @@ from worlds import TRAINING, World
 from breadcrumbs.models import bundle as bundles
 from breadcrumbs.models.bundle import Bundle
 from breadcrumbs.models.snapshots import snapshot as snapshots
-from breadcrumbs.models.snapshots.snapshot import Snapshot
+from breadcrumbs.models.snapshots.snapshot import UNLABELLED, Snapshot
 from breadcrumbs.training import folds
 from breadcrumbs.training.config import RefitSpec
 from breadcrumbs.training.refit import validation
@@ -153,6 +153,18 @@ def test_the_same_file_as_snapshot_and_holdout_is_refused(bundle: Bundle) -> Non
 
     with pytest.raises(RefitError, match=r"every row of the snapshot of epoch 99 is in the hold-out too"):
         made(bundle, upload, holdout=upload)
+
+
+def test_an_unlabelled_row_may_be_in_the_holdout_too(bundle: Bundle) -> None:
+    """Pairs for a map may have a picture that the hold-out has as well: it is judged on, and the others map."""
+    holdout = WORLD.rows(bundle, WORLD.each(20), 8)
+    pairs = WORLD.rows(bundle, WORLD.each(5), 4)
+    pairs = replace(pairs, labels=np.full_like(pairs.labels, UNLABELLED))
+    pairs.features[3] = holdout.features[7]
+
+    judged = made(bundle, pairs, holdout=holdout).judged
+
+    assert judged.rows == len(holdout.labels)
 
 
 def test_ids_from_0_take_nothing_away(bundle: Bundle) -> None:
