@@ -88,8 +88,7 @@ def _bodies(api: Schema) -> Iterator[str]:
     for methods in api["paths"].values():
         for operation in methods.values():
             for one in operation.get("requestBody", {}).get("content", {}).values():
-                if "properties" in one["schema"] and "title" in one["schema"]:
-                    known[one["schema"]["title"]] = one["schema"]
+                known |= dict(_named(one["schema"]))
     for name in sorted(set(known) - INNER):
         schema = known[name]
         yield f"#### {name}"
@@ -105,6 +104,14 @@ def _bodies(api: Schema) -> Iterator[str]:
             words = " ".join(one.get("description", "").split())
             yield f"| `{field}` | {_type(one)} | {_default(one, field in must)} | {words} |"
         yield ""
+
+
+def _named(schema: Schema) -> Iterator[tuple[str, Schema]]:
+    """A body that has a name, and those in its lists."""
+    if "properties" in schema and "title" in schema:
+        yield schema["title"], schema
+        for field in schema["properties"].values():
+            yield from _named(field.get("items", {}))
 
 
 def _type(schema: Schema) -> str:

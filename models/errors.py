@@ -33,7 +33,8 @@ mapping to status codes is `serving.http.errors`, and a test proves that no leaf
     ├── DemoFailed             a step of the demo that did not do its work    breadcrumbs.demo
     ├── StoreError             the store cannot be read or written            serving.state.store
     │   ├── StoreFull          … has no room left                             serving.state.store
-    │   ├── NotFound           no such head, snapshot or refit                serving.state.store
+    │   ├── NotFound           no such head, snapshot, refit or example       serving.state.store
+    │   │   └── Expired        … as an answer that was remembered once        serving.state.answers
     │   ├── Lost               the lease of refits, to another server         serving.state.lease
     │   └── Conflict           someone else was first                         serving.state.store
     │       └── KeyReused      … under the same Idempotency-Key               serving.refits.jobs

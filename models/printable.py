@@ -6,6 +6,9 @@ It knows nothing of where the text comes from.
 
 import re
 from collections.abc import Sequence
+from typing import Annotated
+
+from pydantic import AfterValidator
 
 _UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 """Control characters, line separators, bidi embeddings, overrides and isolates, and halves of surrogate pairs."""
@@ -22,6 +25,16 @@ def defect(text: str) -> str | None:
         return "is no Unicode text: it has half a surrogate pair"
     kind = "a control character" if code < 0x2028 else "a line separator" if code < 0x202A else "a bidi control"
     return f"has {kind}, U+{code:04X}; expected printable text"
+
+
+def _check(text: str) -> str:
+    if why := defect(text):
+        raise ValueError(why)
+    return text
+
+
+Printable = Annotated[str, AfterValidator(_check)]
+"""A field of a model, for text that is shown to people."""
 
 
 def escaped(text: str) -> str:

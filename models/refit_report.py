@@ -340,6 +340,8 @@ class Judged(_Part):
     """Of the hold-out."""
     holdout: Literal["pinned", "snapshot", "bundle", "split"]
     """Whose it is, as in the report."""
+    judged_examples: int = 0
+    """Verified examples among the rows."""
     gate: Gate
     candidate_metrics: Measured
     """How good the new head is on the hold-out."""
@@ -366,6 +368,8 @@ class RefitReport(_Part):
     holdout: Holdout
     rows: int
     """Of the hold-out."""
+    judged_examples: int = 0
+    """Verified examples among the rows; they are never fitted."""
     live: Measured
     candidate: Measured
     intervals: dict[str, dict[str, Interval]]

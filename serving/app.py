@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from datetime import time
 from functools import partial
 from pathlib import Path
 from socket import socket
@@ -38,8 +39,18 @@ from breadcrumbs.serving.http.metrics import Metrics
 from breadcrumbs.serving.http.origins import ANY, open_to
 from breadcrumbs.serving.http.protocol import PatientProtocol
 from breadcrumbs.serving.http.route_names import route_names
-from breadcrumbs.serving.http.routes import console, heads, open_inference, predict, refit, snapshots, system
-from breadcrumbs.serving.http.service import Service
+from breadcrumbs.serving.http.routes import (
+    answers,
+    console,
+    examples,
+    heads,
+    open_inference,
+    predict,
+    refit,
+    snapshots,
+    system,
+)
+from breadcrumbs.serving.http.service import Service, groups_of
 from breadcrumbs.serving.http.shares import Held, Turnstile
 from breadcrumbs.serving.http.traces import Traces
 from breadcrumbs.serving.precision import chosen
@@ -53,22 +64,27 @@ from breadcrumbs.serving.processes.scratch import locked, sweep
 from breadcrumbs.serving.refits.jobs import Jobs
 from breadcrumbs.serving.refits.pinned import Pinned
 from breadcrumbs.serving.refits.pinned import read as read_pinned
+from breadcrumbs.serving.refits.schedule import Occasions, Schedule
 from breadcrumbs.serving.refits.worker import Refitter
 from breadcrumbs.serving.setting_names import about, both
 from breadcrumbs.serving.settings import Settings
-from breadcrumbs.serving.state import live_head
+from breadcrumbs.serving.state import live_head, remembering
 from breadcrumbs.serving.state.activation_log import Log
+from breadcrumbs.serving.state.answers import Answers
+from breadcrumbs.serving.state.bounds import Bounds
 from breadcrumbs.serving.state.conversion import Converter
+from breadcrumbs.serving.state.examples import Examples
 from breadcrumbs.serving.state.heads import read as read_head
 from breadcrumbs.serving.state.keys import Keys, KeysError
 from breadcrumbs.serving.state.lease import Lease
 from breadcrumbs.serving.state.live_head import Live
+from breadcrumbs.serving.state.removal import Removal
 from breadcrumbs.serving.state.store import Store
 
 LOG = logging.getLogger("breadcrumbs.server")
 REFIT = (sys.executable, "-P", "-m", "breadcrumbs", "refit", "--debug")
 """The program that a refit runs; with the traceback of a bug, for this server's log."""
-ROUTES = (predict, snapshots, refit, heads, open_inference, system, console)
+ROUTES = (predict, answers, examples, snapshots, refit, heads, open_inference, system, console)
 GRACE = 30
 """Seconds that requests in flight have to finish after SIGTERM."""
 LONGEST = 0.05
@@ -104,6 +120,7 @@ def create_app(
             if traces is not None:
                 stack.push_async_callback(asyncio.to_thread, traces.close)
             app.state.service = await _open(settings, refitting, metrics, stack)
+            _open_schedule(app.state.service, stack)
             yield
 
     app: FastAPI = FastAPIOffline(
@@ -223,8 +240,9 @@ async def _open(
         stack.callback(following.cancel)
     stack.push_async_callback(jobs.close)
     service = Service(
-        settings, bundle, precision, store, engine, batcher, inference, current, jobs, metrics, converter, uploads
-    )
+        settings, bundle, precision, store, engine, batcher, inference, current, jobs, metrics, converter, uploads,
+        *_open_answers(settings, bundle, store, stack),
+    )  # fmt: skip
     if settings.workers > 1:
         counting = asyncio.create_task(system.keep_counting(service))
         stack.callback(counting.cancel)
@@ -234,6 +252,28 @@ async def _open(
         f" in {precision} precision" if engine.size else "; features only",
     )  # fmt: skip
     return service
+
+
+def _open_answers(
+    settings: Settings, bundle: Bundle, store: Store, stack: contextlib.AsyncExitStack
+) -> tuple[Answers, Examples]:
+    """The answers and the examples of the store, which are written and kept beside the requests."""
+    bounds = Bounds(settings.remember, settings.remember_days, settings.remember_bytes, settings.remember_images)
+    answered, labelled = Answers(store, bounds, groups_of(bundle)), Examples(store)
+    stack.push_async_callback(answered.close)
+    keeping = asyncio.create_task(remembering.run(answered, labelled, Removal(store, answered, labelled)))
+    stack.callback(keeping.cancel)
+    return answered, labelled
+
+
+def _open_schedule(service: Service, stack: contextlib.AsyncExitStack) -> None:
+    """Refits that start by themselves, on the server that runs them."""
+    settings, nightly = service.settings, service.settings.refit_nightly
+    occasions = Occasions(settings.refit_after_labels, None if nightly is None else time.fromisoformat(nightly))
+    if settings.refit == "here" and occasions:
+        backbone = service.bundle.backbone_digest
+        schedule = Schedule(service.jobs, service.store, service.examples, backbone, occasions)
+        stack.callback(asyncio.create_task(schedule.run()).cancel)
 
 
 def _pinned(path: Path | None, bundle: Bundle) -> Pinned | None:

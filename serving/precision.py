@@ -16,6 +16,7 @@ from breadcrumbs.models.bundle import Bundle, Precision
 from breadcrumbs.models.speed import FASTER, times_as_fast
 from breadcrumbs.serving.predict import devices
 from breadcrumbs.serving.predict.devices import Wish
+from breadcrumbs.serving.predict.in_time import in_time
 from breadcrumbs.serving.setting_names import about
 from breadcrumbs.serving.settings import Settings
 from breadcrumbs.serving.state import heads
@@ -46,6 +47,7 @@ async def chosen(
 
     Raises:
         BundleError: the bundle has no backbone of the precision that is asked for, or a damaged one.
+        EngineError: a backbone does not end in time.
         StoreError: the store cannot be read.
     """
     if bundle.manifest.space is not None:
@@ -59,8 +61,10 @@ async def chosen(
     if int8 is None:
         return bundle, in_float
     live = await _live_space(store, log, {bundle.backbone_digest, int8.backbone_digest})
-    if live is None:
-        live = int8.backbone_digest if not on_gpu and _pays(bundle, int8, speed) else bundle.backbone_digest
+    if live is None and not on_gpu:
+        timing = partial(_pays, bundle, int8, speed)
+        pays = await in_time(timing, settings.start_timeout, f"the models of {bundle.folder}")
+        return (int8, "int8") if pays else (bundle, in_float)
     return (int8, "int8") if live == int8.backbone_digest else (bundle, in_float)
 
 

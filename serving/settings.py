@@ -24,12 +24,13 @@ from breadcrumbs.serving.setting_names import PREFIX, both
 from breadcrumbs.training.config import RefitDevice
 
 MIB = 2**20
-GROUPS = ("Model", "Store", "Network", "Keys and browsers", "Computing", "Limits", "Refits", "Logs")
+GROUPS = ("Model", "Store", "Network", "Keys and browsers", "Computing", "Limits", "Answers", "Refits", "Logs")
 """The groups of settings, in the order of help and docs."""
-MODEL, STORE, NETWORK, ACCESS, COMPUTING, LIMITS, REFITS, LOGS = (
+MODEL, STORE, NETWORK, ACCESS, COMPUTING, LIMITS, ANSWERS, REFITS, LOGS = (
     Parameter(group=Group(title, sort_key=place)) for place, title in enumerate(GROUPS)
 )
 PATH = re.compile(r"(/[A-Za-z0-9._~-]+)*")
+TIME_OF_DAY = re.compile(r"([01][0-9]|2[0-3]):[0-5][0-9]")
 COLLECTOR = re.compile(r"https?://[^\s/]+(/\S*)?")
 
 SWITCHES = dict.fromkeys(("true", "on", "yes", "1"), "all") | dict.fromkeys(("false", "off", "no", "0"), "none")
@@ -147,6 +148,16 @@ class Settings(BaseSettings):
     max_uploads: Annotated[int, LIMITS] = Field(default=16, ge=1, le=10_000)
     """Largest number of simultaneous snapshot uploads. Beyond it, a stalled upload is ended; if none has stalled, the
     new one is refused with 503. One key (or one address, if there are no keys) may use three quarters of them."""
+    remember: Annotated[int, ANSWERS] = Field(default=0, ge=0, le=10_000_000)
+    """Number of answers that are remembered in the store, so that they can be labelled by their `id`; 0 means none.
+    Beyond it, the oldest are removed. What is remembered of an answer can be personal data."""
+    remember_days: Annotated[float, ANSWERS] = Field(default=30.0, gt=0, le=36_500)
+    """Days that an answer is remembered."""
+    remember_bytes: Annotated[int, ANSWERS] = Field(default=1024 * MIB, ge=MIB)
+    """Size of all remembered answers in the store, in bytes; beyond it, the oldest are removed. An answer takes 2 bytes
+    for each dimension of a feature, and about 1 kB."""
+    remember_images: Annotated[bool, ANSWERS] = False
+    """Also remember a thumbnail of each image, a JPEG of at most 128 × 128 pixels."""
     refit: Annotated[Literal["here", "elsewhere", "off"], REFITS] = "here"
     """Where refits run. `here`: on this server; set it on one of the servers that share a store. `elsewhere`: on that
     server; this one can still start, show and cancel them. `off`: no refits, only predictions and head swaps."""
@@ -167,6 +178,12 @@ class Settings(BaseSettings):
     gate_holdout: Annotated[Path | None, REFITS] = None
     """Snapshot that every refit of this server is judged on, in place of the hold-out of the request or the bundle. It
     is made by the deployed backbone, has a label in each row, and is read and checked at start."""
+    refit_after_labels: Annotated[int, REFITS] = Field(default=0, ge=0, le=1_000_000_000)
+    """New verified labels after which a refit from all verified examples starts by itself, unless one runs or waits; 0
+    means never. Set it on the server that runs refits."""
+    refit_nightly: Annotated[str | None, REFITS] = None
+    """Time of day, UTC, as `02:30`, at which a refit from all verified examples starts by itself if a verified label
+    came since the last one. If another refit runs then, or the server is down, it starts up to six hours later."""
     log_format: Annotated[logs.Format, LOGS] = "text"
     """Format of every line that the server writes to standard error: `text` for people, `json` for programs, one object
     per line."""
@@ -201,12 +218,28 @@ class Settings(BaseSettings):
             raise ValueError("expected a path with a slash before it and none behind, as /ml/shoes")
         return path
 
+    @field_validator("refit_nightly")
+    @classmethod
+    def _check_time(cls, given: str | None) -> str | None:
+        if given is not None and not TIME_OF_DAY.fullmatch(given):
+            raise ValueError("expected a time of day, 00:00 … 23:59, as 02:30")
+        return given
+
     @field_validator("otlp_endpoint")
     @classmethod
     def _check_endpoint(cls, endpoint: str | None) -> str | None:
         if endpoint is not None and not COLLECTOR.fullmatch(endpoint):
             raise ValueError("expected a URL, as http://collector:4318/v1/traces")
         return endpoint
+
+    @model_validator(mode="after")
+    def _check_schedule(self) -> Self:
+        for name in ("refit_after_labels", "refit_nightly"):
+            if self.refit == "off" and getattr(self, name):
+                raise ValueError(
+                    f"{name}: {getattr(self, name)} does not go with {both('refit')} off: no refit can start"
+                )
+        return self
 
     @model_validator(mode="after")
     def _check_following(self) -> Self:

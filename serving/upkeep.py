@@ -17,10 +17,10 @@ from typing import Literal
 from pydantic import ValidationError
 
 from breadcrumbs.models import refit_report
-from breadcrumbs.serving.refits import job
+from breadcrumbs.serving.refits import examples, job
 from breadcrumbs.serving.refits.job import ENDED
 from breadcrumbs.serving.retention import Retention
-from breadcrumbs.serving.state import heads, snapshot_deletion
+from breadcrumbs.serving.state import heads, segments, snapshot_deletion
 from breadcrumbs.serving.state.activation_log import Activation, Log
 from breadcrumbs.serving.state.heads import HeadRecord
 from breadcrumbs.serving.state.owners import sweep
@@ -32,6 +32,8 @@ SETTLE = 2.0
 """Seconds between removing marks and checking whether something began to use them."""
 THINGS = ("heads/", "snapshots/", "holds/", "refits/")
 """Prefixes of the objects that the policy is about."""
+SEGMENTS = ("answers/", "examples/")
+"""Prefixes of the objects that have many records each."""
 UNDER_WAY = timedelta(hours=1)
 """Younger objects may belong to a write in progress."""
 
@@ -75,6 +77,7 @@ async def verify(store: Store, told: Told = silent) -> Verified:
     checks = [partial(_verify_head, store, version, items) for version in versions]
     checks += [partial(_verify_snapshot, store, name, items) for name in names]
     checks += [partial(_verify_refit, store, one, items) for one in jobs]
+    checks += [partial(_verify_segment, store, name) for name in items if name.startswith(SEGMENTS)]
     for done, check in enumerate(checks, 1):
         findings += await check()
         told(done, len(checks))
@@ -131,11 +134,22 @@ async def _verify_refit(store: Store, one: str, items: dict[str, Item]) -> list[
         return [Finding(name, "leftover", "parts of a refit without its request")]
     try:
         await job.read(store, one)
+        await examples.noted(store, one)
         if f"{name}/judged.json" in items:
             refit_report.Judged.model_validate_json(await store.get(f"{name}/judged.json"))
         if f"{name}/report.json" in items:
             refit_report.STORED.validate_json(await store.get(f"{name}/report.json"))
     except (StoreError, ValidationError) as error:
+        return [Finding(name, "damaged", str(error))]
+    return []
+
+
+async def _verify_segment(store: Store, name: str) -> list[Finding]:
+    try:
+        segments.decode(name, await store.get(name))
+    except NotFound:  # it was merged meanwhile
+        return []
+    except StoreError as error:
         return [Finding(name, "damaged", str(error))]
     return []
 

@@ -302,7 +302,8 @@ class RefitSpec(BaseModel):
     """t of the logit offset −t·log π_y, where π is each class's share of the images; `auto`: chosen by
     cross-validation."""
     allow_new_classes: bool = False
-    """Add classes that the live head does not know, instead of refusing them."""
+    """Add classes of snapshots that the live head does not know, instead of refusing them; those of examples are always
+    added."""
     min_examples: int = Field(default=2, ge=1, le=1_000_000)
     """Images that a new class needs; one with fewer is left out and told."""
     classes: Annotated[dict[str, str | None], Parameter(parse=False)] = Field(default={}, max_length=MOST_NAMES)

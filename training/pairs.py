@@ -53,6 +53,12 @@ class Pairs:
         own = slice(classes)
         return Pairs(self.rows[own], self.live[own], self.gained[own], self.lost[own], self.broken)
 
+    def without(self, classes: Sequence[int]) -> "Pairs":
+        """The same counts with no row of some classes."""
+        kept = np.ones(len(self.rows), np.int64)
+        kept[list(classes)] = 0
+        return Pairs(self.rows * kept, self.live * kept, self.gained * kept, self.lost * kept, self.broken)
+
     def changes(self) -> list[Interval | None]:
         """The change of each class's recall (C,), as `difference` of one class; None for a class without rows."""
         rows = np.maximum(self.rows, 1)

@@ -24,6 +24,7 @@ def refit(
     server: str | None = None,
     out: Path | None = None,
     snapshot: tuple[Path, ...] = (),
+    examples: tuple[Path, ...] = (),
     head: Path | None = None,
     holdout: Path | None = None,
     gate_holdout: Path | None = None,
@@ -47,6 +48,8 @@ def refit(
         server: URL of a server, to refit there.
         out: Folder for head.safetensors, head.onnx, report.json and report.html; optional with `--server`.
         snapshot: Snapshot to use beside the bundle's own; may be repeated.
+        examples: Snapshot of rows that people labelled, as a server makes it of its examples; may be repeated. One in
+            five of the verified ones is judged on and never fitted. Only without `--server`, which has its own.
         head: head.safetensors of the live head; default: the bundle's head.
         holdout: Snapshot to judge on; default: the bundle's hold-out, or a share of the images where it has none.
         gate_holdout: Snapshot to compare on in place of `--holdout`; a server passes the one that it has pinned.
@@ -61,12 +64,12 @@ def refit(
             pay for it; `cuda`: an error where it cannot be used.
         given: Settings of the refit.
     """
-    here = (head, gate_holdout) != (None, None) or device != "auto"
+    here = (head, gate_holdout, examples) != (None, None, ()) or device != "auto"
     theirs = server is not None and here
     if (bundle is None) == (server is None) or (bundle is not None and out is None) or theirs:
         raise BreadcrumbsError(
-            "refit: name --bundle and --out, to refit locally, or --server without --bundle, --head, --gate-holdout "
-            "and --device"
+            "refit: name --bundle and --out, to refit locally, or --server without --bundle, --examples, --head, "
+            "--gate-holdout and --device"
         )
     base: dict[str, Any] = {} if spec is None else read_settings(spec)
     base |= {} if given is None else given.model_dump(include=given.model_fields_set)
@@ -80,7 +83,7 @@ def refit(
 
             made = run(
                 bundle, head, snapshot, holdout, wanted, out, tell,
-                new_bundle=new_bundle, device=device, gate_holdout=gate_holdout,
+                new_bundle=new_bundle, device=device, gate_holdout=gate_holdout, examples=examples,
             )  # fmt: skip
             report: dict[str, Any] | None = made.model_dump()
             verdict = f"The gate says {made.gate.words}"

@@ -12,7 +12,7 @@ from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
 import httpx
 
-from breadcrumbs.serving.client import calls, steps
+from breadcrumbs.serving.client import calls, example_calls, steps
 from breadcrumbs.serving.client.call import Call
 from breadcrumbs.serving.client.client import Connection, like
 from breadcrumbs.serving.client.retries import RETRIES, Retries, ServerError
@@ -78,6 +78,14 @@ class AsyncClient(Connection):
     predict_features = _stepped(steps.predict_features)
     features = _stepped(steps.features)
     snapshot = _stepped(steps.snapshot)
+    answer = _awaited(example_calls.answer)
+    queue = _awaited(example_calls.queue)
+    label = _stepped(steps.label)
+    labels = _awaited(example_calls.labels)
+    examples = _awaited(example_calls.examples)
+    example = _awaited(example_calls.example)
+    erase = _awaited(example_calls.erase)
+    erase_example = _awaited(example_calls.erase_example)
     put_snapshot = _awaited(calls.put_snapshot)
     snapshots = _awaited(calls.snapshots)
     snapshot_record = _awaited(calls.snapshot_record)

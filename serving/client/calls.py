@@ -33,6 +33,7 @@ from breadcrumbs.serving.http.schemas import (
     SampleList,
     SnapshotList,
 )
+from breadcrumbs.serving.refits.examples import Which
 from breadcrumbs.serving.refits.job import Job
 from breadcrumbs.serving.refits.refit import RefitRequest
 from breadcrumbs.serving.state.activation_log import Activation
@@ -59,21 +60,27 @@ def _nothing(_: bytes) -> None:
     return None
 
 
-def predict(files: Sequence[File], top_k: int = 5, head: str | int = "active") -> Call[PredictResponse]:
+def predict(
+    files: Sequence[File], top_k: int = 5, head: str | int = "active", ref: str = ""
+) -> Call[PredictResponse]:  # fmt: skip
     """Classify images."""
-    more = {"files": _form(files), "params": {"top_k": top_k, "head": head}}
+    more = {"files": _form(files), "params": _asked(top_k, head, ref)}
     return Call("POST", "/v1/predict", PredictResponse.model_validate_json, more, repeatable=True)
 
 
 def predict_features(
-    features: NDArray[np.float32], top_k: int = 5, head: str | int = "active"
+    features: NDArray[np.float32], top_k: int = 5, head: str | int = "active", ref: str = ""
 ) -> Call[PredictResponse]:
     """Classify features (N, D) of the backbone."""
     file = io.BytesIO()
     np.save(file, features, allow_pickle=False)
-    more = {"headers": {"Content-Type": "application/x-npy"}, "params": {"top_k": top_k, "head": head}}
+    more = {"headers": {"Content-Type": "application/x-npy"}, "params": _asked(top_k, head, ref)}
     read = PredictResponse.model_validate_json
     return Call("POST", "/v1/predict", read, more, content=file.getvalue(), repeatable=True)
+
+
+def _asked(top_k: int, head: str | int, ref: str) -> dict[str, str | int]:
+    return {"top_k": top_k, "head": head, **({"ref": ref} if ref else {})}
 
 
 def features(files: Sequence[File]) -> Call[Features]:
@@ -130,17 +137,20 @@ def delete_snapshot(sha256: str) -> Call[None]:
 
 
 def refit(
-    snapshots: Sequence[str] = (), spec: RefitSpec | None = None, holdout: str | None = None, key: str | None = None
-) -> Call[Job]:
-    """Start a refit from stored snapshots, named by their sha256.
+    snapshots: Sequence[str] = (), spec: RefitSpec | None = None, holdout: str | None = None, key: str | None = None,
+    examples: Which | None = None,
+) -> Call[Job]:  # fmt: skip
+    """Start a refit from stored snapshots, named by their sha256, and from examples that people labelled.
 
     Args:
         snapshots: sha256 of the snapshots to fit to.
         spec: how to fit, and when to go live.
         holdout: sha256 of the snapshot to compare on.
         key: the `Idempotency-Key`, under which repeated requests start one job; absent: a random one.
+        examples: which examples to fit to: `verified`, `all` or `none`. None means the verified ones where there is no
+            snapshot, else none.
     """
-    wanted = RefitRequest(snapshots=list(snapshots), holdout=holdout, spec=spec or RefitSpec())
+    wanted = RefitRequest(snapshots=list(snapshots), examples=examples, holdout=holdout, spec=spec or RefitSpec())
     headers = {"Idempotency-Key": key or secrets.token_hex(16)}
     more = {"json": wanted.model_dump(mode="json"), "headers": headers}
     return Call("POST", "/v1/refit", Job.model_validate_json, more, repeatable=True)

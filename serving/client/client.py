@@ -3,9 +3,9 @@
     with Client("http://127.0.0.1:8000") as client:
         client.predict("oak.jpg").predictions[0].classes[0]
 
-Its methods are the calls of `serving.client.calls`, with their arguments and types, and those that take more than one
-request, of `serving.client.steps`. `serving.client.retries` decides what is retried. It knows nothing of what the
-server does.
+Its methods are the calls of `serving.client.calls` and `serving.client.example_calls`, with their arguments and types,
+and those that take more than one request, of `serving.client.steps`. `serving.client.retries` decides what is retried.
+It knows nothing of what the server does.
 """
 
 import inspect
@@ -17,7 +17,7 @@ from typing import Any, Concatenate, ParamSpec, Self, TypeVar, get_args
 import httpx
 from pydantic import ValidationError
 
-from breadcrumbs.serving.client import calls, steps
+from breadcrumbs.serving.client import calls, example_calls, steps
 from breadcrumbs.serving.client.call import Call
 from breadcrumbs.serving.client.retries import RETRIES, Attempts, Retries, ServerError
 from breadcrumbs.serving.client.steps import Done, Steps, advance
@@ -153,6 +153,14 @@ class Client(Connection):
     predict_features = _stepped(steps.predict_features)
     features = _stepped(steps.features)
     snapshot = _stepped(steps.snapshot)
+    answer = _sent(example_calls.answer)
+    queue = _sent(example_calls.queue)
+    label = _stepped(steps.label)
+    labels = _sent(example_calls.labels)
+    examples = _sent(example_calls.examples)
+    example = _sent(example_calls.example)
+    erase = _sent(example_calls.erase)
+    erase_example = _sent(example_calls.erase_example)
     put_snapshot = _sent(calls.put_snapshot)
     snapshots = _sent(calls.snapshots)
     snapshot_record = _sent(calls.snapshot_record)

@@ -4,6 +4,7 @@ Each is a generator: it yields a call, gets the answer or the error, and returns
 clients drive it. It knows nothing of connections.
 """
 
+import base64
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
@@ -12,15 +13,17 @@ from typing import Any, Generic, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 
-from breadcrumbs.serving.client import answers, calls
+from breadcrumbs.serving.client import answers, calls, example_calls
 from breadcrumbs.serving.client.answers import Features
 from breadcrumbs.serving.client.call import Call
 from breadcrumbs.serving.client.feature_rows import rows_of
-from breadcrumbs.serving.client.images import File, Images, InputError, files
+from breadcrumbs.serving.client.images import File, Image, Images, InputError, files
 from breadcrumbs.serving.client.retries import ServerError
+from breadcrumbs.serving.http.examples.schemas import LabelBody, LabelsResponse
 from breadcrumbs.serving.http.schemas import PredictResponse
+from breadcrumbs.serving.refusals import tell
 
 Answer = TypeVar("Answer")
 Steps = Generator[Call[Any], Any, Answer]
@@ -74,7 +77,9 @@ def _bounds(data: bytes) -> Bounds:
 ASK: Call[Bounds] = Call("GET", "/v2", _bounds, repeatable=True)
 
 
-def predict(images: Images, top_k: int = 5, head: str | int = "active") -> Steps[PredictResponse]:
+def predict(
+    images: Images, top_k: int = 5, head: str | int = "active", ref: str = ""
+) -> Steps[PredictResponse]:  # fmt: skip
     """Classify one image or several.
 
     More images than the server takes at once go in several requests, all answered by the head that answered the first.
@@ -84,18 +89,21 @@ def predict(images: Images, top_k: int = 5, head: str | int = "active") -> Steps
             N × H × W × 3), or several of these.
         top_k: classes per image.
         head: `active`, or a version.
+        ref: your own name for them, remembered with the answers.
 
     Raises:
         InputError: an image is none of these, or cannot be read.
     """
 
     def ask(part: list[File], before: Sequence[PredictResponse]) -> Call[PredictResponse]:
-        return calls.predict(part, top_k, before[0].head.version if before else head)
+        return calls.predict(part, top_k, before[0].head.version if before else head, ref)
 
     return answers.joined_predictions((yield from _asked(files(images), ask)))
 
 
-def predict_features(features: ArrayLike, top_k: int = 5, head: str | int = "active") -> Steps[PredictResponse]:
+def predict_features(
+    features: ArrayLike, top_k: int = 5, head: str | int = "active", ref: str = ""
+) -> Steps[PredictResponse]:  # fmt: skip
     """Classify features that were computed elsewhere by the server's backbone: an array (N, D), or one vector (D,).
 
     More than the server takes at once go in several requests, as for `predict`.
@@ -104,6 +112,7 @@ def predict_features(features: ArrayLike, top_k: int = 5, head: str | int = "act
         features: what numpy can make an array of, a torch tensor on the CPU among it.
         top_k: classes per feature.
         head: `active`, or a version.
+        ref: your own name for them, remembered with the answers.
 
     Raises:
         InputError: they are no array (N, D) of finite numbers.
@@ -112,10 +121,46 @@ def predict_features(features: ArrayLike, top_k: int = 5, head: str | int = "act
 
     def ask(part: list[File], before: Sequence[PredictResponse]) -> Call[PredictResponse]:
         own = np.frombuffer(b"".join(data for _, data in part), np.float32).reshape(len(part), -1)
-        return calls.predict_features(own, top_k, before[0].head.version if before else head)
+        return calls.predict_features(own, top_k, before[0].head.version if before else head, ref)
 
     rows = (("feature", row.tobytes()) for row in array)
     return answers.joined_predictions((yield from _asked(rows, ask)))
+
+
+def label(
+    cls: str | int, answer: str | None = None, image: Image | None = None, feature: ArrayLike | None = None,
+    by: str = "", verified: bool = False, ref: str = "",
+) -> Steps[LabelsResponse]:  # fmt: skip
+    """Say the class of an answer, of an image or of a feature, for later refits. `labels` sends many at once.
+
+    Args:
+        cls: class name, or index of a class of the live head.
+        answer: id of a remembered answer; or
+        image: one, as `predict` takes it; or
+        feature: D numbers.
+        by: who says so.
+        verified: whether you vouch for it.
+        ref: your own name for it.
+
+    Raises:
+        InputError: the image or the feature cannot be taken, or not one of the three is given.
+    """
+    if sum(one is not None for one in (answer, image, feature)) != 1:
+        raise InputError("a label takes one of answer, image and feature")
+    told: dict[str, Any] = {"class": cls, "by": by, "verified": verified, "ref": ref, "answer": answer}
+    if image is not None:
+        told["image"] = base64.b64encode(next(files(image))[1]).decode()
+    if feature is not None:
+        told["feature"] = rows_of(feature)[0].tolist()
+    found: LabelsResponse = yield example_calls.labels([_body(told)])
+    return found
+
+
+def _body(told: dict[str, Any]) -> LabelBody:
+    try:
+        return LabelBody.model_validate(told)
+    except ValidationError as error:
+        raise InputError(f"a label: {tell(error)}") from error
 
 
 def features(images: Images) -> Steps[Features]:

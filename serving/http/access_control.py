@@ -32,7 +32,9 @@ RIGHTS: tuple[tuple[str, str, KeyScope | None], ...] = (
     (r"POST", r"/v1/heads/(rollback|[^/]+/activate)", "promote"),
     (r"GET|HEAD|POST|PUT|DELETE", r"/v1/(refit|snapshots)(/.*)?", "refit"),
     (r"GET|HEAD", r"/v1/(heads(/.*)?|activations|samples(/.*)?)|/metrics", "predict"),
-    (r"POST", r"/v1/(predict|features)", "predict"),
+    (r"POST", r"/v1/(predict|features|labels)", "predict"),
+    (r"GET|HEAD|DELETE", r"/v1/(answers|examples)(/.*)?", "predict"),
+    (r"GET|HEAD", r"/v1/queue", "predict"),
     (r"GET|HEAD", r"/v2/?|/v2/models/.*", "predict"),
     (r"POST", r"/v2/models/.*/infer|/v2/repository/index", "predict"),
 )

@@ -36,6 +36,7 @@ from breadcrumbs.serving.refusals import (
     Unauthorized,
     Unsupported,
 )
+from breadcrumbs.serving.state.answers import Expired
 from breadcrumbs.serving.state.store import Conflict, NotFound, StoreError, StoreFull, is_full
 
 LOG = logging.getLogger("breadcrumbs.server")
@@ -50,6 +51,7 @@ STATUS: dict[type[BreadcrumbsError], tuple[int, str]] = {
     StoreError: (503, "store"),
     StoreFull: (507, "store_full"),
     NotFound: (404, "not_found"),
+    Expired: (410, "expired"),
     Conflict: (409, "conflict"),
     KeyReused: (422, "idempotency"),
     Refused: (400, "refused"),

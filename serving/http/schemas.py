@@ -5,22 +5,18 @@ What the store keeps is shown as it is kept: `HeadRecord`, `Activation`, `Snapsh
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from breadcrumbs.models import printable
+from breadcrumbs.models.printable import Printable
 from breadcrumbs.serving.refits.job import Job
 from breadcrumbs.serving.state.activation_log import Activation
 from breadcrumbs.serving.state.heads import HeadRecord
 from breadcrumbs.serving.state.snapshot_record import SnapshotRecord
 
 
-def _printable(text: str) -> str:
-    if why := printable.defect(text):
-        raise ValueError(why)
-    return text
+class Strict(BaseModel):
+    """A body of a request: nothing in it is unknown."""
 
-
-class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
 
@@ -28,7 +24,7 @@ Vector = Annotated[list[float], Field(fail_fast=True)]
 """Numbers; the first that is none is told, and no more are looked at."""
 
 
-class PredictBody(_Strict):
+class PredictBody(Strict):
     """JSON form of a predict request: images or features."""
 
     images: list[str] | None = Field(default=None, min_length=1)
@@ -44,7 +40,7 @@ class PredictBody(_Strict):
         return body
 
 
-class FeaturesBody(_Strict):
+class FeaturesBody(Strict):
     """JSON form of a features request."""
 
     images: list[str] = Field(min_length=1)
@@ -60,10 +56,10 @@ class FeaturesBody(_Strict):
     """sha256 of that data set: ids match only within one."""
 
 
-class ActivateBody(_Strict):
+class ActivateBody(Strict):
     """Optional body of an activation or a rollback."""
 
-    reason: Annotated[str, AfterValidator(_printable)] = Field(default="", max_length=1000)
+    reason: Printable = Field(default="", max_length=1000)
     """Reason, recorded in the activation log; one line of printable text."""
     expected_live: int | None = None
     """Refuse with 409 unless this version is live."""
@@ -90,6 +86,7 @@ class Prediction(BaseModel):
     """The top classes of one image or feature, the most probable first."""
 
     classes: list[Ranked]
+    id: str | None = Field(default=None, description="of the remembered answer; absent: it is not remembered")
 
 
 class Timing(BaseModel):

@@ -18,10 +18,13 @@ from breadcrumbs.serving.predict.inference import Inference, Item
 from breadcrumbs.serving.refits.jobs import Jobs
 from breadcrumbs.serving.refusals import BadRequest
 from breadcrumbs.serving.settings import Settings
+from breadcrumbs.serving.state.answers import Answers
 from breadcrumbs.serving.state.conversion import Converter
+from breadcrumbs.serving.state.examples import Examples
 from breadcrumbs.serving.state.live_head import Live
 from breadcrumbs.serving.state.owners import Claims
 from breadcrumbs.serving.state.pages import MOST
+from breadcrumbs.serving.state.removal import Removal
 from breadcrumbs.serving.state.store import Store
 
 
@@ -41,6 +44,8 @@ class Service:
     metrics: Metrics
     converter: Converter
     uploads: Turnstile
+    answers: Answers
+    examples: Examples
     statistics: Statistics = field(default_factory=Statistics)
 
     @cached_property
@@ -49,10 +54,20 @@ class Service:
         return Claims(self.store)
 
     @cached_property
+    def removal(self) -> Removal:
+        """Of a person's data."""
+        return Removal(self.store, self.answers, self.examples)
+
+    @cached_property
     def groups(self) -> dict[str, Group]:
         """Group of each of the bundle's classes, by its training images."""
-        manifest = self.bundle.manifest
-        return dict(zip(manifest.classes, groups(manifest.train_counts, manifest.groups), strict=True))
+        return groups_of(self.bundle)
+
+
+def groups_of(bundle: Bundle) -> dict[str, Group]:
+    """Return the group of each of a bundle's classes, by its training images."""
+    manifest = bundle.manifest
+    return dict(zip(manifest.classes, groups(manifest.train_counts, manifest.groups), strict=True))
 
 
 async def _service(request: Request) -> Service:

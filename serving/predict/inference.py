@@ -83,8 +83,9 @@ class Inference:
         self._decoding = 0
 
     async def run(
-        self, images: Sequence[bytes] | Pixels | Floats, head: BoundHead | None = None, within: float | None = None
-    ) -> Outcome:
+        self, images: Sequence[bytes] | Pixels | Floats, head: BoundHead | None = None, within: float | None = None,
+        names: Sequence[str] | None = None,
+    ) -> Outcome:  # fmt: skip
         """Score some images, or features that were computed of them elsewhere.
 
         Args:
@@ -92,6 +93,7 @@ class Inference:
                 features f32 (N, D), all finite.
             head: the head to use; none: the live one.
             within: seconds, where that is less than the deadline.
+            names: what an error calls each image file; absent: by its number, where there are several.
 
         Raises:
             ImageError: one of them cannot be decoded; the message says which.
@@ -104,9 +106,9 @@ class Inference:
         deadline = self._deadline if within is None else min(within, self._deadline)
         if isinstance(images, np.ndarray):
             return _outcome(await self._batcher.submit([_row(one, head) for one in images], deadline), 0.0)
-        files = [
-            File(data, head, f"image {place + 1} of {count}" if count > 1 else "") for place, data in enumerate(images)
-        ]
+        if names is None:
+            names = [f"image {place + 1} of {count}" if count > 1 else "" for place in range(count)]
+        files = [File(data, head, name) for data, name in zip(images, names, strict=True)]
         if self._threads is None:
             return _outcome(await self._batcher.submit(files, deadline), None)
         began = time.perf_counter()

@@ -67,6 +67,16 @@ class Jobs:
             return ""
         return "a server that is not known yet" if self._lease.holder is None else self._lease.holder.told
 
+    @property
+    def run_here(self) -> bool:
+        """Whether this server runs refits now."""
+        return self._refitter is not None
+
+    async def busy(self) -> bool:
+        """Whether a refit runs or waits, on whatever server it was started."""
+        await self.poll()
+        return bool(self._catalog.unfinished())
+
     async def open(self) -> None:
         """Read the jobs of the store; if refits run here, close those that were cut short, and begin to work."""
         await self._catalog.scan()

@@ -18,11 +18,13 @@ from breadcrumbs.models.head import LinearHead, to_bytes
 from breadcrumbs.models.refit_report import Gate, Judged
 from breadcrumbs.serving.processes import child
 from breadcrumbs.serving.processes.scratch import scratch
-from breadcrumbs.serving.refits import outputs
+from breadcrumbs.serving.refits import examples, outputs
+from breadcrumbs.serving.refits.examples import Which
 from breadcrumbs.serving.refits.outputs import Made, RefitFailed, Report
 from breadcrumbs.serving.refits.pinned import Pinned
 from breadcrumbs.serving.state import heads, snapshots
 from breadcrumbs.serving.state.activation_log import Activation
+from breadcrumbs.serving.state.examples import Examples
 from breadcrumbs.serving.state.heads import HeadRecord, Lineage
 from breadcrumbs.serving.state.keys import NO_KEY, owner_of
 from breadcrumbs.serving.state.live_head import Live
@@ -43,11 +45,20 @@ class RefitRequest(BaseModel):
 
     snapshots: list[str] = []
     """sha256 of the snapshots to fit to."""
+    examples: Which | None = None
+    """Which examples to fit to, of those that people labelled by `POST /v1/labels`: `verified`, `all` or `none`; if
+    absent, `verified` where no snapshot is named, else `none`. One in five verified examples is judged on and never
+    fitted."""
     holdout: str | None = None
     """sha256 of the snapshot to judge on, unless the server has pinned one (`gate_holdout`); if absent, the bundle's
     hold-out, or a share of the images where it has none."""
     spec: RefitSpec = RefitSpec()
     """How to fit, and when to go live."""
+
+    @property
+    def which(self) -> Which:
+        """Which examples it takes."""
+        return self.examples or ("none" if self.snapshots else "verified")
 
 
 class Verdict(BaseModel):
@@ -56,6 +67,7 @@ class Verdict(BaseModel):
     compared: int = Field(description="version of the head it was compared with")
     head: int = Field(description="version of the new head")
     gate: Gate
+    judged_examples: int = Field(default=0, description="verified examples among the rows that it was judged on")
     activated: bool
     activation: int | None = Field(default=None, description="number of the activation that made it live")
     note: str = Field(description="why it is live, or why not")
@@ -101,6 +113,7 @@ async def make(
 
     with scratch("refit") as folder:
         arguments = await _inputs(folder, request, store, bundle, live)
+        arguments += await _examples(folder, job, request, store, bundle)
         if pinned is not None:
             await asyncio.to_thread(pinned.copy, folder / "gate-holdout")
             arguments += ["--gate-holdout", str(folder / "gate-holdout")]
@@ -134,6 +147,17 @@ async def _inputs(folder: Path, request: RefitRequest, store: Store, bundle: Bun
     return [*arguments, "--spec", str(folder / "spec.json"), "--out", str(folder / "out"), "--no-new-bundle", "--json"]
 
 
+async def _examples(folder: Path, job: str, request: RefitRequest, store: Store, bundle: Bundle) -> list[str]:
+    """Write the examples that a child is to take, note which they are, and return its arguments."""
+    known, backbone = Examples(store), bundle.backbone_digest
+    taken, paths = await examples.write(known, request.which, backbone, folder)
+    if taken is not None:
+        await examples.note(store, job, taken)
+    elif request.examples is not None:
+        await examples.require(known, request.examples, backbone)
+    return [word for path in paths for word in ("--examples", str(path))]
+
+
 def _failure(job: str, ending: child.Ending) -> RefitFailed:
     told = ending.said.get("error")
     if ending.code == 2 and isinstance(told, dict):
@@ -150,9 +174,12 @@ async def settle(
     actor: str = NO_KEY, pinned: Pinned | None = None,
 ) -> Verdict:  # fmt: skip
     """Store the head, and activate it if the spec and the gate allow it and the compared head is still live."""
+    taken = await examples.noted(store, job)
     lineage = Lineage(
         parent=compared,
         snapshots=request.snapshots,
+        examples=0 if taken is None else len(taken.ids),
+        examples_digest=None if taken is None else taken.digest,
         holdout=request.holdout if pinned is None else pinned.sha256,
         holdout_source=made.judged.holdout if pinned is None else "pinned",
         refit=job,
@@ -169,6 +196,7 @@ async def settle(
         compared=compared,
         head=record.version,
         gate=gate,
+        judged_examples=made.judged.judged_examples,
         activated=activation is not None,
         activation=activation,
         note=note,
@@ -195,7 +223,7 @@ async def _go_live(
 def concluded(record: HeadRecord, judged: bytes, log: Sequence[Activation]) -> Verdict | None:
     """Return the verdict on a refit whose server stopped before it wrote one. None means that `judged` is invalid."""
     try:
-        gate = Judged.model_validate_json(judged).gate
+        told = Judged.model_validate_json(judged)
     except ValidationError:
         return None
     live = next((one.number for one in log if one.head == record.version and one.digest == record.digest), None)
@@ -203,7 +231,8 @@ def concluded(record: HeadRecord, judged: bytes, log: Sequence[Activation]) -> V
     return Verdict(
         compared=record.lineage.parent or 0,
         head=record.version,
-        gate=gate,
+        gate=told.gate,
+        judged_examples=told.judged_examples,
         activated=live is not None,
         activation=live,
         note=note,

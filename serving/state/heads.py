@@ -30,6 +30,10 @@ class Lineage(BaseModel):
     """Version of the head that it was compared with; absent: it came with the bundle."""
     snapshots: list[str] = []
     """sha256 of the snapshots that it was fitted to."""
+    examples: int = 0
+    """Examples that its refit took, those that it was judged on included; their ids are beside the refit."""
+    examples_digest: str | None = None
+    """sha256 over their ids; absent: there were none."""
     holdout: str | None = None
     """sha256 of the hold-out snapshot, where one was named or pinned."""
     holdout_source: str | None = None

@@ -5,6 +5,9 @@
     snapshots/<sha256>.{safetensors, json}                  serving.state.snapshots
     refits/<id>/{request.json, events.jsonl, …}             serving.refits.jobs
     leases/<name>/00000001.json                             serving.state.lease
+    answers/<segment>                                       serving.state.answers
+    examples/<segment>                                      serving.state.examples
+    erased/<mark>                                           serving.state.erasure
 
 There are two ways to write: `create`, which succeeds for one writer only, and `replace`. Nothing is changed in place.
 In a folder, data is on the disk when the call returns. It knows names and bytes, not what they mean.
@@ -46,7 +49,7 @@ class StoreFull(StoreError):
 
 
 class NotFound(StoreError):
-    """There is no such head, snapshot or refit."""
+    """There is no such head, snapshot, refit or example."""
 
 
 class Conflict(StoreError):

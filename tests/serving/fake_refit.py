@@ -11,6 +11,7 @@ import signal
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from safetensors import safe_open
@@ -51,6 +52,7 @@ def write_report(mode: str, file: Path | None, digest: str, live: str, source: s
         "holdout": source,
     }
     judged |= {"gate": report["gate"], "candidate_metrics": report["candidate"]}
+    judged |= {"judged_examples": 2} if mode == "examines" else {}
     judged |= {"live": "0" * 64} if mode == "other-live" else {}
     text = "{" if mode == "half-judged" else json.dumps(judged)
     number = {"nan": "NaN,", "huge": "1e999,"}.get(mode, "0.9,")
@@ -91,6 +93,15 @@ def edit(weight: np.ndarray, classes: list[str], names: dict[str, str | None]) -
     return weight[[became.index(name) for name in left]], left
 
 
+def examined(path: Path) -> dict[str, list[Any]]:
+    """The rows of a file of examples, by its data set: features, labels and ids."""
+    with safe_open(path, "numpy") as file:
+        about = file.metadata()
+    rows = load_file(path)
+    names = [json.loads(about["classes"])[label] for label in rows["labels"]]
+    return {about["dataset"]: [rows["features"].tolist(), names, rows["ids"].tolist()]}
+
+
 def linger(mode: str, file: Path) -> None:
     """Take long, or for ever."""
     if mode in {"hangs", "deaf"}:
@@ -110,17 +121,23 @@ def linger(mode: str, file: Path) -> None:
             time.sleep(0.01)
 
 
-def main() -> int:
+def read_arguments() -> argparse.Namespace:
+    """The command line that the server gives."""
     parser = argparse.ArgumentParser()
     parser.add_argument("mode", nargs="?", default="good")
     parser.add_argument("file", nargs="?", type=Path)
     for name in ("--bundle", "--head", "--holdout", "--gate-holdout", "--spec", "--out"):
         parser.add_argument(name, type=Path)
     parser.add_argument("--snapshot", type=Path, action="append", default=[])
+    parser.add_argument("--examples", type=Path, action="append", default=[])
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), required=True)
     for name in ("--json", "--no-new-bundle"):
         parser.add_argument(name, action="store_true", required=True)
-    arguments = parser.parse_args()
+    return parser.parse_args()
+
+
+def main() -> int:
+    arguments = read_arguments()
     mode = arguments.mode
     if mode == "deaf":
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -128,6 +145,8 @@ def main() -> int:
     linger(mode, arguments.file)
     if mode == "places":
         arguments.file.write_text(arguments.device)
+    if mode == "examines":
+        arguments.file.write_text(json.dumps([examined(path) for path in arguments.examples]))
     if mode == "judges":
         given = (arguments.gate_holdout, arguments.holdout)
         arguments.file.write_text(

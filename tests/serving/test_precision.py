@@ -91,6 +91,17 @@ def test_int8_that_is_not_there_says_how_to_make_it(tiny_bundle: Bundle, tmp_pat
         chooses(tiny_bundle, tmp_path / "store", precision="int8")
 
 
+def test_auto_serves_whatever_it_measures(both: Bundle, tmp_path: Path) -> None:
+    """A second server on the store takes the same, without measuring."""
+    named = []
+    for _ in range(2):
+        with running(make_settings(both, tmp_path / "store", precision="auto")) as client:
+            named.append(client.get("/readyz").json())
+
+    assert named[0]["precision"] == named[1]["precision"]
+    assert named[0]["backbone"] == both.of(named[0]["precision"]).backbone_digest
+
+
 @pytest.mark.parametrize("name", ["manifest.json", "backbone.onnx", "head.onnx"])
 def test_a_damaged_bundle_inside_is_refused(name: str, both: Bundle, tmp_path: Path) -> None:
     """Its manifest by the digest in the outer one, its files by its own."""

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from forked import command
-from pydantic import TypeAdapter
+from pydantic import TypeAdapter, ValidationError
 
 from breadcrumbs import cli
 from breadcrumbs.serving.environment import OTHERS, strangers
@@ -28,6 +28,8 @@ WRONG = {
     "origins": "lab.example",
 }
 """A value that cannot be, where neither a word nor a number is one."""
+RIGHT = {"otlp_endpoint": "http://x:1", "refit_nightly": "02:30"}
+"""A value that can be, where there is none by default."""
 ANY = ("bundle", "store", "host", "keys", "tensorrt_cache", "gate_holdout")
 """Settings that may be any text; what is wrong with it is seen at the start."""
 CHECKED = [name for name in Settings.model_fields if name not in ANY]
@@ -87,14 +89,13 @@ def test_a_wrong_value_names_what_the_user_wrote(line: Any, name: str) -> None:
 @pytest.mark.parametrize("name", CHECKED)
 def test_a_flag_wins_over_a_wrong_variable(line: Any, name: str) -> None:
     """Which is then not read."""
-    field = Settings.model_fields[name]
-    value = field.default if isinstance(field.default, tuple | bool) else field.default or "http://x:1"
+    value = RIGHT.get(name, Settings.model_fields[name].default)
     if value == ():
         right = [f"{flag(name)}="]
     elif isinstance(value, bool):
         right = [flag(name)]
     else:
-        right = [f"{flag(name)}={value if value != 'http://x:1' or name == 'otlp_endpoint' else field.default}"]
+        right = [f"{flag(name)}={value}"]
     found = line(*right, **{name: WRONG.get(name, "many")})
 
     assert isinstance(found, Settings), found
@@ -323,3 +324,17 @@ def test_every_list_has_its_values_here() -> None:
     assert set(LISTS) == set(LIST_VALUES)
     for name in LISTS:
         assert TypeAdapter(tuple[str, ...]).validate_python(LIST_VALUES[name])
+
+
+@pytest.mark.parametrize("given", ["24:00", "2:30", "02:30:00", "02.30", "night", "-1:00", "０2:30"])
+def test_a_time_of_day_is_hours_and_minutes(given: str) -> None:
+    """The message shows one."""
+    with pytest.raises(ValidationError, match="expected a time of day, 00:00 … 23:59, as 02:30"):
+        Settings(refit_nightly=given)
+
+
+@pytest.mark.parametrize("given", [{"refit_after_labels": 5}, {"refit_nightly": "00:00"}])
+def test_refits_that_are_off_do_not_start_by_themselves(given: dict[str, Any]) -> None:
+    """Both settings together are a mistake, and the message names them."""
+    with pytest.raises(ValidationError, match=f"{next(iter(given))}: it does not go with --refit .*off"):
+        Settings(refit="off", **given)

@@ -22,7 +22,7 @@ from breadcrumbs.models.head import LinearHead
 from breadcrumbs.models.snapshots.snapshot import Snapshot
 from breadcrumbs.training.data.dataset import held_out
 from breadcrumbs.training.migrate.division import Division
-from breadcrumbs.training.refit.material import Source
+from breadcrumbs.training.refit.holdout import Source
 from breadcrumbs.training.refit.rows import RefitError
 
 What = Literal["labelled pairs", "mapped hold-out", "mapped share of the rows"]

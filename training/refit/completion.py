@@ -22,8 +22,9 @@ from breadcrumbs.training.config import Member, RefitDevice, RefitSpec
 from breadcrumbs.training.metrics import as_json
 from breadcrumbs.training.refit import certificate, facts
 from breadcrumbs.training.refit.gate import Decision
+from breadcrumbs.training.refit.holdout import HeldOut
 from breadcrumbs.training.refit.looks import Looks
-from breadcrumbs.training.refit.material import HeldOut, Material
+from breadcrumbs.training.refit.material import Material
 from breadcrumbs.training.refit.members import Fitted, Fitter
 from breadcrumbs.training.refit.offset import Labelled, with_offset, with_tau
 from breadcrumbs.training.refit.pool import Pool

@@ -18,11 +18,14 @@ from pydantic import TypeAdapter, ValidationError
 from breadcrumbs.models.bundle import Bundle
 from breadcrumbs.models.groups import Group
 from breadcrumbs.models.head import LinearHead
+from breadcrumbs.models.printable import listed
 from breadcrumbs.models.refit_report import Classes, Interval, RefitReport
 from breadcrumbs.models.snapshots.snapshot import Snapshot
 from breadcrumbs.training.metrics import evaluate
+from breadcrumbs.training.pairs import Pairs
 from breadcrumbs.training.refit.gate import Decision
-from breadcrumbs.training.refit.material import HeldOut, Material
+from breadcrumbs.training.refit.holdout import HeldOut
+from breadcrumbs.training.refit.material import Material
 from breadcrumbs.training.refit.moves import moves, regressions
 from breadcrumbs.training.refit.pool import Pool
 from breadcrumbs.training.refit.rows import RefitError
@@ -80,6 +83,14 @@ def new_classes(decision: Decision, material: Material) -> list[Found]:
     labels = material.images.labels[material.fit]
     images = torch.bincount(labels[labels >= 0], minlength=len(material.classes))[material.known :]
     return [{**asdict(one), "images": int(n)} for one, n in zip(decision.new_classes, images, strict=True)]
+
+
+def taught(apart: Sequence[int], left_out: Pairs | None, names: Sequence[str]) -> list[str]:
+    """What a reader should know of known classes that are judged apart, a sentence for all of them."""
+    if left_out is None or not apart:
+        return []
+    told = [f"{names[c]} {left_out.candidate[c]} of {left_out.rows[c]}" for c in apart if left_out.rows[c]]
+    return [f"classes of few images, right on those that were left out: {listed(told)}"] if told else []
 
 
 def solver(solutions: Sequence[Solution], trace: Sequence[Found]) -> Found:

@@ -19,13 +19,14 @@ from breadcrumbs.models import refit_report as reports
 from breadcrumbs.models.bundle import Bundle, Lineage
 from breadcrumbs.models.files import sha256, write_whole
 from breadcrumbs.models.refit_report import RefitReport
+from breadcrumbs.models.snapshots import examples as labelled
 from breadcrumbs.models.snapshots import snapshot as snapshots
 from breadcrumbs.models.snapshots.convert import open_safely
 from breadcrumbs.models.snapshots.snapshot import UNLABELLED, Snapshot
 from breadcrumbs.training.config import RefitDevice, RefitSpec
 from breadcrumbs.training.refit.completion import Refit, Tell
 from breadcrumbs.training.refit.edits import Names, edited, with_past
-from breadcrumbs.training.refit.material import Source
+from breadcrumbs.training.refit.holdout import Source
 from breadcrumbs.training.refit.refit import Candidate, refit
 from breadcrumbs.training.report import refit_page
 from breadcrumbs.training.run.holdout import drawn
@@ -44,14 +45,16 @@ def run(
     new_bundle: bool = True,
     device: RefitDevice = "cpu",
     gate_holdout: Path | None = None,
+    examples: Sequence[Path] = (),
 ) -> RefitReport:
     """Refit from files, and leave head, report, page and, with `new_bundle`, a bundle in `out`. Returns the report.
 
     The head and `judged.json` are there before the rest is made; `tell` hears `judged` then. If there is a
-    `gate_holdout`, it is judged on that instead of on `holdout`.
+    `gate_holdout`, it is judged on that instead of on `holdout`. `examples` are snapshots of rows that people labelled:
+    one in five of the verified ones is judged on and never fitted.
 
     Raises:
-        FormatError: a file is damaged.
+        FormatError: a file is damaged, or is none of examples of the deployed backbone.
         EditError: the classes cannot be edited as the spec says.
         RefitError: as `refit`.
     """
@@ -61,7 +64,9 @@ def run(
     edited(live.classes, spec.classes)
     if opened.manifest.lineage is not None:
         spec = with_past(spec, opened.manifest.lineage.spec, live.classes)
-    looks = [open_safely(path) for path in uploads]
+    looks = [open_safely(path) for path in (*uploads, *examples)]
+    for path, found in zip(examples, looks[len(uploads) :], strict=True):
+        labelled.check(found, path.name, opened.backbone_digest, opened.manifest.feature_dim)
     held = None if holdout is None else open_safely(holdout)
     source: Source = "snapshot" if gate_holdout is None else "pinned"
     candidate = refit(opened, live, looks, held, spec, tell, device, source)
@@ -73,7 +78,7 @@ def run(
         lineage = Lineage(
             parent=sha256(opened.folder / "manifest.json"),
             live=live.digest,
-            snapshots=tuple(sha256(path) for path in uploads),
+            snapshots=tuple(sha256(path) for path in (*uploads, *examples)),
             holdout=None if holdout is None else sha256(holdout),
             spec=spec.model_dump(mode="json"),
         )

@@ -1,13 +1,15 @@
 """Whether a candidate head may replace the live one: yes, no, or not measured.
 
 Worse means worse beyond chance, and by more than is allowed. Classes that the live head does not know are judged apart,
-for it cannot be right on them. It knows nothing of how either head was made, nor of activations.
+for it cannot be right on them; so are classes that it was taught of a few images, for it may have seen all of them. It
+knows nothing of how either head was made, nor of activations.
 
 Letters: N held-out rows, C classes, those of the live head first.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -80,7 +82,7 @@ def comparison(
 
 def judged(
     counts: Pairs, groups: Sequence[Group], classes: Sequence[str], known: int, tolerance: float,
-    min_rows: int = MIN_ROWS, *, mapped: bool = False,
+    min_rows: int = MIN_ROWS, *, mapped: bool = False, apart: Mapping[int, int] = MappingProxyType({}),
 ) -> Decision:  # fmt: skip
     """Judge from counts of rows.
 
@@ -92,29 +94,35 @@ def judged(
         tolerance: recall that a group may lose, 0 … 1.
         min_rows: judged rows that a group of old classes needs.
         mapped: the backbone never saw the held-out images, so the rows may tell of harm and of nothing else.
+        apart: known classes of too few held-out rows to compare heads on, and the rows of each that the candidate was
+            measured on out of fold.
     """
     old, groups = counts.first(known), groups[:known]
-    difference = old.difference(groups)
+    compared = old.without(list(apart))
+    difference = compared.difference(groups)
     lost = tuple(classes[y] for y in old.lost_classes())
     new = tuple(_new(name, counts, y) for y, name in enumerate(classes) if y >= known)
-    unmeasured = [*([MAPPED_ROWS] if mapped else []), *_unmeasured(old, groups, classes, min_rows)]
+    unmeasured = [*([MAPPED_ROWS] if mapped else []), *_unmeasured(old, groups, classes, min_rows, apart)]
     harm = [f"the candidate's logits are not finite for {counts.broken} rows"] if counts.broken else []
     harm += [
-        f"{group} is worse beyond chance: {_told(old, difference[group], np.array(groups) == group)}; "
+        f"{group} is worse beyond chance: {_told(compared, difference[group], np.array(groups) == group)}; "
         f"{100 * tolerance:g} points are allowed"
         for group in GROUPS
         if group in difference and difference[group].high < 0 and difference[group].value < -tolerance
     ]
     harm += [f"lost beyond chance: {listed(lost)}"] if lost else []
-    level = _not_better(old, difference, any(one.recall and one.recall.value for one in new), tolerance)
+    level = _not_better(compared, difference, any(one.recall and one.recall.value for one in new), tolerance)
     answer: Answer = "no" if harm else "not measured" if unmeasured else "no" if level else "yes"
     return Decision(Verdict(answer, (*harm, *unmeasured, *level)), difference, tuple(counts.changes()), lost, new)
 
 
-def _unmeasured(old: Pairs, groups: Sequence[Group], classes: Sequence[str], min_rows: int) -> list[str]:
-    absent = [name for name, rows in zip(classes, old.rows, strict=False) if not rows]
+def _unmeasured(
+    old: Pairs, groups: Sequence[Group], classes: Sequence[str], min_rows: int, apart: Mapping[int, int]
+) -> list[str]:
+    absent = [classes[y] for y, rows in enumerate(old.rows) if not rows and not apart.get(y)]
     reasons = [f"no judged row of: {listed(absent)}; give a hold-out with rows of them"] if absent else []
-    rows = {group: int(old.rows[np.array(groups) == group].sum()) for group in GROUPS if group in groups}
+    own = np.array([None if y in apart else group for y, group in enumerate(groups)], object)
+    rows = {group: int(old.rows[own == group].sum()) for group in GROUPS if group in own}
     return reasons + [
         f"{group} has {few} judged rows, {min_rows} are needed; give a hold-out with more rows of this group"
         for group, few in rows.items()

@@ -17,6 +17,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from breadcrumbs.models.snapshots.examples import are_examples
+from breadcrumbs.models.snapshots.examples import judging as chosen
 from breadcrumbs.models.snapshots.snapshot import MAPPED, Snapshot
 from breadcrumbs.training.refit.rows import OTHER, Rows, joined
 
@@ -34,6 +36,8 @@ class Images:
         aside: the hold-out's rows, which are in no look; None means there is no hold-out.
         labels: int64 (I,), the class of each image, or `OTHER`.
         disputed: how many images have rows of different classes; the newest row's class holds.
+        examples: bool (I,), the images that people labelled (`models.snapshots.examples`), but for the bundle's own.
+        judging: bool (I,), those of them that judge heads.
     """
 
     own: tuple[Rows, ...]
@@ -41,6 +45,8 @@ class Images:
     aside: Rows | None
     labels: Tensor
     disputed: int
+    examples: Tensor
+    judging: Tensor
 
     @cached_property
     def looks(self) -> tuple[Rows, ...]:
@@ -57,8 +63,13 @@ class Images:
 
     @cached_property
     def stored(self) -> Tensor:
-        """Whether the bundle's own looks have an image, bool (I,)."""
-        return self._in(self.own)
+        """Whether the bundle's own looks have an image that is no example, bool (I,)."""
+        return self._in(self.own) & ~self.examples
+
+    @cached_property
+    def made(self) -> Tensor:
+        """Whether the deployed backbone itself saw an image, bool (I,); a map brought no row of it here."""
+        return self._in([look for look in self.looks if look.present and not look.mapped])
 
     @cached_property
     def seen(self) -> Tensor:
@@ -113,10 +124,13 @@ class Images:
         def change(rows: Rows) -> Rows:
             return replace(rows, labels=place[rows.labels])
 
-        return Images(
-            tuple(map(change, self.own)), tuple(map(change, self.uploads)), self.aside and change(self.aside),
-            place[self.labels], self.disputed,
-        )  # fmt: skip
+        return replace(
+            self,
+            own=tuple(map(change, self.own)),
+            uploads=tuple(map(change, self.uploads)),
+            aside=self.aside and change(self.aside),
+            labels=place[self.labels],
+        )
 
 
 def identified(
@@ -143,7 +157,9 @@ def identified(
         stored, mapped = (snapshot.features,), snapshot.lineage == MAPPED
         parts.append(Rows(stored, 0 * rows, rows, labels, images, snapshot.backbone, snapshot.epoch, present, mapped))
     number = _equal_rows(parts, len(numbers))
-    parts = [_once(replace(rows, images=number[rows.images])) for rows in parts]
+    parts = [replace(rows, images=number[rows.images]) for rows in parts]
+    examples, judging = _examples(snapshots, parts, len(own), int(number.max()) + 1)
+    parts = list(map(_once, parts))
     labels, disputed = torch.full((int(number.max()) + 1,), OTHER), torch.zeros(int(number.max()) + 1, dtype=torch.bool)
     for part in parts:  # the newest last
         named = part.take(part.labels >= 0)
@@ -153,8 +169,24 @@ def identified(
     first, last = len(own), len(own) + len(uploads)
     return Images(
         tuple(parts[:first]), tuple(parts[first:last]), parts[last] if last < len(parts) else None, labels,
-        int(disputed.sum()),
+        int(disputed.sum()), examples, judging,
     )  # fmt: skip
+
+
+def _examples(snapshots: Sequence[Snapshot], parts: Sequence[Rows], own: int, count: int) -> tuple[Tensor, Tensor]:
+    """Return the images (I,) that people labelled, and those that judge heads.
+
+    Of several examples of one image, one is enough for it to judge: what judges in any row is fitted in none. An image
+    of the bundle's own rows, the first `own` snapshots, was trained on, so it is no example.
+    """
+    labelled, judging, trained = (torch.zeros(count, dtype=torch.bool) for _ in range(3))
+    for age, (snapshot, rows) in enumerate(zip(snapshots, parts, strict=True)):
+        if are_examples(snapshot):
+            labelled[rows.images] = True
+            judging[rows.images[torch.from_numpy(chosen(snapshot))]] = True
+        elif age < own:
+            trained[rows.images] = True
+    return labelled & ~trained, judging & ~trained
 
 
 def _numbered(snapshot: Snapshot, age: int, own: bool, numbers: dict[Key, int]) -> Integers:

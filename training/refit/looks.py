@@ -94,7 +94,7 @@ def chosen_looks(material: Material, spec: RefitSpec, device: RefitDevice, hear:
             modes[kind] = spec.transfer
         elif len(options) > 1:
             found = {mode: _try(Looks(material, modes | {kind: mode}, spec, folds), device, hear) for mode in options}
-            modes[kind], told = _best(found, material)
+            modes[kind], told = _best(found, material, spec.min_rows)
             tried.append({"looks": NAMES[kind], "chosen": modes[kind], "ways": told})
     return Looks(material, modes, spec, folds, tried)
 
@@ -127,10 +127,12 @@ def _try(looks: Looks, device: RefitDevice, hear: Hear) -> _Tried:
     return _Tried(have, score, logits - t * log_prior, validation.labels)
 
 
-def _best(found: dict[Mode, _Tried], material: Material) -> tuple[Mode, dict[str, dict[str, Any]]]:
-    """Return the way with the best score, of equals the simplest; and what is told of each way."""
-    scored = any(len(one.labels) for one in found.values())
-    if not scored:  # nothing tells the ways apart: a map, which is learned of pairs, or nothing
+def _best(found: dict[Mode, _Tried], material: Material, rows: int) -> tuple[Mode, dict[str, dict[str, Any]]]:
+    """Return the way with the best score, of equals the simplest; and what is told of each way.
+
+    Fewer scored rows than `rows` do not tell the ways apart. Then it is a map, which is learned of pairs, or nothing.
+    """
+    if max(len(one.labels) for one in found.values()) < rows:
         return "map" if "map" in found and found["map"].classes else "leave out", {}
     most = max(one.classes for one in found.values())
     able = [mode for mode, one in found.items() if one.classes == most]

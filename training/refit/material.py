@@ -7,47 +7,28 @@ Letters: N judged rows, D feature dimensions, C classes, I images.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from breadcrumbs.models.arrays import Floats
 from breadcrumbs.models.bundle import Bundle
 from breadcrumbs.models.groups import Group, groups
 from breadcrumbs.models.head import LinearHead
 from breadcrumbs.models.printable import listed
+from breadcrumbs.models.snapshots.examples import are_examples
 from breadcrumbs.models.snapshots.snapshot import Snapshot
 from breadcrumbs.training.config import RefitSpec
-from breadcrumbs.training.emanate import class_means, rank_in_class
+from breadcrumbs.training.emanate import class_means
 from breadcrumbs.training.refit.edits import EditedClasses, Names, edited
+from breadcrumbs.training.refit.holdout import HeldOut, Source, set_aside, split, with_examples
 from breadcrumbs.training.refit.images import Images, identified
 from breadcrumbs.training.refit.rows import OTHER, RefitError, Rows
 from breadcrumbs.training.refit.transfer import PAIRS
 
 MOVED = 20  # classes that are told
 FAR = 3.0  # a mean that moved by more than so many times its sampling error is told
-
-Source = Literal["pinned", "snapshot", "bundle", "split"]
-"""Whose the judged rows are: the operator's, the request's, the bundle's, or a share of the images."""
-
-
-@dataclass(frozen=True, eq=False)
-class HeldOut:
-    """Rows of the deployed backbone: features f32 (N, D), labels int64 (N,), and whose they are.
-
-    The last `new` of them are new images that were set aside; the others are the rows `index` of the hold-out. Of
-    `mapped` ones the backbone never saw the images.
-    """
-
-    features: Floats
-    labels: NDArray[np.int64]
-    source: Source
-    new: int = 0
-    index: NDArray[np.int64] | None = None
-    mapped: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,6 +38,7 @@ class Material:
     Attributes:
         classes: C names, those of the live head first.
         known: how many the live head has, after the edit.
+        later: of each class (C,), whether it came after the bundle.
         edit: what becomes of the live head's classes.
         images: of all snapshots.
         base: the deployed backbone's rows, one for each image that it has seen.
@@ -70,6 +52,7 @@ class Material:
 
     classes: tuple[str, ...]
     known: int
+    later: tuple[bool, ...]
     edit: EditedClasses
     images: Images
     base: Rows
@@ -79,6 +62,11 @@ class Material:
     groups: tuple[Group, ...]
     judged: HeldOut
     notes: tuple[str, ...]
+
+    def apart(self, min_rows: int) -> tuple[int, ...]:
+        """Return the known classes that came after the bundle and have fewer judged rows than that."""
+        rows = np.bincount(self.judged.labels, minlength=len(self.classes))
+        return tuple(c for c in range(self.known) if self.later[c] and rows[c] < min_rows)
 
 
 def read(
@@ -123,11 +111,10 @@ def read(
     base = images.base()
     counts = _counts(bundle, classes, became, images.labels[images.seen])
     if images.aside is None:
-        fit, chosen = _split(base, images, len(classes), spec)
-        mapped = any(look.present and look.mapped for look in images.looks)
-        judged = HeldOut(base.gather(chosen).numpy(), base.labels[chosen].numpy(), "split", mapped=mapped)
+        fit, judged = split(base, images, len(classes), spec)
     else:
-        fit, judged = _set_aside(base, images, images.aside, len(edit.names), len(classes), source, spec)
+        fit, judged = set_aside(base, images, images.aside, len(edit.names), len(classes), source, spec)
+    fit, judged = with_examples(base, images, len(classes), fit, judged, judge=not elsewhere)
     if not len(judged.labels):
         raise RefitError(
             "no row is left to judge a head on: the hold-out has none of the classes, or all images of them; "
@@ -137,8 +124,9 @@ def read(
         notes.append(f"{images.disputed} images are of two classes in different rows; the newest row's class holds")
     notes += _moved(base, images, fit, classes)
     class_groups = groups(counts.tolist(), bundle.manifest.groups)
+    later = _later(bundle, classes, became, len(edit.names))
     return Material(
-        classes, len(edit.names), edit, images, base, images.crumbs(), fit, counts, class_groups, judged,
+        classes, len(edit.names), later, edit, images, base, images.crumbs(), fit, counts, class_groups, judged,
         tuple(notes),
     )  # fmt: skip
 
@@ -152,14 +140,18 @@ def _check(snapshot: Snapshot, feature_dim: int, digest: str) -> None:
 
 
 def _names(live: Sequence[str], snapshots: Sequence[Snapshot], became: Names, *, grow: bool) -> tuple[str, ...]:
-    """The live head's classes in their order, then new ones that have rows, in order of appearance."""
+    """The live head's classes in their order, then new ones that have rows, in order of appearance.
+
+    A class that a person gave an example of may always be added; any other, if `grow`.
+    """
     known, found = set(live), dict.fromkeys(live)
+    given = {became.get(name, name) for one in snapshots if are_examples(one) for name in one.classes}
     for snapshot in snapshots:
         for old, count in zip(snapshot.classes, snapshot.counts(), strict=True):
             name = became.get(old, old)
             if count and name is not None:
                 found[name] = None
-    new = [name for name in found if name not in known]
+    new = [name for name in found if name not in known and name not in given]
     if new and not grow:
         raise RefitError(f"classes unknown to the live head: {listed(new)}; set allow_new_classes to add them")
     return tuple(found)
@@ -194,25 +186,10 @@ def _counts(bundle: Bundle, classes: Sequence[str], became: Names, labels: Tenso
     return np.where(seen > least, seen, least)
 
 
-def _split(base: Rows, images: Images, classes: int, spec: RefitSpec) -> tuple[Tensor, Tensor]:
-    """Set a share of each class's images aside: those left to fit (I,), and the numbers of the base's rows set aside.
-
-    A class of one image keeps it.
-    """
-    counts = torch.bincount(base.labels[base.labels >= 0], minlength=classes)
-    share = torch.where(counts > 1, (counts * spec.holdout_fraction).round().long().clamp(min=1), 0)
-    chosen = _drawn(base, base.labels >= 0, share, spec.seed)
-    fit = torch.ones(len(images.labels), dtype=torch.bool)
-    fit[base.images[chosen]] = False
-    return fit, chosen
-
-
-def _drawn(base: Rows, allowed: Tensor, share: Tensor, seed: int) -> Tensor:
-    """Draw so many rows of each class (C,) among the allowed (M,); return their numbers."""
-    rows = allowed.nonzero().squeeze(1)
-    order = torch.randperm(len(rows), generator=torch.Generator().manual_seed(seed))
-    labels = base.labels[rows]
-    return rows[rank_in_class(labels, order) < share[labels]]
+def _later(bundle: Bundle, classes: Sequence[str], became: Names, known: int) -> tuple[bool, ...]:
+    """Whether each class (C,) is new to the live head, or none of the bundle's, as those are called now."""
+    own = {became.get(name, name) for name in bundle.manifest.classes}
+    return tuple(c >= known or name not in own for c, name in enumerate(classes))
 
 
 def _check_holdout(holdout: Snapshot, place: Mapping[str, int]) -> None:
@@ -222,36 +199,6 @@ def _check_holdout(holdout: Snapshot, place: Mapping[str, int]) -> None:
         raise RefitError(
             f"the hold-out has rows of classes that neither the live head nor the snapshots have: {listed(unknown)}"
         )
-
-
-def _set_aside(
-    base: Rows, images: Images, aside: Rows, known: int, classes: int, source: Source, spec: RefitSpec
-) -> tuple[Tensor, HeldOut]:
-    """Set the hold-out's images aside, and a share of the new images of each known class.
-
-    An image that alone is left of its class is fitted and not judged: setting aside never empties a class.
-    """
-    fit = torch.ones(len(images.labels), dtype=torch.bool)
-    mine = aside.take(aside.labels >= 0)
-    fit[mine.images] = False
-    left = torch.bincount(images.labels[fit & (images.labels >= 0)], minlength=classes)
-    emptied = (left == 0)[mine.labels] & images.seen[mine.images]
-    fit[mine.images[emptied]] = True
-    mine = mine.take(~emptied)
-    for look in images.uploads:
-        if (look.labels >= 0).any() and not fit[look.images].any():  # unlabelled rows may be pairs for a map
-            raise RefitError(
-                f"every row of the snapshot of epoch {look.epoch} is in the hold-out too, so nothing of it can be "
-                "fitted; name another hold-out, or none"
-            )
-    new = fit[base.images] & ~images.stored[base.images] & (base.labels >= 0) & (base.labels < known)
-    share = (torch.bincount(base.labels[new], minlength=classes) * spec.holdout_fraction).long()  # rounded down (C,)
-    chosen = _drawn(base, new, share, spec.seed)
-    fit[base.images[chosen]] = False
-    features = torch.cat([mine.features, base.gather(chosen)])
-    labels = torch.cat([mine.labels, base.labels[chosen]])
-    rows = features.numpy(), labels.numpy()
-    return fit, HeldOut(*rows, source, len(chosen), mine.index.numpy(), aside.mapped)
 
 
 def _moved(base: Rows, images: Images, fit: Tensor, classes: Sequence[str]) -> list[str]:

@@ -15,6 +15,7 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -30,8 +31,9 @@ from breadcrumbs.training.refit import facts
 from breadcrumbs.training.refit.completion import Refit, Solved, Tell, completed, fit_part, fit_quickly
 from breadcrumbs.training.refit.edits import edited_logits
 from breadcrumbs.training.refit.gate import comparison, judged
+from breadcrumbs.training.refit.holdout import Source
 from breadcrumbs.training.refit.looks import Looks, chosen_looks
-from breadcrumbs.training.refit.material import Material, Source, read
+from breadcrumbs.training.refit.material import Material, read
 from breadcrumbs.training.refit.members import Fitter
 from breadcrumbs.training.refit.rows import RefitError
 from breadcrumbs.training.refit.selection import Part, average, average_logits, choose, given, usual
@@ -107,7 +109,8 @@ def refit(
         )
     log_prior = pool.log_prior(len(classes))
     tell({"event": "stage", "stage": "choose"})
-    parts, validation = _choose(material, looks, log_prior, spec, device, hear)
+    apart = material.apart(spec.min_rows)
+    parts, validation = _choose(material, looks, log_prior, spec, device, hear, alone=not apart)
     tell({"event": "stage", "stage": "solve"})
     fitter = Fitter(pool, len(classes), spec.max_memory, device)
     quick = spec.gap == "auto" and validation is not None and not validation.thorough
@@ -119,15 +122,19 @@ def refit(
     both = _logits(live, material, answers), head.logits(rows.features)
     measured = comparison(*both, rows.labels, material.groups, spec.seed)
     counts = pairs(*both, rows.labels)
-    if validation is not None:
-        counts += _out_of_fold(parts, validation, material)
+    left_out = _left_out(parts, validation, material)
+    if left_out is not None:
+        counts += left_out.without(range(material.known))
+    taught = {c: 0 if left_out is None else int(left_out.rows[c]) for c in apart}
     decision = judged(
-        counts, material.groups, classes, material.known, spec.tolerance, spec.min_rows, mapped=rows.mapped
-    )
+        counts, material.groups, classes, material.known, spec.tolerance, spec.min_rows, mapped=rows.mapped,
+        apart=taught,
+    )  # fmt: skip
     found: dict[str, Any] = {
         "gate": asdict(decision.gate),
         "new_classes": facts.new_classes(decision, material),
-        "notes": [*material.notes, *looks.without_rows(pool)],
+        "notes": [*material.notes, *looks.without_rows(pool), *facts.taught(apart, left_out, classes)],
+        "judged_examples": rows.examples,
     }
 
     done = Solved(
@@ -142,12 +149,13 @@ def refit(
 
 
 def _choose(
-    material: Material, looks: Looks, log_prior: Tensor, spec: RefitSpec, device: RefitDevice, hear: Hear
-) -> tuple[list[Part], Validation | None]:
-    """The members of the head; without anything to choose, and without new classes, nothing is validated."""
+    material: Material, looks: Looks, log_prior: Tensor, spec: RefitSpec, device: RefitDevice, hear: Hear, *,
+    alone: bool,
+) -> tuple[list[Part], Validation | None]:  # fmt: skip
+    """The members of the head. Nothing is validated where there is nothing to choose and, `alone`, nothing to judge."""
     classes = len(material.classes)
     fixed = given(spec)
-    if fixed is not None and classes == material.known:
+    if fixed is not None and classes == material.known and alone:
         return [fixed], None
     validation = looks.validation(spec.max_memory, device, hear)
     return (choose(validation, spec, log_prior) if len(validation.labels) else [usual(spec)]), validation
@@ -161,12 +169,19 @@ def _logits(live: LinearHead, material: Material, answers: Floats | None) -> NDA
     return np.pad(known, ((0, 0), (0, len(material.classes) - known.shape[1])), constant_values=NEVER)
 
 
-def _out_of_fold(parts: Sequence[Part], validation: Validation, material: Material) -> Pairs:
-    """The rows of new classes, each by heads that were fitted without it; the live head is right on none."""
-    own = validation.labels >= material.known
+def _left_out(parts: Sequence[Part], validation: Validation | None, material: Material) -> Pairs | None:
+    """The rows of new classes and of others that came after the bundle, each by heads that were fitted without it.
+
+    The live head is counted as right on none: it does not know the former, and may have been fitted to the latter.
+    """
+    if validation is None:
+        return None
+    own = torch.tensor(material.later)[validation.labels]
     labels = validation.labels[own].numpy()
     logits = average_logits(parts)[own].numpy().reshape(len(labels), len(material.classes))
-    return pairs(np.where(np.arange(len(material.classes)) == 0, 0, NEVER) + 0 * logits, logits, labels)
+    never = np.full_like(logits, NEVER)
+    never[np.arange(len(labels)), np.where(labels == 0, 1, 0)] = 0
+    return pairs(never, logits, labels)
 
 
 def _progress(tell: Tell, trace: list[dict[str, float]]) -> Callable[..., None]:

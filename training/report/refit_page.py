@@ -119,7 +119,7 @@ def _summary(report: RefitReport) -> list[tuple[str, str]]:
     solver, new = report.solver, report.classes.new
     facts = [(f"{name}, live → new", _change(report, name)) for name in ("balanced", "many", "medium", "few")]
     facts += [
-        ("held-out rows", f"{report.rows:,} ({report.holdout.source})"),
+        ("held-out rows", f"{report.rows:,} ({_judges(report)})"),
         ("classes", f"{report.classes.count:,}" + (f", {len(new):,} new" if new else "")),
         ("the head", "; ".join(_member(part) for part in report.members if part.share)),
     ]
@@ -127,6 +127,12 @@ def _summary(report: RefitReport) -> list[tuple[str, str]]:
     where = "CPU" if solver.device == "cpu" else "GPU"
     above = solver.gap_bound / solver.objective if solver.objective else 0.0
     return [*facts, ("solver", f"{state}, at most {100 * above:.2g} % above the optimum, on the {where}")]
+
+
+def _judges(report: RefitReport) -> str:
+    """Whose the held-out rows are."""
+    examples = f", {report.judged_examples:,} verified examples among them" if report.judged_examples else ""
+    return report.holdout.source + examples
 
 
 def _member(part: MemberPart) -> str:

@@ -14,8 +14,9 @@ from breadcrumbs.serving.http.open_inference.tensors import Malformed
 
 
 def encode(
-    request: InferRequest, model: str, version: str, found: Mapping[str, Floats], classes: Sequence[str]
-) -> tuple[bytes, dict[str, str]]:
+    request: InferRequest, model: str, version: str, found: Mapping[str, Floats], classes: Sequence[str],
+    ids: Sequence[str | None] = (),
+) -> tuple[bytes, dict[str, str]]:  # fmt: skip
     """Return the body of an answer, and the headers that go with it.
 
     Args:
@@ -23,6 +24,8 @@ def encode(
         model, version: what answered.
         found: (N, …) of each output that was asked for.
         classes: names, for the classification extension.
+        ids: of the remembered answers, one an image, None for an answer that is not remembered; or empty. The protocol
+            has no lists in parameters, so they are in one text, separated by commas.
 
     Raises:
         Malformed: more classes of an output are asked for than there are.
@@ -51,7 +54,8 @@ def encode(
             )
         outputs.append(output)
     said = {"model_name": model, "model_version": version, **({} if request.id is None else {"id": request.id})}
-    text = json.dumps({**said, "outputs": outputs}).encode()
+    parameters = {"parameters": {"answer_ids": ",".join(name or "" for name in ids)}} if ids else {}
+    text = json.dumps({**said, **parameters, "outputs": outputs}).encode()
     if not raw:
         return text, {"content-type": "application/json"}
     return text + b"".join(raw), {"content-type": "application/octet-stream", HEADER.lower(): str(len(text))}

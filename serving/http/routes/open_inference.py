@@ -26,6 +26,7 @@ from breadcrumbs.serving.http.open_inference.repository import Model
 from breadcrumbs.serving.http.open_inference.request import InferRequest, decode
 from breadcrumbs.serving.http.open_inference.response import encode
 from breadcrumbs.serving.http.outcomes import record
+from breadcrumbs.serving.http.prediction.remembered import remember
 from breadcrumbs.serving.http.service import Service, Serving, body, choose
 from breadcrumbs.serving.http.shares import SMALL_BODY
 from breadcrumbs.serving.predict.devices import EngineError
@@ -191,8 +192,10 @@ async def _inferred(
     outcome = await while_connected(request, work)
     encoding = time.perf_counter()
     found = _found(outcome, asked)
-    record(request, service, outcome, predicts=bool(found.keys() - {"feature"}))
-    text, headers = encode(asked, model.name, str(outcome.head.version), found, outcome.head.head.classes)
+    predicts = bool(found.keys() - {"feature"})
+    record(request, service, outcome, predicts=predicts)
+    ids = await remember(request, service, asked.values, outcome) if predicts else []
+    text, headers = encode(asked, model.name, str(outcome.head.version), found, outcome.head.head.classes, ids)
     ended = time.perf_counter()
     service.statistics.answered(
         model.name, outcome.head.version, len(outcome.scores), outcome.executions, success=ended - began,

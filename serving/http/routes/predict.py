@@ -16,6 +16,7 @@ from breadcrumbs.serving.http.image_upload import Upload
 from breadcrumbs.serving.http.outcomes import record
 from breadcrumbs.serving.http.prediction import upload as brought
 from breadcrumbs.serving.http.prediction.predictions import PLAIN, PredictOptions, predicted
+from breadcrumbs.serving.http.prediction.remembered import remember
 from breadcrumbs.serving.http.schemas import FeaturesBody, FeaturesResponse, PredictBody, PredictResponse, Timing
 from breadcrumbs.serving.http.service import BYTES, Service, Serving, body, choose, problems
 from breadcrumbs.serving.refusals import BadRequest
@@ -61,7 +62,8 @@ async def answer(request: Request, service: Service, options: PredictOptions = P
     chosen = await choose(service, options.head)
     outcome = await while_connected(request, service.inference.run(came, chosen))
     timing = record(request, service, outcome, predicts=True)
-    predictions = predicted(outcome, options)
+    ids = await remember(request, service, came, outcome, options.ref)
+    predictions = predicted(outcome, options, ids)
     name = {"version": outcome.head.version, "digest": outcome.head.head.digest}
     made = {"head": name, "predictions": predictions, "timing": timing, "batch_size": outcome.batch_size}
     return Response(to_json(made), media_type="application/json")

@@ -17,6 +17,7 @@ from breadcrumbs.serving.http.access_control import actor, check_owner, check_ri
 from breadcrumbs.serving.http.schemas import JobDetail, JobList
 from breadcrumbs.serving.http.service import BYTES, AfterName, Limit, Service, Serving, body, content, problems
 from breadcrumbs.serving.processes.scratch import scratch
+from breadcrumbs.serving.refits import examples
 from breadcrumbs.serving.refits.job import History, Job
 from breadcrumbs.serving.refits.refit import RefitRequest
 from breadcrumbs.serving.refusals import BadRequest, Forbidden, TooLarge
@@ -56,7 +57,10 @@ async def start(
         Header(max_length=255, description="any key of yours; the same request under the same key is the same job"),
     ] = None,
 ) -> Job:
-    """Start a refit from stored snapshots (JSON), or from snapshots that come with it (multipart)."""
+    """Start a refit from stored snapshots or examples (JSON), or from snapshots that come with it (multipart).
+
+    An empty request takes the bundle's snapshots and all verified examples.
+    """
     _check_on(service)
     if bodies.media_type(request) == "multipart/form-data":
         with service.uploads.enter(request.scope):
@@ -82,8 +86,10 @@ def _check_on(service: Service) -> None:
 
 
 async def _check(wanted: RefitRequest, service: Service) -> None:
-    if not wanted.snapshots and not wanted.spec.use_bundle_snapshots:
-        raise BadRequest("no snapshots: name some, or let the spec use those of the bundle")
+    if not wanted.snapshots and not wanted.spec.use_bundle_snapshots and wanted.examples in {None, "none"}:
+        raise BadRequest("no snapshots: name some, ask for examples, or let the spec use those of the bundle")
+    if wanted.examples is not None:
+        await examples.require(service.examples, wanted.examples, service.bundle.backbone_digest)
     edited(service.live.head.head.classes, wanted.spec.classes)
     if len(wanted.snapshots) > service.settings.max_snapshots:
         raise TooLarge(f"{len(wanted.snapshots)} snapshots; the limit is {service.settings.max_snapshots}")

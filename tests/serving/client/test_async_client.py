@@ -3,7 +3,7 @@
 import asyncio
 import inspect
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -16,16 +16,18 @@ from breadcrumbs.models import head as heads
 from breadcrumbs.models.bundle import Bundle
 from breadcrumbs.models.snapshots import snapshot as snapshots
 from breadcrumbs.serving.app import create_app
-from breadcrumbs.serving.client import calls
+from breadcrumbs.serving.client import calls, example_calls
 from breadcrumbs.serving.client.async_client import AsyncClient
 from breadcrumbs.serving.client.call import Call
 from breadcrumbs.serving.client.client import Client, ServerError
+from breadcrumbs.serving.http.examples.schemas import LabelBody
 from breadcrumbs.training.config import RefitSpec
 
 T = TypeVar("T")
 ARGUMENTS: dict[str, Any] = {
     "files": [("a", b"")], "labels": ["oak"], "epoch": 1, "sha256": "a", "job": "j", "version": 3, "name": "0-0.png",
-    "features": np.zeros((1, 4), np.float32),
+    "features": np.zeros((1, 4), np.float32), "answer": "a", "example": "e",
+    "said": [LabelBody.model_validate({"answer": "a", "class": "oak"})],
 }  # fmt: skip
 
 
@@ -117,10 +119,10 @@ def test_a_refusal_is_raised_in_the_servers_words(serve: Serve, tmp_path: Path) 
 def test_both_clients_have_the_same_methods() -> None:
     """With the same arguments, defaults and words; those of a call are in both, none is forgotten."""
     names = {name for name in vars(Client) if not name.startswith("_")}
-    made = {name for name, one in vars(calls).items() if inspect.isfunction(one) and one.__module__ == calls.__name__}
+    made = {name for name, _ in every_call()}
 
     assert names == {name for name in vars(AsyncClient) if not name.startswith("_")}
-    assert {name for name in made if not name.startswith("_")} - {"event"} <= names
+    assert made <= names
     for name in names - {"close", "send"}:
         here, there = (inspect.signature(getattr(one, name)) for one in (Client, AsyncClient))
         assert list(here.parameters.values()) == list(there.parameters.values()), name
@@ -134,18 +136,24 @@ def test_every_route_has_its_call(tiny_bundle: Bundle, tmp_path: Path) -> None:
     routes = {(method.upper(), path) for path, methods in paths.items() for method in methods}
     ours = {route for route in routes if not route[1].startswith("/v2")}
     (tmp_path / "looks").touch()
-    made = [call for name, make in vars(calls).items() if (call := example(name, make, tmp_path / "looks"))]
+    made = [called_with(make, tmp_path / "looks") for _, make in every_call()]
 
     called = {route for route in ours if any(fits(call, *route) for call in made)}
     assert called == ours
     assert all(any(fits(call, *route) for route in ours) for call in made)
 
 
-def example(name: str, make: Any, path: Path) -> Call[Any] | None:
-    """A call with some arguments, where `make` makes one."""
-    own = inspect.isfunction(make) and make.__module__ == calls.__name__
-    if not own or name.startswith("_") or name == "event":
-        return None
+def every_call() -> Iterator[tuple[str, Any]]:
+    """Name and maker of each call."""
+    for module in (calls, example_calls):
+        for name, make in vars(module).items():
+            own = inspect.isfunction(make) and make.__module__ == module.__name__
+            if own and not name.startswith("_") and name != "event":
+                yield name, make
+
+
+def called_with(make: Any, path: Path) -> Call[Any]:
+    """A call with some arguments."""
     given = ARGUMENTS | {"path": path}
     needed = [one.name for one in inspect.signature(make).parameters.values() if one.default is one.empty]
     found = make(**{one: given[one] for one in needed})

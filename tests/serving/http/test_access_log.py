@@ -51,7 +51,15 @@ def routes_of(settings: Settings) -> Iterator[tuple[str, str]]:
 
 AS_GET = "/v1/heads/{version}"
 """What `GET /v1/heads/rollback` asks for."""
-VALUES = {"{version}": "1", "{model}": "tiny", "{sha256}": "a" * 64, "{job_id}": "b" * 32, "{name}": "c.png"}
+VALUES = {
+    "{answer}": "01KB4M2ZQ8H3V0W6T1R9S5XKCD",
+    "{example}": "0" * 32,
+    "{version}": "1",
+    "{model}": "tiny",
+    "{sha256}": "a" * 64,
+    "{job_id}": "b" * 32,
+    "{name}": "c.png",
+}
 
 
 def test_every_route_is_named_whatever_is_answered(

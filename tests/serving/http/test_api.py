@@ -29,7 +29,10 @@ AFTER_A_REFIT = re.compile(r"/v1/(refit|heads|activations)|/readyz")
 """Routes whose examples are shown on a server that has refitted once: head 2 is live."""
 ON_A_SLOW_SERVER = ("DELETE /v1/refit/{job_id}", "POST /v1/refit/{job_id}/restart")
 """… and on one whose refits do not end."""
+REMEMBERING = re.compile(r"/v1/(answers|labels|examples|queue)")
+"""… and on one that remembers its answers, has given one, and knows an example."""
 BACKBONE = "0d69bdec99e8…"
+ANSWER, EXAMPLE = "01KB4M2ZQ8H3V0W6T1R9S5XKCD", "01273361199091edebd37441598b1b3c"
 REFIT, CANCELLED = "20261123T064028-d00e3b85", "20261123T162843-ec7f9b34"
 
 with_curl = pytest.mark.skipif(shutil.which("curl") is None, reason="there is no curl here")
@@ -69,6 +72,13 @@ def prepared(name: str, client: httpx.Client) -> dict[str, str]:
     elif AFTER_A_REFIT.search(name):
         sha = client.get("/v1/snapshots").json()["snapshots"][0]["sha256"]
         known[REFIT] = finish(client, {"snapshots": [sha], "spec": {"seed": 1}})["id"]
+    if REMEMBERING.search(name):
+        answer = client.post("/v1/predict?ref=tree.png", files=[("image", (Path.cwd() / "tree.png").read_bytes())])
+        known[ANSWER] = answer.json()["predictions"][0]["id"]
+        if name not in {"POST /v1/labels", "GET /v1/queue"}:
+            label = {"answer": known[ANSWER], "class": "elm", "by": "ann", "verified": True}
+            made = client.post("/v1/labels", json={"labels": [label]}).raise_for_status().json()
+            known[EXAMPLE] = made["labels"][0]["example"]
     if name in {"POST /v1/heads/{version}/activate", "GET /v1/activations"}:
         client.post("/v1/heads/rollback").raise_for_status()
     if name == "GET /v1/activations":
@@ -104,7 +114,8 @@ def test_every_example_does_what_it_shows(
     monkeypatch.chdir(tmp_path)
     lay_out(tmp_path, bundle)
     mode = ("hangs", str(tmp_path / "pid")) if name in ON_A_SLOW_SERVER else ()
-    with running(make_settings(bundle, tmp_path / "store"), *mode) as client:
+    more = {"remember": 100} if REMEMBERING.search(name) else {}
+    with running(make_settings(bundle, tmp_path / "store", **more), *mode) as client:
         known = prepared(name, client)
         address = f"{client.base_url.host}:{client.base_url.port}"
         shown = examples(SECTIONS[name])

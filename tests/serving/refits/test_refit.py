@@ -28,7 +28,7 @@ def test_a_refit_makes_a_head_that_goes_live(serve: Serve, tiny_bundle: Bundle) 
 
     assert job["state"] == "succeeded"
     assert job["verdict"] == {
-        "compared": 1, "head": 2, "gate": {"answer": "yes", "reasons": []},
+        "compared": 1, "head": 2, "gate": {"answer": "yes", "reasons": []}, "judged_examples": 0,
         "activated": True, "activation": 2, "note": "activated: the gate says yes",
     }  # fmt: skip
     assert (job["report"]["live"]["all"], job["report"]["live"]["few"]) == (0.5, 0.1)

@@ -51,6 +51,7 @@ def statuses(client: httpx.Client) -> dict[str, int]:
         "upload": client.put("/v1/snapshots", content=data).status_code,
         "refit": client.post("/v1/refit", json={}).status_code,
         "activate": client.post("/v1/heads/1/activate").status_code,
+        "label": client.post("/v1/labels", json={"labels": [{"feature": [0] * 4, "class": "oak"}]}).status_code,
         "predict": client.post(
             "/v1/predict", content=png(picture()), headers={"content-type": "image/png"}
         ).status_code,
@@ -63,11 +64,11 @@ def test_a_full_disk_refuses_writes_and_goes_on_serving(disk: Path, tiny_bundle:
         upload(client)
         finish(client, {"spec": {"activate": "always"}})
         with full(disk):
-            assert statuses(client) == {"upload": 507, "refit": 507, "activate": 507, "predict": 200}
+            assert statuses(client) == {"upload": 507, "refit": 507, "activate": 507, "label": 507, "predict": 200}
             assert "No space left on device" in client.post("/v1/refit", json={}).json()["error"]["message"]
             assert client.get("/v1/heads").json()["live"] == 2
         assert asyncio.run(verify(Store.open(disk / "store"))).findings == ()
-        assert statuses(client) == {"upload": 201, "refit": 202, "activate": 200, "predict": 200}
+        assert statuses(client) == {"upload": 201, "refit": 202, "activate": 200, "label": 200, "predict": 200}
 
 
 def test_a_disk_that_cannot_be_written_refuses_writes_and_goes_on_serving(disk: Path, tiny_bundle: Bundle) -> None:
@@ -75,9 +76,9 @@ def test_a_disk_that_cannot_be_written_refuses_writes_and_goes_on_serving(disk: 
     with running(make_settings(tiny_bundle, disk / "store")) as client:
         finish(client, {"spec": {"activate": "always"}})
         subprocess.run(["mount", "-o", "remount,ro", disk], check=True)
-        assert statuses(client) == {"upload": 503, "refit": 503, "activate": 503, "predict": 200}
+        assert statuses(client) == {"upload": 503, "refit": 503, "activate": 503, "label": 503, "predict": 200}
         subprocess.run(["mount", "-o", "remount,rw", disk], check=True)
-        assert statuses(client) == {"upload": 201, "refit": 202, "activate": 200, "predict": 200}
+        assert statuses(client) == {"upload": 201, "refit": 202, "activate": 200, "label": 200, "predict": 200}
     assert asyncio.run(verify(Store.open(disk / "store"))).findings == ()
 
 
@@ -93,8 +94,8 @@ def test_a_disk_that_errs_refuses_writes_and_goes_on_serving(
 
         with monkeypatch.context() as broken:
             broken.setattr(durable, "write", err)
-            assert statuses(client) == {"upload": 503, "refit": 503, "activate": 503, "predict": 200}
-        assert statuses(client) == {"upload": 201, "refit": 202, "activate": 200, "predict": 200}
+            assert statuses(client) == {"upload": 503, "refit": 503, "activate": 503, "label": 503, "predict": 200}
+        assert statuses(client) == {"upload": 201, "refit": 202, "activate": 200, "label": 200, "predict": 200}
     assert asyncio.run(verify(Store.open(tmp_path / "store"))).findings == ()
 
 

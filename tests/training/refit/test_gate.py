@@ -220,3 +220,27 @@ def test_an_equal_head_rarely_passes_by_chance(classes: int, most: int) -> None:
     rng = np.random.default_rng(2)
 
     assert sum(drawn(rng, classes, most, 0).gate.answer == "yes" for _ in range(100)) <= 6
+
+
+@pytest.mark.parametrize("rows", [0, 3, 9])
+@pytest.mark.parametrize("left_out", [0, 4])
+def test_a_class_that_is_judged_apart_needs_a_measured_row_only(rows: int, left_out: int) -> None:
+    """Held out or out of fold; it is in no comparison, so that its group needs no ten rows."""
+    kept = np.arange(4 * ROWS) < 3 * ROWS + rows  # class 3 alone is few
+    live, candidate = LIVE[kept], logits(35, 35, 35, 40)[kept]
+
+    found = judged(pairs(live, candidate, LABELS[kept]), GROUPS, CLASSES, 4, 0.01, apart={3: left_out})
+
+    assert found.gate.answer == ("yes" if rows or left_out else "not measured")
+    assert "few" not in found.difference
+    assert found.difference["balanced"].value == pytest.approx((5 + 5 + 15) / 3 / ROWS)
+
+
+def test_a_class_that_is_judged_apart_may_still_be_lost() -> None:
+    """Its held-out rows tell, however few they are for a comparison."""
+    kept = np.arange(4 * ROWS) < 3 * ROWS + 9
+    live, candidate = logits(30, 30, 20, 9)[kept], logits(35, 35, 35, 0)[kept]
+
+    found = judged(pairs(live, candidate, LABELS[kept]), GROUPS, CLASSES, 4, 0.01, apart={3: 4})
+
+    assert (found.gate.answer, found.lost) == ("no", ("ash",))

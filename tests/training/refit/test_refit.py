@@ -357,3 +357,19 @@ def test_many_rows_are_chosen_by_and_solved_for_quickly(bundle: Bundle, monkeypa
     assert part.penalty >= 1e-4 / 1.5
     assert {step.l2 for step in report.solver.trace} == {part.penalty, 10 * part.penalty}
     assert quick.judged.candidate_metrics.balanced > thorough.judged.candidate_metrics.balanced - 0.05
+
+
+def test_a_few_labelled_pairs_do_not_choose_the_way(bundle: Bundle) -> None:
+    """Old rows of another backbone are mapped by pairs, also where two pairs happen to be labelled images."""
+    turn = np.linalg.qr(np.random.default_rng(5).normal(size=(WORLD.dim, WORLD.dim)))[0].astype(np.float32)
+    labels = np.repeat(np.arange(6), WORLD.counts)
+    old = WORLD.rows(bundle, labels, 6)
+    pairs = WORLD.rows(bundle, WORLD.each(20), 7, ids=np.arange(120), dataset="9" * 64)
+    pairs.features[[3, 4]] = old.features[[0, 1]]
+    pairs = replace(pairs, labels=np.full_like(pairs.labels, UNLABELLED))
+    before = [replace(own, features=own.features @ turn, backbone="a" * 64) for own in (old, pairs)]
+    spec = RefitSpec(members=("plain",), l2=1e-2, prior_offset=1.0, use_bundle_snapshots=False)
+
+    head = made(bundle, *before, pairs, spec=spec).head
+
+    assert WORLD.recalls(head).mean() > WORLD.recalls(bundle.head()).mean()

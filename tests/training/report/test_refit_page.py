@@ -126,3 +126,12 @@ def test_two_thousand_classes_stay_small() -> None:
 
     assert len(data) < 3_000_000
     assert sum(tag == "bdi" for tag, _ in Page(data.decode()).tags) == 101
+
+
+@pytest.mark.parametrize("count", [0, 1, 1234])
+def test_the_page_tells_how_many_examples_judged(count: int) -> None:
+    """Beside the rows that they are among; nothing where there were none."""
+    words = " ".join(Page(build(told(judged_examples=count)).decode()).words)
+
+    assert ("verified examples among them" in words) == bool(count)
+    assert not count or f"{count:,} verified examples among them)" in words

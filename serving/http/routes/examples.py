@@ -1,0 +1,124 @@
+"""`/v1/labels` and `/v1/examples`: what people say the class of an image is, and what is kept of it."""
+
+import re
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Annotated
+
+from fastapi import APIRouter, Path, Query, Request
+from pydantic import BeforeValidator
+
+from breadcrumbs.serving.http import bodies
+from breadcrumbs.serving.http.access_control import check_owner, key_of
+from breadcrumbs.serving.http.examples import labels, records
+from breadcrumbs.serving.http.examples.schemas import (
+    Erased,
+    ExampleDetail,
+    ExampleList,
+    Labelled,
+    LabelsBody,
+    LabelsResponse,
+    labels_schema,
+)
+from breadcrumbs.serving.http.service import AfterName, Limit, Serving, body, problems
+from breadcrumbs.serving.refusals import BadRequest
+from breadcrumbs.serving.state.answer_ids import ID
+from breadcrumbs.serving.state.examples import Said
+from breadcrumbs.serving.state.pages import LIMIT
+
+ExampleId = Annotated[str, Path(description="id of the example")]
+NUMBER = re.compile(r"\s*[-+]?[0-9._]+\s*")
+PLACE = re.compile(rf"([0-9]{{1,20}})-({ID.pattern})")
+
+router = APIRouter(tags=["labels"])
+
+
+def _no_number(text: object) -> object:
+    """Refuse a bare number, of which pydantic makes seconds or milliseconds since 1970."""
+    if isinstance(text, str) and NUMBER.fullmatch(text):
+        raise ValueError("expected a time as 2026-01-31T12:00:00Z")
+    return text
+
+
+@router.post(
+    "/v1/labels", responses=problems(403, 404, 410, 413, 415, 422, 503, 507),
+    openapi_extra=body(json=labels_schema()),
+)  # fmt: skip
+async def post(request: Request, service: Serving) -> LabelsResponse:
+    """Keep labels of answers, images or features as examples, for later refits.
+
+    When the answer comes, the labels are on the disk. A later label of the same thing replaces an earlier one; the same
+    label again changes nothing, so a request may be repeated.
+    """
+    asked = await bodies.read_json(request, LabelsBody, service.settings.max_body_bytes)
+    found = await labels.read(request, service, asked.labels)
+    changes = await service.examples.add(found)
+    told = [Labelled(example=one.said.id, change=change) for one, change in zip(found, changes, strict=True)]
+    return LabelsResponse(labels=told, new_classes=labels.unknown(service, found))
+
+
+@router.get("/v1/examples", responses=problems(422))
+async def listing(
+    request: Request,
+    service: Serving,
+    cls: Annotated[str | None, Query(alias="class", max_length=1000, description="only of this class")] = None,
+    by: Annotated[str | None, Query(max_length=200, description="only labels of this author")] = None,
+    verified: Annotated[bool | None, Query(description="only those that are verified, or are not")] = None,
+    since: Annotated[
+        datetime | None,
+        BeforeValidator(_no_number),
+        Query(description="only labels that came then or later, ISO 8601; UTC unless it says"),
+    ] = None,
+    limit: Limit = LIMIT,
+    after: AfterName = None,
+) -> ExampleList:
+    """List examples, those labelled last first; a key without `admin` sees its own."""
+    begin = 0 if since is None else int((since if since.tzinfo else since.replace(tzinfo=UTC)).timestamp() * 1e6)
+    key = key_of(request)
+    there = sorted((await service.examples.newest()).values(), key=lambda said: said.place, reverse=True)
+    own = [said for said in there if key is None or key.may("admin") or key.name == said.owner]
+    bound = None if after is None else _bound(own, after)
+    found = [
+        said
+        for said in own
+        if (bound is None or said.place < bound)
+        and (cls is None or said.label == cls)
+        and (by is None or said.by == by)
+        and (verified is None or said.verified == verified)
+        and said.at >= begin
+    ]
+    more = f"{found[limit - 1].at}-{found[limit - 1].record}" if len(found) > limit else None
+    return ExampleList(examples=[records.example_record(said) for said in found[:limit]], next=more)
+
+
+def _bound(listed: Sequence[Said], after: str) -> tuple[int, str]:
+    if told := PLACE.fullmatch(after):
+        return int(told[1]), told[2]
+    for said in listed:
+        if said.id == after:
+            return said.place
+    raise BadRequest(f"after={after!r:.100}: expected `next` of a page, or the id of an example that is there")
+
+
+@router.get("/v1/examples/{example}", responses=problems(403, 404))
+async def get(example: ExampleId, request: Request, service: Serving) -> ExampleDetail:
+    """Tell an example's label, and all earlier ones."""
+    history = await service.examples.history(example)
+    _check_owner(request, history[-1])
+    shown = [records.example_record(said) for said in history]
+    return ExampleDetail(**shown[-1].model_dump(), history=shown)
+
+
+@router.delete("/v1/examples/{example}", responses=problems(403, 404))
+async def delete(example: ExampleId, request: Request, service: Serving) -> Erased:
+    """Remove an example with all its labels and its feature, so that no later refit has its rows.
+
+    An answer that it was made of stays; `DELETE /v1/answers/{id}` removes both.
+    """
+    found = await service.removal.of_example(example)
+    check_owner(request, () if found.owner is None else (found.owner,), f"example {example}")
+    return Erased(examples=found.examples, heads=await service.removal.carry_out(found))
+
+
+def _check_owner(request: Request, said: Said) -> None:
+    check_owner(request, () if said.owner is None else (said.owner,), f"example {said.id}")

@@ -1,0 +1,248 @@
+"""Remembered answers: kept in memory for a second, then in segments of the store, until they are too old or too many.
+
+    answers/<segment>
+
+A request only puts its scores on a list; `flush` writes what came, `keep` removes what is over the bounds and merges
+segments (`serving.state.remembering` calls both). What was not written when the process is killed is lost. It knows
+nothing of HTTP or of labels.
+"""
+
+import asyncio
+import contextlib
+import logging
+import time
+from bisect import bisect_left
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+
+import numpy as np
+from numpy.typing import NDArray
+
+from breadcrumbs.models.arrays import Pixels
+from breadcrumbs.models.groups import Group
+from breadcrumbs.models.images.errors import ImageError
+from breadcrumbs.models.images.thumbnail import thumbnail
+from breadcrumbs.serving.predict.engine import BoundHead, Scores
+from breadcrumbs.serving.state import answer_ids, erasure
+from breadcrumbs.serving.state.answer import Answer, Origin, answered, from_record, to_record
+from breadcrumbs.serving.state.bounds import DAY, Bounds, beyond
+from breadcrumbs.serving.state.segments import Segment, Segments
+from breadcrumbs.serving.state.store import NotFound, Store, StoreError
+
+LOG = logging.getLogger("breadcrumbs.answers")
+PREFIX = "answers"
+LATE = 10_000_000
+"""Microseconds after which an answer that is nowhere is not waited for."""
+PATIENCE = 2.0
+"""Seconds that a younger one is waited for: another server may not have written it yet."""
+AGAIN = 0.25
+"""Seconds between two looks for it."""
+SOON = 60_000_000
+"""Microseconds that the clock of another server may be ahead."""
+PENDING_BYTES = 64 * 2**20
+"""Memory for what is not written yet; beyond it, thumbnails and then answers are not remembered."""
+SHARES = 16
+"""Parts of the bounds; a segment is merged until it is one, so that what is removed at a time is no more."""
+LARGEST = 4 * 2**20
+"""Bytes of a merged segment, about."""
+
+
+class Expired(NotFound):
+    """An answer that was remembered once."""
+
+
+@dataclass(frozen=True, eq=False)
+class _Pending:
+    id: str
+    at: int
+    scores: Scores
+    origin: Origin
+    image: bytes | Pixels | None = field(repr=False)
+
+    @property
+    def size(self) -> int:
+        image = 0 if self.image is None else len(self.image) if isinstance(self.image, bytes) else self.image.nbytes
+        return self.scores.feature.nbytes + self.scores.logits.nbytes + image
+
+
+class Answers:
+    """The remembered answers of a store, of all servers on it.
+
+    Args:
+        store: where they are kept.
+        bounds: what is remembered.
+        groups: of the bundle's classes.
+    """
+
+    def __init__(self, store: Store, bounds: Bounds, groups: Mapping[str, Group]) -> None:
+        self._store = store
+        self._segments = Segments(store, PREFIX)
+        self._bounds = bounds
+        self._groups = groups
+        self._pending: dict[str, _Pending] = {}
+        self._size = 0
+        self._writing = asyncio.Lock()
+        self._full = False
+        self._rare: tuple[tuple[str, ...], NDArray[np.bool_]] | None = None
+
+    @property
+    def on(self) -> bool:
+        """Whether answers are remembered."""
+        return self._bounds.count > 0
+
+    def remember(self, scores: Scores, origin: Origin, image: bytes | Pixels | None = None) -> str | None:
+        """Remember an answer from now on, and return its id. None means that there is no memory left for it."""
+        now = time.time_ns() // 1_000_000
+        kept = image if self._bounds.images else None
+        one = _Pending(answer_ids.make(now), now * 1000, scores, origin, kept)
+        if self._size + one.size > PENDING_BYTES:
+            if not self._full:
+                LOG.warning("answers come faster than the store takes them: some are not remembered")
+            self._full = True
+            return None
+        self._pending[one.id] = one
+        self._size += one.size
+        return one.id
+
+    async def flush(self) -> None:
+        """Write what came; it stays in memory if the store cannot be written.
+
+        Raises:
+            StoreError: the store cannot be written.
+        """
+        async with self._writing:
+            some = list(self._pending.values())
+            if not some:
+                return
+            records = await asyncio.to_thread(lambda: [to_record(self._answer(one)) for one in some])
+            for start in range(0, len(records), self._share):
+                await self._segments.append(records[start : start + self._share])
+            for one in some:
+                del self._pending[one.id]
+                self._size -= one.size
+            self._full = False
+
+    @property
+    def _share(self) -> int:
+        """Answers of a segment at most."""
+        return max(1, self._bounds.count // SHARES)
+
+    def _answer(self, one: _Pending, *, pictured: bool = True) -> Answer:
+        small = None
+        if pictured and one.image is not None:
+            with contextlib.suppress(ImageError):
+                small = thumbnail(one.image)
+        return answered(one.id, one.at, one.scores, one.origin, self._few(one.scores.head), small)
+
+    def _few(self, head: BoundHead) -> NDArray[np.bool_]:
+        """Which classes of a head have few training images, (C,)."""
+        classes, known = head.head.classes, self._rare  # which another thread may replace
+        if known is None or known[0] is not classes:
+            known = classes, np.array([self._groups.get(name, "few") == "few" for name in classes])
+            self._rare = known
+        return known[1]
+
+    async def find(self, ids: Iterable[str]) -> dict[str, Answer]:
+        """Return answers by their ids; one that another server has just given is waited for.
+
+        One that is not written yet has no thumbnail.
+
+        Raises:
+            NotFound: there is no such answer; the message says which.
+            Expired: it was remembered once.
+        """
+        wanted = {one: self._time(one) for one in ids}
+        found: dict[str, Answer] = {}
+        until = time.monotonic() + PATIENCE
+        while True:
+            left = {one: at for one, at in wanted.items() if one not in found}
+            found |= {one: self._answer(self._pending[one], pictured=False) for one in left if one in self._pending}
+            found |= await self._stored({one: at for one, at in left.items() if one not in found})
+            left = {one: at for one, at in left.items() if one not in found}
+            if not left:
+                return found
+            young = max(left.values()) > time.time_ns() // 1000 - LATE
+            if not young or time.monotonic() > until or left.keys() & (await erasure.marks(self._store)).keys():
+                break
+            await asyncio.sleep(AGAIN)
+        raise await self._missing(left)
+
+    def _time(self, answer: str) -> int:
+        """When an answer was made, by its id, in microseconds since 1970."""
+        made = answer_ids.made_at(answer)
+        now = time.time_ns() // 1000
+        if made is None or made * 1000 > now + SOON:
+            raise NotFound(f"there is no answer {answer!r:.80}; expected the id of a prediction")
+        if made * 1000 < now - self._bounds.days * DAY:
+            raise Expired(self._told_expired(answer))
+        return made * 1000
+
+    async def _stored(self, wanted: Mapping[str, int]) -> dict[str, Answer]:
+        if not wanted:
+            return {}
+        times = sorted(wanted.values())
+        found: dict[str, Answer] = {}
+        async for _, records in self._segments.records(partial(_may_have_some, times)):
+            found |= {one.id: from_record(one) for one in records if one.id in wanted}
+        return found
+
+    async def _missing(self, left: Mapping[str, int]) -> NotFound:
+        """Why there is not the first of these answers."""
+        marks = await erasure.marks(self._store)
+        answer, at = min(left.items(), key=lambda one: one[0] not in marks)
+        if answer in marks:
+            return NotFound(f"there is no answer {answer!r:.80}: it was erased")
+        segments = await self._segments.listed()
+        if segments and at < segments[0].first:
+            return Expired(self._told_expired(answer))
+        return NotFound(f"there is no answer {answer!r:.80}: it was never remembered, or was erased")
+
+    def _told_expired(self, answer: str) -> str:
+        bounds = self._bounds
+        return (
+            f"the answer {answer} is not kept any more (answers are kept for {bounds.days:g} days, and at most "
+            f"{bounds.count}): send the image or its feature in its place"
+        )
+
+    async def stream(self) -> AsyncIterator[list[Answer]]:
+        """Yield all answers in the store, some at a time, after what this server remembers is written."""
+        await self.flush()
+        async for _, records in self._segments.records():
+            yield [from_record(one) for one in records]
+
+    async def erase(self, answer: str) -> None:
+        """Remove an answer from memory and store; its mark must be there (`erasure.mark`)."""
+        await self.flush()
+        made = answer_ids.made_at(answer)
+        if made is not None:
+            await self._segments.drop_erased(lambda segment: segment.may_have(made * 1000))
+
+    async def drop_erased(self) -> None:
+        """Remove what is marked as erased from its segments."""
+        await self._segments.drop_erased()
+
+    async def keep(self, now: int | None = None) -> None:
+        """Remove what is over the bounds, and merge small segments.
+
+        Args:
+            now: microseconds since 1970; absent: the time.
+        """
+        now = time.time_ns() // 1000 if now is None else now
+        segments = await self._segments.listed()
+        for segment in beyond(segments, self._bounds, now):
+            await self._segments.delete(segment)
+        await self._segments.merge(now, min(LARGEST, self._bounds.size // SHARES), self._share)
+
+    async def close(self) -> None:
+        """Write what came last."""
+        try:
+            await self.flush()
+        except StoreError as error:
+            LOG.warning("the last %d answers are not remembered: %s", len(self._pending), error)
+
+
+def _may_have_some(times: Sequence[int], segment: Segment) -> bool:
+    """Whether an answer of one of these times, in ascending order, may be in a segment."""
+    place = bisect_left(times, segment.first)
+    return place < len(times) and times[place] <= segment.last

@@ -1,0 +1,256 @@
+"""Examples: what people said the class of an image is, as rows for refits.
+
+    examples/<segment>
+
+Every label is a record of its own, with the feature that it is about, and is durable when `add` returns. The newest
+label of a thing is its example; the older ones are its history. It knows nothing of HTTP, or of what a refit does with
+examples.
+
+Letters: D feature dimensions.
+"""
+
+import asyncio
+import hashlib
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+import numpy as np
+
+from breadcrumbs.models.arrays import Floats
+from breadcrumbs.serving.state import answer_ids, erasure
+from breadcrumbs.serving.state.answer import dtype_name, from_bytes, to_bytes
+from breadcrumbs.serving.state.segments import Record, Segments
+from breadcrumbs.serving.state.store import NotFound, Store
+
+PREFIX = "examples"
+LARGEST = 16 * 2**20
+"""Bytes of a merged segment, about."""
+MOST = 100_000
+"""Records of a merged segment."""
+
+Change = Literal["new", "changed", "same"]
+"""What a label did: a new example, another label of one, or nothing, since the example has it already."""
+
+
+@dataclass(frozen=True)
+class Said:
+    """A label, without the feature.
+
+    Attributes:
+        id: of the thing that has it, 32 hex digits: the same for every label of it.
+        label: name of the class; the live head need not know it.
+        by: who said so.
+        verified: whether somebody vouches for it.
+        source: `answer:<id>`, `image:<sha256>` or `feature:<sha256>`: how the thing came.
+        content: sha256 of the image file, or of the feature: equal for the same image, whoever labelled it.
+        ref: the sender's own name for it; may be empty.
+        backbone: sha256 of what made the feature: the name of its space.
+        owner: name of the key that it belongs to. None means that it came without one.
+        at: microseconds since 1970.
+        record: id of the label's own record.
+    """
+
+    id: str
+    label: str
+    by: str
+    verified: bool
+    source: str
+    content: str
+    ref: str
+    backbone: str
+    owner: str | None
+    at: int = 0
+    record: str = ""
+
+    @property
+    def place(self) -> tuple[int, str]:
+        """Its place among the labels of its thing: the last one counts."""
+        return self.at, self.record
+
+    @property
+    def told(self) -> tuple[str, str, bool, str]:
+        """What makes it another label: class, author, whether verified, and the sender's name for it."""
+        return self.label, self.by, self.verified, self.ref
+
+    @property
+    def answer(self) -> str | None:
+        """Id of the answer that it is about. None means that it came as an image or a feature."""
+        kind, _, name = self.source.partition(":")
+        return name if kind == "answer" else None
+
+
+@dataclass(frozen=True, eq=False)
+class Example:
+    """The newest label of one thing, with its feature.
+
+    Attributes:
+        id: of the thing, 32 hex digits: the same after every relabelling.
+        feature: f32 (D,), finite.
+        label: name of the class; the live head need not know it.
+        by: who said so, in the words of the one who sent it.
+        verified: whether somebody vouches for it.
+        at: when the newest label came, UTC.
+        source: `answer:<id>`, `image:<sha256>` or `feature:<sha256>`: how it came.
+        content: sha256 of the image file, or of the feature: equal for the same image, whoever labelled it.
+        ref: the sender's own name for it; may be empty.
+        backbone: sha256 of what made the feature: the name of its space.
+        owner: name of the key that it belongs to. None means that it came without one.
+    """
+
+    id: str
+    feature: Floats = field(repr=False)
+    label: str
+    by: str
+    verified: bool
+    at: datetime
+    source: str
+    content: str
+    ref: str
+    backbone: str
+    owner: str | None
+
+
+@dataclass(frozen=True, eq=False)
+class Label:
+    """What is to be kept: a label, and the feature (D,) that it is about, f16 or f32."""
+
+    said: Said
+    feature: Floats = field(repr=False)
+
+
+def identity(owner: str | None, content: str) -> str:
+    """Return the id of the example that an owner has of some content."""
+    return hashlib.sha256(f"{owner or ''}\n{content}".encode()).hexdigest()[:32]
+
+
+class Examples:
+    """The examples of a store, of all servers on it. Every method raises `StoreError` as `Segments` does."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._segments = Segments(store, PREFIX)
+        self._known: dict[str, list[Said]] = {}
+        self._adding = asyncio.Lock()
+
+    async def current(self, *, verified: bool | None = None) -> list[Example]:
+        """Return the newest label of each thing with its feature, without what was erased, by id.
+
+        Args:
+            verified: only those that are, or are not. None means all.
+
+        Raises:
+            StoreError: the store cannot be read, or a segment in it is damaged.
+        """
+        found: dict[str, tuple[tuple[int, str], Record]] = {}
+        async for _, records in self._segments.records():
+            for record in records:
+                place = (record.at, record.id)
+                thing = record.data["id"]
+                if thing not in found or found[thing][0] < place:
+                    found[thing] = (place, record)
+        newest = (record for _, (_, record) in sorted(found.items()))
+        return [_example(one) for one in newest if verified is None or one.data["verified"] == verified]
+
+    async def add(self, labels: Sequence[Label]) -> list[Change]:
+        """Keep labels, all of them or none, and return what each of them did. They are durable then.
+
+        A label that its example has already is not kept again.
+
+        Raises:
+            StoreFull: there is no room; nothing was kept.
+        """
+        async with self._adding:
+            newest = await self.newest()
+            now = time.time_ns() // 1000
+            changes: list[Change] = []
+            records = []
+            for label in labels:
+                known = newest.get(label.said.id)
+                if known is not None and known.told == label.said.told:
+                    changes.append("same")
+                    continue
+                now = max(now, known.at if known is not None else 0) + 1
+                said = replace(label.said, at=now, record=answer_ids.make(now // 1000))
+                records.append(_record(said, label.feature))
+                newest[said.id] = said
+                changes.append("new" if known is None else "changed")
+            if records:
+                written = await self._segments.append(records)
+                await self._segments.drop_erased(lambda segment: segment.name == written.name)
+        return changes
+
+    async def newest(self) -> dict[str, Said]:
+        """Return the newest label of each thing, without features."""
+        found: dict[str, Said] = {}
+        for said in await self._all():
+            if said.id not in found or found[said.id].place < said.place:
+                found[said.id] = said
+        return found
+
+    async def history(self, example: str) -> list[Said]:
+        """Return all labels of a thing, the oldest first.
+
+        Raises:
+            NotFound: there is no such example.
+        """
+        found = [said for said in await self._all() if said.id == example]
+        if not found:
+            raise NotFound(f"there is no example {example!r:.80}")
+        return sorted(found, key=lambda said: said.place)
+
+    async def _all(self) -> list[Said]:
+        """All labels. Segments never change, so each is read once."""
+        marks = await erasure.marks(self._store)
+        there = {segment.name for segment in await self._segments.listed()}
+        self._known = {name: said for name, said in self._known.items() if name in there}
+        known = frozenset(self._known)
+        async for segment, records in self._segments.records(lambda one: one.name not in known):
+            self._known[segment.name] = [_said(record) for record in records]
+        unique = {said.record: said for some in self._known.values() for said in some}
+        return [said for said in unique.values() if not erasure.erases(marks, _names(said), said.at)]
+
+    async def erase(self, examples: Sequence[str]) -> None:
+        """Remove things with their whole history, so that nothing of them is in the store."""
+        await erasure.mark(self._store, examples, time.time_ns() // 1000)
+        await self.drop_erased()
+
+    async def drop_erased(self) -> None:
+        """Remove what is marked as erased from its segments."""
+        await self._segments.drop_erased()
+
+    async def keep(self) -> None:
+        """Merge small segments."""
+        await self._segments.merge(time.time_ns() // 1000, LARGEST, MOST)
+
+
+def _names(said: Said) -> tuple[str, ...]:
+    return (said.id,) if said.answer is None else (said.id, said.answer)
+
+
+def _record(said: Said, feature: Floats) -> Record:
+    data = {
+        "id": said.id, "class": said.label, "by": said.by, "verified": said.verified, "source": said.source,
+        "content": said.content, "ref": said.ref, "backbone": said.backbone, "owner": said.owner,
+        "dtype": dtype_name(feature), "feature_dim": len(feature),
+    }  # fmt: skip
+    return Record(said.record, said.at, _names(said), data, to_bytes(feature))
+
+
+def _said(record: Record) -> Said:
+    data: Mapping[str, Any] = record.data
+    return Said(
+        data["id"], data["class"], data["by"], data["verified"], data["source"], data["content"], data["ref"],
+        data["backbone"], data["owner"], record.at, record.id,
+    )  # fmt: skip
+
+
+def _example(record: Record) -> Example:
+    said = _said(record)
+    feature, _ = from_bytes(record.blob, record.data["dtype"], record.data["feature_dim"])
+    return Example(
+        said.id, feature.astype(np.float32), said.label, said.by, said.verified,
+        datetime.fromtimestamp(said.at / 1e6, UTC), said.source, said.content, said.ref, said.backbone, said.owner,
+    )  # fmt: skip
