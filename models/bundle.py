@@ -150,7 +150,7 @@ class Bundle:
         """The bundle whose features those of a precision are: the one in `int8/`, opened and verified, or this one.
 
         Raises:
-            BundleError: there is none, or it is damaged.
+            BundleError: there is none, or it is damaged, or of other classes or images.
         """
         if precision != "int8":
             return self
@@ -160,7 +160,11 @@ class Bundle:
                 f"{self.folder} has no int8 backbone; `breadcrumbs export RUN --int8` makes one, where it is fast "
                 "enough and costs little recall"
             )
-        return read(self.folder / "int8")
+        found = read(self.folder / "int8")
+        for name in ("classes", "feature_dim", "preprocess"):
+            if getattr(found.manifest, name) != getattr(self.manifest, name):
+                raise BundleError(f"{found.folder}: its {name} differ from those of {self.folder}; expected the same")
+        return found
 
     def backbone(self, precision: Precision = "full") -> bytes:
         """The bytes of the backbone's file; raises as `backbone_path`."""

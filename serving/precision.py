@@ -13,9 +13,10 @@ import numpy as np
 
 from breadcrumbs.models.arrays import Pixels
 from breadcrumbs.models.bundle import Bundle, Precision
+from breadcrumbs.models.errors import BreadcrumbsError
 from breadcrumbs.models.speed import FASTER, times_as_fast
 from breadcrumbs.serving.predict import devices
-from breadcrumbs.serving.predict.devices import Wish
+from breadcrumbs.serving.predict.devices import EngineError, Wish
 from breadcrumbs.serving.predict.in_time import in_time
 from breadcrumbs.serving.setting_names import about
 from breadcrumbs.serving.settings import Settings
@@ -81,10 +82,20 @@ async def _live_space(store: Store, log: Log, known: set[str]) -> str | None:
 
 
 def _pays(bundle: Bundle, int8: Bundle, speed: Speed) -> bool:
-    """Time both backbones on one image, and tell whether int8 is fast enough to be worth its cost."""
+    """Time both backbones on one image, and tell whether int8 is fast enough to be worth its cost.
+
+    Raises:
+        FormatError: a backbone names another file.
+        EngineError: ONNX Runtime cannot run one.
+    """
     preprocess = bundle.preprocess
     image = np.full((preprocess.height, preprocess.width, 3), 127, np.uint8)
-    ratio = speed(bundle.backbone_path(), int8.backbone_path(), image)
+    try:
+        ratio = speed(bundle.backbone_path(), int8.backbone_path(), image)
+    except BreadcrumbsError:
+        raise
+    except Exception as error:  # ONNX Runtime's exceptions have no common root of their own
+        raise EngineError(f"ONNX Runtime cannot run the backbones of {bundle.folder}: {str(error)[:500]}") from error
     LOG.info("int8 is %.1f times as fast as full precision on this machine; it pays from %g times", ratio, FASTER)
     return ratio >= FASTER
 

@@ -15,6 +15,7 @@ from breadcrumbs.models.bundle import Bundle, BundleError
 from breadcrumbs.models.head import parse_onnx
 from breadcrumbs.models.snapshots import snapshot as snapshots
 from breadcrumbs.serving.precision import chosen
+from breadcrumbs.serving.predict.devices import EngineError
 from breadcrumbs.serving.state import heads
 from breadcrumbs.serving.state import live_head as lives
 from breadcrumbs.serving.state.activation_log import Log
@@ -100,6 +101,20 @@ def test_auto_serves_whatever_it_measures(both: Bundle, tmp_path: Path) -> None:
 
     assert named[0]["precision"] == named[1]["precision"]
     assert named[0]["backbone"] == both.of(named[0]["precision"]).backbone_digest
+
+
+def test_backbones_that_cannot_run_are_told_in_one_sentence(both: Bundle, tmp_path: Path) -> None:
+    """As where ONNX Runtime refuses a graph."""
+
+    def broken(_full: Path, _int8: Path, _image: Pixels) -> float:
+        raise RuntimeError("no such operator")
+
+    async def main() -> None:
+        store = Store.open(tmp_path / "store")
+        await chosen(make_settings(both, tmp_path / "store", precision="auto"), both, store, Log(store), broken)
+
+    with pytest.raises(EngineError, match=r"^ONNX Runtime cannot run the backbones of .*: no such operator"):
+        asyncio.run(main())
 
 
 @pytest.mark.parametrize("name", ["manifest.json", "backbone.onnx", "head.onnx"])

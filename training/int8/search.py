@@ -24,7 +24,7 @@ from breadcrumbs.models.speed import FASTER
 from breadcrumbs.training.export import run_onnx
 from breadcrumbs.training.int8.cost import Cost, cost, told
 from breadcrumbs.training.int8.layers import by_error
-from breadcrumbs.training.int8.quantizer import Quantizer
+from breadcrumbs.training.int8.quantizer import QuantizeError, Quantizer
 
 LOG = logging.getLogger("breadcrumbs.int8")
 
@@ -131,7 +131,10 @@ def _goes_on(last: Tried, deadline: float) -> bool:
 
 def _try(quantizer: Quantizer, against: Reference, floats: tuple[str, ...], batches: Sequence[Tensor]) -> Tried:
     model = quantizer.without(floats)
-    ratio = against.speed(against.backbone, model, batches[0][0].numpy())
+    try:
+        ratio = against.speed(against.backbone, model, batches[0][0].numpy())
+    except Exception as error:  # ONNX Runtime's exceptions have no common root of their own
+        raise QuantizeError(f"ONNX Runtime cannot run the graph in int8: {str(error)[:300]}") from error
     if not ratio >= FASTER:
         return Tried(model, floats, ratio)
     features = run_onnx(model, against.images())

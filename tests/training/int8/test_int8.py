@@ -8,6 +8,7 @@ import pytest
 from small_run import CLASSES, COUNTS
 
 from breadcrumbs.models import bundle as bundles
+from breadcrumbs.models.arrays import Pixels
 from breadcrumbs.models.bundle import Bundle, BundleError
 from breadcrumbs.training.data.dataset import DataError
 from breadcrumbs.training.int8 import cost
@@ -79,6 +80,18 @@ def test_a_backbone_that_is_not_faster_is_left_alone(bundle: Bundle) -> None:
     assert made.manifest.files == bundle.manifest.files
     with pytest.raises(BundleError, match="has no int8 backbone; `breadcrumbs export RUN --int8` makes one"):
         made.of("int8")
+
+
+def test_a_graph_that_cannot_run_is_left_alone(bundle: Bundle) -> None:
+    """In one sentence, in the manifest."""
+
+    def broken(_full: bytes, _int8: bytes, _image: Pixels) -> float:
+        raise RuntimeError("no such operator")
+
+    made = add_int8(bundle, speed=broken)
+
+    assert made.manifest.metrics["int8"]["refusal"] == "ONNX Runtime cannot run the graph in int8: no such operator"
+    assert not made.has("int8")
 
 
 def test_a_holdout_that_names_no_images_is_refused(bundle: Bundle) -> None:
