@@ -8,6 +8,7 @@
                        space of its own, with its own rows; of its files `manifest.json` here lists `manifest.json`
     head.onnx          the balanced head: `feature` (N, D) -> `logits` (N, C)
     joint-head.onnx    the head that trained the backbone, for comparison
+    named-head.onnx    what the names of the classes say, by the backbone's text tower; refits start from it
     samples/           test images to try it with, `<class index>-<n>.png`
     snapshots/         the newest snapshot, made with this backbone, and the crumbs that balance the tail
     holdout.safetensors test images' features, that nothing is fitted or chosen on, to judge refits by; if there are any
@@ -37,7 +38,8 @@ from breadcrumbs.models.snapshots.snapshot import Snapshot
 
 FORMAT: Literal["breadcrumbs.bundle/2"] = "breadcrumbs.bundle/2"
 HOLDOUT = "holdout.safetensors"
-BACKBONE, HALF, HEAD = "backbone.onnx", "backbone-half.onnx", "head.onnx"
+BACKBONE, HALF = "backbone.onnx", "backbone-half.onnx"
+HEAD, NAMED = "head.onnx", "named-head.onnx"
 INT8 = "int8/manifest.json"
 Precision = Literal["full", "half", "int8"]
 
@@ -138,7 +140,8 @@ class Bundle:
         if self.manifest.space is not None:
             raise BundleError(
                 f"{self.folder} has no backbone and takes no images: it was made from features of "
-                f"{self.manifest.architecture}; send features to a server of it, or make a bundle for images with "
+                f"{self.manifest.architecture}; send features to a server of it, measure it with `breadcrumbs evaluate "
+                "--features`, or make a bundle for images with "
                 "`breadcrumbs adopt BACKBONE --data photos`"
             )
 
@@ -193,6 +196,10 @@ class Bundle:
     def joint_head(self) -> LinearHead | None:
         """The joint head, if the bundle has one."""
         return self._head("joint-head.onnx") if "joint-head.onnx" in self.manifest.files else None
+
+    def named_head(self) -> LinearHead | None:
+        """The head that the classes' names alone give, if the bundle has one; a zero row: of a class, nothing."""
+        return self._head(NAMED) if NAMED in self.manifest.files else None
 
     def _head(self, name: str) -> LinearHead:
         head = heads.from_onnx(read_regular(self.folder / name))
@@ -320,5 +327,6 @@ def _fill(folder: Path, manifest: Manifest, files: Mapping[str, bytes], int8: Bu
     write_whole(folder / "manifest.json", complete.model_dump_json(indent=1).encode() + b"\n")
     written = read(folder)
     written.head()
+    written.named_head()
     written.holdout()
     return complete

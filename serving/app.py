@@ -53,12 +53,14 @@ from breadcrumbs.serving.http.routes import (
 from breadcrumbs.serving.http.service import Service, groups_of
 from breadcrumbs.serving.http.shares import Held, Turnstile
 from breadcrumbs.serving.http.traces import Traces
+from breadcrumbs.serving.pairs import open_pairing
 from breadcrumbs.serving.precision import chosen
 from breadcrumbs.serving.predict.batcher import Batcher
 from breadcrumbs.serving.predict.decoder import Decoder
 from breadcrumbs.serving.predict.engine import Engine, Scores
 from breadcrumbs.serving.predict.in_time import in_time
 from breadcrumbs.serving.predict.inference import Inference, Item
+from breadcrumbs.serving.predict.pairing import Pairing
 from breadcrumbs.serving.processes import child
 from breadcrumbs.serving.processes.scratch import locked, sweep
 from breadcrumbs.serving.refits.jobs import Jobs
@@ -221,9 +223,8 @@ async def _open(
         lambda size, _seconds: metrics.batch_size.observe(size), LONGEST,
     )  # fmt: skip
     stack.push_async_callback(asyncio.to_thread, batcher.close)
-    threads = settings.decode_threads or (cores() if engine.device == "cuda" else 0)
-    inference = Inference(decoder, engine, batcher, threads, settings.queue, settings.deadline)
-    stack.push_async_callback(asyncio.to_thread, inference.close)
+    pairing = await open_pairing(settings, bundle, store)
+    inference = _inference(settings, engine, decoder, batcher, pairing, stack)
     current = Live(store, bundle, engine, log, activation, lambda one: metrics.swapped(one.actor))
     limits = child.Limits(settings.refit_timeout, settings.refit_memory or memory() * 3 // 4, settings.refit_cpu)
     lease = Lease(store, "refits")
@@ -252,6 +253,20 @@ async def _open(
         f" in {precision} precision" if engine.size else "; features only",
     )  # fmt: skip
     return service
+
+
+def _inference(
+    settings: Settings, engine: Engine, decoder: Decoder, batcher: Batcher[Item, Scores], pairing: Pairing | None,
+    stack: contextlib.AsyncExitStack,
+) -> Inference:  # fmt: skip
+    """What decodes and computes, and tells what it answered where pairs are collected."""
+    threads = settings.decode_threads or (cores() if engine.device == "cuda" else 0)
+    answered = {} if pairing is None else {"answered": pairing.offer}
+    inference = Inference(decoder, engine, batcher, threads, settings.queue, settings.deadline, **answered)
+    stack.push_async_callback(asyncio.to_thread, inference.close)
+    if pairing is not None:
+        stack.push_async_callback(pairing.close)
+    return inference
 
 
 def _open_answers(

@@ -24,9 +24,20 @@ from breadcrumbs.serving.setting_names import PREFIX, both
 from breadcrumbs.training.config import RefitDevice
 
 MIB = 2**20
-GROUPS = ("Model", "Store", "Network", "Keys and browsers", "Computing", "Limits", "Answers", "Refits", "Logs")
+GROUPS = (
+    "Model",
+    "Store",
+    "Network",
+    "Keys and browsers",
+    "Computing",
+    "Limits",
+    "Answers",
+    "Refits",
+    "Migration",
+    "Logs",
+)
 """The groups of settings, in the order of help and docs."""
-MODEL, STORE, NETWORK, ACCESS, COMPUTING, LIMITS, ANSWERS, REFITS, LOGS = (
+MODEL, STORE, NETWORK, ACCESS, COMPUTING, LIMITS, ANSWERS, REFITS, MIGRATION, LOGS = (
     Parameter(group=Group(title, sort_key=place)) for place, title in enumerate(GROUPS)
 )
 PATH = re.compile(r"(/[A-Za-z0-9._~-]+)*")
@@ -184,6 +195,14 @@ class Settings(BaseSettings):
     refit_nightly: Annotated[str | None, REFITS] = None
     """Time of day, UTC, as `02:30`, at which a refit from all verified examples starts by itself if a verified label
     came since the last one. If another refit runs then, or the server is down, it starts up to six hours later."""
+    migrate_to: Annotated[Path | None, MIGRATION] = None
+    """Folder of a bundle to migrate to: a share of the images that are answered also goes through its backbone, and the
+    features of both are kept in the store as pairs. It takes the memory of that backbone, and one thread of the lowest
+    priority; answers do not wait for it."""
+    migrate_share: Annotated[float, MIGRATION] = Field(default=0.01, gt=0, le=1)
+    """Share of the images that are drawn for pairs. One that comes while earlier ones wait is dropped."""
+    migrate_pairs: Annotated[int, MIGRATION] = Field(default=500, ge=1, le=1_000_000)
+    """Pairs that are enough, of all servers of the store; then no more are collected."""
     log_format: Annotated[logs.Format, LOGS] = "text"
     """Format of every line that the server writes to standard error: `text` for people, `json` for programs, one object
     per line."""

@@ -24,10 +24,11 @@ from breadcrumbs.models.head import LinearHead
 from breadcrumbs.training import export
 from breadcrumbs.training.comparison import check_related, difference, in_common, same_images
 from breadcrumbs.training.config import TrainConfig
-from breadcrumbs.training.data.class_names import listed, plain
+from breadcrumbs.training.data.class_names import listed
 from breadcrumbs.training.data.dataset import Data, DataError, Split, load
 from breadcrumbs.training.data.loader import evaluation_batches
 from breadcrumbs.training.emanate import rank_in_class
+from breadcrumbs.training.feature_rows import FeatureRows, among
 from breadcrumbs.training.inspect.looked import Looked
 from breadcrumbs.training.metrics import as_json, evaluate, resample
 from breadcrumbs.training.refit.images import identified
@@ -104,13 +105,45 @@ def evaluated(
             bundle has all classes of the other, or they have other test images.
         BundleError: the backbone's features are not finite.
     """
-    manifest = bundle.manifest
     if against is not None:
         check_related(bundle, against[0])
     data = load(config)
-    labels = _among(manifest.classes, data.classes)[data.test.labels]
-    tested = np.bincount(labels, minlength=len(manifest.classes))
+    labels = among(bundle.manifest.classes, data.classes)[data.test.labels]
     rows = _Rows(_features(bundle, data.test, config), labels, _half(labels, seed))
+    found, by_class = _found(bundle, rows, data.notes, seed)
+    if against is not None:
+        other = _others_logits(*against, config, data)
+        found["against"] = _apart(bundle, against[0], rows, other, by_class)
+    return Evaluated(found, Looked(rows.features, labels, data.test))
+
+
+def evaluated_rows(bundle: Bundle, tested: FeatureRows, against: Bundle | None = None, seed: int = 0) -> Evaluated:
+    """Measure a bundle's heads as `evaluated` does, on rows of its space that were read from a file.
+
+    Raises:
+        DataError: the other bundle is of another space, or neither has all classes of the other.
+    """
+    if against is not None:
+        check_related(bundle, against)
+        if against.backbone_digest != bundle.backbone_digest:
+            raise DataError(
+                f"{against.folder} is of another backbone than {bundle.folder}, so its head takes other features; "
+                "compare the two on images, with --data"
+            )
+    labels = tested.rows.labels
+    rows = _Rows(tested.features, labels, _half(labels, seed))
+    found, by_class = _found(bundle, rows, tested.notes, seed)
+    if against is not None:
+        found["against"] = _apart(bundle, against, rows, against.head().logits(rows.features), by_class)
+    return Evaluated(found, Looked(rows.features, labels, tested.rows))
+
+
+def _found(
+    bundle: Bundle, rows: _Rows, notes: Sequence[str], seed: int
+) -> tuple[dict[str, Any], dict[Convention, tuple[Group, ...]]]:
+    """What is measured of a bundle's own heads, and each convention's groups of its classes."""
+    manifest, labels = bundle.manifest, rows.labels
+    tested = np.bincount(labels, minlength=len(manifest.classes))
     by_class = {name: groups(manifest.train_counts, name) for name in CONVENTIONS}
     own: dict[str, Any] = {}
     with step("measure the heads"):
@@ -126,32 +159,20 @@ def evaluated(
             "test_images": tested.tolist(),
             "groups": {name: list(members) for name, members in by_class.items()},
         },
-        "notes": [*data.notes, *_untested(manifest.classes, tested)],
+        "notes": [*notes, *_untested(manifest.classes, tested)],
         "heads": own,
     }
-    if against is not None:
-        other = _others_logits(*against, config, data)
-        own_logits = bundle.head().logits(rows.features)
-        found["against"] = {"bundle": str(against[0].folder)} | difference(
-            *in_common(other, own_logits, labels, against[0], bundle), by_class
-        )
-    return Evaluated(found, Looked(rows.features, labels, data.test))
+    return found, by_class
 
 
-def _among(known: Sequence[str], names: Sequence[str]) -> Integers:
-    """The place (C,) of each of the data's classes among a bundle's, by name.
-
-    Raises:
-        DataError: the bundle does not know one.
-    """
-    place = {plain(name): index for index, name in enumerate(known)}
-    strange = [name for name in names if plain(name) not in place]
-    if strange:
-        raise DataError(
-            f"the data has {len(strange)} classes that are not among the {len(known)} of the bundle: "
-            f"{listed(strange)}; leave their images out, or add the classes by a refit"
-        )
-    return np.array([place[plain(name)] for name in names], np.int64)
+def _apart(
+    bundle: Bundle, other: Bundle, rows: _Rows, logits: Floats, by_class: dict[Convention, tuple[Group, ...]]
+) -> dict[str, Any]:
+    """The difference from another bundle, whose exported head gives `logits` (N, C) for the same rows."""
+    own = bundle.head().logits(rows.features)
+    return {"bundle": str(other.folder)} | difference(
+        *in_common(logits, own, rows.labels, other, bundle), by_class
+    )  # fmt: skip
 
 
 def _untested(classes: Sequence[str], tested: Integers) -> Iterator[str]:

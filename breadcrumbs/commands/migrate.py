@@ -42,8 +42,9 @@ def migrate(
             network, a file of weights or an ONNX file, as `adopt` takes it.
         out: Folder for the new bundle and the report.
         pairs: Folder of images, at any depth, that go through both backbones; 100 help, 500 are better. A subfolder
-            that is named as a class labels its images, and half of these judge the new head. Without pairs, the
-            images that both bundles have rows of take their place.
+            that is named as a class labels its images, and half of these judge the new head. Or the store of a server
+            that has collected pairs (`serve --migrate-to`). Without pairs, the images that both bundles have rows of
+            take their place.
         pairs_from: Instead of images: two snapshots of the same images, by the old backbone and by the new one.
         max_pixels: Largest number of pixels in one image, as for `train`.
         device: Where to solve, as for `refit`.

@@ -86,6 +86,7 @@ def evaluate(
     /,
     *,
     against: Path | None = None,
+    features: Path | None = None,
     data: str | None = None,
     test_data: str | None = None,
     images: Path | None = None,
@@ -104,6 +105,8 @@ def evaluate(
     Args:
         bundle: Folder of the bundle.
         against: Another bundle, to compare the two exported heads on the same test images.
+        features: Instead of images, a file of features with labels, made by the bundle's backbone: `.npz`, Parquet,
+            Arrow or a snapshot.
         data: The data set, as for `train`; default: the one that the bundle was trained on.
         test_data: The test set, as for `train`.
         images: Root of the paths in list files, as for `train`.
@@ -116,16 +119,21 @@ def evaluate(
         json: Print one JSON object with everything.
     """
     from breadcrumbs.models.bundle import read as read_bundle
+    from breadcrumbs.training import feature_rows
     from breadcrumbs.training.inspect.evaluation import Outputs
-    from breadcrumbs.training.measure import config_of, evaluated
+    from breadcrumbs.training.measure import config_of, evaluated, evaluated_rows
     from breadcrumbs.training.terminal.tables import shown
 
     outputs = Outputs(wrong, rows, confusion, html)
     outputs.check()
     opened, *other = (read_bundle(folder) for folder in (bundle, against) if folder is not None)
-    given = {"data": data, "test_data": test_data, "images": images, "check": check, "max_pixels": max_pixels}
-    config, *others = (config_of(one, **given) for one in (opened, *other))
-    evaluation = evaluated(opened, config, (other[0], others[0]) if other else None)
+    given = {"data": data, "test_data": test_data, "images": images, "max_pixels": max_pixels}
+    if features is not None:
+        _check_features_alone({**given, "html": html})
+        evaluation = evaluated_rows(opened, feature_rows.read(opened, features), other[0] if other else None)
+    else:
+        config, *others = (config_of(one, check=check, **given) for one in (opened, *other))
+        evaluation = evaluated(opened, config, (other[0], others[0]) if other else None)
     written = outputs.write(opened, evaluation.found, evaluation.looked)
     if json:
         tell_json(evaluation.found | ({"files": written} if written else {}))
@@ -134,6 +142,15 @@ def evaluate(
         show(part)
     for path in written.values():
         print(path)  # noqa: T201
+
+
+def _check_features_alone(images: dict[str, object]) -> None:
+    """Refuse flags of images, by their names, beside a file of features."""
+    from breadcrumbs.models.errors import BreadcrumbsError
+
+    strange = [f"--{name.replace('_', '-')}" for name, value in images.items() if value is not None]
+    if strange:
+        raise BreadcrumbsError(f"{', '.join(strange)}: for images only; --features has none: leave it out")
 
 
 def export(run: Path, /, *, half: bool = False, int8: bool = False, json: Json = False) -> None:

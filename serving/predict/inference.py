@@ -7,7 +7,7 @@ compute decode too; a GPU is fed by threads that only decode. It knows nothing o
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import cast
@@ -63,6 +63,7 @@ class Inference:
         threads: that only decode; 0: those that compute decode.
         queue: images being or waiting to be decoded by them at most.
         deadline: seconds from the request's last byte to its answer.
+        answered: told the files of a request that was answered, and their scores.
     """
 
     def __init__(
@@ -73,7 +74,9 @@ class Inference:
         threads: int,
         queue: int,
         deadline: float,
+        answered: Callable[[Sequence[bytes], Sequence[Scores]], None] = lambda _images, _scores: None,
     ) -> None:
+        self._answered = answered
         self._decoder = decoder
         self._engine = engine
         self._batcher = batcher
@@ -106,6 +109,14 @@ class Inference:
         deadline = self._deadline if within is None else min(within, self._deadline)
         if isinstance(images, np.ndarray):
             return _outcome(await self._batcher.submit([_row(one, head) for one in images], deadline), 0.0)
+        outcome = await self._run_files(images, head, deadline, names)
+        self._answered(images, outcome.scores)
+        return outcome
+
+    async def _run_files(
+        self, images: Sequence[bytes], head: BoundHead | None, deadline: float, names: Sequence[str] | None
+    ) -> Outcome:
+        count = len(images)
         if names is None:
             names = [f"image {place + 1} of {count}" if count > 1 else "" for place in range(count)]
         files = [File(data, head, name) for data, name in zip(images, names, strict=True)]

@@ -5,6 +5,7 @@
     snapshots/<sha256>.{safetensors, json}                  serving.state.snapshots
     refits/<id>/{request.json, events.jsonl, …}             serving.refits.jobs
     leases/<name>/00000001.json                             serving.state.lease
+    pairs/<old>-<new>/<count>-<token>.{old, new}.safetensors serving.state.pairs
     answers/<segment>                                       serving.state.answers
     examples/<segment>                                      serving.state.examples
     erased/<mark>                                           serving.state.erasure

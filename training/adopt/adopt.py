@@ -8,19 +8,26 @@ It knows nothing of what a backbone may be (`source`) or of how a head is chosen
 import logging
 import statistics
 import time
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from breadcrumbs.models import bundle as bundles
+from breadcrumbs.models import head as heads
 from breadcrumbs.models.bundle import Bundle
+from breadcrumbs.models.head import LinearHead
+from breadcrumbs.training.adopt.class_text import TEMPLATES, read_words, sentences
 from breadcrumbs.training.adopt.config import AdoptConfig
 from breadcrumbs.training.adopt.features import Extractor
 from breadcrumbs.training.adopt.onnx_graph import operators
 from breadcrumbs.training.adopt.opened import Opened
 from breadcrumbs.training.adopt.package import FeatureSet, Origin, check_out, package
 from breadcrumbs.training.adopt.source import Source, open_source
+from breadcrumbs.training.adopt.two_towers import TextTower
 from breadcrumbs.training.config import EMBEDDED, STANDARD, RefitDevice, RefitSpec, TrainConfig
+from breadcrumbs.training.data.class_names import listed
 from breadcrumbs.training.data.dataset import Data, Split, load
 from breadcrumbs.training.data.sources import check_place
 from breadcrumbs.training.export import open_session
@@ -60,7 +67,8 @@ def adopt(
     check_out(out)
     check_place(config.recipe("none", config.size or 224, 1))
     in_memory = config.data in (EMBEDDED, *STANDARD)
-    source = open_source(backbone, config, in_memory=in_memory, exports=cache / "graphs")
+    words = {} if config.class_text is None else read_words(config.class_text)
+    source = open_source(backbone, config, in_memory=in_memory, exports=cache / "graphs", texts=config.named)
     opened = source.opened
     recipe = config.recipe(opened.name, opened.preprocess.height, config.looks + 1)
     for note in opened.notes:
@@ -69,7 +77,24 @@ def adopt(
     LOG.info("%d training and %d test images of %d classes", len(data.train), len(data.test), len(data.classes))
     _check(source, data.train)
     looks = _looks(opened, data, config, recipe, cache)
-    return package(_origin(opened, data, recipe), data, looks, out, spec, device)
+    origin = _origin(opened, data, recipe)
+    if config.named and source.texts is not None:
+        data, origin = _with_names(source.texts, data, origin, config.class_names or TEMPLATES, words)
+    return package(origin, data, looks, out, spec, device)
+
+
+def _with_names(
+    texts: TextTower, data: Data, origin: Origin, templates: Sequence[str], words: Mapping[str, tuple[str, ...]]
+) -> tuple[Data, Origin]:
+    """Add the classes that only have words, and what the text tower says of all of them."""
+    new = tuple(name for name in words if name not in data.classes)
+    data = replace(data, classes=(*data.classes, *new))
+    if new:
+        LOG.info("%d classes without any image, known by their words alone: %s", len(new), listed(new))
+    rows = texts.rows(sentences(data.classes, words, templates))
+    LOG.info("the words of %d classes in %d sentences each: the head may start from them", len(rows), len(templates))
+    head = LinearHead(rows, np.zeros(len(rows), np.float32), data.classes)
+    return data, replace(origin, files={**origin.files, bundles.NAMED: heads.to_onnx(head)})
 
 
 def _origin(opened: Opened, data: Data, recipe: TrainConfig) -> Origin:

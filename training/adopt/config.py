@@ -4,8 +4,9 @@ It imports no torch. Every field is a flag of the command line; the text below a
 """
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
+from cyclopts import Parameter
 from pydantic import Field, field_validator
 
 from breadcrumbs.training.config import ImageConfig, PixelConfig, TrainConfig, absent
@@ -46,6 +47,24 @@ class AdoptConfig(BackboneConfig, ImageConfig):
     """Of the augmented passes; as for `train`."""
     batch_size: int = Field(default=16, ge=1)
     """Images in one pass through the backbone."""
+    class_names: Annotated[tuple[str, ...] | None, Parameter(consume_multiple=True)] = None
+    """Start from the names of the classes, by the backbone's text tower: the sentences that a name is put into, in
+    place of `{}`; without any, `a photo of a {}`."""
+    class_text: Path | None = None
+    """CSV file (`class,text`) of other words for classes than their names; a class without images becomes one of the
+    head."""
+
+    @field_validator("class_names")
+    @classmethod
+    def _sentences(cls, value: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        if any("{}" not in template for template in value or ()):
+            raise ValueError("expected {} where the name belongs")
+        return value
+
+    @property
+    def named(self) -> bool:
+        """Whether the head starts from the names of the classes."""
+        return self.class_names is not None or self.class_text is not None
 
     def recipe(self, architecture: str, side: int, epochs: int) -> TrainConfig:
         """Return these settings as a bundle's recipe, from which `evaluate` and `snapshot` find the images.

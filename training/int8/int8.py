@@ -40,7 +40,7 @@ LOG = logging.getLogger("breadcrumbs.int8")
 
 SECONDS = 900.0
 """After which no further try begins."""
-HEADS = ("head.onnx", "joint-head.onnx")
+HEADS = (bundles.HEAD, bundles.NAMED, "joint-head.onnx")
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,7 +99,8 @@ def _material(bundle: Bundle, data: Data, config: TrainConfig) -> Material:
         )
     place = {int(number): row for row, number in enumerate(data.test.ids)}
     rows = np.array([place.get(int(number), -1) for number in held.ids], np.int64)
-    if held.dataset != data.test.dataset or data.classes != held.classes or (rows < 0).any():
+    known = held.classes[: len(data.classes)]  # those that only have words come after them
+    if held.dataset != data.test.dataset or data.classes != known or (rows < 0).any():
         raise DataError(f"{bundle.folder}: its test images are others now; expected those that its hold-out is of")
     return Material(bundle, data, config, held, data.test.take(rows))
 

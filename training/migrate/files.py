@@ -6,6 +6,7 @@ It knows nothing of how rows are mapped (`training.migrate.migrate`).
 from pathlib import Path
 
 from breadcrumbs.models import bundle as bundles
+from breadcrumbs.models import collected_pairs
 from breadcrumbs.models.bundle import Bundle
 from breadcrumbs.models.images.decoding import MAX_PIXELS
 from breadcrumbs.models.refit_report import RefitReport
@@ -38,8 +39,8 @@ def run(
     Args:
         old: a bundle's folder.
         to: another bundle's folder, or a backbone as `training.adopt.source` opens it.
-        pairs: a folder of images, or two snapshots, by the old backbone and by the new one; None means the images that
-            both bundles have rows of.
+        pairs: a folder of images, a server's store with pairs, or two snapshots, by the old backbone and by the new
+            one; None means the images that both bundles have rows of.
         spec: of the refit.
         out: folder for the new bundle in `bundle/`, the head and the report.
         tell: hears of stages and progress.
@@ -67,10 +68,24 @@ def run(
 
 
 def _pairs(before: Bundle, to: Opened, pairs: Path | tuple[Path, Path], max_pixels: int) -> Pairs:
+    digests = (before.backbone_digest, to.digest)
+    if isinstance(pairs, Path) and (pairs / collected_pairs.FOLDER).is_dir():
+        return _collected(pairs, digests)
     if isinstance(pairs, Path):
         return pairs_of_folder(backbone_of(before), to, pairs, before.manifest.classes, max_pixels)
     first, second = (open_safely(path) for path in pairs)
-    return pairs_of_snapshots(first, second, (before.backbone_digest, to.digest))
+    return pairs_of_snapshots(first, second, digests)
+
+
+def _collected(store: Path, digests: tuple[str, str]) -> Pairs:
+    """The pairs that a server has collected in its store."""
+    try:
+        return pairs_of_snapshots(*collected_pairs.read(store, *digests), digests)
+    except FileNotFoundError as error:
+        raise RefitError(
+            f"{store} has no pairs of these two backbones; collect some with `breadcrumbs serve --migrate-to`, or name "
+            "a folder of images with --pairs"
+        ) from error
 
 
 def _rows(before: Bundle, after: Bundle) -> tuple[list[Snapshot], list[str]]:

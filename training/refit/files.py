@@ -18,6 +18,7 @@ from breadcrumbs.models import head as heads
 from breadcrumbs.models import refit_report as reports
 from breadcrumbs.models.bundle import Bundle, Lineage
 from breadcrumbs.models.files import sha256, write_whole
+from breadcrumbs.models.head import LinearHead
 from breadcrumbs.models.refit_report import RefitReport
 from breadcrumbs.models.snapshots import examples as labelled
 from breadcrumbs.models.snapshots import snapshot as snapshots
@@ -27,6 +28,7 @@ from breadcrumbs.training.config import RefitDevice, RefitSpec
 from breadcrumbs.training.refit.completion import Refit, Tell
 from breadcrumbs.training.refit.edits import Names, edited, with_past
 from breadcrumbs.training.refit.holdout import Source
+from breadcrumbs.training.refit.named import named_rows
 from breadcrumbs.training.refit.refit import Candidate, refit
 from breadcrumbs.training.report import refit_page
 from breadcrumbs.training.run.holdout import drawn
@@ -130,6 +132,7 @@ def repack(
     became = {**report.spec.get("aliases", {}), **report.spec.get("classes", {})}
     files |= _samples(parent, became, made.head.classes)
     files |= _holdout(parent, became, made)
+    files |= _named(parent, became, made.head)
     files["head.onnx"] = heads.to_onnx(made.head)
     for upload in uploads:
         add_snapshot(files, upload)
@@ -162,6 +165,14 @@ def _samples(parent: Bundle, names: Names, classes: Sequence[str]) -> dict[str, 
             number = sum(name.startswith(f"samples/{place}-") for name in found)
             found[f"samples/{place}-{number}.png"] = (parent.folder / "samples" / sample).read_bytes()
     return found
+
+
+def _named(parent: Bundle, became: Names, head: LinearHead) -> dict[str, bytes]:
+    """What the classes' names say, for the classes as they are now; a new class has no words yet."""
+    rows = named_rows(parent.named_head(), became, head.classes)
+    if rows is None:
+        return {}
+    return {bundles.NAMED: heads.to_onnx(LinearHead(rows.numpy(), np.zeros_like(head.bias), head.classes))}
 
 
 def _holdout(parent: Bundle, became: Names, made: Refit) -> dict[str, bytes]:

@@ -8,7 +8,7 @@ Letters: C classes, I images.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -41,6 +41,7 @@ class Looks:
         spec: has the paper's cut and the seed.
         folds: bool (I,) each.
         tried: for the report, every way with what it gave.
+        scale: of what the classes' names say; 0: nothing.
     """
 
     material: Material
@@ -48,12 +49,20 @@ class Looks:
     spec: RefitSpec
     folds: Sequence[Tensor]
     tried: list[dict[str, Any]] = field(default_factory=list)
+    scale: float = 0.0
+
+    @property
+    def toward(self) -> Tensor | None:
+        """W₀ (C, D), where the names of the classes let a head begin; None: at 0."""
+        named = self.material.named
+        return None if named is None or not self.scale else self.scale * named
 
     def pool(self, usable: Tensor) -> Pool:
         """The rows of some images (I,), moved by what these images show."""
         own = self.material
         moves = [moved(look, own.base, usable, self.modes[look.present], len(own.classes)) for look in own.crumbs]
-        return pooled(own.base, [m for m in moves if m is not None], usable, self.spec.target, self.spec.seed)
+        found = pooled(own.base, [m for m in moves if m is not None], usable, self.spec.target, self.spec.seed)
+        return replace(found, toward=self.toward)
 
     def without_rows(self, pool: Pool) -> list[str]:
         """What a reader should know of classes that have no row in the pool of everything, a sentence each."""
@@ -61,12 +70,16 @@ class Looks:
         have = torch.bincount(pool.labels, minlength=len(own.classes)) > 0
         labels = own.images.labels[own.fit]
         images = torch.bincount(labels[labels >= 0], minlength=len(own.classes)) > 0
-        lost, ghosts = (
-            [own.classes[c] for c in mask.nonzero().squeeze(1).tolist()] for mask in (images & ~have, ~images & ~have)
+        named = torch.zeros_like(have) if self.toward is None else self.toward.any(1)
+        lost, by_name, ghosts = (
+            [own.classes[c] for c in mask.nonzero().squeeze(1).tolist()]
+            for mask in (images & ~have, ~images & ~have & named, ~images & ~have & ~named)
         )
         notes = []
         if lost:
             notes.append(f"rows of other backbones could not be moved, so these classes have none: {listed(lost)}")
+        if by_name:
+            notes.append(f"classes without any image, which are known by their names alone: {listed(by_name)}")
         if ghosts:
             notes.append(f"classes without any row, which are never predicted: {listed(ghosts)}")
         return notes

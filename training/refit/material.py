@@ -24,6 +24,7 @@ from breadcrumbs.training.emanate import class_means
 from breadcrumbs.training.refit.edits import EditedClasses, Names, edited
 from breadcrumbs.training.refit.holdout import HeldOut, Source, set_aside, split, with_examples
 from breadcrumbs.training.refit.images import Images, identified
+from breadcrumbs.training.refit.named import named_rows
 from breadcrumbs.training.refit.rows import OTHER, RefitError, Rows
 from breadcrumbs.training.refit.transfer import PAIRS
 
@@ -48,6 +49,7 @@ class Material:
         groups: of each class (C,).
         judged: what both heads are judged on.
         notes: what a reader should know, a sentence each.
+        named: what the classes' names say, f32 (C, D), 0 where nothing is known; None: of no class.
     """
 
     classes: tuple[str, ...]
@@ -62,6 +64,7 @@ class Material:
     groups: tuple[Group, ...]
     judged: HeldOut
     notes: tuple[str, ...]
+    named: Tensor | None = None
 
     def apart(self, min_rows: int) -> tuple[int, ...]:
         """Return the known classes that came after the bundle and have fewer judged rows than that."""
@@ -127,7 +130,7 @@ def read(
     later = _later(bundle, classes, became, len(edit.names))
     return Material(
         classes, len(edit.names), later, edit, images, base, images.crumbs(), fit, counts, class_groups, judged,
-        tuple(notes),
+        tuple(notes), named_rows(bundle.named_head(), became, classes),
     )  # fmt: skip
 
 

@@ -66,13 +66,16 @@ class Fitter:
         l2 = penalty * self._scale
         if self._features is not None:
             rows = (self._features, self._pool.labels.to(self._device), weights.to(self._device))
-            found = solve(*rows, self._classes, l2, gap=gap, starts=starts, progress=progress, rough=rough)
+            found = solve(
+                *rows, self._classes, l2, gap=gap, starts=starts, progress=progress, rough=rough,
+                toward=self._pool.toward,
+            )  # fmt: skip
         else:
             source = devices.moved(self._pool.source(weights), self._device)
             double = in_double(self._pool.size, gap)
             found = solve_stream(
                 source, self._classes, l2, double=double, gap=gap, starts=starts, progress=progress,
-                rough=rough,
+                rough=rough, toward=self._pool.toward,
             )  # fmt: skip
         return Fitted(found.weight.float().cpu(), found.bias.float().cpu(), found)
 

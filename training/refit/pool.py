@@ -28,6 +28,7 @@ class Pool:
         part, place: int64 (M,), the part a row is of, and its number there.
         labels: int64 (M,).
         shares: (M,), 1 / the rows of the row's image: every image counts once.
+        toward: W₀ (C, D), where a head begins; None: at 0.
     """
 
     parts: tuple[Move, ...]
@@ -35,6 +36,7 @@ class Pool:
     place: Tensor
     labels: Tensor
     shares: Tensor
+    toward: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.labels)

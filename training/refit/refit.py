@@ -10,7 +10,7 @@ Letters: N rows, D feature dimensions, C classes, I images.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -36,6 +36,7 @@ from breadcrumbs.training.refit.looks import Looks, chosen_looks
 from breadcrumbs.training.refit.material import Material, read
 from breadcrumbs.training.refit.members import Fitter
 from breadcrumbs.training.refit.rows import RefitError
+from breadcrumbs.training.refit.scale import begin
 from breadcrumbs.training.refit.selection import Part, average, average_logits, choose, given, usual
 from breadcrumbs.training.refit.validation import Hear, Validation
 
@@ -110,7 +111,11 @@ def refit(
     log_prior = pool.log_prior(len(classes))
     tell({"event": "stage", "stage": "choose"})
     apart = material.apart(spec.min_rows)
-    parts, validation = _choose(material, looks, log_prior, spec, device, hear, alone=not apart)
+    made = begin(
+        looks, pool, lambda own: _choose(material, own, log_prior, spec, device, hear, alone=not apart)
+    )  # fmt: skip
+    looks, parts, validation = made.looks, made.parts, made.validation
+    pool = replace(pool, toward=looks.toward)
     tell({"event": "stage", "stage": "solve"})
     fitter = Fitter(pool, len(classes), spec.max_memory, device)
     quick = spec.gap == "auto" and validation is not None and not validation.thorough
@@ -133,7 +138,7 @@ def refit(
     found: dict[str, Any] = {
         "gate": asdict(decision.gate),
         "new_classes": facts.new_classes(decision, material),
-        "notes": [*material.notes, *looks.without_rows(pool), *facts.taught(apart, left_out, classes)],
+        "notes": [*material.notes, *made.notes, *looks.without_rows(pool), *facts.taught(apart, left_out, classes)],
         "judged_examples": rows.examples,
     }
 
@@ -155,7 +160,7 @@ def _choose(
     """The members of the head. Nothing is validated where there is nothing to choose and, `alone`, nothing to judge."""
     classes = len(material.classes)
     fixed = given(spec)
-    if fixed is not None and classes == material.known and alone:
+    if fixed is not None and classes == material.known and material.named is None and alone:
         return [fixed], None
     validation = looks.validation(spec.max_memory, device, hear)
     return (choose(validation, spec, log_prior) if len(validation.labels) else [usual(spec)]), validation

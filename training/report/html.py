@@ -120,6 +120,8 @@ def _environment() -> "Environment":
 
 def printable(words: str) -> str:
     """Return a text that HTML can hold: white space becomes a space, other unprintable characters become `�`."""
+    if words.isprintable():  # as a picture in base64 is, of millions of letters
+        return words
     return "".join(
         c if c.isprintable() or c in "\u200c\u200d" else " " if c.isspace() else "\ufffd" for c in words
     )  # the two exceptions join letters, and some scripts need them

@@ -3,7 +3,10 @@
 Let every row have class probabilities q_i with Σ_i ω_i q_i = π, the prior. (The bias is not penalised, so the dual has
 this constraint.) Then for every W and b
 
-    F(W, b) ≥ Σ_i ω_i H(q_i) − ‖U‖² / (2 λ),     U = Σ_i ω_i (e_{y_i} − q_i) z_iᵀ,  H the entropy.
+    F(W, b) ≥ Σ_i ω_i H(q_i) − ⟨W₀, U⟩ − ‖U‖² / (2 λ),     U = Σ_i ω_i (e_{y_i} − q_i) z_iᵀ,  H the entropy.
+
+For log Σ_c exp(u_c) ≥ q · u + H(q) in every row, so that F(W, b) ≥ Σ_i ω_i H(q_i) − ⟨W, U⟩ + (λ/2) ‖W − W₀‖², in which
+the bias cancels; this is least at W = W₀ + U / λ.
 
 With q_i = softmax(W z_i + b) and b at its minimum, F less this bound is ‖∂F/∂W‖² / (2 λ): the bound of strong
 convexity. Where b is not at its minimum, Σ_i ω_i q_i misses π by ∂F/∂b, and a little mass is moved to meet it: class c
@@ -32,18 +35,19 @@ class LowerBound:
         prior: π (C,).
         moments: Σ_{y_i = c} ω_i z_iᵀ (C, D), features centred.
         l2: λ.
+        toward: W₀ (C, D).
     """
 
-    def __init__(self, prior: Tensor, moments: Tensor, l2: float) -> None:
-        self._prior, self._moments, self._l2 = prior, moments, l2
+    def __init__(self, prior: Tensor, moments: Tensor, l2: float, toward: Tensor) -> None:
+        self._prior, self._moments, self._l2, self._toward = prior, moments, l2, toward
         # q_i = e_{y_i} has entropy 0 and U = 0: the bound F ≥ 0
         self._entropy = 0.0  # Σ ω_i H(q_i)
         self._residual = torch.zeros_like(moments)  # U (C, D)
 
     @property
     def value(self) -> float:
-        """Σ ω_i H(q_i) − ‖U‖² / (2 λ): no F is below it."""
-        return self._entropy - _square(self._residual) / (2 * self._l2)
+        """Σ ω_i H(q_i) − ⟨W₀, U⟩ − ‖U‖² / (2 λ): no F is below it."""
+        return self._entropy - _inner(self._toward, self._residual) - _square(self._residual) / (2 * self._l2)
 
     def show(self, sums: Sums) -> None:
         """Add the probabilities of one pass."""
@@ -68,7 +72,7 @@ class LowerBound:
         """
         change = residual - self._residual  # ΔU (C, D)
         curve = _square(change) / self._l2
-        slope = entropy - self._entropy - _inner(self._residual, change) / self._l2
+        slope = entropy - self._entropy - _inner(self._toward + self._residual / self._l2, change)
         share = min(1.0, max(0.0, slope / curve)) if curve > 0 else float(slope > 0)
         self._residual = self._residual + share * change
         self._entropy += share * (entropy - self._entropy)

@@ -1,6 +1,6 @@
 """Newton's method on the softmax loss with a quadratic penalty: exact F and gradient, curvature from a sample.
 
-    F(W, b) = Σ_i ω_i · −log softmax(W z_i + b)_{y_i}  +  (λ/2) ‖W‖²
+    F(W, b) = Σ_i ω_i · −log softmax(W z_i + b)_{y_i}  +  (λ/2) ‖W − W₀‖²
 
 The Hessian is subsampled and each step inexact (Newton–CG: Byrd, Chin, Neveitt & Nocedal 2011, "On the use of
 stochastic Hessian information in optimization methods for machine learning"). The line search is on F itself.
@@ -41,18 +41,21 @@ class Problem:
         known: their sums by class.
         l2: λ.
         kind: float64 or float32, the type of everything but early products.
+        toward: W₀ (C, D).
     """
 
     source: Source
     known: Profile
     l2: float
     kind: torch.dtype
+    toward: Tensor
 
     def look(self, weight: Tensor, bias: Tensor, products: torch.dtype) -> "View":
         """Make one pass over all rows at W (C, D), b (C,), features centred."""
         found = sums(self.source, weight, bias, self.known, products)
-        value = found.loss + self.l2 / 2 * _square(weight)
-        to_weight = found.residual + self.l2 * weight  # ∂F/∂W = Σ ω_i (q_i − e_{y_i}) z_iᵀ + λ W (C, D)
+        apart = weight - self.toward  # W − W₀ (C, D)
+        value = found.loss + self.l2 / 2 * _square(apart)
+        to_weight = found.residual + self.l2 * apart  # ∂F/∂W = Σ ω_i (q_i − e_{y_i}) z_iᵀ + λ (W − W₀) (C, D)
         to_bias = found.mass - self.known.prior  # ∂F/∂b = Σ ω_i q_i − π (C,)
         return View(weight, bias, value, to_weight, to_bias, found, products)
 
@@ -116,7 +119,7 @@ def descend(
     Returns:
         The last point, the bound on the optimum, and the number of passes.
     """
-    bound = LowerBound(problem.known.prior, problem.known.moments, problem.l2)
+    bound = LowerBound(problem.known.prior, problem.known.moments, problem.l2, problem.toward)
     made, idle, settled, stuck, gained = 0, 0, False, False, math.inf
     while True:
         exact = here.products == problem.kind

@@ -1,8 +1,9 @@
 """The convex problem of refit: weighted multinomial logistic regression, to a proven distance from its optimum.
 
-    F(W, b) = Σ_i ω_i · −log softmax(W z_i + b)_{y_i}  +  (λ/2) ‖W‖²,     Σ_i ω_i = 1
+    F(W, b) = Σ_i ω_i · −log softmax(W z_i + b)_{y_i}  +  (λ/2) ‖W − W₀‖²,     Σ_i ω_i = 1
 
-With ω_i = 1 / (C · n_y) this is (1/C) Σ_y L_y + (λ/2) ‖W‖². It knows nothing of snapshots, classes' names or groups.
+W₀ is 0 unless something is known of the classes beforehand. With ω_i = 1 / (C · n_y) and W₀ = 0 this is
+(1/C) Σ_y L_y + (λ/2) ‖W‖². It knows nothing of snapshots, classes' names or groups.
 
 Newton steps whose Hessian comes from a sample of the rows (`training/solver/curvature.py`), first on the objective of a
 small sample, then on that of all rows. A pass over all rows gives F, its gradient and a lower bound on the optimum
@@ -11,7 +12,8 @@ small sample, then on that of all rows. A pass over all rows gives F, its gradie
 Features are centred: W z + b = W (z − z̄) + (b + W z̄), so b is shifted by W z̄ on the way in and back on the way out.
 
 Of fewer rows than dimensions, Z − z̄ = U Qᵀ with Q of N orthonormal columns. Only W Q Qᵀ changes a logit, and the rest
-of W only costs penalty, so the optimum has W = W_r Qᵀ, and ‖W‖ = ‖W_r‖: the problem is solved in N dimensions, on U.
+of W − W₀ only costs penalty, so the optimum has W = W₀ + (W_r − W₀ Q) Qᵀ, and ‖W − W₀‖ = ‖W_r − W₀ Q‖: the problem is
+solved in N dimensions, on U, toward W₀ Q.
 
 Letters: N rows, D feature dimensions, C classes, P classes with rows; z̄ the weighted mean of the rows.
 """
@@ -81,6 +83,7 @@ def solve(
     max_iterations: int = 500,
     rough: bool = False,
     half: bool | None = None,
+    toward: Tensor | None = None,
     progress: Progress | None = None,
 ) -> Solution:
     """Minimise F on rows in memory, in float64 where that costs little. See `solve_stream` for the rest.
@@ -89,13 +92,15 @@ def solve(
         features: (N, D), of any float type; no copy of the whole is made.
         labels: int64 (N,).
         row_weights: ω (N,), positive, of sum 1; a row of twice the weight counts as two equal rows.
-        classes: C. A class without rows gets a zero row of W and a bias so low that it is never predicted.
+        classes: C. A class without rows gets its row of W₀, and a bias that it can be predicted with
+            (`_of_all_classes`); where that row is 0, a bias so low that it is never predicted.
         l2: λ > 0.
         gap: stop when F is proven to be within this share of the optimum.
         starts: weights (C, D) and biases (C,) to start from: the best of them, if its F is below that of W = b = 0.
         max_iterations: stop after this many passes, converged or not.
         rough: also stop, without proof, where a step gains little, and take less exact steps: enough to choose by.
         half: whether early products are in bf16. None means: if the device is fast at it and float64 is not used.
+        toward: W₀ (C, D); None means 0.
         progress: called for every point that is kept.
     """
     if len(features) < features.shape[1]:
@@ -103,9 +108,9 @@ def solve(
         inner = [(weight.to(basis) @ basis, bias.to(basis) + weight.to(basis) @ centre) for weight, bias in starts]
         found = solve(
             few, labels, row_weights, classes, l2, gap=gap, starts=inner, max_iterations=max_iterations, rough=rough,
-            half=half, progress=progress,
+            half=half, toward=None if toward is None else toward.to(basis) @ basis, progress=progress,
         )  # fmt: skip
-        weight = found.weight @ basis.T.to(found.weight)  # W = W_r Qᵀ (C, D)
+        weight = _out_of_row_space(found.weight, basis.to(found.weight), toward)  # (C, D)
         bias = found.bias - weight @ centre.to(weight)
         return replace(found, weight=weight, bias=bias - bias.mean())
     double = in_double(features.numel(), gap)
@@ -120,6 +125,7 @@ def solve(
             max_iterations=max_iterations,
             rough=rough,
             half=half,
+            toward=toward,
             progress=progress,
         )
 
@@ -131,6 +137,14 @@ def _in_row_space(features: Tensor, row_weights: Tensor) -> tuple[Tensor, Tensor
     centre = weights @ rows / weights.sum()
     basis, triangle = torch.linalg.qr((rows - centre).T)
     return triangle.T, basis, centre
+
+
+def _out_of_row_space(inner: Tensor, basis: Tensor, toward: Tensor | None) -> Tensor:
+    """Return W (C, D) from W_r (C, N) and Q (D, N): W = W₀ + (W_r − W₀ Q) Qᵀ."""
+    if toward is None:
+        return inner @ basis.T
+    start = toward.to(basis)
+    return start + (inner - start @ basis) @ basis.T
 
 
 def in_double(elements: int, gap: float) -> bool:
@@ -151,6 +165,7 @@ def solve_stream(
     rough: bool = False,
     half: bool | None = None,
     sample_bytes: int = SAMPLE_BYTES,
+    toward: Tensor | None = None,
     progress: Progress | None = None,
 ) -> Solution:
     """Minimise F on rows that are read chunk by chunk, on the chunks' device.
@@ -164,6 +179,7 @@ def solve_stream(
     """
     kind = torch.float64 if double else torch.float32
     known = profile(source, classes, kind)
+    start = torch.zeros_like(known.moments) if toward is None else toward.to(known.moments)  # W₀ (C, D)
     # solve for the P classes that have rows; the others follow at the end
     present = (known.counts > 0).nonzero().squeeze(1)  # their numbers (P,)
     place = torch.full((classes,), -1, device=present.device)  # from a class's number among C to that among P (C,)
@@ -189,7 +205,7 @@ def solve_stream(
             progress(told, here.norm, here.value)
         return near(here, bound)
 
-    problem = Problem(source, known, l2, kind)
+    problem = Problem(source, known, l2, kind, start[present])
     draw = _sampler(problem, low, sample_bytes)
     curvature = Curvature(draw(SHARE), len(present), l2)
     here = _begin(problem, centred, draw, low)
@@ -207,10 +223,8 @@ def solve_stream(
     here, bound, passes = descend(
         problem, curvature, here, done, sharper=sharper, passes=max_iterations, gap=gap, **exactness
     )
-    weight = torch.zeros(classes, here.weight.shape[1], dtype=kind, device=here.weight.device)
-    bias = torch.full((classes,), here.sums.lowest - UNLIKELY, dtype=kind, device=here.weight.device)
-    weight[present] = here.weight
-    bias[present] = here.bias - here.weight @ known.centre
+    weight, bias = _of_all_classes(here, known.prior, present, start)  # features centred
+    bias = bias - weight @ known.centre
     return Solution(
         weight=weight,
         bias=bias - bias.mean(),
@@ -220,6 +234,18 @@ def solve_stream(
         iterations=passes + 1,
         converged=near(here, bound),
     )
+
+
+def _of_all_classes(here: View, prior: Tensor, present: Tensor, toward: Tensor) -> Found:
+    """Return W (C, D) and b (C,) for centred features, from those of the P classes with rows and from W₀ (C, D).
+
+    At the mean row b_c − log π_c is what the features say of class c, its prior apart. A class that is known by W₀
+    alone gets the mean of this, and the prior of the rarest class.
+    """
+    log_prior = prior.log()  # log π (P,)
+    as_others = (here.bias - log_prior).mean() + log_prior.min()
+    bias = torch.where(toward.any(1), as_others, here.sums.lowest - UNLIKELY)
+    return toward.index_copy(0, present, here.weight), bias.index_copy(0, present, here.bias)
 
 
 def _sampler(problem: Problem, low: torch.dtype, sample_bytes: int) -> Callable[[float], Chunk]:
@@ -243,11 +269,11 @@ def _begin(problem: Problem, starts: Sequence[Found], draw: Callable[[float], Ch
     best = min(views, key=lambda view: view.value, default=None)
     if best is not None and best.value < math.log(classes):  # F(0, 0) = log P
         return best
-    weight, bias = torch.zeros_like(known.moments), known.prior.log()  # W = 0 and b = log π: the best without features
+    weight, bias = problem.toward, known.prior.log()  # W = W₀ and b = log π: of W₀ = 0 the best without features
     rows = draw(FIRST)
     if len(rows[1]) <= 0.5 * int(known.counts.sum()):
         source = whole(*rows)
-        part = Problem(source, profile(source, classes, problem.kind), problem.l2, problem.kind)
+        part = replace(problem, source=source, known=profile(source, classes, problem.kind))
         found, _, _ = descend(
             part,
             Curvature(rows, classes, problem.l2),
