@@ -12,6 +12,7 @@
     samples/           test images to try it with, `<class index>-<n>.png`
     snapshots/         the newest snapshot, made with this backbone, and the crumbs that balance the tail
     holdout.safetensors test images' features, that nothing is fitted or chosen on, to judge refits by; if there are any
+    taxonomy.csv       the groups that each class belongs to, if they are known
     report/            metrics and pictures
 
 A refit leaves the same folder with another head in it. It knows nothing of how the parts are made or run.
@@ -21,6 +22,7 @@ import re
 import shutil
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -29,15 +31,18 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from breadcrumbs.models import head as heads
 from breadcrumbs.models import holdout as holdouts
 from breadcrumbs.models import printable
+from breadcrumbs.models import taxonomy as taxonomies
 from breadcrumbs.models.errors import FormatError
 from breadcrumbs.models.files import read_regular, sha256, write_whole
 from breadcrumbs.models.head import HeadError, LinearHead, check_classes
 from breadcrumbs.models.images.preprocess import Preprocess
 from breadcrumbs.models.snapshots import snapshot as snapshots
 from breadcrumbs.models.snapshots.snapshot import Snapshot
+from breadcrumbs.models.taxonomy import Taxonomy
 
 FORMAT: Literal["breadcrumbs.bundle/2"] = "breadcrumbs.bundle/2"
 HOLDOUT = "holdout.safetensors"
+TAXONOMY = "taxonomy.csv"
 BACKBONE, HALF = "backbone.onnx", "backbone-half.onnx"
 HEAD, NAMED = "head.onnx", "named-head.onnx"
 INT8 = "int8/manifest.json"
@@ -167,6 +172,7 @@ class Bundle:
         for name in ("classes", "feature_dim", "preprocess"):
             if getattr(found.manifest, name) != getattr(self.manifest, name):
                 raise BundleError(f"{found.folder}: its {name} differ from those of {self.folder}; expected the same")
+        _ = found.taxonomy  # read and checked before it is needed
         return found
 
     def backbone(self, precision: Precision = "full") -> bytes:
@@ -242,6 +248,17 @@ class Bundle:
         if strange:
             raise BundleError(f"{HOLDOUT}: {len(strange)} classes that the bundle has not, first {strange[0]!r:.80}")
         return found
+
+    @cached_property
+    def taxonomy(self) -> Taxonomy | None:
+        """The taxonomy, if the bundle has one; a class that a refit added may have no place in it.
+
+        Raises:
+            TaxonomyError: it is damaged.
+        """
+        if TAXONOMY not in self.manifest.files:
+            return None
+        return taxonomies.parse(read_regular(self.folder / TAXONOMY))
 
 
 def read(folder: Path) -> Bundle:
@@ -329,4 +346,5 @@ def _fill(folder: Path, manifest: Manifest, files: Mapping[str, bytes], int8: Bu
     written.head()
     written.named_head()
     written.holdout()
+    _ = written.taxonomy
     return complete

@@ -46,6 +46,7 @@ from breadcrumbs.serving.http.routes import (
     heads,
     open_inference,
     predict,
+    priors,
     refit,
     snapshots,
     system,
@@ -86,7 +87,7 @@ from breadcrumbs.serving.state.store import Store
 LOG = logging.getLogger("breadcrumbs.server")
 REFIT = (sys.executable, "-P", "-m", "breadcrumbs", "refit", "--debug")
 """The program that a refit runs; with the traceback of a bug, for this server's log."""
-ROUTES = (predict, answers, examples, snapshots, refit, heads, open_inference, system, console)
+ROUTES = (predict, priors, answers, examples, snapshots, refit, heads, open_inference, system, console)
 GRACE = 30
 """Seconds that requests in flight have to finish after SIGTERM."""
 LONGEST = 0.05
@@ -178,7 +179,7 @@ async def _open(
     """Create the parts in order. `stack` closes them in the opposite order."""
     await asyncio.to_thread(sweep)
     with about("bundle"):
-        whole = await asyncio.to_thread(read_bundle, settings.bundle)
+        whole = await asyncio.to_thread(_bundle, settings.bundle)
     with about("store"):
         store = Store.open(settings.store, settings.max_store_bytes)
     for used in (whole.folder, store.folder):
@@ -267,6 +268,13 @@ def _inference(
     if pairing is not None:
         stack.push_async_callback(pairing.close)
     return inference
+
+
+def _bundle(folder: Path) -> Bundle:
+    """The bundle, with its taxonomy read and checked before the first request needs it."""
+    found = read_bundle(folder)
+    _ = found.taxonomy
+    return found
 
 
 def _open_answers(

@@ -96,6 +96,7 @@ def evaluate(
     rows: Path | None = None,
     confusion: Path | None = None,
     html: Path | None = None,
+    coverage: Path | None = None,
     json: Json = False,
 ) -> None:
     """Measure a bundle's heads on test images, as the server would answer them, with 95 % intervals.
@@ -116,6 +117,7 @@ def evaluate(
         rows: Also write this CSV file: every test image, with the exported head's answer.
         confusion: Also write this CSV file: how many images of each class were predicted as each class.
         html: Also write this page: groups, classes, confusions, and wrong images with their pictures.
+        coverage: Also write this CSV file: accuracy against coverage for each rank of the bundle's taxonomy.
         json: Print one JSON object with everything.
     """
     from breadcrumbs.models.bundle import read as read_bundle
@@ -124,9 +126,10 @@ def evaluate(
     from breadcrumbs.training.measure import config_of, evaluated, evaluated_rows
     from breadcrumbs.training.terminal.tables import shown
 
-    outputs = Outputs(wrong, rows, confusion, html)
+    outputs = Outputs(wrong, rows, confusion, html, coverage)
     outputs.check()
     opened, *other = (read_bundle(folder) for folder in (bundle, against) if folder is not None)
+    outputs.check_bundle(opened)
     given = {"data": data, "test_data": test_data, "images": images, "max_pixels": max_pixels}
     if features is not None:
         _check_features_alone({**given, "html": html})

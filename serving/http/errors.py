@@ -18,6 +18,7 @@ from starlette.types import Scope
 
 from breadcrumbs.models.errors import BreadcrumbsError, FormatError
 from breadcrumbs.models.images.errors import ImageError, ImageTooLarge
+from breadcrumbs.models.prior import PriorError
 from breadcrumbs.models.snapshots.parquet import ExtraMissing
 from breadcrumbs.models.spool import FileTooLarge
 from breadcrumbs.serving.http.notes import note
@@ -47,6 +48,7 @@ STATUS: dict[type[BreadcrumbsError], tuple[int, str]] = {
     ExtraMissing: (415, "unsupported"),
     ImageError: (422, "image"),
     ImageTooLarge: (413, "too_large"),
+    PriorError: (422, "prior"),
     EngineError: (503, "engine"),
     StoreError: (503, "store"),
     StoreFull: (507, "store_full"),

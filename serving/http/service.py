@@ -8,6 +8,7 @@ from fastapi import Depends, Query, Request
 
 from breadcrumbs.models.bundle import Bundle, Precision
 from breadcrumbs.models.groups import Group, groups
+from breadcrumbs.models.lineages import HeadLineages
 from breadcrumbs.serving.http.metrics import Metrics
 from breadcrumbs.serving.http.open_inference.statistics import Statistics
 from breadcrumbs.serving.http.schemas import ProblemResponse
@@ -24,7 +25,9 @@ from breadcrumbs.serving.state.examples import Examples
 from breadcrumbs.serving.state.live_head import Live
 from breadcrumbs.serving.state.owners import Claims
 from breadcrumbs.serving.state.pages import MOST
+from breadcrumbs.serving.state.priors import Priors
 from breadcrumbs.serving.state.removal import Removal
+from breadcrumbs.serving.state.renames import Renames
 from breadcrumbs.serving.state.store import Store
 
 
@@ -52,6 +55,22 @@ class Service:
     def claims(self) -> Claims:
         """Of what is uploaded."""
         return Claims(self.store)
+
+    @cached_property
+    def priors(self) -> Priors:
+        """The named priors of the store."""
+        return Priors(self.store, self.settings.follow)
+
+    @cached_property
+    def renames(self) -> Renames:
+        """What refits made of the names of classes."""
+        return Renames(self.store)
+
+    @cached_property
+    def lineages(self) -> HeadLineages | None:
+        """The bundle's taxonomy, by head; None: it has none."""
+        taxonomy = self.bundle.taxonomy
+        return None if taxonomy is None else HeadLineages(taxonomy)
 
     @cached_property
     def removal(self) -> Removal:

@@ -3,6 +3,7 @@
     heads/000007/{head.safetensors, head.onnx, head.json}   serving.state.heads
     activations/00000012.json                               serving.state.activation_log
     snapshots/<sha256>.{safetensors, json}                  serving.state.snapshots
+    priors/<name>.json                                      serving.state.priors
     refits/<id>/{request.json, events.jsonl, …}             serving.refits.jobs
     leases/<name>/00000001.json                             serving.state.lease
     pairs/<old>-<new>/<count>-<token>.{old, new}.safetensors serving.state.pairs

@@ -40,7 +40,7 @@ LOG = logging.getLogger("breadcrumbs.int8")
 
 SECONDS = 900.0
 """After which no further try begins."""
-HEADS = (bundles.HEAD, bundles.NAMED, "joint-head.onnx")
+KEPT = (bundles.HEAD, bundles.NAMED, "joint-head.onnx", bundles.TAXONOMY)
 
 
 @dataclass(frozen=True, eq=False)
@@ -149,7 +149,7 @@ def _own(material: Material, tried: Tried) -> Bundle:
     )  # fmt: skip
     features = np.asarray(tried.features, np.float32)
     held = replace(material.held, features=features, backbone=digest, created="")
-    kept = [name for name in manifest.files if name.startswith("samples/") or name in HEADS]
+    kept = [name for name in manifest.files if name.startswith("samples/") or name in KEPT]
     files = {name: read_regular(bundle.folder / name) for name in kept} | {
         bundles.BACKBONE: tried.model,
         bundles.HOLDOUT: snapshots.to_bytes(held),
