@@ -61,6 +61,7 @@ from breadcrumbs.serving.learning.bounds import Bounds
 from breadcrumbs.serving.learning.examples import Examples
 from breadcrumbs.serving.learning.removal import Removal
 from breadcrumbs.serving.pairs import open_pairing
+from breadcrumbs.serving.precision import chosen
 from breadcrumbs.serving.predict.batcher import Batcher
 from breadcrumbs.serving.predict.decoder import Decoder
 from breadcrumbs.serving.predict.engine import Engine, Scores
@@ -180,14 +181,15 @@ async def _open(
     """Create the parts in order. `stack` closes them in the opposite order."""
     await asyncio.to_thread(sweep)
     with about("bundle"):
-        bundle = await asyncio.to_thread(_bundle, settings.bundle)
+        whole = await asyncio.to_thread(_bundle, settings.bundle)
     with about("store"):
         store = Store.open(settings.store, settings.max_store_bytes)
-    for used in (bundle.folder, store.folder):
+    for used in (whole.folder, store.folder):
         if used is not None:
             with contextlib.suppress(OSError):  # where folders cannot be locked, nobody checks for locks either
                 stack.callback(os.close, locked(used, shared=True))
     log = Log(store)
+    bundle, precision = await chosen(settings, whole, store, log)
     with about("store"):
         activation = await live_head.first(store, bundle, log)
         _, head = await read_head(store, activation.head)
@@ -196,7 +198,7 @@ async def _open(
 
     def backbone() -> Path:
         with about("bundle", "precision"):
-            return bundle.backbone_path(settings.precision)
+            return bundle.backbone_path("half" if precision == "half" else "full")
 
     def start_engine() -> Engine:
         engine = Engine(
@@ -231,8 +233,9 @@ async def _open(
     lease = Lease(store, "refits")
     pinned = await asyncio.to_thread(_pinned, settings.gate_holdout, bundle)
     refitter = partial(refitting, store, bundle, current, limits=limits, confirm=lease.renew, pinned=pinned)
-    own = refitter() if settings.refit == "here" else None
-    jobs = Jobs(store, settings.refit_queue, own, lease, settings.follow)
+    jobs = Jobs(
+        store, settings.refit_queue, refitter() if settings.refit == "here" else None, lease, settings.follow
+    )  # fmt: skip
     converter = Converter(settings.max_snapshot_bytes)
     uploads = Turnstile(settings.max_uploads, "uploads")
     await jobs.open()
@@ -241,7 +244,7 @@ async def _open(
         stack.callback(following.cancel)
     stack.push_async_callback(jobs.close)
     service = Service(
-        settings, bundle, store, engine, batcher, inference, current, jobs, metrics, converter, uploads,
+        settings, bundle, precision, store, engine, batcher, inference, current, jobs, metrics, converter, uploads,
         *_open_answers(settings, bundle, store, stack),
     )  # fmt: skip
     if settings.workers > 1:
@@ -250,7 +253,7 @@ async def _open(
     LOG.info(
         "serving %s, head %d, %d classes, on %s%s",
         bundle.manifest.name, activation.head, len(head.classes), engine.device,
-        "" if engine.size else "; features only",
+        f" in {precision} precision" if engine.size else "; features only",
     )  # fmt: skip
     return service
 

@@ -213,6 +213,9 @@ class Health(BaseModel):
     status: str = Field(description="`alive` or `ready`")
     head: int | None = Field(default=None, description="version of the live head")
     device: str | None = Field(default=None, description="where the models run")
+    precision: Literal["full", "half", "int8"] | None = Field(
+        default=None, description="of the backbone; absent without one"
+    )
     takes: list[Literal["images", "features"]] | None = Field(
         default=None, description="what is predicted from; a bundle without a backbone takes features only"
     )

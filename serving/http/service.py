@@ -6,7 +6,7 @@ from typing import Annotated, Any, cast
 
 from fastapi import Depends, Query, Request
 
-from breadcrumbs.models.bundle import Bundle
+from breadcrumbs.models.bundle import Bundle, Precision
 from breadcrumbs.models.groups import Group, groups
 from breadcrumbs.models.lineages import HeadLineages
 from breadcrumbs.serving.http.metrics import Metrics
@@ -37,6 +37,7 @@ class Service:
 
     settings: Settings
     bundle: Bundle
+    precision: Precision
     store: Store
     engine: Engine
     batcher: Batcher[Item, Scores]
