@@ -125,7 +125,7 @@ def _bundle(settings: Settings) -> Finding:
         bundle = read_bundle(settings.bundle)
         bundle.head()
         if bundle.manifest.space is None:
-            bundle.backbone(settings.precision)
+            bundle.backbone("full" if settings.precision == "auto" else settings.precision)
         holdout = bundle.holdout()
     except BreadcrumbsError as error:
         return Finding(

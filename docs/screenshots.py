@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from playwright.sync_api import Page, expect, sync_playwright
+from playwright.sync_api import FilePayload, Page, expect, sync_playwright
 
 from breadcrumbs import Client
 from breadcrumbs.models.snapshots import snapshot as snapshots
@@ -50,7 +50,7 @@ FLAGS = [
 def serving(folder: Path) -> Iterator[tuple[str, Client]]:
     """The server of the demo bundle, on a free port: its address, and a client."""
     line = [sys.executable, "-m", "breadcrumbs", "serve", "--bundle", str(BUNDLE), "--store", str(folder / "store")]
-    line += ["--port", "0", "--device", "cpu", "--access-log", "none"]
+    line += ["--port", "0", "--device", "cpu", "--access-log", "none", "--remember", "1000", "--remember-images"]
     with subprocess.Popen(line, cwd=ROOT, stderr=subprocess.PIPE, text=True) as process:
         log = process.stderr
         try:
@@ -169,6 +169,34 @@ def images(page: Page, camera: Camera, base: str) -> None:
     camera.take(page, "compare", "main")
 
 
+def teaching(page: Page, camera: Camera, base: str, data: Data) -> None:
+    """Photos of a new class, a head that has learned from them; answers to review; the classes."""
+    rows = np.flatnonzero(data.test.labels == data.classes.index("bag"))
+    flipped = [Image.fromarray(np.ascontiguousarray(data.test.image(row)[::-1])) for row in rows[:5]]
+    files: list[FilePayload] = []
+    for place, image in enumerate(flipped):
+        file = io.BytesIO()
+        image.save(file, "PNG")
+        files.append({"name": f"bag {place + 1}.png", "mimeType": "image/png", "buffer": file.getvalue()})
+    page.goto(f"{base}/#teach")
+    page.locator(".drop input").set_input_files(files)
+    expect(page.locator(".answer .bars")).to_have_count(len(files))
+    page.get_by_label("Class of all these photos").fill("upside-down bag")
+    page.get_by_role("button", name="Store").click()
+    expect(page.get_by_role("button", name="Take back")).to_have_count(len(files))
+    camera.take(page, "teach", ".answer:nth-child(-n+2)")
+    page.get_by_label("When the new head is ready").select_option("never")
+    page.get_by_role("button", name="Learn from the examples").click()
+    expect(page.locator(".job")).to_contain_text("The gate says", timeout=REFIT_SECONDS * 1000)
+    page.goto(f"{base}/#review")
+    expect(page.locator(".review img")).to_be_visible()
+    camera.take(page, "review", ".review")
+    page.goto(f"{base}/#classes")
+    page.get_by_label("More of bag").click()
+    expect(page.get_by_role("button", name="Remove bag")).to_be_visible()
+    camera.take(page, "classes", "main")
+
+
 def health(page: Page, camera: Camera, base: str, data: Data) -> None:
     """While several clients ask, now more and now less."""
     page.goto(f"{base}/#health")
@@ -211,6 +239,7 @@ def main(wanted: list[str]) -> None:
         client.wait(client.refit([march], alone, apart).id)
         heads(page, camera, base)
         images(page, camera, base)
+        teaching(page, camera, base, data)
         phone = browser.new_page(viewport=PHONE, device_scale_factor=2)  # type: ignore[arg-type]
         phone.goto(f"{base}/#heads")
         expect(phone.locator("tr.live")).to_be_visible()

@@ -4,12 +4,15 @@
     backbone.onnx      `image` uint8 (N, H, W, 3) -> `feature` f32 (N, D); normalisation inside; none in a bundle that
                        was made from features, whose manifest names their space instead
     backbone-half.onnx the same in half precision, where it was asked for and loses no recall
+    int8/              a whole bundle whose `backbone.onnx` is this one in int8, where that is worth its cost: a feature
+                       space of its own, with its own rows; of its files `manifest.json` here lists `manifest.json`
     head.onnx          the balanced head: `feature` (N, D) -> `logits` (N, C)
     joint-head.onnx    the head that trained the backbone, for comparison
     named-head.onnx    what the names of the classes say, by the backbone's text tower; refits start from it
     samples/           test images to try it with, `<class index>-<n>.png`
     snapshots/         the newest snapshot, made with this backbone, and the crumbs that balance the tail
     holdout.safetensors test images' features, that nothing is fitted or chosen on, to judge refits by; if there are any
+    taxonomy.csv       the groups that each class belongs to, if they are known
     report/            metrics and pictures
 
 A refit leaves the same folder with another head in it. It knows nothing of how the parts are made or run.
@@ -19,6 +22,7 @@ import re
 import shutil
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -27,16 +31,22 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from breadcrumbs.models import head as heads
 from breadcrumbs.models import holdout as holdouts
 from breadcrumbs.models import printable
+from breadcrumbs.models import taxonomy as taxonomies
 from breadcrumbs.models.errors import FormatError
 from breadcrumbs.models.files import read_regular, sha256, write_whole
 from breadcrumbs.models.head import HeadError, LinearHead, check_classes
 from breadcrumbs.models.images.preprocess import Preprocess
 from breadcrumbs.models.snapshots import snapshot as snapshots
 from breadcrumbs.models.snapshots.snapshot import Snapshot
+from breadcrumbs.models.taxonomy import Taxonomy
 
 FORMAT: Literal["breadcrumbs.bundle/2"] = "breadcrumbs.bundle/2"
 HOLDOUT = "holdout.safetensors"
-BACKBONE, HEAD, NAMED = "backbone.onnx", "head.onnx", "named-head.onnx"
+TAXONOMY = "taxonomy.csv"
+BACKBONE, HALF = "backbone.onnx", "backbone-half.onnx"
+HEAD, NAMED = "head.onnx", "named-head.onnx"
+INT8 = "int8/manifest.json"
+Precision = Literal["full", "half", "int8"]
 
 
 class BundleError(FormatError):
@@ -140,19 +150,46 @@ class Bundle:
                 "`breadcrumbs adopt BACKBONE --data photos`"
             )
 
-    def backbone(self, precision: Literal["full", "half"] = "full") -> bytes:
-        """The bytes of `backbone.onnx` or `backbone-half.onnx`; raises as `backbone_path`."""
-        return read_regular(self.backbone_path(precision))
+    def has(self, precision: Precision) -> bool:
+        """Whether there is a backbone of this precision."""
+        return {"full": BACKBONE, "half": HALF, "int8": INT8}[precision] in self.manifest.files
 
-    def backbone_path(self, precision: Literal["full", "half"] = "full") -> Path:
-        """The place of `backbone.onnx`, or of `backbone-half.onnx`, known to name no other file.
+    def of(self, precision: Precision) -> "Bundle":
+        """The bundle whose features those of a precision are: the one in `int8/`, opened and verified, or this one.
 
         Raises:
-            BundleError: there is no backbone, or none in half precision.
+            BundleError: there is none, or it is damaged, or of other classes or images.
+        """
+        if precision != "int8":
+            return self
+        self.check_backbone()
+        if not self.has("int8"):
+            raise BundleError(
+                f"{self.folder} has no int8 backbone; `breadcrumbs export RUN --int8` makes one, where it is fast "
+                "enough and costs little recall"
+            )
+        found = read(self.folder / "int8")
+        for name in ("classes", "feature_dim", "preprocess"):
+            if getattr(found.manifest, name) != getattr(self.manifest, name):
+                raise BundleError(f"{found.folder}: its {name} differ from those of {self.folder}; expected the same")
+        _ = found.taxonomy  # read and checked before it is needed
+        return found
+
+    def backbone(self, precision: Precision = "full") -> bytes:
+        """The bytes of the backbone's file; raises as `backbone_path`."""
+        return read_regular(self.backbone_path(precision))
+
+    def backbone_path(self, precision: Precision = "full") -> Path:
+        """The place of the backbone's file of a precision, known to name no other file.
+
+        Raises:
+            BundleError: there is no backbone, or none of this precision.
             FormatError: it names another file.
         """
+        if precision == "int8":
+            return self.of("int8").backbone_path()
         self.check_backbone()
-        name = BACKBONE if precision == "full" else "backbone-half.onnx"
+        name = BACKBONE if precision == "full" else HALF
         if name not in self.manifest.files:
             raise BundleError(f"{self.folder} has no {name}; `breadcrumbs export RUN --half` makes one")
         heads.parse_onnx(read_regular(self.folder / name))
@@ -212,6 +249,17 @@ class Bundle:
             raise BundleError(f"{HOLDOUT}: {len(strange)} classes that the bundle has not, first {strange[0]!r:.80}")
         return found
 
+    @cached_property
+    def taxonomy(self) -> Taxonomy | None:
+        """The taxonomy, if the bundle has one; a class that a refit added may have no place in it.
+
+        Raises:
+            TaxonomyError: it is damaged.
+        """
+        if TAXONOMY not in self.manifest.files:
+            return None
+        return taxonomies.parse(read_regular(self.folder / TAXONOMY))
+
 
 def read(folder: Path) -> Bundle:
     """Open a bundle and verify every file in it.
@@ -254,13 +302,14 @@ def _verify(folder: Path, name: str, digest: str) -> None:
         raise BundleError(f"{folder}: {name} is damaged: expected sha256 {digest}, got {found}")
 
 
-def write(folder: Path, manifest: Manifest, files: Mapping[str, bytes]) -> Bundle:
+def write(folder: Path, manifest: Manifest, files: Mapping[str, bytes], int8: Bundle | None = None) -> Bundle:
     """Write a bundle to a temporary folder, verify it, then move it into place; an older one is replaced.
 
     Args:
         folder: its final place.
         manifest: everything but `files`, which is filled in here.
         files: the bytes of each file, by its path in the bundle.
+        int8: the bundle of its int8 backbone, which is copied; None: there is none.
 
     Raises:
         BundleError: the parts do not fit together.
@@ -270,7 +319,7 @@ def write(folder: Path, manifest: Manifest, files: Mapping[str, bytes]) -> Bundl
     fresh = folder.with_name(f".{folder.name}.new")
     shutil.rmtree(fresh, ignore_errors=True)
     try:
-        complete = _fill(fresh, manifest, files)
+        complete = _fill(fresh, manifest, files, int8)
     except BaseException:
         shutil.rmtree(fresh, ignore_errors=True)
         raise
@@ -283,15 +332,19 @@ def write(folder: Path, manifest: Manifest, files: Mapping[str, bytes]) -> Bundl
     return Bundle(folder, complete)
 
 
-def _fill(folder: Path, manifest: Manifest, files: Mapping[str, bytes]) -> Manifest:
+def _fill(folder: Path, manifest: Manifest, files: Mapping[str, bytes], int8: Bundle | None) -> Manifest:
     """Write a bundle's files and its manifest, and read them back."""
     for name, data in files.items():
         write_whole(folder / name, data)
-    digests = {name: sha256(folder / name) for name in sorted(files)}
+    if int8 is not None:
+        shutil.copytree(int8.folder, folder / "int8")
+    names = [*files, *([] if int8 is None else [INT8])]
+    digests = {name: sha256(folder / name) for name in sorted(names)}
     complete = manifest.model_copy(update={"files": digests})
     write_whole(folder / "manifest.json", complete.model_dump_json(indent=1).encode() + b"\n")
     written = read(folder)
     written.head()
     written.named_head()
     written.holdout()
+    _ = written.taxonomy
     return complete

@@ -8,7 +8,10 @@ mapping to status codes is `serving.http.errors`, and a test proves that no leaf
     │   ├── HeadError          … a head                                       models.head
     │   ├── SnapshotError      … a snapshot                                   models.snapshots.snapshot
     │   ├── BundleError        … a bundle                                     models.bundle
-    │   └── FileTooLarge       … or holds more than a named limit             models.spool
+    │   ├── FileTooLarge       … or holds more than a named limit             models.spool
+    │   └── TaxonomyError      … a taxonomy                                   models.taxonomy
+    ├── PriorError             weights that are no prior                      models.prior
+    │   └── UnknownClass       … or a class that a head does not have         models.prior
     ├── ExtraMissing           a file whose reader is not installed           models.snapshots.parquet
     ├── ImageError             an image that cannot be decoded                models.images.errors
     │   ├── ImageTooLarge      … or is larger than the limit                  models.images.errors
@@ -34,7 +37,7 @@ mapping to status codes is `serving.http.errors`, and a test proves that no leaf
     ├── StoreError             the store cannot be read or written            serving.state.store
     │   ├── StoreFull          … has no room left                             serving.state.store
     │   ├── NotFound           no such head, snapshot, refit or example       serving.state.store
-    │   │   └── Expired        … as an answer that was remembered once        serving.state.answers
+    │   │   └── Expired        … as an answer that was remembered once        serving.learning.answers
     │   ├── Lost               the lease of refits, to another server         serving.state.lease
     │   └── Conflict           someone else was first                         serving.state.store
     │       └── KeyReused      … under the same Idempotency-Key               serving.refits.jobs

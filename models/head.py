@@ -72,6 +72,11 @@ class LinearHead:
         return int(self.weight.shape[1])
 
     @cached_property
+    def places(self) -> dict[str, int]:
+        """The index of each class, by its name."""
+        return {name: place for place, name in enumerate(self.classes)}
+
+    @cached_property
     def digest(self) -> str:
         """The sha256 over classes, weight and bias: equal for equal heads, whatever their files."""
         state = hashlib.sha256(json.dumps(self.classes).encode())
@@ -92,8 +97,12 @@ def softmax(logits: NDArray[np.floating]) -> NDArray[np.float64]:
 
 
 def ranked(logits: NDArray[np.floating], classes: Sequence[str], top_k: int) -> list[RankedClass]:
-    """Return the top classes of one image's logits (C,), most probable first; ties keep the order of classes."""
+    """Return the top classes of one image's logits (C,), most probable first; ties keep the order of classes.
+
+    A class whose logit is −inf cannot be, and is left out.
+    """
     order = (-logits).argsort(kind="stable")[:top_k]
+    order = order[~np.isneginf(logits[order])]
     places = zip(order.tolist(), softmax(logits)[order].tolist(), strict=True)
     return [{"class": classes[index], "index": index, "probability": probability} for index, probability in places]
 

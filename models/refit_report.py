@@ -376,6 +376,8 @@ class RefitReport(_Part):
     """Of the metrics of `live` and `candidate`, by name; one without an interval is left out."""
     difference: dict[str, Interval]
     """Candidate less live, paired: `balanced`, and each group that has rows, of the classes that both know."""
+    class_rows: list[int] = []
+    """Rows of each class in the hold-out (C); empty in older reports."""
     change: list[Interval | None]
     """The same of each class's recall (C), null where the hold-out has no row of it."""
     regressions: list[Regression]

@@ -41,11 +41,13 @@ from breadcrumbs.serving.http.protocol import PatientProtocol
 from breadcrumbs.serving.http.route_names import route_names
 from breadcrumbs.serving.http.routes import (
     answers,
+    classes,
     console,
     examples,
     heads,
     open_inference,
     predict,
+    priors,
     refit,
     snapshots,
     system,
@@ -53,7 +55,13 @@ from breadcrumbs.serving.http.routes import (
 from breadcrumbs.serving.http.service import Service, groups_of
 from breadcrumbs.serving.http.shares import Held, Turnstile
 from breadcrumbs.serving.http.traces import Traces
+from breadcrumbs.serving.learning import remembering
+from breadcrumbs.serving.learning.answers import Answers
+from breadcrumbs.serving.learning.bounds import Bounds
+from breadcrumbs.serving.learning.examples import Examples
+from breadcrumbs.serving.learning.removal import Removal
 from breadcrumbs.serving.pairs import open_pairing
+from breadcrumbs.serving.precision import chosen
 from breadcrumbs.serving.predict.batcher import Batcher
 from breadcrumbs.serving.predict.decoder import Decoder
 from breadcrumbs.serving.predict.engine import Engine, Scores
@@ -69,23 +77,19 @@ from breadcrumbs.serving.refits.schedule import Occasions, Schedule
 from breadcrumbs.serving.refits.worker import Refitter
 from breadcrumbs.serving.setting_names import about, both
 from breadcrumbs.serving.settings import Settings
-from breadcrumbs.serving.state import live_head, remembering
+from breadcrumbs.serving.state import live_head
 from breadcrumbs.serving.state.activation_log import Log
-from breadcrumbs.serving.state.answers import Answers
-from breadcrumbs.serving.state.bounds import Bounds
 from breadcrumbs.serving.state.conversion import Converter
-from breadcrumbs.serving.state.examples import Examples
 from breadcrumbs.serving.state.heads import read as read_head
 from breadcrumbs.serving.state.keys import Keys, KeysError
 from breadcrumbs.serving.state.lease import Lease
 from breadcrumbs.serving.state.live_head import Live
-from breadcrumbs.serving.state.removal import Removal
 from breadcrumbs.serving.state.store import Store
 
 LOG = logging.getLogger("breadcrumbs.server")
 REFIT = (sys.executable, "-P", "-m", "breadcrumbs", "refit", "--debug")
 """The program that a refit runs; with the traceback of a bug, for this server's log."""
-ROUTES = (predict, answers, examples, snapshots, refit, heads, open_inference, system, console)
+ROUTES = (predict, priors, answers, examples, classes, snapshots, refit, heads, open_inference, system, console)
 GRACE = 30
 """Seconds that requests in flight have to finish after SIGTERM."""
 LONGEST = 0.05
@@ -177,14 +181,15 @@ async def _open(
     """Create the parts in order. `stack` closes them in the opposite order."""
     await asyncio.to_thread(sweep)
     with about("bundle"):
-        bundle = await asyncio.to_thread(read_bundle, settings.bundle)
+        whole = await asyncio.to_thread(_bundle, settings.bundle)
     with about("store"):
         store = Store.open(settings.store, settings.max_store_bytes)
-    for used in (bundle.folder, store.folder):
+    for used in (whole.folder, store.folder):
         if used is not None:
             with contextlib.suppress(OSError):  # where folders cannot be locked, nobody checks for locks either
                 stack.callback(os.close, locked(used, shared=True))
     log = Log(store)
+    bundle, precision = await chosen(settings, whole, store, log)
     with about("store"):
         activation = await live_head.first(store, bundle, log)
         _, head = await read_head(store, activation.head)
@@ -193,7 +198,7 @@ async def _open(
 
     def backbone() -> Path:
         with about("bundle", "precision"):
-            return bundle.backbone_path(settings.precision)
+            return bundle.backbone_path("half" if precision == "half" else "full")
 
     def start_engine() -> Engine:
         engine = Engine(
@@ -228,8 +233,9 @@ async def _open(
     lease = Lease(store, "refits")
     pinned = await asyncio.to_thread(_pinned, settings.gate_holdout, bundle)
     refitter = partial(refitting, store, bundle, current, limits=limits, confirm=lease.renew, pinned=pinned)
-    own = refitter() if settings.refit == "here" else None
-    jobs = Jobs(store, settings.refit_queue, own, lease, settings.follow)
+    jobs = Jobs(
+        store, settings.refit_queue, refitter() if settings.refit == "here" else None, lease, settings.follow
+    )  # fmt: skip
     converter = Converter(settings.max_snapshot_bytes)
     uploads = Turnstile(settings.max_uploads, "uploads")
     await jobs.open()
@@ -238,7 +244,7 @@ async def _open(
         stack.callback(following.cancel)
     stack.push_async_callback(jobs.close)
     service = Service(
-        settings, bundle, store, engine, batcher, inference, current, jobs, metrics, converter, uploads,
+        settings, bundle, precision, store, engine, batcher, inference, current, jobs, metrics, converter, uploads,
         *_open_answers(settings, bundle, store, stack),
     )  # fmt: skip
     if settings.workers > 1:
@@ -247,7 +253,7 @@ async def _open(
     LOG.info(
         "serving %s, head %d, %d classes, on %s%s",
         bundle.manifest.name, activation.head, len(head.classes), engine.device,
-        "" if engine.size else "; features only",
+        f" in {precision} precision" if engine.size else "; features only",
     )  # fmt: skip
     return service
 
@@ -264,6 +270,13 @@ def _inference(
     if pairing is not None:
         stack.push_async_callback(pairing.close)
     return inference
+
+
+def _bundle(folder: Path) -> Bundle:
+    """The bundle, with its taxonomy read and checked before the first request needs it."""
+    found = read_bundle(folder)
+    _ = found.taxonomy
+    return found
 
 
 def _open_answers(

@@ -62,9 +62,13 @@ class Settings(BaseSettings):
 
     bundle: Annotated[Path, MODEL] = Path(models.__file__).parent / "demo"
     """Folder of the bundle to serve, as written by `breadcrumbs train`."""
-    precision: Annotated[Literal["full", "half"], MODEL] = "full"
+    precision: Annotated[Literal["auto", "full", "half", "int8"], MODEL] = "full"
     """Precision of the backbone: `half` uses the bundle's half-precision backbone, which is faster on a GPU and slower
-    on a CPU."""
+    on a CPU; `int8` the one in int8, which is faster on a CPU and has features and heads of its own. `auto` takes what
+    the store's live head was fitted to, and in an empty store what is fastest on this machine."""
+    confidence: Annotated[float, MODEL] = Field(default=0.9, gt=0, le=1)
+    """Probability that a group of classes must reach to be named as an answer's deepest sure node, where the bundle has
+    a taxonomy; a request may ask for another."""
     start_timeout: Annotated[float, MODEL] = Field(default=60.0, gt=0, le=86400)
     """Seconds for the models to load and to answer a blank image at start; after that, the start fails. There is no
     limit with TensorRT."""

@@ -72,11 +72,11 @@ def test_every_field_is_a_flag(name: str, model: type) -> None:
         (("refit", "--bundle", "models/demo"), "name --bundle and --out"),
         (
             ("refit", "--bundle", "models/demo", "--out", "OUT", "--server", "http://127.0.0.1:9"),
-            "or --server without --bundle, --head, --gate-holdout and --device",
+            "or --server without --bundle, --examples, --head, --gate-holdout and --device",
         ),
         (
             ("refit", "--server", "http://127.0.0.1:9", "--device", "cuda"),
-            "or --server without --bundle, --head, --gate-holdout and",
+            "or --server without --bundle, --examples, --head, --gate-holdout and",
         ),
         (("refit", "--server", "http://127.0.0.1:9"), "no answer from http://127.0.0.1:9"),
         (("refit", "--server", "http://127.0.0.1:9", "--snapshot", "nowhere"), "nowhere: No such file"),

@@ -21,6 +21,7 @@ from breadcrumbs.models.snapshots.snapshot import Snapshot
 from breadcrumbs.serving.refits.job import Kept
 from breadcrumbs.serving.state.activation_log import Activation
 from breadcrumbs.serving.state.heads import HeadRecord, Lineage
+from breadcrumbs.serving.state.priors import PriorRecord
 from breadcrumbs.serving.state.snapshot_record import SnapshotRecord
 from breadcrumbs.training.config import RECIPES, RefitSpec, TrainConfig
 
@@ -283,6 +284,7 @@ def test_every_part_of_a_head_is_specified() -> None:
         (HeadRecord, "### heads/"),
         (Lineage, "### heads/"),
         (SnapshotRecord, "### snapshots/"),
+        (PriorRecord, "### priors/"),
         (Kept, "### refits/"),
         (Activation, "### activations/"),
     ],

@@ -90,13 +90,16 @@ class ImageConfig(PixelConfig):
     """Largest number of pixels in one image, read from its header before it is decoded, as on the server."""
     workers: int = Field(default=0, ge=0)
     """Processes that decode and augment, per training process, at most one a core; 0: the training process itself."""
+    taxonomy: Path | None = None
+    """CSV file of the groups that each class belongs to: `class` and a column for each rank, from the nearest to the
+    root, or rows of `child,parent`. It goes into the bundle, whose answers then also name the deepest sure group."""
     groups: Literal["A", "B"] = "A"
     """Convention of many / medium / few: A: at least 100 / at most 20 training images; B: more than 100 / fewer than
     20."""
     seed: int = Field(default=0, ge=0, lt=2**31)
     """Seed of weights, order and augmentation."""
 
-    @field_validator("name", "test_data", "images", "imbalance", "largest", mode="before")
+    @field_validator("name", "test_data", "images", "imbalance", "largest", "taxonomy", mode="before")
     @classmethod
     def _absent(cls, value: object) -> object:
         """A flag takes back what a recipe sets: `--imbalance none`."""

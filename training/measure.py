@@ -24,6 +24,7 @@ from breadcrumbs.models.head import LinearHead
 from breadcrumbs.training import export
 from breadcrumbs.training.comparison import check_related, difference, in_common, same_images
 from breadcrumbs.training.config import TrainConfig
+from breadcrumbs.training.coverage import coverage_of, told
 from breadcrumbs.training.data.class_names import listed
 from breadcrumbs.training.data.dataset import Data, DataError, Split, load
 from breadcrumbs.training.data.loader import evaluation_batches
@@ -98,7 +99,7 @@ def evaluated(
     Returns:
         The test images, and in JSON's own types: `heads`, the exported one first, each with `metrics` and `groups` as
         intervals, `recall` and what was chosen; `classes` with their training and test images and groups; `notes` of
-        the data; `against`, where asked for.
+        the data; `coverage`, where the bundle has a taxonomy; `against`, where asked for.
 
     Raises:
         DataError: the images are not as they should be, or are of classes that the bundle does not know; or neither
@@ -162,6 +163,8 @@ def _found(
         "notes": [*notes, *_untested(manifest.classes, tested)],
         "heads": own,
     }
+    if bundle.taxonomy is not None:
+        found["coverage"] = told(coverage_of(bundle, rows.features, labels))
     return found, by_class
 
 

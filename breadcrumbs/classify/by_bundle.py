@@ -6,7 +6,9 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
+from breadcrumbs.classify.conditions import NOTHING, Conditions, OfBundle
 from breadcrumbs.classify.results import Prediction
+from breadcrumbs.models.arrays import Floats
 from breadcrumbs.models.bundle import read as read_bundle
 from breadcrumbs.models.files import read_regular
 from breadcrumbs.models.head import ranked
@@ -20,17 +22,22 @@ BATCH = 16
 
 
 def predict(
-    bundle: Path, images: Sequence[Path], top_k: int, max_pixels: int = MAX_PIXELS
+    bundle: Path, images: Sequence[Path], top_k: int, max_pixels: int = MAX_PIXELS, asked: Conditions = NOTHING
 ) -> tuple[str, Iterator[Prediction]]:
     """Return the head's digest, and the predictions of the images in their order, as they are computed.
 
     Raises:
         BundleError, EngineError: the bundle cannot be read or run.
+        BreadcrumbsError: what is asked needs a server or a taxonomy, or is of a class that the head does not have.
     """
     opened = read_bundle(bundle)
+    conditions = OfBundle(opened, asked)
     transform, head = opened.preprocess, opened.head()
     engine = Engine(partial(opened.backbone_path, "full"), head, 0, (transform.height, transform.width))
     decoder = Decoder(transform, max_pixels, Budget(), engine.compute)
+
+    def predicted(path: Path, logits: Floats) -> Prediction:
+        return Prediction(path, ranked(logits, head.classes, top_k), node=conditions.node(logits))
 
     def compute(paths: Sequence[Path]) -> list[Prediction]:
         files: dict[int, File] = {}
@@ -44,7 +51,7 @@ def predict(
             found[place] = (
                 Prediction(paths[place], error=str(scores))
                 if isinstance(scores, Exception)
-                else Prediction(paths[place], ranked(scores.logits, head.classes, top_k))
+                else predicted(paths[place], conditions.applied(scores.logits))
             )
         return [found[place] for place in range(len(paths))]
 

@@ -9,11 +9,14 @@ from pathlib import Path
 
 from pydantic import BaseModel
 
+from breadcrumbs.classify.conditions import NOTHING, Conditions
 from breadcrumbs.classify.results import Prediction
 from breadcrumbs.models.files import read_regular
 from breadcrumbs.models.head import RankedClass
+from breadcrumbs.models.lineages import SureNode
 from breadcrumbs.serving.client.call import Call
 from breadcrumbs.serving.client.client import Client, ServerError
+from breadcrumbs.serving.http import schemas
 from breadcrumbs.serving.http.schemas import HeadName, Ranked
 
 ABOUT_THE_IMAGE = (413, 415, 422)
@@ -53,13 +56,14 @@ class Asked:
     Args:
         client: of the server.
         top_k: classes of each image.
+        asked: what else is asked of each.
 
     Attributes:
         head: which head answers; None until one has.
     """
 
-    def __init__(self, client: Client, top_k: int) -> None:
-        self._client, self._top_k = client, top_k
+    def __init__(self, client: Client, top_k: int, asked: Conditions = NOTHING) -> None:
+        self._client, self._top_k, self._asked = client, top_k, asked
         self.head: HeadName | None = None
 
     def predict(self, images: Sequence[Path]) -> Iterator[Prediction]:
@@ -86,7 +90,7 @@ class Asked:
         try:
             found = iter(self._ask(good) if good else ())
         except ServerError as error:
-            if error.status not in ABOUT_THE_IMAGE:
+            if error.status not in ABOUT_THE_IMAGE or self._about_what_is_asked(error):
                 raise
             if len(part) == 1:
                 yield Prediction(part[0].path, error=str(error))
@@ -97,16 +101,31 @@ class Asked:
         for file in part:
             yield next(found) if file.error is None else Prediction(file.path, error=file.error)
 
+    def _about_what_is_asked(self, error: ServerError) -> bool:
+        """Whether every image would be refused: for a prior, a class or a confidence that cannot be."""
+        return error.kind == "prior" or (error.kind == "bad_request" and self._asked != NOTHING)
+
     def _ask(self, files: Sequence[_File]) -> list[Prediction]:
         head = "active" if self.head is None else self.head.version
-        answer = self._client.predict([file.data for file in files], self._top_k, head)
+        asked = self._asked
+        answer = self._client.predict(
+            [file.data for file in files], self._top_k, head, prior=asked.prior, classes=asked.classes or None,
+            confidence=asked.confidence,
+        )  # fmt: skip
         self.head = answer.head
         pairs = zip(files, answer.predictions, strict=True)
-        return [Prediction(file.path, [_ranked(one) for one in given.classes]) for file, given in pairs]
+        return [
+            Prediction(file.path, [_ranked(one) for one in given.classes], node=_node(given.node))
+            for file, given in pairs
+        ]
 
 
 def _ranked(one: Ranked) -> RankedClass:
     return {"class": one.name, "index": one.index, "probability": one.probability}
+
+
+def _node(one: schemas.SureNode | None) -> SureNode | None:
+    return None if one is None else SureNode(one.name, one.rank, one.probability)
 
 
 def _read(path: Path, most: int) -> _File:

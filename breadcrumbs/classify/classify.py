@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from breadcrumbs.classify.by_server import Asked
+from breadcrumbs.classify.conditions import NOTHING, Conditions
 from breadcrumbs.classify.results import Prediction, Write, writing
 from breadcrumbs.models.errors import BreadcrumbsError
 from breadcrumbs.models.images.decoding import MAX_PIXELS
@@ -54,7 +55,9 @@ class Classified:
     out: Path | None
 
 
-def classify(images: Sequence[Path], source: Source, top_k: int, out: Path | None) -> Classified:
+def classify(
+    images: Sequence[Path], source: Source, top_k: int, out: Path | None, asked: Conditions = NOTHING
+) -> Classified:
     """Classify images, and those in folders.
 
     Args:
@@ -62,23 +65,25 @@ def classify(images: Sequence[Path], source: Source, top_k: int, out: Path | Non
         source: who classifies.
         top_k: classes of each image.
         out: file for all predictions, whole or absent.
+        asked: what else is asked of each image.
 
     Raises:
-        BreadcrumbsError: none of them can be classified, or the file cannot be written.
+        BreadcrumbsError: none of them can be classified, or the file cannot be written; or what is asked cannot be.
     """
+    asked.check()
     with contextlib.ExitStack() as stack:
         write = None if out is None else stack.enter_context(writing(out))
         files = _files(images)
         if source.bundle is not None:
             from breadcrumbs.classify.by_bundle import predict
 
-            digest, coming = predict(source.bundle, files, top_k, source.max_pixels)
+            digest, coming = predict(source.bundle, files, top_k, source.max_pixels, asked)
             kept, failed = _collect(coming, len(files), write)
             head, words = {"version": None, "digest": digest}, str(source.bundle)
         else:
-            asked = Asked(stack.enter_context(Client(source.server, key=source.key)), top_k)
-            kept, failed = _collect(asked.predict(files), len(files), write)
-            head = {} if asked.head is None else asked.head.model_dump()
+            server = Asked(stack.enter_context(Client(source.server, key=source.key)), top_k, asked)
+            kept, failed = _collect(server.predict(files), len(files), write)
+            head = {} if server.head is None else server.head.model_dump()
             words = f"head {head.get('version')}"
         if len(failed) == len(files):
             raise BreadcrumbsError(told(failed, len(files)))
@@ -133,7 +138,8 @@ def show(found: Classified, *, as_json: bool) -> None:
         print(f"{found.out}: {done} image{'s' if done > 1 else ''} classified ({found.source})")  # noqa: T201
     for one in found.kept:
         words = "  ".join(f"{ranked['class']} {ranked['probability']:.3f}" for ranked in one.classes)
-        print(escaped(f"{one.name}  {words}  ({found.source})"))  # noqa: T201
+        sure = "" if one.node is None else f"  {one.node.rank}: {one.node.name} {one.node.probability:.3f}"
+        print(escaped(f"{one.name}  {words}{sure}  ({found.source})"))  # noqa: T201
 
 
 def told(failed: Sequence[Prediction], count: int) -> str:

@@ -1,7 +1,7 @@
 """What came of many images: the classes of each, or why there are none; and files of that, whole or absent.
 
     .csv, .parquet   a row for each of an image's classes: image, rank, class, index, probability, error
-    .jsonl           an object for each image: image and classes, or image and error
+    .jsonl           an object for each image: image, classes and, with a taxonomy, node; or image and error
 
 It knows nothing of who computes them.
 """
@@ -11,13 +11,14 @@ import csv
 import io
 import json
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, Any
 
 from breadcrumbs.models.errors import BreadcrumbsError
 from breadcrumbs.models.files import writing_whole
 from breadcrumbs.models.head import RankedClass
+from breadcrumbs.models.lineages import SureNode
 from breadcrumbs.models.snapshots.parquet import ExtraMissing
 
 SUFFIXES = (".csv", ".jsonl", ".parquet")
@@ -27,11 +28,12 @@ ROWS = 10_000  # of a Parquet file's row group
 
 @dataclass(frozen=True)
 class Prediction:
-    """One image's classes, the most probable first; or an error in words."""
+    """One image's classes, the most probable first, and its deepest sure node, if any; or an error in words."""
 
     image: Path
     classes: Sequence[RankedClass] = ()
     error: str | None = None
+    node: SureNode | None = None
 
     @property
     def name(self) -> str:
@@ -43,7 +45,8 @@ class Prediction:
         """The prediction as JSON's own types."""
         if self.error is not None:
             return {"image": self.name, "error": self.error}
-        return {"image": self.name, "classes": list(self.classes)}
+        node = {} if self.node is None else {"node": asdict(self.node)}
+        return {"image": self.name, "classes": list(self.classes), **node}
 
     def rows(self) -> Iterator[tuple[Any, ...]]:
         """Yield a row for each class, as `COLUMNS` says; for an error one."""

@@ -30,6 +30,7 @@ def adopt(
     out: Path = Path("runs/latest"),
     cache: Path | None = None,
     device: RefitDevice = "auto",
+    int8: bool = False,
     json: Json = False,
     config: Annotated[AdoptConfig | None, Parameter(name="*")] = None,
 ) -> None:
@@ -53,10 +54,11 @@ def adopt(
         out: Folder of the run; the bundle goes into its `bundle/`.
         cache: Folder in which features are kept, of all backbones; default: among your caches. It may be deleted.
         device: Where the head is solved, as for `refit`.
+        int8: Also make the backbone in int8, for CPUs, if it is 1.2 times as fast there and costs little recall.
         json: Print one JSON object: the bundle's folder and its metrics.
         config: Images and settings of the backbone.
     """
-    named = _features(backbone, features, test_features, space, cache)
+    named = _features(backbone, features, test_features, space, cache, int8=int8)
     chosen = config or AdoptConfig()
     try:
         with stoppable():
@@ -69,6 +71,10 @@ def adopt(
                 from breadcrumbs.training.adopt.cache import default_folder
 
                 bundle = make(backbone or "", chosen, out, cache or default_folder(), device=device)
+                if int8:
+                    from breadcrumbs.training.int8.int8 import add_int8
+
+                    bundle = add_int8(bundle)
     except KeyboardInterrupt as stop:
         kept = "goes on, with the features that are kept" if named is None else "starts again"
         print(f"stopped; the same command {kept}", file=sys.stderr)  # noqa: T201
@@ -82,7 +88,7 @@ def adopt(
 
 
 def _features(
-    backbone: str | None, features: Path | None, test: Path | None, space: str | None, cache: Path | None
+    backbone: str | None, features: Path | None, test: Path | None, space: str | None, cache: Path | None, *, int8: bool
 ) -> "FeatureFiles | None":
     """The files of features that are named; None: a backbone is, and nothing that belongs to features.
 
@@ -98,7 +104,7 @@ def _features(
         if backbone is None:
             raise AdoptError("name a backbone, for example resnet50, or a file of features with --features")
         return None
-    if backbone is not None or cache is not None:
-        what = f"the backbone {backbone}" if backbone is not None else "--cache"
+    if backbone is not None or cache is not None or int8:
+        what = f"the backbone {backbone}" if backbone is not None else "--cache" if cache is not None else "--int8"
         raise AdoptError(f"--features has the features already, so {what} is not used: leave one of them out")
     return FeatureFiles(features, test, space)

@@ -14,6 +14,9 @@ def predict(
     server: Server = LOCAL,
     bundle: Path | None = None,
     top_k: int = 3,
+    prior: str | None = None,
+    classes: tuple[str, ...] = (),
+    confidence: float | None = None,
     max_pixels: int = MAX_PIXELS,
     out: Path | None = None,
     json: Json = False,
@@ -30,6 +33,9 @@ def predict(
         bundle: Folder of a bundle, to compute here instead of asking a server.
         max_pixels: Largest number of pixels in one image, where they are computed here.
         top_k: Number of classes to show for each image.
+        prior: Name of a prior in the server's store.
+        classes: The classes that can be there; repeat for each. Default: all.
+        confidence: Probability that a group of the taxonomy must reach to be named. Default: the server's; here 0.9.
         out: File for the result instead of printing it: `.csv`, `.jsonl` or `.parquet` (extra `parquet`).
         json: Print one JSON object: the head that answered, each image's classes as in the API, and errors.
     """
@@ -38,8 +44,10 @@ def predict(
     if top_k < 1:
         raise BreadcrumbsError(f"--top-k {top_k}: expected at least 1")
     from breadcrumbs.classify.classify import Source, classify, show, told
+    from breadcrumbs.classify.conditions import Conditions
 
-    found = classify(images, Source(bundle, server, key, max_pixels), top_k, out)
+    asked = Conditions(prior, classes, confidence)
+    found = classify(images, Source(bundle, server, key, max_pixels), top_k, out, asked)
     show(found, as_json=json)
     if found.failed:
         print(f"breadcrumbs: {told(found.failed, found.count)}", file=sys.stderr)  # noqa: T201

@@ -23,6 +23,7 @@ def train(
     recipe: str | None = None,
     out: Path = Path("runs/latest"),
     resume: bool = False,
+    int8: bool = False,
     json: Json = False,
     config: Annotated[TrainConfig | None, Parameter(name="*")] = None,
 ) -> None:
@@ -35,6 +36,7 @@ def train(
             of your own, `demo` for the sets known by name.
         out: Folder of the run; the bundle goes into its `bundle/`.
         resume: Continue from the checkpoint in `--out`, with the configuration saved there.
+        int8: Also make the backbone in int8, for CPUs, if it is 1.2 times as fast there and costs little recall.
         json: Print one JSON object: the bundle's folder and its metrics.
         config: Fields of the configuration.
     """
@@ -53,6 +55,10 @@ def train(
             from breadcrumbs.training.run.fit import fit
 
             bundle = fit(chosen, out, resume=resume)
+            if int8 and processes.is_main():
+                from breadcrumbs.training.int8.int8 import add_int8
+
+                bundle = add_int8(bundle)
     except KeyboardInterrupt as stop:
         tell_stopped(out)
         if isinstance(stop, Terminated):
@@ -90,6 +96,7 @@ def evaluate(
     rows: Path | None = None,
     confusion: Path | None = None,
     html: Path | None = None,
+    coverage: Path | None = None,
     json: Json = False,
 ) -> None:
     """Measure a bundle's heads on test images, as the server would answer them, with 95 % intervals.
@@ -110,6 +117,7 @@ def evaluate(
         rows: Also write this CSV file: every test image, with the exported head's answer.
         confusion: Also write this CSV file: how many images of each class were predicted as each class.
         html: Also write this page: groups, classes, confusions, and wrong images with their pictures.
+        coverage: Also write this CSV file: accuracy against coverage for each rank of the bundle's taxonomy.
         json: Print one JSON object with everything.
     """
     from breadcrumbs.models.bundle import read as read_bundle
@@ -118,9 +126,10 @@ def evaluate(
     from breadcrumbs.training.measure import config_of, evaluated, evaluated_rows
     from breadcrumbs.training.terminal.tables import shown
 
-    outputs = Outputs(wrong, rows, confusion, html)
+    outputs = Outputs(wrong, rows, confusion, html, coverage)
     outputs.check()
     opened, *other = (read_bundle(folder) for folder in (bundle, against) if folder is not None)
+    outputs.check_bundle(opened)
     given = {"data": data, "test_data": test_data, "images": images, "max_pixels": max_pixels}
     if features is not None:
         _check_features_alone({**given, "html": html})
@@ -147,19 +156,26 @@ def _check_features_alone(images: dict[str, object]) -> None:
         raise BreadcrumbsError(f"{', '.join(strange)}: for images only; --features has none: leave it out")
 
 
-def export(run: Path, /, *, half: bool = False, json: Json = False) -> None:
-    """Write the bundle of a run again, from its checkpoint.
+def export(run: Path, /, *, half: bool = False, int8: bool = False, json: Json = False) -> None:
+    """Write the bundle of a run again, from its checkpoint; of an adopted backbone, add the one in int8.
 
     Example: `breadcrumbs export runs/photos --half`
 
     Args:
         run: Folder of the run.
         half: Also write a half-precision backbone, for GPUs, provided that no group loses recall.
+        int8: Also make the backbone in int8, for CPUs, if it is 1.2 times as fast there and costs little recall.
         json: Print one JSON object: the bundle's folder and its metrics.
     """
+    from breadcrumbs.models.bundle import read as read_bundle
     from breadcrumbs.training.run.fit import export_checkpoint
 
-    bundle = export_checkpoint(run, half=half)
+    adopted = int8 and not half and not (run / "checkpoint.pt").exists()  # nothing to export anew
+    bundle = read_bundle(run / "bundle") if adopted else export_checkpoint(run, half=half)
+    if int8:
+        from breadcrumbs.training.int8.int8 import add_int8
+
+        bundle = add_int8(bundle)
     print_heads(str(bundle.folder), bundle.folder, bundle.manifest.metrics, as_json=json)
 
 

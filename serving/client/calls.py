@@ -6,7 +6,7 @@ Both clients send these, so that each is described once. It knows nothing of con
 import io
 import json
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from operator import add
 from pathlib import Path
@@ -29,6 +29,9 @@ from breadcrumbs.serving.http.schemas import (
     JobDetail,
     JobList,
     PredictResponse,
+    PriorDetail,
+    PriorList,
+    PriorSummary,
     Sample,
     SampleList,
     SnapshotList,
@@ -43,6 +46,7 @@ from breadcrumbs.serving.state.snapshot_record import SnapshotRecord
 from breadcrumbs.training.config import RefitSpec
 
 Answer = TypeVar("Answer")
+NOTHING: Mapping[str, Any] = {}
 
 
 def _get(path: str, read: Callable[[bytes], Answer], **more: Any) -> Call[Answer]:
@@ -60,27 +64,19 @@ def _nothing(_: bytes) -> None:
     return None
 
 
-def predict(
-    files: Sequence[File], top_k: int = 5, head: str | int = "active", ref: str = ""
-) -> Call[PredictResponse]:  # fmt: skip
-    """Classify images."""
-    more = {"files": _form(files), "params": _asked(top_k, head, ref)}
+def predict(files: Sequence[File], asked: Mapping[str, Any] = NOTHING) -> Call[PredictResponse]:
+    """Classify images; `asked` are parameters of the request."""
+    more = {"files": _form(files), "params": dict(asked)}
     return Call("POST", "/v1/predict", PredictResponse.model_validate_json, more, repeatable=True)
 
 
-def predict_features(
-    features: NDArray[np.float32], top_k: int = 5, head: str | int = "active", ref: str = ""
-) -> Call[PredictResponse]:
-    """Classify features (N, D) of the backbone."""
+def predict_features(features: NDArray[np.float32], asked: Mapping[str, Any] = NOTHING) -> Call[PredictResponse]:
+    """Classify features (N, D) of the backbone; `asked` are parameters of the request."""
     file = io.BytesIO()
     np.save(file, features, allow_pickle=False)
-    more = {"headers": {"Content-Type": "application/x-npy"}, "params": _asked(top_k, head, ref)}
+    more = {"headers": {"Content-Type": "application/x-npy"}, "params": dict(asked)}
     read = PredictResponse.model_validate_json
     return Call("POST", "/v1/predict", read, more, content=file.getvalue(), repeatable=True)
-
-
-def _asked(top_k: int, head: str | int, ref: str) -> dict[str, str | int]:
-    return {"top_k": top_k, "head": head, **({"ref": ref} if ref else {})}
 
 
 def features(files: Sequence[File]) -> Call[Features]:
@@ -232,6 +228,39 @@ def activations(limit: int = 100) -> Call[list[Activation]]:
     return _get(
         "/v1/activations", lambda data: ActivationList.model_validate_json(data).activations, params={"limit": limit}
     )
+
+
+def put_prior(
+    name: str, weights: Mapping[str, float] | None = None, classes: Sequence[str] | None = None,
+    allow_unknown: bool = False,
+) -> Call[PriorDetail]:  # fmt: skip
+    """Store a prior under a name, in place of an older one.
+
+    Args:
+        name: a to z, 0 to 9 and hyphens, 64 at most.
+        weights: of classes, by name; a class without one cannot be. Or
+        classes: those that can be, all with one weight.
+        allow_unknown: also store names that the live head does not have.
+    """
+    given = {"weights": None if weights is None else dict(weights), "classes": None if classes is None else [*classes]}
+    body = {key: value for key, value in given.items() if value is not None}
+    more = {"json": body, "params": {"allow_unknown": allow_unknown}}
+    return Call("PUT", f"/v1/priors/{name}", PriorDetail.model_validate_json, more, repeatable=True)
+
+
+def priors() -> Call[list[PriorSummary]]:
+    """List all priors, by name, however many pages they take."""
+    return _pages("/v1/priors", lambda data: PriorList.model_validate_json(data).priors, add)
+
+
+def prior(name: str) -> Call[PriorDetail]:
+    """Return a stored prior, and which of its names the live head does not have."""
+    return _get(f"/v1/priors/{name}", PriorDetail.model_validate_json)
+
+
+def delete_prior(name: str) -> Call[None]:
+    """Delete a prior."""
+    return Call("DELETE", f"/v1/priors/{name}", _nothing, repeatable=True, done=404)
 
 
 def samples() -> Call[list[Sample]]:

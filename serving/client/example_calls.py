@@ -12,6 +12,7 @@ from urllib.parse import quote
 from breadcrumbs.serving.client.call import Call
 from breadcrumbs.serving.http.examples.schemas import (
     AnswerRecord,
+    ClassList,
     Erased,
     ExampleDetail,
     ExampleList,
@@ -20,8 +21,8 @@ from breadcrumbs.serving.http.examples.schemas import (
     LabelsResponse,
     Queue,
 )
+from breadcrumbs.serving.learning.worth import Strategy
 from breadcrumbs.serving.state.pages import MOST
-from breadcrumbs.serving.state.worth import Strategy
 
 Answer = TypeVar("Answer")
 
@@ -38,6 +39,11 @@ def answer(answer: str) -> Call[AnswerRecord]:
 def queue(strategy: Strategy = "mixed", n: int = 100) -> Call[Queue]:
     """List at most `n` answers without a label that are worth one."""
     return _get("/v1/queue", Queue.model_validate_json, params={"strategy": strategy, "n": n})
+
+
+def classes() -> Call[ClassList]:
+    """List every class of the live head, and those that only examples name, with their images and examples."""
+    return _get("/v1/classes", ClassList.model_validate_json)
 
 
 def labels(said: Sequence[LabelBody]) -> Call[LabelsResponse]:

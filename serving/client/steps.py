@@ -78,7 +78,8 @@ ASK: Call[Bounds] = Call("GET", "/v2", _bounds, repeatable=True)
 
 
 def predict(
-    images: Images, top_k: int = 5, head: str | int = "active", ref: str = ""
+    images: Images, top_k: int = 5, head: str | int = "active", ref: str = "", *, prior: str | None = None,
+    classes: Sequence[str] | None = None, confidence: float | None = None,
 ) -> Steps[PredictResponse]:  # fmt: skip
     """Classify one image or several.
 
@@ -90,19 +91,24 @@ def predict(
         top_k: classes per image.
         head: `active`, or a version.
         ref: your own name for them, remembered with the answers.
+        prior: name of a stored prior, whose log is added to the logits.
+        classes: names of the classes that can be there.
+        confidence: probability of the deepest node to name; None: the server's.
 
     Raises:
         InputError: an image is none of these, or cannot be read.
     """
 
     def ask(part: list[File], before: Sequence[PredictResponse]) -> Call[PredictResponse]:
-        return calls.predict(part, top_k, before[0].head.version if before else head, ref)
+        return calls.predict(part, {**asked, "head": before[0].head.version if before else head})
 
+    asked = _parameters(top_k, ref, prior, classes, confidence)
     return answers.joined_predictions((yield from _asked(files(images), ask)))
 
 
 def predict_features(
-    features: ArrayLike, top_k: int = 5, head: str | int = "active", ref: str = ""
+    features: ArrayLike, top_k: int = 5, head: str | int = "active", ref: str = "", *, prior: str | None = None,
+    classes: Sequence[str] | None = None, confidence: float | None = None,
 ) -> Steps[PredictResponse]:  # fmt: skip
     """Classify features that were computed elsewhere by the server's backbone: an array (N, D), or one vector (D,).
 
@@ -112,7 +118,7 @@ def predict_features(
         features: what numpy can make an array of, a torch tensor on the CPU among it.
         top_k: classes per feature.
         head: `active`, or a version.
-        ref: your own name for them, remembered with the answers.
+        ref, prior, classes, confidence: as for `predict`.
 
     Raises:
         InputError: they are no array (N, D) of finite numbers.
@@ -121,10 +127,22 @@ def predict_features(
 
     def ask(part: list[File], before: Sequence[PredictResponse]) -> Call[PredictResponse]:
         own = np.frombuffer(b"".join(data for _, data in part), np.float32).reshape(len(part), -1)
-        return calls.predict_features(own, top_k, before[0].head.version if before else head, ref)
+        return calls.predict_features(own, {**asked, "head": before[0].head.version if before else head})
 
+    asked = _parameters(top_k, ref, prior, classes, confidence)
     rows = (("feature", row.tobytes()) for row in array)
     return answers.joined_predictions((yield from _asked(rows, ask)))
+
+
+def _parameters(
+    top_k: int, ref: str, prior: str | None, classes: Sequence[str] | None, confidence: float | None
+) -> dict[str, Any]:
+    """The parameters of a predict request, those that are given."""
+    if isinstance(classes, str):
+        raise InputError(f"classes={classes!r:.80}: expected a list of names, got one text")
+    names = None if classes is None else [*classes] or ""
+    given = {"ref": ref or None, "prior": prior, "classes": names, "confidence": confidence}
+    return {"top_k": top_k, **{name: value for name, value in given.items() if value is not None}}
 
 
 def label(

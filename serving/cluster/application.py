@@ -56,7 +56,8 @@ def check(settings: Settings, cluster: ClusterSettings) -> Settings:
         raise ClusterError(str(error)) from error
     keys_of(settings)
     store = Store.open(settings.store, settings.max_store_bytes)
-    asyncio.run(live_head.first(store, read_bundle(settings.bundle), Log(store)))
+    bundle = read_bundle(settings.bundle).of("int8" if settings.precision == "int8" else "full")
+    asyncio.run(live_head.first(store, bundle, Log(store)))
     return each
 
 

@@ -90,7 +90,8 @@ def place(name: str, settings: Settings, command: Sequence[str], resources: Reso
     Raises:
         BreadcrumbsError: it does not start; its words say why.
     """
-    own = {"refit": "here", "device": "cpu", "precision": "full", "threads": 1, "decode_threads": 0, "max_batch": 1}
+    precision = "int8" if settings.precision == "int8" else "full"  # the space of the replicas' features
+    own = {"refit": "here", "device": "cpu", "precision": precision, "threads": 1, "decode_threads": 0, "max_batch": 1}
     wanted = (settings.model_copy(update=own | {"access_log": "none"}).model_dump_json(), tuple(command), resources)
     old = _find(name)
     if old is not None:

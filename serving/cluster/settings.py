@@ -57,12 +57,15 @@ class ClusterSettings(BaseModel):
         """Return the settings of each replica: its share of the machine, and no refits of its own.
 
         Raises:
-            ValueError: several workers, follow 0, port 0, or a device that contradicts `gpus` or `refit_gpus`.
+            ValueError: several workers, follow 0, precision auto, port 0, or a device that contradicts `gpus` or
+                `refit_gpus`.
         """
         if settings.workers > 1:
             raise ValueError(f"{settings.workers} workers: a replica is one process; pass --min-replicas instead")
         if settings.follow == 0:
             raise ValueError("follow 0: replicas learn from the store what is live")
+        if settings.precision == "auto":
+            raise ValueError("precision auto: all replicas need the same; pass full, half or int8")
         if settings.port == 0:
             raise ValueError("port 0: the proxies of all nodes listen on the same port; pass its number")
         if self.gpus == 0 and settings.device in {"cuda", "tensorrt"}:

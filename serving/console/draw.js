@@ -1,5 +1,7 @@
 // Elements and numbers. Text is always text: nothing that the server says becomes markup.
 
+import { dropped } from "./photos.js";
+
 export const NONE = "–"; // where there is no value
 
 export function h(name, attributes = {}, ...children) {
@@ -119,11 +121,11 @@ export function dropZone(text, hint, accept, take, signal) {
     input.value = "";
   });
   for (const kind of ["dragenter", "dragover", "dragleave", "drop"]) {
-    addEventListener(kind, (event) => {
+    addEventListener(kind, async (event) => {
       if (!event.dataTransfer?.types.includes("Files")) return;
       event.preventDefault();
       zone.classList.toggle("over", kind === "dragover" || kind === "dragenter");
-      if (kind === "drop") take([...event.dataTransfer.files]);
+      if (kind === "drop") take(await dropped(event.dataTransfer));
     }, { signal });
   }
   return zone;

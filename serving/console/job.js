@@ -1,12 +1,22 @@
 // A refit while it runs, stage by stage, and what came of it.
 
 import { Refused, events, get, send } from "./api.js";
-import { h, line, many, percent, table } from "./draw.js";
+import { NONE, count, h, line, many, percent, table } from "./draw.js";
 import { attempt, back, tell } from "./trouble.js";
 
 const STAGES = ["read", "transfer", "choose", "solve", "judge", "baselines", "certificate", "report"];
 const MEASURES = ["many", "medium", "few", "balanced", "all"];
+const SHOWN = "breadcrumbs-job"; // the refit that this tab shows
 const AGAIN = 1000; // ms before a stream that broke is taken up again
+
+// The refit that this tab shows, on whatever part.
+export function keepShown(id) {
+  sessionStorage.setItem(SHOWN, id);
+}
+
+export function keptShown() {
+  return sessionStorage.getItem(SHOWN);
+}
 
 export function ended(job) {
   return job.finished !== null;
@@ -72,7 +82,13 @@ function outcome(job) {
 const JUDGES = { pinned: "those that the operator has pinned", snapshot: "those of the snapshot to compare on",
   bundle: "those that the bundle carries", split: "a share of the images" };
 
-function measured({ live, candidate, rows, holdout, notes = [] }) {
+function fresh(classes) {
+  const rows = classes.map(({ name, images, rows: judged, recall }) => [h("td", { className: "name" }, name), count(images), count(judged),
+    recall ? `${percent(recall.value)} (${percent(recall.low)} to ${percent(recall.high)})` : NONE]);
+  return table("New classes", ["new class", "#images to learn from", "#measured on", "#recognised (95 % interval)"], rows, "stacked");
+}
+
+function measured({ live, candidate, rows, holdout, new_classes: added = [], notes = [] }) {
   const bar = (value, kind) => {
     const fill = h("div", { className: `fill ${kind}` });
     fill.style.width = `${100 * value}%`;
@@ -82,6 +98,7 @@ function measured({ live, candidate, rows, holdout, notes = [] }) {
   const cells = names.map((name) => [name, percent(live[name]), percent(candidate[name]),
     h("td", { className: "share", ariaHidden: "true" }, bar(live[name], ""), bar(candidate[name], "second"))]);
   return [table("Recall of both heads", ["recall", "#live", "#new", "side by side"], cells, "recalls"),
+    added.length ? fresh(added) : null,
     h("p", { className: "quiet" }, `On ${many(rows, "held-out row")}, ${JUDGES[holdout.source] ?? holdout.source}.`),
     ...notes.map((words) => h("p", { className: "quiet" }, words))];
 }

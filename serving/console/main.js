@@ -1,14 +1,20 @@
 // Which part is shown. A part fills its place, and hears by a signal that it was left.
 
 import { Refused } from "./api.js";
+import * as classes from "./classes.js";
 import { h, loading } from "./draw.js";
 import * as health from "./health.js";
 import * as heads from "./heads.js";
 import * as refit from "./refit.js";
+import * as review from "./review.js";
+import * as teach from "./teach.js";
 import { clear, tell } from "./trouble.js";
 import * as trial from "./try.js";
 
-const PARTS = { "#try": ["Try it", trial], "#heads": ["Heads", heads], "#refit": ["Refit", refit], "#health": ["Health", health] };
+const PARTS = {
+  "#try": ["Try it", trial], "#teach": ["Teach", teach], "#review": ["Review", review], "#classes": ["Classes", classes],
+  "#heads": ["Heads", heads], "#refit": ["Refit", refit], "#health": ["Health", health],
+};
 const content = document.getElementById("content");
 let left = new AbortController();
 

@@ -2,13 +2,12 @@
 
 import { get, post, upload } from "./api.js";
 import { NONE, ago, count, dropZone, empty, h, lasting, many, table } from "./draw.js";
-import { ended, follow } from "./job.js";
+import { ended, follow, keepShown, keptShown } from "./job.js";
 import { entry, listed, nameOf, newClasses, remember } from "./snapshots.js";
 import { attempt, concernsAll, tell } from "./trouble.js";
 
 const FORMATS = "safetensors, .npz, Parquet or Arrow";
 const WHEN = [["if_better", "if the gate says yes"], ["never", "never"], ["always", "always"]];
-const SHOWN = "breadcrumbs-job"; // the refit that this tab shows
 const LISTED = 20;
 
 function option(snapshot) {
@@ -135,7 +134,7 @@ export async function show(content, signal) {
     const reveal = () => asked && told.scrollIntoView({ block: "nearest" });
     following.abort(new DOMException("another refit is shown", "AbortError"));
     following = new AbortController();
-    sessionStorage.setItem(SHOWN, id);
+    keepShown(id);
     await attempt(async () => {
       const shown = follow(id, told, AbortSignal.any([signal, following.signal]));
       reveal();
@@ -187,6 +186,6 @@ export async function show(content, signal) {
     h("h2", {}, "Refit"), dropZone("Drop snapshot files, or choose them", FORMATS, "", take, signal),
     uploads, element, told, h("h2", {}, "Refits"), past,
   );
-  const open = refits.find((job) => job.id === sessionStorage.getItem(SHOWN)) ?? refits.find((job) => !ended(job));
+  const open = refits.find((job) => job.id === keptShown()) ?? refits.find((job) => !ended(job));
   if (open) look(open.id, false);
 }

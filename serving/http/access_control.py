@@ -31,10 +31,11 @@ RIGHTS: tuple[tuple[str, str, KeyScope | None], ...] = (
     (r"OPTIONS", r".*", None),
     (r"POST", r"/v1/heads/(rollback|[^/]+/activate)", "promote"),
     (r"GET|HEAD|POST|PUT|DELETE", r"/v1/(refit|snapshots)(/.*)?", "refit"),
-    (r"GET|HEAD", r"/v1/(heads(/.*)?|activations|samples(/.*)?)|/metrics", "predict"),
+    (r"PUT|DELETE", r"/v1/priors/[^/]+", "promote"),
+    (r"GET|HEAD", r"/v1/(heads(/.*)?|priors(/.*)?|activations|samples(/.*)?)|/metrics", "predict"),
     (r"POST", r"/v1/(predict|features|labels)", "predict"),
     (r"GET|HEAD|DELETE", r"/v1/(answers|examples)(/.*)?", "predict"),
-    (r"GET|HEAD", r"/v1/queue", "predict"),
+    (r"GET|HEAD", r"/v1/(queue|classes)", "predict"),
     (r"GET|HEAD", r"/v2/?|/v2/models/.*", "predict"),
     (r"POST", r"/v2/models/.*/infer|/v2/repository/index", "predict"),
 )

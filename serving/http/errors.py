@@ -18,10 +18,12 @@ from starlette.types import Scope
 
 from breadcrumbs.models.errors import BreadcrumbsError, FormatError
 from breadcrumbs.models.images.errors import ImageError, ImageTooLarge
+from breadcrumbs.models.prior import PriorError
 from breadcrumbs.models.snapshots.parquet import ExtraMissing
 from breadcrumbs.models.spool import FileTooLarge
 from breadcrumbs.serving.http.notes import note
 from breadcrumbs.serving.http.open_inference.tensors import Malformed
+from breadcrumbs.serving.learning.answers import Expired
 from breadcrumbs.serving.predict.devices import EngineError
 from breadcrumbs.serving.refits.jobs import KeyReused
 from breadcrumbs.serving.refusals import (
@@ -36,7 +38,6 @@ from breadcrumbs.serving.refusals import (
     Unauthorized,
     Unsupported,
 )
-from breadcrumbs.serving.state.answers import Expired
 from breadcrumbs.serving.state.store import Conflict, NotFound, StoreError, StoreFull, is_full
 
 LOG = logging.getLogger("breadcrumbs.server")
@@ -47,6 +48,7 @@ STATUS: dict[type[BreadcrumbsError], tuple[int, str]] = {
     ExtraMissing: (415, "unsupported"),
     ImageError: (422, "image"),
     ImageTooLarge: (413, "too_large"),
+    PriorError: (422, "prior"),
     EngineError: (503, "engine"),
     StoreError: (503, "store"),
     StoreFull: (507, "store_full"),

@@ -11,6 +11,7 @@ from breadcrumbs.models.printable import Printable
 from breadcrumbs.serving.refits.job import Job
 from breadcrumbs.serving.state.activation_log import Activation
 from breadcrumbs.serving.state.heads import HeadRecord
+from breadcrumbs.serving.state.priors import PriorRecord
 from breadcrumbs.serving.state.snapshot_record import SnapshotRecord
 
 
@@ -79,13 +80,24 @@ class Ranked(BaseModel):
 
     name: str = Field(alias="class")
     index: int = Field(description="of the class; 0 is the first")
-    probability: float = Field(description="softmax over all classes")
+    probability: float = Field(description="softmax over all classes that can be")
+
+
+class SureNode(BaseModel):
+    """The deepest node of the best class's lineage that is sure enough: the class itself, or a group of classes."""
+
+    name: str = Field(description="its name in the taxonomy")
+    rank: str = Field(description="its rank: `class`, or a column of `taxonomy.csv`, or its depth")
+    probability: float = Field(description="sum over its classes")
 
 
 class Prediction(BaseModel):
     """The top classes of one image or feature, the most probable first."""
 
     classes: list[Ranked]
+    node: SureNode | None = Field(
+        default=None, description="present with a taxonomy; null: not even the root reaches the confidence"
+    )
     id: str | None = Field(default=None, description="of the remembered answer; absent: it is not remembered")
 
 
@@ -149,6 +161,29 @@ class HeadList(BaseModel):
     next: int | None = Field(default=None, description=NEXT)
 
 
+class PriorDetail(PriorRecord):
+    """A stored prior, compared with the live head."""
+
+    unknown: list[str] = Field(description="names that the live head does not have; they weigh nothing")
+
+
+class PriorSummary(BaseModel):
+    """A stored prior in a list."""
+
+    name: str = Field(description="what requests call it")
+    kind: Literal["weights", "classes"] = Field(description="what it was stored as")
+    count: int = Field(description="classes that it names")
+    actor: str = Field(description="who stored it")
+    at: str = Field(description="when, ISO 8601")
+
+
+class PriorList(BaseModel):
+    """A page of priors, by name."""
+
+    priors: list[PriorSummary]
+    next: str | None = Field(default=None, description=NEXT)
+
+
 class Sample(BaseModel):
     """A sample image of the bundle."""
 
@@ -178,6 +213,9 @@ class Health(BaseModel):
     status: str = Field(description="`alive` or `ready`")
     head: int | None = Field(default=None, description="version of the live head")
     device: str | None = Field(default=None, description="where the models run")
+    precision: Literal["full", "half", "int8"] | None = Field(
+        default=None, description="of the backbone; absent without one"
+    )
     takes: list[Literal["images", "features"]] | None = Field(
         default=None, description="what is predicted from; a bundle without a backbone takes features only"
     )

@@ -6,25 +6,28 @@ from typing import Annotated, Any, cast
 
 from fastapi import Depends, Query, Request
 
-from breadcrumbs.models.bundle import Bundle
+from breadcrumbs.models.bundle import Bundle, Precision
 from breadcrumbs.models.groups import Group, groups
+from breadcrumbs.models.lineages import HeadLineages
 from breadcrumbs.serving.http.metrics import Metrics
 from breadcrumbs.serving.http.open_inference.statistics import Statistics
 from breadcrumbs.serving.http.schemas import ProblemResponse
 from breadcrumbs.serving.http.shares import Turnstile
+from breadcrumbs.serving.learning.answers import Answers
+from breadcrumbs.serving.learning.examples import Examples
+from breadcrumbs.serving.learning.removal import Removal
 from breadcrumbs.serving.predict.batcher import Batcher
 from breadcrumbs.serving.predict.engine import BoundHead, Engine, Scores
 from breadcrumbs.serving.predict.inference import Inference, Item
 from breadcrumbs.serving.refits.jobs import Jobs
 from breadcrumbs.serving.refusals import BadRequest
 from breadcrumbs.serving.settings import Settings
-from breadcrumbs.serving.state.answers import Answers
 from breadcrumbs.serving.state.conversion import Converter
-from breadcrumbs.serving.state.examples import Examples
 from breadcrumbs.serving.state.live_head import Live
 from breadcrumbs.serving.state.owners import Claims
 from breadcrumbs.serving.state.pages import MOST
-from breadcrumbs.serving.state.removal import Removal
+from breadcrumbs.serving.state.priors import Priors
+from breadcrumbs.serving.state.renames import Renames
 from breadcrumbs.serving.state.store import Store
 
 
@@ -34,6 +37,7 @@ class Service:
 
     settings: Settings
     bundle: Bundle
+    precision: Precision
     store: Store
     engine: Engine
     batcher: Batcher[Item, Scores]
@@ -51,6 +55,22 @@ class Service:
     def claims(self) -> Claims:
         """Of what is uploaded."""
         return Claims(self.store)
+
+    @cached_property
+    def priors(self) -> Priors:
+        """The named priors of the store."""
+        return Priors(self.store, self.settings.follow)
+
+    @cached_property
+    def renames(self) -> Renames:
+        """What refits made of the names of classes."""
+        return Renames(self.store)
+
+    @cached_property
+    def lineages(self) -> HeadLineages | None:
+        """The bundle's taxonomy, by head; None: it has none."""
+        taxonomy = self.bundle.taxonomy
+        return None if taxonomy is None else HeadLineages(taxonomy)
 
     @cached_property
     def removal(self) -> Removal:

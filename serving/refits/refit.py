@@ -16,6 +16,7 @@ from breadcrumbs.models.bundle import Bundle
 from breadcrumbs.models.files import write_whole
 from breadcrumbs.models.head import LinearHead, to_bytes
 from breadcrumbs.models.refit_report import Gate, Judged
+from breadcrumbs.serving.learning.examples import Examples
 from breadcrumbs.serving.processes import child
 from breadcrumbs.serving.processes.scratch import scratch
 from breadcrumbs.serving.refits import examples, outputs
@@ -24,7 +25,6 @@ from breadcrumbs.serving.refits.outputs import Made, RefitFailed, Report
 from breadcrumbs.serving.refits.pinned import Pinned
 from breadcrumbs.serving.state import heads, snapshots
 from breadcrumbs.serving.state.activation_log import Activation
-from breadcrumbs.serving.state.examples import Examples
 from breadcrumbs.serving.state.heads import HeadRecord, Lineage
 from breadcrumbs.serving.state.keys import NO_KEY, owner_of
 from breadcrumbs.serving.state.live_head import Live

@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, time, timedelta
 
 from breadcrumbs.models.errors import BreadcrumbsError
+from breadcrumbs.serving.learning.examples import Examples
 from breadcrumbs.serving.refits import examples
 from breadcrumbs.serving.refits.job import ENDED, Job
 from breadcrumbs.serving.refits.jobs import Jobs
 from breadcrumbs.serving.refits.refit import RefitRequest
-from breadcrumbs.serving.state.examples import Examples
 from breadcrumbs.serving.state.store import Store
 
 LOG = logging.getLogger("breadcrumbs.schedule")

@@ -3,11 +3,12 @@
     heads/000007/{head.safetensors, head.onnx, head.json}   serving.state.heads
     activations/00000012.json                               serving.state.activation_log
     snapshots/<sha256>.{safetensors, json}                  serving.state.snapshots
+    priors/<name>.json                                      serving.state.priors
     refits/<id>/{request.json, events.jsonl, …}             serving.refits.jobs
     leases/<name>/00000001.json                             serving.state.lease
     pairs/<old>-<new>/<count>-<token>.{old, new}.safetensors serving.state.pairs
-    answers/<segment>                                       serving.state.answers
-    examples/<segment>                                      serving.state.examples
+    answers/<segment>                                       serving.learning.answers
+    examples/<segment>                                      serving.learning.examples
     erased/<mark>                                           serving.state.erasure
 
 There are two ways to write: `create`, which succeeds for one writer only, and `replace`. Nothing is changed in place.

@@ -16,7 +16,7 @@ from server_process import serving
 from tiny import picture, png
 
 from breadcrumbs.models.bundle import Bundle
-from breadcrumbs.serving.state.examples import Examples
+from breadcrumbs.serving.learning.examples import Examples
 from breadcrumbs.serving.state.store import Store
 
 PNG = {"content-type": "image/png"}

@@ -9,7 +9,7 @@ import numpy as np
 from playwright.sync_api import Page
 from refits import finish, until
 from running import Serve
-from tiny import tiny_snapshot
+from tiny import picture, png, tiny_snapshot
 
 from breadcrumbs.models.bundle import Bundle
 from breadcrumbs.models.snapshots import snapshot as snapshots
@@ -39,7 +39,10 @@ def filled(serve: Serve, bundle: Bundle, folder: Path) -> Iterator[httpx.Client]
     """A server with something of everything: heads, refits that succeeded and one that runs, snapshots, a long log."""
     go = folder / "go"
     go.touch()
-    with serve("solves", str(go)) as client:
+    with serve("solves", str(go), remember=100, remember_images=True) as client:
+        for place in range(3):
+            image = {"content": png(picture(place)), "headers": {"content-type": "image/png"}}
+            client.post("/v1/predict", params={"ref": f"{LONG}-{place}"}, **image).raise_for_status()
         client.put("/v1/snapshots", content=snapshots.to_bytes(tiny_snapshot("b" * 64, 4)))
         names, rows = ("oak", "elm", "Wollemia nobilis", LONG), (9, 4, 2, 2)
         sha = client.put("/v1/snapshots", content=snapshot_file(bundle, names, rows)).json()["sha256"]

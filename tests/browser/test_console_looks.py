@@ -4,16 +4,51 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import FilePayload, Page, expect
 from refits import finish
 from running import Serve, make_settings, running
 from tabs import LONG, Open, filled, snapshot_file
+from tiny import picture, png
 
 from breadcrumbs.models.bundle import Bundle
 
 PHONE, DESKTOP = {"width": 375, "height": 740}, {"width": 1180, "height": 800}
 
 LOOKS = Path(__file__).with_name("looks.js").read_text()
+
+
+def taught(page: Page, base: str) -> Iterator[str]:
+    """Go through the pages for people who do not program."""
+    page.goto(f"{base}/#teach")
+    expect(page.get_by_text("No photo yet.")).to_be_visible()
+    yield "teach, empty"
+    contents = {f"{LONG}-1.png": png(picture(1)), f"{LONG}-2.png": png(picture(2)), "junk.png": b"junk"}
+    files: list[FilePayload] = [
+        {"name": name, "mimeType": "image/png", "buffer": data} for name, data in contents.items()
+    ]
+    odd: FilePayload = {"name": f"{LONG}.txt", "mimeType": "text/plain", "buffer": b"junk"}
+    page.locator(".drop input").set_input_files([*files, odd])
+    expect(page.locator(".answer .bars")).to_have_count(2)
+    page.get_by_label("Class of all these photos").fill(f"{LONG}-3")
+    yield "teach, with photos, errors and a new class"
+    page.get_by_role("button", name="Store").click()
+    expect(page.get_by_role("button", name="Take back")).to_have_count(2)
+    yield "teach, stored"
+    page.goto(f"{base}/#review")
+    expect(page.locator(".review")).to_be_visible()
+    yield "review, one at a time"
+    page.get_by_role("combobox", name="Pictures").select_option(label="many at once")
+    page.get_by_text("Where your pictures are").click()
+    page.get_by_role("button", name="Skip").first.click()
+    yield "review, many at once"
+    page.goto(f"{base}/#classes")
+    page.get_by_label(f"More of {LONG}-3").click()
+    page.get_by_label("More of oak").click()
+    page.get_by_label("New name of oak").fill(LONG)
+    page.get_by_role("button", name="Rename or merge").click()
+    expect(page.locator(".changes li")).to_have_count(1)
+    expect(page.locator(".examples img")).to_have_count(2)
+    yield "classes, with examples and a change"
 
 
 def views(page: Page, base: str, march: Path) -> Iterator[str]:
@@ -33,6 +68,7 @@ def views(page: Page, base: str, march: Path) -> Iterator[str]:
     expect(page.locator(".answer .bad")).to_be_visible()
     page.get_by_role("button", name="Key", exact=True).click()
     yield "try, with answers, an error and the key's form"
+    yield from taught(page, base)
     page.goto(f"{base}/#heads")
     expect(page.locator("tr.live")).to_be_visible()
     yield "heads"
@@ -97,6 +133,9 @@ def test_where_there_is_nothing_a_sentence_says_so(page: Page, tiny_bundle: Bund
         for part, text in (
             ("try", "This bundle carries no samples."),
             ("try", "No image yet."),
+            ("teach", "No photo yet."),
+            ("review", "This server does not remember its answers"),
+            ("classes", "Nothing is to be changed."),
             ("heads", "Nothing to roll back to"),
             ("refit", "No snapshots are stored yet"),
             ("refit", "None yet. The first one makes head 2."),

@@ -17,6 +17,7 @@ from breadcrumbs.models import head as heads
 from breadcrumbs.models.bundle import Bundle, BundleError, Manifest
 from breadcrumbs.models.errors import FormatError
 from breadcrumbs.models.files import sha256
+from breadcrumbs.models.images.preprocess import Preprocess
 from breadcrumbs.models.snapshots import snapshot as snapshots
 from breadcrumbs.models.snapshots.snapshot import Snapshot
 
@@ -356,3 +357,26 @@ def test_a_holdout_of_another_space_is_refused(tmp_path: Path) -> None:
     assert with_holdout(bundle, tmp_path / "own", tiny_snapshot(SPACE)).holdout() is not None
     with pytest.raises(FormatError, match="a hold-out made by backbone 666666666666"):
         with_holdout(bundle, tmp_path / "other", tiny_snapshot("6" * 64))
+
+
+@pytest.mark.parametrize("name", [None, "classes", "feature_dim", "preprocess"])
+def test_a_bundle_inside_fits_the_one_around_it(tiny_bundle: Bundle, tmp_path: Path, name: str | None) -> None:
+    """`int8/` is a whole bundle of its own space; one that does not fit is refused, and names what differs."""
+    change: dict[str, Any] = {
+        "classes": {"classes": ("a", "b"), "train_counts": (1, 2)},
+        "feature_dim": {"feature_dim": 5},
+        "preprocess": {"preprocess": Preprocess(height=9, width=9, mean=(0, 0, 0), std=(1, 1, 1))},
+    }
+    manifest = tiny_bundle.manifest.model_copy(update=change.get(name or "", {}))
+    head = tiny_head(1, manifest.classes, manifest.feature_dim)
+    files = {"backbone.onnx": tiny_backbone(), "head.onnx": heads.to_onnx(head)}
+    own = bundles.write(tmp_path / "own", manifest, files)
+    whole = bundles.write(tmp_path / "whole", tiny_bundle.manifest, files_of(tiny_bundle), own)
+
+    assert whole.has("int8")
+    assert whole.of("full") is whole
+    if name is None:
+        assert whole.backbone_path("int8") == whole.folder / "int8" / "backbone.onnx"
+    else:
+        with pytest.raises(BundleError, match=f"its {name} differ from those of"):
+            whole.of("int8")

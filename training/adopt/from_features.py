@@ -14,10 +14,11 @@ from breadcrumbs.training.adopt.feature_files import Contents, FeatureFiles, rea
 from breadcrumbs.training.adopt.opened import AdoptError
 from breadcrumbs.training.adopt.package import FeatureSet, Origin, check_out, package
 from breadcrumbs.training.config import RefitDevice, RefitSpec
+from breadcrumbs.training.data.taxonomy import with_taxonomy
 
 LOG = logging.getLogger("breadcrumbs.adopt")
 
-SETTINGS = ("name", "holdout", "groups", "seed")
+SETTINGS = ("name", "holdout", "groups", "seed", "taxonomy")
 """Of the configuration, what features have a use for."""
 
 
@@ -40,12 +41,13 @@ def adopt_features(
 
     Raises:
         AdoptError: the features do not fit together, or a setting is for images.
-        FormatError: a file is damaged.
+        FormatError: a file is damaged, or the taxonomy has no place for a class.
         RefitError: no head can be fitted.
     """
     check_out(out)
     _check_settings(config)
     rows = read(named, config.holdout, config.seed)
+    data = with_taxonomy(rows.data, config.taxonomy)
     for note in rows.data.notes:
         LOG.warning("%s", note)
     LOG.info(
@@ -53,7 +55,7 @@ def adopt_features(
         len(rows.train), len(rows.test), len(rows.data.classes), rows.train.shape[1], rows.called,
     )  # fmt: skip
     origin = _origin(rows, named, config)
-    return package(origin, rows.data, FeatureSet((rows.train,), rows.test, rows.epoch), out, spec, device)
+    return package(origin, data, FeatureSet((rows.train,), rows.test, rows.epoch), out, spec, device)
 
 
 def _check_settings(config: AdoptConfig) -> None:
@@ -64,7 +66,7 @@ def _check_settings(config: AdoptConfig) -> None:
 
 
 def _origin(rows: Contents, named: FeatureFiles, config: AdoptConfig) -> Origin:
-    recipe = {name: getattr(config, name) for name in SETTINGS}
+    recipe = config.model_dump(mode="json", include=set(SETTINGS))
     recipe |= {"features": str(named.train), "test_features": named.test and str(named.test), "space": named.space}
     return Origin(
         name=config.model_copy(update={"data": named.train.stem}).model_name, architecture=rows.called,

@@ -135,6 +135,7 @@ def _start(folder: Path, origin: Origin, data: Data, looks: FeatureSet) -> Bundl
     head = nearest_class_mean(looks.train[-1], data.train.labels, data.classes)
     files = {
         **origin.files,
+        **({} if data.taxonomy is None else {bundles.TAXONOMY: data.taxonomy}),
         bundles.HEAD: heads.to_onnx(head),
         bundles.HOLDOUT: snapshots.to_bytes(holdout.drawn(look(looks.test, data.test, looks.newest))),
         **{

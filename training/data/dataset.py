@@ -17,6 +17,7 @@ from breadcrumbs.training.data.check import check, check_presence
 from breadcrumbs.training.data.faults import Faults
 from breadcrumbs.training.data.sources import Found
 from breadcrumbs.training.data.split import Data, DataError, Split
+from breadcrumbs.training.data.taxonomy import with_taxonomy
 
 __all__ = ["Data", "DataError", "Images", "Split", "held_out", "images", "load"]
 
@@ -49,8 +50,14 @@ def load(config: TrainConfig, *, show: bool = True) -> Data:
 
     Raises:
         DataError: naming unreadable files, empty classes, labels out of range and paths that occur twice; or a setting
-            that is not for this source.
+            that is not for this source; or the taxonomy cannot be read.
+        TaxonomyError: the taxonomy is damaged, or has no place for a class.
     """
+    return with_taxonomy(_images_of(config, show=show), config.taxonomy)
+
+
+def _images_of(config: TrainConfig, *, show: bool) -> Data:
+    """The images, without a taxonomy."""
     if config.data not in STANDARD:
         _refuse_settings_of_standard_sets(config)
     if config.data == EMBEDDED:
@@ -80,7 +87,7 @@ def images(config: TrainConfig) -> Images:
         DataError: as `load`.
     """
     if config.data in (EMBEDDED, *STANDARD):
-        data = load(config)
+        data = _images_of(config, show=True)
         return Images(data.train, data.classes, data.notes)
     _refuse_settings_of_standard_sets(config)
     found = sources.find(config, tested=False)

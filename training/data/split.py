@@ -121,6 +121,8 @@ class Data:
     classes: tuple[str, ...]
     notes: tuple[str, ...] = ()
     """Notes, a sentence each: unused files, pictures that occur twice."""
+    taxonomy: bytes | None = None
+    """`taxonomy.csv`, with a place for every class; None: there is none."""
 
     @property
     def train_counts(self) -> Integers:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from breadcrumbs.models.files import writing_whole
 from breadcrumbs.models.printable import escaped
+from breadcrumbs.training.coverage import Curve
 from breadcrumbs.training.data.split import Split
 from breadcrumbs.training.inspect.class_table import ClassRow
 from breadcrumbs.training.inspect.duplicates import Duplicate
@@ -22,6 +23,7 @@ from breadcrumbs.training.metrics import Interval
 FORMULA = tuple("=+-@＝＋－＠")  # also in the full width that some spreadsheets take for the same
 
 ANSWERS = ("image", "class", "predicted", "probability_class", "probability_predicted", "rank", "right")
+COVERAGE = ("rank", "coverage", "accuracy", "probability")
 CONFUSIONS = ("class", "predicted", "images", "share")
 SUSPECTS = ("image", "class", "suggested", "probability_class", "probability_suggested", "score")
 DUPLICATES = ("part", "image", "class", "other_part", "other_image", "other_class", "similarity")
@@ -86,6 +88,16 @@ def write_matrix(path: Path, found: Answers, classes: Sequence[str]) -> None:
     """Write the confusion matrix: a row for each class, and how many of its images were predicted as each class."""
     counts = zip(classes, matrix_rows(found, len(classes)), strict=True)
     write(path, ("class", *classes), ((name, *row) for name, row in counts))
+
+
+def write_coverage(path: Path, found: Iterable[Curve]) -> None:
+    """Write accuracy against coverage, all points of each rank, with the columns `COVERAGE`."""
+    cells = (
+        (curve.rank, float(share), float(right), float(least))
+        for curve in found
+        for share, right, least in zip(curve.coverage, curve.accuracy, curve.probability, strict=True)
+    )
+    write(path, COVERAGE, cells)
 
 
 def write_confusions(path: Path, found: Answers, classes: Sequence[str]) -> None:

@@ -16,13 +16,14 @@ from breadcrumbs.models.bundle import Bundle
 from breadcrumbs.models.errors import BreadcrumbsError
 from breadcrumbs.models.files import write_whole
 from breadcrumbs.models.groups import GROUPS
+from breadcrumbs.training.coverage import TOLD, Curve, coverage_of
 from breadcrumbs.training.inspect import cards, csv_files
 from breadcrumbs.training.inspect.class_table import ClassRow, class_table
 from breadcrumbs.training.inspect.looked import Looked
 from breadcrumbs.training.inspect.mistakes import Answers, answers, confusions
 from breadcrumbs.training.inspect.thumbnails import Thumbnails
 from breadcrumbs.training.metrics import Interval
-from breadcrumbs.training.report import class_axis, html
+from breadcrumbs.training.report import class_axis, coverage_plot, html, style
 
 CONFUSIONS = 40  # pairs of classes that the page lists
 
@@ -39,12 +40,14 @@ class Outputs:
         rows: CSV, every test image.
         confusion: CSV, the confusion matrix.
         html: the page.
+        coverage: CSV, accuracy against coverage for each rank of the taxonomy.
     """
 
     wrong: Path | None = None
     rows: Path | None = None
     confusion: Path | None = None
     html: Path | None = None
+    coverage: Path | None = None
 
     def check(self) -> None:
         """Refuse what cannot be written, before anything is computed.
@@ -58,6 +61,18 @@ class Outputs:
             if other != flag:
                 raise BreadcrumbsError(f"{other} and {flag} both name {path}; expected a file for each")
             _check(flag, path)
+
+    def check_bundle(self, bundle: Bundle) -> None:
+        """Refuse what a bundle has nothing for.
+
+        Raises:
+            BreadcrumbsError: the coverage of ranks is asked for, and there is no taxonomy.
+        """
+        if self.coverage is not None and bundle.taxonomy is None:
+            raise BreadcrumbsError(
+                f"--coverage {self.coverage}: {bundle.folder} has no taxonomy, so there are no ranks; leave it out, or "
+                "make the bundle with --taxonomy"
+            )
 
     def write(self, bundle: Bundle, found: Found, looked: Looked) -> dict[str, str]:
         """Write the files, each whole or not at all, and return their paths by what they are.
@@ -78,12 +93,18 @@ class Outputs:
             csv_files.write_answers(self.rows, told, range(len(told)), looked.images, classes)
         if self.confusion is not None:
             csv_files.write_matrix(self.confusion, told, classes)
+        curves = coverage_of(bundle, looked.features, looked.labels) if self.coverage or self.html else []
+        if self.coverage is not None:
+            csv_files.write_coverage(self.coverage, curves)
         if self.html is not None:
-            write_whole(self.html, page(bundle, found, looked, told))
+            write_whole(self.html, page(bundle, found, looked, told, curves))
         return {flag.removeprefix("--"): str(path) for flag, path in asked.items()}
 
     def _asked(self) -> Iterator[tuple[str, Path]]:
-        named = {"--wrong": self.wrong, "--rows": self.rows, "--confusion": self.confusion, "--html": self.html}
+        named = {
+            "--wrong": self.wrong, "--rows": self.rows, "--confusion": self.confusion, "--html": self.html,
+            "--coverage": self.coverage,
+        }  # fmt: skip
         return ((flag, path) for flag, path in named.items() if path is not None)
 
 
@@ -104,8 +125,8 @@ def _check(flag: str, path: Path) -> None:
         ) from error
 
 
-def page(bundle: Bundle, found: Found, looked: Looked, told: Answers) -> bytes:
-    """Return the page: groups with intervals, classes, confusions, and the worst mistakes with their pictures."""
+def page(bundle: Bundle, found: Found, looked: Looked, told: Answers, curves: Sequence[Curve] = ()) -> bytes:
+    """Return the page: groups with intervals, classes, coverage, confusions, and the worst mistakes with pictures."""
     manifest = bundle.manifest
     table = class_table(told, manifest.classes, np.array(manifest.train_counts, np.int64))
     listed, note = _listed(table)
@@ -125,6 +146,9 @@ def page(bundle: Bundle, found: Found, looked: Looked, told: Answers) -> bytes:
         wrong_count=int((~told.right).sum()),
         tested=len(told),
         notes=found["notes"],
+        coverage=found.get("coverage", []),
+        coverage_shares=[f"{share:.0%} answered" for share in TOLD],
+        coverage_picture=style.svg(coverage_plot.coverage(curves)) if curves else None,
     )
 
 

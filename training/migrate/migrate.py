@@ -168,7 +168,7 @@ def _parent(folder: Path, old: Bundle, to: Opened, looks: Sequence[Snapshot], ga
     if to.half is not None:
         files["backbone-half.onnx"] = to.half
     for name in old.manifest.files:
-        if name.startswith("samples/"):
+        if name.startswith("samples/") or name == bundles.TAXONOMY:
             files[name] = (old.folder / name).read_bytes()
     for look in looks:
         refits.add_snapshot(files, look)

@@ -127,8 +127,9 @@ def complete(
     change = _CHANGE.validate_python(found["change"])
     lost = regressions(own, labels, found["live"]["recall"], found["candidate"]["recall"], change)
     moved = moves(live, candidate, labels, own.names)
+    rows = np.bincount(labels, minlength=len(own.names)).tolist()
     try:
-        return RefitReport.model_validate({**found, "regressions": lost, "moves": moved})
+        return RefitReport.model_validate({**found, "class_rows": rows, "regressions": lost, "moves": moved})
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"])

@@ -16,6 +16,7 @@ import numpy as np
 from breadcrumbs.models import bundle as bundles
 from breadcrumbs.models import head as heads
 from breadcrumbs.models import refit_report as reports
+from breadcrumbs.models import taxonomy
 from breadcrumbs.models.bundle import Bundle, Lineage
 from breadcrumbs.models.files import sha256, write_whole
 from breadcrumbs.models.head import LinearHead
@@ -133,6 +134,8 @@ def repack(
     files |= _samples(parent, became, made.head.classes)
     files |= _holdout(parent, became, made)
     files |= _named(parent, became, made.head)
+    if bundles.TAXONOMY in parent.manifest.files:
+        files[bundles.TAXONOMY] = taxonomy.renamed((parent.folder / bundles.TAXONOMY).read_bytes(), became)
     files["head.onnx"] = heads.to_onnx(made.head)
     for upload in uploads:
         add_snapshot(files, upload)

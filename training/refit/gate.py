@@ -23,6 +23,7 @@ from breadcrumbs.training.metrics import Interval, as_json, evaluate, intervals,
 from breadcrumbs.training.pairs import Pairs
 
 MIN_ROWS = 10  # fewer in a group: its recall is not known to ± 25 points
+RULED_OUT = 5  # times the tolerance: of old classes beside new ones, a loss that chance explains is allowed below that
 
 MAPPED_ROWS = (
     "the judged rows were mapped from another backbone, which proves nothing of real images; give a hold-out that this "
@@ -137,7 +138,8 @@ def _not_better(old: Pairs, difference: dict[str, Interval], grown: bool, tolera
     balanced = difference["balanced"]
     told = _told(old, balanced, old.rows > 0)
     if grown:
-        fell = balanced.value < -tolerance
+        by_chance = balanced.high >= 0 and balanced.low >= -RULED_OUT * tolerance
+        fell = balanced.value < -tolerance and not by_chance
         return [f"the old classes fell by more than {100 * tolerance:g} points: {told}"] if fell else []
     return [] if balanced.low > 0 else [f"balanced accuracy is not better beyond chance: {told}"]
 

@@ -120,6 +120,8 @@ def package(
     files |= _snapshot_files(newest, data, out / "snapshots")
     files[bundles.HOLDOUT] = snapshots.to_bytes(holdout.drawn(_look(backbone, test, data.test, data, epoch)))
     files |= samples(data.test, len(data.classes), preprocess, config)
+    if data.taxonomy is not None:
+        files[bundles.TAXONOMY] = data.taxonomy
     write_whole(out / "metrics.json", files["report/metrics.json"])
     return bundles.write(out / "bundle", manifest, files)
 

@@ -3,13 +3,14 @@
 It knows nothing of how anything was measured.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from rich.console import Console, RenderableType
 from rich.table import Table
 
 from breadcrumbs.models.groups import GROUPS
+from breadcrumbs.training.coverage import TOLD
 
 ALL_CLASSES = 50  # more classes than this are not all listed
 WORST_CLASSES = 20  # classes that are listed then
@@ -40,6 +41,8 @@ def shown(found: Found) -> Iterator[RenderableType]:
     yield _heads(found)
     yield _chosen(found)
     yield _classes(found)
+    if found.get("coverage"):
+        yield _coverage(found["coverage"])
     if "against" in found:
         yield from _difference(found)
 
@@ -129,6 +132,22 @@ def _classes(found: Found) -> Table:
         values = (head["recall"][c] for head in heads.values())
         shares = ("–" if value is None else f"{100 * value:.1f}" for value in values)
         table.add_row(classes["names"][c], *numbers, *members, *shares)
+    return table
+
+
+def _coverage(ranks: Sequence[dict[str, Any]]) -> Table:
+    """Accuracy in percent of the surest answers, for each rank, and below it the least probability among them."""
+    table = Table(
+        title="accuracy against coverage of the exported head, %: of the surest 50 %, 80 % … of the images",
+        caption="in brackets the least probability among them: a confidence that answers so many", show_lines=True,
+    )  # fmt: skip
+    table.add_column("rank", overflow="fold")
+    table.add_column("groups", justify="right")
+    for share in TOLD:
+        table.add_column(f"{100 * share:.0f} %", justify="right")
+    for one in ranks:
+        cells = (f"{100 * point['accuracy']:.1f}\n({point['probability']:.3f})" for point in one["points"])
+        table.add_row(one["rank"], str(one["groups"]), *cells)
     return table
 
 

@@ -18,9 +18,9 @@ from breadcrumbs.serving.http.examples.schemas import LabelBody
 from breadcrumbs.serving.http.prediction.remembered import content_of
 from breadcrumbs.serving.http.prediction.upload import check_takes_images
 from breadcrumbs.serving.http.service import Service
+from breadcrumbs.serving.learning.answer import Answer
+from breadcrumbs.serving.learning.examples import Label, Said, identity
 from breadcrumbs.serving.refusals import BadRequest, Forbidden, TooLarge
-from breadcrumbs.serving.state.answer import Answer
-from breadcrumbs.serving.state.examples import Label, Said, identity
 
 MOST = 10_000
 """Labels of a request, at most."""

@@ -7,9 +7,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from breadcrumbs.models.groups import Group
 from breadcrumbs.models.printable import Printable
 from breadcrumbs.serving.http.schemas import NEXT, HeadName, Ranked, Strict, Vector
-from breadcrumbs.serving.state.examples import Change
+from breadcrumbs.serving.learning.examples import Change
 
 
 class LabelBody(Strict):
@@ -110,7 +111,26 @@ class Queued(AnswerRecord):
 class Queue(BaseModel):
     """Answers without a label, those that are worth most first."""
 
+    remembers: bool = Field(description="whether this server remembers answers (`remember`)")
     answers: list[Queued]
+
+
+class ClassRecord(BaseModel):
+    """A class, and what there is of it."""
+
+    name: str
+    known: bool = Field(description="whether the live head knows it; if not, the next refit from examples may add it")
+    group: Group | None = Field(description="by its training images; null: it is not a class of the bundle")
+    train_images: int = Field(description="images of the bundle's training; 0: it is not a class of the bundle")
+    examples: int = Field(description="examples that have it now")
+    verified: int = Field(description="verified ones among them")
+
+
+class ClassList(BaseModel):
+    """All classes."""
+
+    head: HeadName = Field(description="the live head")
+    classes: list[ClassRecord]
 
 
 class Erased(BaseModel):

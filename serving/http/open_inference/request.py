@@ -5,6 +5,7 @@
 It knows nothing of HTTP beyond that header, and nothing of what the tensors mean.
 """
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
@@ -14,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictFloat, Stri
 from breadcrumbs.serving.http.bodies import check_json
 from breadcrumbs.serving.http.open_inference import tensors
 from breadcrumbs.serving.http.open_inference.tensors import Declared, Malformed, Numbers
+from breadcrumbs.serving.http.shares import SMALL_BODY
 from breadcrumbs.serving.refusals import tell
 
 HEADER = "Inference-Header-Content-Length"
@@ -66,12 +68,18 @@ class InferRequest:
         outputs: in the order in which they are asked for.
         id: to be sent back; or none.
         timeout: seconds that it may take; or none.
+        prior: name of a stored prior; or none.
+        classes: the classes that can be; or none.
+        confidence: of the node to name; or none.
     """
 
     values: Numbers | list[bytes]
     outputs: tuple[Wanted, ...]
     id: str | None = None
     timeout: float | None = None
+    prior: str | None = None
+    classes: tuple[str, ...] | None = None
+    confidence: float | None = None
 
 
 def decode(body: bytes, header: str | None, declared: Declared, outputs: Sequence[str], most: int) -> InferRequest:
@@ -101,7 +109,10 @@ def decode(body: bytes, header: str | None, declared: Declared, outputs: Sequenc
         raise Malformed(f"expected one input, '{declared.name}', got {names}")
     values = _values(asked.inputs[0], memoryview(body)[size:], declared, most)
     timeout = _number(asked.parameters, "timeout", 0)
-    return InferRequest(values, _wanted(asked, outputs), asked.id, timeout / 1e6 if timeout else None)
+    return InferRequest(
+        values, _wanted(asked, outputs), asked.id, timeout / 1e6 if timeout else None,
+        _text(asked.parameters, "prior"), _names(asked.parameters), _confidence(asked.parameters),
+    )  # fmt: skip
 
 
 def _json_size(header: str | None, size: int) -> int:
@@ -184,4 +195,34 @@ def _number(parameters: Parameters, name: str, default: int | None) -> int | Non
     value = parameters.get(name, default)
     if value is not None and (isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 2**31):
         raise Malformed(f"parameter '{name}': expected an integer of 0 … {2**31 - 1}, got {value!r:.40}")
+    return value
+
+
+def _text(parameters: Parameters, name: str) -> str | None:
+    value = parameters.get(name)
+    if value is not None and not (isinstance(value, str) and value):
+        raise Malformed(f"parameter '{name}': expected a name, got {value!r:.40}")
+    return value
+
+
+def _names(parameters: Parameters) -> tuple[str, ...] | None:
+    """The parameter `classes`: names with commas between them, or a JSON list of names, which may have commas."""
+    text = _text(parameters, "classes")
+    if text is not None and len(text) > SMALL_BODY:
+        raise Malformed(f"parameter 'classes' has {len(text)} characters; the limit is {SMALL_BODY}; store a prior")
+    if text is None or not text.lstrip().startswith("["):
+        return None if text is None else (text,)
+    try:
+        names = json.loads(text)
+    except (ValueError, RecursionError):
+        return (text,)  # a name may begin so
+    if not all(isinstance(name, str) for name in names):
+        raise Malformed(f"parameter 'classes': expected names, got {text!r:.40}")
+    return tuple(names)
+
+
+def _confidence(parameters: Parameters) -> float | None:
+    value = parameters.get("confidence")
+    if value is not None and (isinstance(value, bool | str) or not 0 < value <= 1):
+        raise Malformed(f"parameter 'confidence': expected a number over 0, 1 at most, got {value!r:.40}")
     return value

@@ -15,7 +15,7 @@ from breadcrumbs.serving.http.open_inference.tensors import Malformed
 
 def encode(
     request: InferRequest, model: str, version: str, found: Mapping[str, Floats], classes: Sequence[str],
-    ids: Sequence[str | None] = (),
+    possible: int | None = None, parameters: Mapping[str, str] | None = None,
 ) -> tuple[bytes, dict[str, str]]:  # fmt: skip
     """Return the body of an answer, and the headers that go with it.
 
@@ -24,19 +24,20 @@ def encode(
         model, version: what answered.
         found: (N, …) of each output that was asked for.
         classes: names, for the classification extension.
-        ids: of the remembered answers, one an image, None for an answer that is not remembered; or empty. The protocol
-            has no lists in parameters, so they are in one text, separated by commas.
+        possible: how many of them can be, where the request leaves others out; None: all.
+        parameters: of the answer; None: there are none.
 
     Raises:
         Malformed: more classes of an output are asked for than there are.
     """
     outputs: list[dict[str, Any]] = []
     raw: list[bytes] = []
+    most = len(classes) if possible is None else possible
     for wanted in request.outputs:
         values = found[wanted.name]
-        if wanted.classes > len(classes):
+        if wanted.classes > most:
             raise Malformed(
-                f"output '{wanted.name}': classification asks for {wanted.classes} classes; there are {len(classes)}"
+                f"output '{wanted.name}': classification asks for {wanted.classes} classes; there are {most}"
             )
         chosen = tensors.classified(values, classes, wanted.classes) if wanted.classes else values
         shape = [len(values), wanted.classes] if wanted.classes else list(values.shape)
@@ -54,8 +55,8 @@ def encode(
             )
         outputs.append(output)
     said = {"model_name": model, "model_version": version, **({} if request.id is None else {"id": request.id})}
-    parameters = {"parameters": {"answer_ids": ",".join(name or "" for name in ids)}} if ids else {}
-    text = json.dumps({**said, **parameters, "outputs": outputs}).encode()
+    more = {"parameters": dict(parameters)} if parameters else {}
+    text = json.dumps({**said, **more, "outputs": outputs}).encode()
     if not raw:
         return text, {"content-type": "application/json"}
     return text + b"".join(raw), {"content-type": "application/octet-stream", HEADER.lower(): str(len(text))}

@@ -9,8 +9,10 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from breadcrumbs.models.head import ranked
+from breadcrumbs.models.lineages import SureNode
 from breadcrumbs.models.printable import Printable
 from breadcrumbs.serving.predict.inference import Outcome
+from breadcrumbs.serving.state.priors import NAME
 
 
 class PredictOptions(BaseModel):
@@ -20,6 +22,16 @@ class PredictOptions(BaseModel):
 
     top_k: int = Field(default=5, ge=1, description="classes per image or feature, at most all of them")
     head: str = Field(default="active", description="`active`, or a version number")
+    prior: str | None = Field(
+        default=None, pattern=f"^{NAME}$", description="a stored prior: log π is added to the logits"
+    )
+    classes: list[str] | None = Field(
+        default=None,
+        description="the classes that can be: repeat for each, or with commas between names that have none",
+    )
+    confidence: float | None = Field(
+        default=None, gt=0, le=1, description="probability of the deepest node to name, with a taxonomy"
+    )
     ref: Printable = Field(
         default="", max_length=200, description="your own name for the images, remembered with their answers"
     )
@@ -29,18 +41,23 @@ PLAIN = PredictOptions()
 """Of a request without parameters."""
 
 
-def predicted(outcome: Outcome, options: PredictOptions, ids: Sequence[str | None]) -> list[dict[str, Any]]:
+def predicted(
+    outcome: Outcome, options: PredictOptions, ids: Sequence[str | None], nodes: Sequence[SureNode | None] | None
+) -> list[dict[str, Any]]:
     """Return `Prediction` as JSON for each image of a request, in order.
 
     Args:
-        outcome: the scores.
-        options: what was asked.
+        outcome: the images' scores.
+        options: of the request.
         ids: of the remembered answers, one an image, None for an answer that is not remembered; or empty.
+        nodes: the deepest sure node of each image; None: there is no taxonomy.
     """
     classes = outcome.head.head.classes
     found: list[dict[str, Any]] = [
         {"classes": ranked(scores.logits, classes, options.top_k)} for scores in outcome.scores
     ]
+    for one, node in zip(found, nodes or (), strict=nodes is not None):
+        one["node"] = node
     for one, name in zip(found, ids, strict=False):
         if name is not None:
             one["id"] = name

@@ -13,8 +13,8 @@ from fastapi import Request
 from breadcrumbs.models.arrays import Floats, Pixels
 from breadcrumbs.serving.http.access_control import key_of
 from breadcrumbs.serving.http.service import Service
+from breadcrumbs.serving.learning.answer import Kind, Origin
 from breadcrumbs.serving.predict.inference import Outcome
-from breadcrumbs.serving.state.answer import Kind, Origin
 
 Came = Sequence[bytes] | Pixels | Floats
 """The images of a request as files or as pixels (N, H, W, 3), or features (N, D)."""

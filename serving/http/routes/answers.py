@@ -8,9 +8,9 @@ from breadcrumbs.serving.http.access_control import check_owner, key_of
 from breadcrumbs.serving.http.examples import records
 from breadcrumbs.serving.http.examples.schemas import AnswerRecord, Erased, Queue, Queued
 from breadcrumbs.serving.http.service import Serving, problems
-from breadcrumbs.serving.state import worth
-from breadcrumbs.serving.state.examples import identity
-from breadcrumbs.serving.state.worth import Strategy
+from breadcrumbs.serving.learning import worth
+from breadcrumbs.serving.learning.examples import identity
+from breadcrumbs.serving.learning.worth import Strategy
 
 AnswerId = Annotated[str, Path(description="id of the answer")]
 
@@ -57,6 +57,5 @@ async def queue(
     key = key_of(request)
     owner = worth.ANYONE if key is None or key.may("admin") else key.name
     found = await worth.best(service.answers, service.examples, service.bundle, strategy, n, owner)
-    return Queue(
-        answers=[Queued(**records.answer_fields(one.answer), strategy=one.strategy, score=one.score) for one in found]
-    )
+    listed = [Queued(**records.answer_fields(one.answer), strategy=one.strategy, score=one.score) for one in found]
+    return Queue(remembers=service.answers.on, answers=listed)

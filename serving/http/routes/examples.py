@@ -21,9 +21,9 @@ from breadcrumbs.serving.http.examples.schemas import (
     labels_schema,
 )
 from breadcrumbs.serving.http.service import AfterName, Limit, Serving, body, problems
+from breadcrumbs.serving.learning.answer_ids import ID
+from breadcrumbs.serving.learning.examples import Said
 from breadcrumbs.serving.refusals import BadRequest
-from breadcrumbs.serving.state.answer_ids import ID
-from breadcrumbs.serving.state.examples import Said
 from breadcrumbs.serving.state.pages import LIMIT
 
 ExampleId = Annotated[str, Path(description="id of the example")]

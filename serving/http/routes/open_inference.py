@@ -12,6 +12,7 @@ import numpy as np
 from fastapi import APIRouter, Header, Path, Request, Response
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, StrictBool
+from pydantic_core import to_json
 
 from breadcrumbs.models import safetensor
 from breadcrumbs.models.arrays import Floats
@@ -26,6 +27,7 @@ from breadcrumbs.serving.http.open_inference.repository import Model
 from breadcrumbs.serving.http.open_inference.request import InferRequest, decode
 from breadcrumbs.serving.http.open_inference.response import encode
 from breadcrumbs.serving.http.outcomes import record
+from breadcrumbs.serving.http.prediction.conditions import Conditions, resolve
 from breadcrumbs.serving.http.prediction.remembered import remember
 from breadcrumbs.serving.http.service import Service, Serving, body, choose
 from breadcrumbs.serving.http.shares import SMALL_BODY
@@ -188,14 +190,18 @@ async def _inferred(
     data = await bodies.read_body(request, service.settings.max_body_bytes, "request")
     asked = decode(data, length, model.input, model.outputs, service.settings.max_images)
     _check_size(service, asked, model.input.one)
-    work = service.inference.run(asked.values, head, asked.timeout)
-    outcome = await while_connected(request, work)
+    conditions = await resolve(service, head, asked.prior, asked.classes, asked.confidence)
+    work = service.inference.run(asked.values, conditions.head, asked.timeout)
+    outcome = conditions.applied(await while_connected(request, work))
     encoding = time.perf_counter()
     found = _found(outcome, asked)
     predicts = bool(found.keys() - {"feature"})
     record(request, service, outcome, predicts=predicts)
     ids = await remember(request, service, asked.values, outcome) if predicts else []
-    text, headers = encode(asked, model.name, str(outcome.head.version), found, outcome.head.head.classes, ids)
+    parameters = _ids(ids) | ({} if asked.confidence is None else await _nodes(outcome, conditions))
+    classes = outcome.head.head.classes
+    possible = conditions.possible(len(classes))
+    text, headers = encode(asked, model.name, str(outcome.head.version), found, classes, possible, parameters)
     ended = time.perf_counter()
     service.statistics.answered(
         model.name, outcome.head.version, len(outcome.scores), outcome.executions, success=ended - began,
@@ -280,5 +286,19 @@ def _found(outcome: Outcome, asked: InferRequest) -> dict[str, Floats]:
         found["feature"] = np.stack([one.feature for one in outcome.scores])
     if names - {"feature"}:
         logits = np.stack([one.logits for one in outcome.scores])
-        found |= {"logits": logits, "probabilities": softmax(logits).astype(np.float32)}
+        finite = np.maximum(logits, np.finfo(np.float32).min)  # JSON has no −inf, for classes that cannot be
+        found |= {"logits": finite, "probabilities": softmax(logits).astype(np.float32)}
     return found
+
+
+def _ids(ids: Sequence[str | None]) -> dict[str, str]:
+    """The parameter that names the remembered answers, with commas between them; none if the list is empty.
+
+    The protocol has no lists in parameters.
+    """
+    return {"answer_ids": ",".join(name or "" for name in ids)} if ids else {}
+
+
+async def _nodes(outcome: Outcome, conditions: Conditions) -> dict[str, str]:
+    """The parameter that has the deepest sure node of each image, or null, as the JSON of a list."""
+    return {"node": to_json(await conditions.nodes(outcome)).decode()}

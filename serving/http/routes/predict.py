@@ -15,6 +15,7 @@ from breadcrumbs.serving.http.disconnect import while_connected
 from breadcrumbs.serving.http.image_upload import Upload
 from breadcrumbs.serving.http.outcomes import record
 from breadcrumbs.serving.http.prediction import upload as brought
+from breadcrumbs.serving.http.prediction.conditions import resolve
 from breadcrumbs.serving.http.prediction.predictions import PLAIN, PredictOptions, predicted
 from breadcrumbs.serving.http.prediction.remembered import remember
 from breadcrumbs.serving.http.schemas import FeaturesBody, FeaturesResponse, PredictBody, PredictResponse, Timing
@@ -60,10 +61,11 @@ async def answer(request: Request, service: Service, options: PredictOptions = P
     """Answer a predict request; raises what the problems of the route say."""
     came = await brought.read(request, service)
     chosen = await choose(service, options.head)
-    outcome = await while_connected(request, service.inference.run(came, chosen))
+    asked = await resolve(service, chosen, options.prior, options.classes, options.confidence)
+    outcome = asked.applied(await while_connected(request, service.inference.run(came, asked.head)))
     timing = record(request, service, outcome, predicts=True)
     ids = await remember(request, service, came, outcome, options.ref)
-    predictions = predicted(outcome, options, ids)
+    predictions = predicted(outcome, options, ids, await asked.nodes(outcome))
     name = {"version": outcome.head.version, "digest": outcome.head.head.digest}
     made = {"head": name, "predictions": predictions, "timing": timing, "batch_size": outcome.batch_size}
     return Response(to_json(made), media_type="application/json")

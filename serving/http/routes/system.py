@@ -37,6 +37,7 @@ async def ready(service: Serving) -> Health | Response:
         status="ready",
         head=service.live.head.version,
         device=service.engine.device,
+        precision=service.precision if service.engine.size else None,
         takes=["images", "features"] if service.engine.size else ["features"],
         backbone=service.bundle.backbone_digest,
         feature_dim=service.bundle.manifest.feature_dim,

@@ -30,6 +30,9 @@ def test_from_an_answer_to_its_erasure(serve: Serve) -> None:
         body = LabelBody.model_validate({"answer": second, "class": "oak"})
         assert [one.change for one in client.labels([body, body]).labels] == ["new", "same"]
         assert [one.cls for one in client.examples()] == ["oak", "yew", "elm", "elm"]
+        assert {one.name: one.examples for one in client.classes().classes if one.examples} == {
+            "oak": 1, "elm": 2, "yew": 1,
+        }  # fmt: skip
         assert [one.by for one in client.examples(verified=True)] == ["ann"]
         assert client.examples(cls="yew", since=None)[0].id == client.example(client.examples(cls="yew")[0].id).id
         assert client.erase(first).examples == [made.labels[0].example]

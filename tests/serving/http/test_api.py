@@ -29,7 +29,7 @@ AFTER_A_REFIT = re.compile(r"/v1/(refit|heads|activations)|/readyz")
 """Routes whose examples are shown on a server that has refitted once: head 2 is live."""
 ON_A_SLOW_SERVER = ("DELETE /v1/refit/{job_id}", "POST /v1/refit/{job_id}/restart")
 """… and on one whose refits do not end."""
-REMEMBERING = re.compile(r"/v1/(answers|labels|examples|queue)")
+REMEMBERING = re.compile(r"/v1/(answers|labels|examples|queue|classes)")
 """… and on one that remembers its answers, has given one, and knows an example."""
 BACKBONE = "0d69bdec99e8…"
 ANSWER, EXAMPLE = "01KB4M2ZQ8H3V0W6T1R9S5XKCD", "01273361199091edebd37441598b1b3c"
@@ -72,6 +72,8 @@ def prepared(name: str, client: httpx.Client) -> dict[str, str]:
     elif AFTER_A_REFIT.search(name):
         sha = client.get("/v1/snapshots").json()["snapshots"][0]["sha256"]
         known[REFIT] = finish(client, {"snapshots": [sha], "spec": {"seed": 1}})["id"]
+    if "/v1/priors" in name and not name.startswith("PUT"):
+        client.put("/v1/priors/bavaria", json={"weights": {"oak": 3, "elm": 1}}).raise_for_status()
     if REMEMBERING.search(name):
         answer = client.post("/v1/predict?ref=tree.png", files=[("image", (Path.cwd() / "tree.png").read_bytes())])
         known[ANSWER] = answer.json()["predictions"][0]["id"]

@@ -20,7 +20,8 @@ from tiny import CLASSES, SIDE, expected_features, picture, png, write_bundle_of
 from breadcrumbs.models import printable
 from breadcrumbs.models.bundle import Bundle
 from breadcrumbs.serving.http.examples.labels import MOST
-from breadcrumbs.serving.state import answer_ids, keys
+from breadcrumbs.serving.learning import answer_ids
+from breadcrumbs.serving.state import keys
 
 PNG = {"content-type": "image/png"}
 

@@ -159,6 +159,18 @@ def test_a_new_class_hides_no_loss_of_the_old_ones(old: tuple[int, ...]) -> None
     assert verdict(logits(30, 30, 20, 0), logits(*old, 40), known=3).gate.answer == "no"
 
 
+@pytest.mark.parametrize(("gained", "lost", "answer"), [(12, 18, "yes"), (0, 6, "no"), (30, 50, "no"), (8, 9, "yes")])
+def test_beside_a_new_class_chance_may_explain_a_loss(gained: int, lost: int, answer: str) -> None:
+    """Fewer right with 0 inside the interval; not if it is outside, or if 5 points are not ruled out."""
+    rows = np.array([100, 100, 100, 20])
+    live = np.array([70, 70, 70, 0])
+    counts = Pairs(rows, live, np.array([gained, 0, 0, 15]), np.array([lost, 0, 0, 0]))
+
+    found = judged(counts, ["many"] * 4, ["oak", "elm", "fir", "ash"], 3, 0.01)
+
+    assert found.gate.answer == answer
+
+
 def test_a_new_class_without_rows_is_told() -> None:
     """It is not measured, and no reason: who lets it in knows."""
     some = LABELS != 3

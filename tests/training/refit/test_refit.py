@@ -49,6 +49,7 @@ def test_a_refit_gives_a_head_and_a_whole_report(bundle: Bundle) -> None:
     assert report["solver"]["converged"]
     assert sum(report["pool"]["rows"]) == sum(WORLD.counts) + 5 * 6 - 6  # a fifth of the new ones is judged on
     assert report["rows"] == 40 * 6 + 6
+    assert report["class_rows"] == [40 + 1] * 6
     assert report["holdout"]["source"] == "bundle"
     assert [part["member"] for part in report["members"]] == ["plain", "balanced"]
     assert sum(part["share"] for part in report["members"]) == 1

@@ -8,9 +8,9 @@ import asyncio
 import logging
 import random
 
-from breadcrumbs.serving.state.answers import Answers
-from breadcrumbs.serving.state.examples import Examples
-from breadcrumbs.serving.state.removal import Removal
+from breadcrumbs.serving.learning.answers import Answers
+from breadcrumbs.serving.learning.examples import Examples
+from breadcrumbs.serving.learning.removal import Removal
 from breadcrumbs.serving.state.store import StoreError
 
 LOG = logging.getLogger("breadcrumbs.answers")

@@ -9,9 +9,9 @@ import json
 from collections.abc import Collection
 from dataclasses import dataclass
 
+from breadcrumbs.serving.learning.answers import Answers
+from breadcrumbs.serving.learning.examples import Examples, identity
 from breadcrumbs.serving.state import erasure, heads
-from breadcrumbs.serving.state.answers import Answers
-from breadcrumbs.serving.state.examples import Examples, identity
 from breadcrumbs.serving.state.store import NotFound, Store, StoreError
 
 

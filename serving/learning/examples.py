@@ -20,8 +20,9 @@ from typing import Any, Literal
 import numpy as np
 
 from breadcrumbs.models.arrays import Floats
-from breadcrumbs.serving.state import answer_ids, erasure
-from breadcrumbs.serving.state.answer import dtype_name, from_bytes, to_bytes
+from breadcrumbs.serving.learning import answer_ids
+from breadcrumbs.serving.learning.answer import dtype_name, from_bytes, to_bytes
+from breadcrumbs.serving.state import erasure
 from breadcrumbs.serving.state.segments import Record, Segments
 from breadcrumbs.serving.state.store import NotFound, Store
 

@@ -18,12 +18,12 @@ from tiny import CLASSES, picture, png, tiny_head
 from breadcrumbs.models.bundle import Bundle
 from breadcrumbs.models.groups import Group
 from breadcrumbs.models.images.thumbnail import SIDE, thumbnail
+from breadcrumbs.serving.learning import answer_ids, answers, worth
+from breadcrumbs.serving.learning.answer import Origin, from_record, narrowed, to_record
+from breadcrumbs.serving.learning.answers import Answers, Expired
+from breadcrumbs.serving.learning.bounds import DAY, Bounds
+from breadcrumbs.serving.learning.examples import Examples, identity
 from breadcrumbs.serving.predict.engine import BoundHead, Scores
-from breadcrumbs.serving.state import answer_ids, answers, worth
-from breadcrumbs.serving.state.answer import Origin, from_record, narrowed, to_record
-from breadcrumbs.serving.state.answers import Answers, Expired
-from breadcrumbs.serving.state.bounds import DAY, Bounds
-from breadcrumbs.serving.state.examples import Examples, identity
 from breadcrumbs.serving.state.store import NotFound, Store
 
 GROUPS: dict[str, Group] = dict(zip(CLASSES, ("many", "medium", "few"), strict=True))

@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from labelling import feature, holding, label
 
-from breadcrumbs.serving.state import answer_ids, erasure
-from breadcrumbs.serving.state.examples import Examples, identity
+from breadcrumbs.serving.learning import answer_ids
+from breadcrumbs.serving.learning.examples import Examples, identity
+from breadcrumbs.serving.state import erasure
 from breadcrumbs.serving.state.store import NotFound, Store
 
 NAMES = ("oak", "Wollemia nobilis", "名前" * 30)

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 from labelling import feature, holding, label
 
+from breadcrumbs.serving.learning.answers import Answers
+from breadcrumbs.serving.learning.bounds import Bounds
+from breadcrumbs.serving.learning.examples import Examples
+from breadcrumbs.serving.learning.removal import Removal
 from breadcrumbs.serving.state import erasure
-from breadcrumbs.serving.state.answers import Answers
-from breadcrumbs.serving.state.bounds import Bounds
-from breadcrumbs.serving.state.examples import Examples
-from breadcrumbs.serving.state.removal import Removal
 from breadcrumbs.serving.state.store import Store, StoreError
 from breadcrumbs.serving.upkeep import verify
 

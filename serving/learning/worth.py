@@ -22,9 +22,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from breadcrumbs.models.bundle import Bundle
-from breadcrumbs.serving.state.answer import Answer
-from breadcrumbs.serving.state.answers import Answers
-from breadcrumbs.serving.state.examples import Example, Examples, identity
+from breadcrumbs.serving.learning.answer import Answer
+from breadcrumbs.serving.learning.answers import Answers
+from breadcrumbs.serving.learning.examples import Example, Examples, identity
 
 Single = Literal["rare", "uncertain", "far"]
 Strategy = Literal[Single, "mixed"]

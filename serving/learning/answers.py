@@ -3,7 +3,7 @@
     answers/<segment>
 
 A request only puts its scores on a list; `flush` writes what came, `keep` removes what is over the bounds and merges
-segments (`serving.state.remembering` calls both). What was not written when the process is killed is lost. It knows
+segments (`serving.learning.remembering` calls both). What was not written when the process is killed is lost. It knows
 nothing of HTTP or of labels.
 """
 
@@ -23,10 +23,11 @@ from breadcrumbs.models.arrays import Pixels
 from breadcrumbs.models.groups import Group
 from breadcrumbs.models.images.errors import ImageError
 from breadcrumbs.models.images.thumbnail import thumbnail
+from breadcrumbs.serving.learning import answer_ids
+from breadcrumbs.serving.learning.answer import Answer, Origin, answered, from_record, to_record
+from breadcrumbs.serving.learning.bounds import DAY, Bounds, beyond
 from breadcrumbs.serving.predict.engine import BoundHead, Scores
-from breadcrumbs.serving.state import answer_ids, erasure
-from breadcrumbs.serving.state.answer import Answer, Origin, answered, from_record, to_record
-from breadcrumbs.serving.state.bounds import DAY, Bounds, beyond
+from breadcrumbs.serving.state import erasure
 from breadcrumbs.serving.state.segments import Segment, Segments
 from breadcrumbs.serving.state.store import NotFound, Store, StoreError
 

@@ -43,7 +43,7 @@ class Answer:
     """One answer.
 
     Attributes:
-        id: of `serving.state.answer_ids`.
+        id: of `serving.learning.answer_ids`.
         at: microseconds since 1970.
         origin: where it comes from.
         head: version of the head that answered.
