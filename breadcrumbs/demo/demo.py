@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from breadcrumbs.demo.folder import DemoFailed, own
-from breadcrumbs.demo.photos import NEW, RARE, Photo, Photos, deal
+from breadcrumbs.demo.photos import NEW, Photo, Photos, deal
 from breadcrumbs.models.groups import GROUPS, groups
 from breadcrumbs.serving.client.client import Client, ServerError
 from breadcrumbs.serving.http.examples.schemas import LabelBody
@@ -81,8 +81,7 @@ def _walk(client: Client, photos: Photos) -> dict[str, Recalls]:
     """What was measured of each head, by its name."""
     _say(f"3  predict {len(photos.reported)} other images over HTTP, {NEW}s among them")
     before, first = _measure(client, photos)
-    what = f"'{NEW}' and of the rare {' and '.join(RARE)}"
-    _say(f"4  {len(photos.arriving)} new photos arrive, of {what}; somebody says what they show")
+    _say(f"4  {len(photos.arriving)} new photos arrive, {NEW}s among them; somebody says what each shows")
     wrong = _correct(client, photos.arriving)
     _say(f"   the server had {wrong} of them wrong")
     _say("5  refit the head from these examples and the rows that it was trained on")
@@ -103,9 +102,13 @@ def _walk(client: Client, photos: Photos) -> dict[str, Recalls]:
 
 def _correct(client: Client, arriving: list[Photo]) -> int:
     """Predict the photos that arrive and label the answers; how many of these were wrong."""
-    answer = client.predict([photo.data for photo in arriving])
     said, wrong = list[LabelBody](), 0
-    for photo, prediction in zip(arriving, answer.predictions, strict=True):
+    answered = [
+        prediction
+        for first in range(0, len(arriving), REQUEST_IMAGES)
+        for prediction in client.predict([photo.data for photo in arriving[first : first + REQUEST_IMAGES]]).predictions
+    ]
+    for photo, prediction in zip(arriving, answered, strict=True):
         wrong += prediction.classes[0].name != photo.cls
         label = {"answer": prediction.id, "class": photo.cls, "by": "demo", "verified": True}
         said.append(LabelBody.model_validate(label))

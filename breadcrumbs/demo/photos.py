@@ -16,10 +16,8 @@ from breadcrumbs.training.data.dataset import Split, load
 
 NEW = "bag"
 """The class that nobody trains."""
-RARE = ("sneaker", "ankle-boot")
-"""The trained classes with the fewest images, 28 and 10."""
 ARRIVING = 15
-"""Photos of the new class and of each rare one that arrive later."""
+"""Photos of each class that arrive later."""
 TESTED, REPORTED = 80, 80
 """Test images of each trained class in the folder, and of each class in the report."""
 
@@ -38,7 +36,7 @@ class Photos:
 
     Attributes:
         trained: training images of each trained class.
-        arriving: of rare classes and of the new one; nothing is trained, chosen or reported on them.
+        arriving: of all classes; nothing is trained or reported on them.
         reported: of all classes; nothing is trained, chosen or judged on them.
     """
 
@@ -64,8 +62,7 @@ def deal(folder: Path, seed: int = 0) -> Photos:
     for label, name in enumerate(names):
         own = rng.permutation(np.flatnonzero(data.test.labels == label)).tolist()
         reported += [Photo(_png(data.test, row), name) for row in own[:REPORTED]]
-        if name in (*RARE, NEW):
-            arriving += [Photo(_png(data.test, row), name) for row in own[REPORTED : REPORTED + ARRIVING]]
+        arriving += [Photo(_png(data.test, row), name) for row in own[REPORTED : REPORTED + ARRIVING]]
         if name != NEW:
             for row in own[-TESTED:]:
                 _write(folder / "test", data.test, row, names)
