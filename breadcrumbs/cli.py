@@ -123,7 +123,7 @@ def doctor(*, json: Json = False, settings: Annotated[Settings | None, Parameter
 
 @app.command(group=BEGIN, sort_key=0)
 def demo(*, out: Path = Path("runs/demo"), port: int = 8000, stay: bool = True, json: Json = False) -> None:
-    """Run everything once on this machine: train on the embedded images, serve, predict, refit, activate.
+    """Learn from use, once, on this machine: train on embedded images, serve, predict, correct, refit, go live.
 
     Example: `breadcrumbs demo --port 8001 --no-stay`
 
@@ -133,7 +133,7 @@ def demo(*, out: Path = Path("runs/demo"), port: int = 8000, stay: bool = True, 
         stay: Leave the server running at the end, until Ctrl-C.
         json: Print one JSON object at the end, with the accuracy before and after; the steps go to standard error.
     """
-    from breadcrumbs.demo import run
+    from breadcrumbs.demo.demo import run
 
     run(out, port, stay=stay, as_json=json)
 

@@ -8,8 +8,8 @@ import pytest
 from forked import command
 from running import make_settings, running
 
-from breadcrumbs import demo
-from breadcrumbs.demo import MARK, DemoFailed
+from breadcrumbs.demo import folder
+from breadcrumbs.demo.folder import MARK, DemoFailed
 from breadcrumbs.models.bundle import Bundle
 
 
@@ -34,7 +34,7 @@ def test_a_folder_that_no_demo_made_is_left_as_it_is(tmp_path: Path, kind: str) 
         out.mkdir()
         (out / {"files": "a.txt", "folders": "a", "run of before": "config.json"}[kind]).mkdir()
     before = tree(tmp_path)
-    with pytest.raises(DemoFailed, match="was not made by a demo, so it is left as it is"), demo._own(out):
+    with pytest.raises(DemoFailed, match="was not made by a demo, so it is left as it is"), folder.own(out):
         pytest.fail("it was taken")
 
     assert tree(tmp_path) == before
@@ -66,12 +66,12 @@ def test_a_demos_own_folder_is_emptied(tmp_path: Path) -> None:
     out, other = tmp_path / "runs" / "demo", tmp_path / "other"
     other.mkdir()
     (other / "thesis.txt").write_text("precious")
-    with demo._own(out):
+    with folder.own(out):
         (out / "bundle").mkdir()
         (out / "bundle" / "manifest.json").write_text("{}")
         (out / "log").write_text("")
         (out / "link").symlink_to(other)
-    with demo._own(out):
+    with folder.own(out):
         assert [path.name for path in out.iterdir()] == [MARK]
 
     assert tree(other) == {"thesis.txt": b"precious"}
@@ -79,25 +79,25 @@ def test_a_demos_own_folder_is_emptied(tmp_path: Path) -> None:
 
 def test_a_folder_that_a_demo_is_using_is_refused(tmp_path: Path) -> None:
     """Also when the demo was killed and only its server is left, which has the mark open."""
-    with demo._own(tmp_path / "out") as mark:
+    with folder.own(tmp_path / "out") as mark:
         kept = os.dup(mark)
     (tmp_path / "out" / "bundle").mkdir()
-    with pytest.raises(DemoFailed, match="in use by another demo or by a server"), demo._own(tmp_path / "out"):
+    with pytest.raises(DemoFailed, match="in use by another demo or by a server"), folder.own(tmp_path / "out"):
         pytest.fail("it was taken")
     assert (tmp_path / "out" / "bundle").exists()
     os.close(kept)
-    with demo._own(tmp_path / "out"):
+    with folder.own(tmp_path / "out"):
         assert not (tmp_path / "out" / "bundle").exists()
 
 
 @pytest.mark.parametrize("refit", ["here", "off"])
 def test_a_folder_that_a_server_is_using_is_refused(tiny_bundle: Bundle, tmp_path: Path, refit: str) -> None:
     """A server that somebody has started on the demo's bundle or store, whatever it does with refits."""
-    with demo._own(tmp_path / "out"):
+    with folder.own(tmp_path / "out"):
         (tmp_path / "out" / "store").mkdir()
     with running(make_settings(tiny_bundle, tmp_path / "out" / "store", refit=refit)) as client:
         before = tree(tmp_path / "out")
-        with pytest.raises(DemoFailed, match="in use by another demo or by a server"), demo._own(tmp_path / "out"):
+        with pytest.raises(DemoFailed, match="in use by another demo or by a server"), folder.own(tmp_path / "out"):
             pytest.fail("it was taken")
         assert client.get("/v1/heads").json()["live"] == 1
         assert set(tree(tmp_path / "out")) == set(before)

@@ -1,0 +1,31 @@
+"""`breadcrumbs demo` deals the embedded images out so that nothing is reported that anything was learned of."""
+
+import io
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from breadcrumbs.demo.photos import ARRIVING, NEW, REPORTED, TESTED, Photo, deal
+
+
+def pixels(data: bytes) -> bytes:
+    """Of an image file."""
+    return np.asarray(Image.open(io.BytesIO(data)).convert("RGB")).tobytes()
+
+
+def test_photos_are_dealt_out_once(tmp_path: Path) -> None:
+    """Folders have every class but the new one; what arrives and what is reported is in neither, nor in both."""
+    photos = deal(tmp_path)
+
+    def in_folder(part: str) -> list[Photo]:
+        return [Photo(path.read_bytes(), path.parent.name) for path in (tmp_path / part).glob("*/*.png")]
+
+    train, test = in_folder("train"), in_folder("test")
+    classes = {photo.cls for photo in photos.reported}
+    assert {photo.cls for photo in train} == {photo.cls for photo in test} == classes - {NEW} == set(photos.trained)
+    assert {name: sum(photo.cls == name for photo in train) for name in photos.trained} == photos.trained
+    assert len(test) == TESTED * len(photos.trained)
+    assert (len(photos.reported), len(photos.arriving)) == (REPORTED * len(classes), ARRIVING * len(classes))
+    seen = [{pixels(photo.data) for photo in part} for part in (train, test, photos.arriving, photos.reported)]
+    assert sum(map(len, seen)) == len(set().union(*seen)) > 4000
