@@ -101,10 +101,19 @@ def ranked(logits: NDArray[np.floating], classes: Sequence[str], top_k: int) -> 
 
     A class whose logit is −inf cannot be, and is left out.
     """
-    order = (-logits).argsort(kind="stable")[:top_k]
+    order = _largest(logits, top_k)
     order = order[~np.isneginf(logits[order])]
     places = zip(order.tolist(), softmax(logits)[order].tolist(), strict=True)
     return [{"class": classes[index], "index": index, "probability": probability} for index, probability in places]
+
+
+def _largest(values: NDArray[np.floating], count: int) -> NDArray[np.intp]:
+    """Return the indices of the largest values, the largest first; of equal ones the first. Only those are sorted."""
+    if count >= len(values):
+        return (-values).argsort(kind="stable")
+    least = np.partition(values, -count)[-count]
+    among = np.flatnonzero(values >= least)  # more than `count` where several are equal to the least
+    return among[(-values[among]).argsort(kind="stable")[:count]]
 
 
 def check_classes(classes: Sequence[str]) -> None:

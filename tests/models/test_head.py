@@ -262,6 +262,22 @@ def test_softmax_is_that_of_scipy() -> None:
     assert np.array_equal(softmax(logits)[2], softmax(logits[2]))
 
 
+@given(
+    values=st.lists(st.sampled_from([-np.inf, -1.0, 0.0, 0.5, 0.5, 3.0]), min_size=1, max_size=60).filter(
+        lambda values: max(values) > -np.inf
+    ),
+    top_k=st.integers(1, 70),
+)
+def test_equal_logits_keep_the_order_of_the_classes(values: list[float], top_k: int) -> None:
+    """As if all classes were sorted, however many are equal at the end of the list."""
+    logits = np.array(values, np.float32)
+    whole = sorted((-value, place) for place, value in enumerate(values) if value > -np.inf)[:top_k]
+
+    found = ranked(logits, [f"class {place}" for place in range(len(values))], top_k)
+
+    assert [one["index"] for one in found] == [place for _, place in whole]
+
+
 def test_the_top_classes_are_ranked_as_the_interface_gives_them() -> None:
     """The most probable first, of equals the first; at most as many as there are."""
     logits = np.log(np.array([0.2, 0.4, 0.2, 0.2], np.float32))
