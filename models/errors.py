@@ -21,6 +21,7 @@ mapping to status codes is `serving.http.errors`, and a test proves that no leaf
     ├── DataError              images or labels that cannot be trained on     training.data.split
     ├── TrainingError          a run that cannot go on                        training.run.state
     ├── ExportError            torch and ONNX Runtime disagree                training.export
+    ├── QuantizeError          a graph that cannot be brought to int8         training.int8.quantizer
     ├── AdoptError             a backbone that cannot be adopted              training.adopt.opened
     ├── RefitError             snapshots that cannot become a head            training.refit.rows
     ├── EditError              an edit of classes that cannot be made         training.refit.edits
@@ -33,7 +34,7 @@ mapping to status codes is `serving.http.errors`, and a test proves that no leaf
     ├── WorkersError           processes that cannot be started               serving.workers
     ├── AddressError           an address that cannot be listened on          serving.http.listening
     ├── ClusterError           a Ray cluster that cannot be used              serving.cluster.connection
-    ├── DemoFailed             a step of the demo that did not do its work    breadcrumbs.demo
+    ├── DemoFailed             a step of the demo that did not do its work    breadcrumbs.demo.folder
     ├── StoreError             the store cannot be read or written            serving.state.store
     │   ├── StoreFull          … has no room left                             serving.state.store
     │   ├── NotFound           no such head, snapshot, refit or example       serving.state.store
