@@ -3,13 +3,14 @@
 It knows nothing of bodies, of how scores are computed, or of the Open Inference Protocol.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from breadcrumbs.models.head import ranked
 from breadcrumbs.models.lineages import SureNode
+from breadcrumbs.models.near_names import suggestion
 from breadcrumbs.models.printable import Printable
 from breadcrumbs.serving.predict.inference import Outcome
 from breadcrumbs.serving.state.priors import NAME
@@ -35,6 +36,15 @@ class PredictOptions(BaseModel):
     ref: Printable = Field(
         default="", max_length=200, description="your own name for the images, remembered with their answers"
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _known(cls, given: Mapping[str, object]) -> Mapping[str, object]:
+        """A misspelled parameter would be an answer to another question."""
+        for name in given.keys() - cls.model_fields.keys():
+            near = suggestion(name, cls.model_fields) or f"; there are: {', '.join(cls.model_fields)}"
+            raise ValueError(f"there is no parameter {name!r:.80}{near}")
+        return given
 
 
 PLAIN = PredictOptions()

@@ -136,3 +136,15 @@ def test_features_come_as_safetensors_where_binary_is_accepted(client: httpx.Cli
 
     assert answer.headers["content-type"] == "application/octet-stream"
     assert b'"features"' in answer.content[:200]
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [("topk", "did you mean 'top_k'?"), ("Prior", "did you mean 'prior'?"), ("zzzz", "there are: top_k, head, prior")],
+)
+def test_a_parameter_that_is_none_is_refused(client: httpx.Client, name: str, told: str) -> None:
+    """Ignored, it would be an answer to another question; the sentence says which one may be meant."""
+    answer = client.post("/v1/predict", params={name: "2"}, content=png(picture(0)), headers=PNG)
+
+    assert answer.status_code == 422
+    assert f"there is no parameter '{name}'; {told}" in answer.json()["error"]["message"]
