@@ -20,6 +20,8 @@ from numpy.typing import NDArray
 from breadcrumbs.models.head import LinearHead
 from breadcrumbs.models.taxonomy import CLASS, Node, Taxonomy
 
+CONFIDENCE = 0.9
+"""Least probability of the group that is named, where none is asked for."""
 ROUNDING = 1e-9
 """What the sum over all classes may be short of 1."""
 

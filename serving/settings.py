@@ -18,6 +18,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from breadcrumbs import models
 from breadcrumbs.models.images.decoding import MAX_PIXELS
+from breadcrumbs.models.lineages import CONFIDENCE
 from breadcrumbs.serving import logs
 from breadcrumbs.serving.setting_lists import HostNames, Origins, Proxies
 from breadcrumbs.serving.setting_names import PREFIX, both
@@ -66,7 +67,7 @@ class Settings(BaseSettings):
     """Precision of the backbone: `half` uses the bundle's half-precision backbone, which is faster on a GPU and slower
     on a CPU; `int8` the one in int8, which is faster on a CPU and has features and heads of its own. `auto` takes what
     the store's live head was fitted to, and in an empty store what is fastest on this machine."""
-    confidence: Annotated[float, MODEL] = Field(default=0.9, gt=0, le=1)
+    confidence: Annotated[float, MODEL] = Field(default=CONFIDENCE, gt=0, le=1)
     """Probability that a group of classes must reach to be named as an answer's deepest sure node, where the bundle has
     a taxonomy; a request may ask for another."""
     start_timeout: Annotated[float, MODEL] = Field(default=60.0, gt=0, le=86400)

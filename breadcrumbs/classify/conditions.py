@@ -12,11 +12,8 @@ from breadcrumbs.models.arrays import Floats
 from breadcrumbs.models.bundle import Bundle
 from breadcrumbs.models.errors import BreadcrumbsError
 from breadcrumbs.models.head import softmax
-from breadcrumbs.models.lineages import Lineages, SureNode
+from breadcrumbs.models.lineages import CONFIDENCE, Lineages, SureNode
 from breadcrumbs.models.prior import only
-
-CONFIDENCE = 0.9
-"""Of a bundle's predictions, where none is asked for; as a server's default."""
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ from breadcrumbs.serving.state.store import Conflict, NotFound
 
 
 @dataclass(frozen=True, eq=False)
-class Conditions:
+class Resolved:
     """What counts for one request.
 
     Attributes:
@@ -81,7 +81,7 @@ async def resolve(
     prior: str | None = None,
     classes: Sequence[str] | None = None,
     confidence: float | None = None,
-) -> Conditions:
+) -> Resolved:
     """Return the conditions of a request.
 
     Args:
@@ -106,11 +106,11 @@ async def resolve(
         )
     least = service.settings.confidence if confidence is None else confidence
     if prior is None and classes is None:
-        return Conditions(head, None, lineages, least, service.renames)
+        return Resolved(head, None, lineages, least, service.renames)
     head = head or service.live.head
     named = None if prior is None else await _stored(service, prior, head)
     listed = None if classes is None else await _listed(classes, head.head)
-    return Conditions(head, both(named, listed), lineages, least, service.renames)
+    return Resolved(head, both(named, listed), lineages, least, service.renames)
 
 
 async def _stored(service: Service, name: str, head: BoundHead) -> Floats:

@@ -27,7 +27,7 @@ from breadcrumbs.serving.http.open_inference.repository import Model
 from breadcrumbs.serving.http.open_inference.request import InferRequest, decode
 from breadcrumbs.serving.http.open_inference.response import encode
 from breadcrumbs.serving.http.outcomes import record
-from breadcrumbs.serving.http.prediction.conditions import Conditions, resolve
+from breadcrumbs.serving.http.prediction.conditions import Resolved, resolve
 from breadcrumbs.serving.http.prediction.remembered import remember
 from breadcrumbs.serving.http.service import Service, Serving, body, choose
 from breadcrumbs.serving.http.shares import SMALL_BODY
@@ -299,6 +299,6 @@ def _ids(ids: Sequence[str | None]) -> dict[str, str]:
     return {"answer_ids": ",".join(name or "" for name in ids)} if ids else {}
 
 
-async def _nodes(outcome: Outcome, conditions: Conditions) -> dict[str, str]:
+async def _nodes(outcome: Outcome, conditions: Resolved) -> dict[str, str]:
     """The parameter that has the deepest sure node of each image, or null, as the JSON of a list."""
     return {"node": to_json(await conditions.nodes(outcome)).decode()}
