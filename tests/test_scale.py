@@ -16,7 +16,7 @@ import scale_sim  # noqa: E402
 import scale_store  # noqa: E402
 from scale_sim import Machine, Plan, simulate  # noqa: E402
 
-from breadcrumbs.serving import app  # noqa: E402
+from breadcrumbs.serving import assembly  # noqa: E402
 from breadcrumbs.serving.predict import batcher  # noqa: E402
 from breadcrumbs.serving.settings import Settings  # noqa: E402
 
@@ -119,7 +119,7 @@ def test_the_simulated_server_has_the_servers_defaults() -> None:
     ours = (scale_sim.QUEUE, scale_sim.DEADLINE, scale_sim.MAX_BATCH, scale_sim.FOLLOW)
 
     assert ours == tuple(Settings.model_fields[name].default for name in fields)
-    assert (scale_sim.LONGEST, scale_sim.FEW) == (app.LONGEST, batcher.FEW)
+    assert (scale_sim.LONGEST, scale_sim.FEW) == (assembly.LONGEST, batcher.FEW)
 
 
 def test_numbers_come_from_the_page(tmp_path: Path) -> None:

@@ -14,12 +14,13 @@ import contextlib
 import logging
 import time
 from collections.abc import Sequence
+from typing import Any
 
 import ray
 from pydantic import ValidationError
 from ray import serve
 from ray.serve.config import AutoscalingConfig, BackpressureConfig, ProxyLocation
-from ray.serve.schema import ApplicationStatus, ApplicationStatusOverview, ServeStatus
+from ray.serve.schema import ApplicationStatus, ApplicationStatusOverview, ProxyStatus, ServeStatus
 
 from breadcrumbs.models.bundle import read as read_bundle
 from breadcrumbs.serving.app import GRACE, REFIT, keys_of
@@ -38,6 +39,8 @@ POLL = 0.5
 """Seconds between two polls of Ray's state."""
 CALLBACK = "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH"
 """Ray's name for what its proxies import; it goes with Ray's controller, whose children they are."""
+READY_CHECK = "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S"
+"""Ray's name for the seconds that a proxy has to get ready. Its own default of 5 is too few on a busy machine."""
 
 
 def check(settings: Settings, cluster: ClusterSettings) -> Settings:
@@ -81,16 +84,12 @@ def up(settings: Settings, cluster: ClusterSettings, refit_command: Sequence[str
             "as it was started, not as this command says"
         )
     callback = f"{proxy.__name__}.{proxy.middlewares.__name__}"
-    environment = {CALLBACK: callback} | {
+    environment = {CALLBACK: callback, READY_CHECK: "60"} | {
         f"BREADCRUMBS_{name.upper()}": str(getattr(settings, name))
         for name in ("receipt", "receipt_idle", "receipt_rate")
     }
     try:
-        serve.start(
-            proxy_location=ProxyLocation.EveryNode,
-            http_options={"host": settings.host, "port": settings.port},
-            controller_options={"runtime_env": {"env_vars": environment}},
-        )
+        _start({"host": settings.host, "port": settings.port}, environment)
         target = serve.RunTarget(application(each, cluster), cluster.name, "/")
         serve.run_many([target], wait_for_applications_running=False)
     except (RuntimeError, ValueError, ValidationError, ray.exceptions.RayError) as error:
@@ -101,6 +100,20 @@ def up(settings: Settings, cluster: ClusterSettings, refit_command: Sequence[str
         refits.place(cluster.name, each, refit_command, resources)
     else:
         refits.remove(cluster.name)
+
+
+def _start(http: dict[str, Any], environment: dict[str, str]) -> None:
+    """Start Ray Serve, or connect to it where it runs.
+
+    Ray's controller replaces a proxy that is not ready in time, and the start that waited for it fails, though nothing
+    is lost: the next one connects to that controller. `_wait` waits for a proxy.
+    """
+    options = {"runtime_env": {"env_vars": environment}}
+    try:
+        serve.start(proxy_location=ProxyLocation.EveryNode, http_options=http, controller_options=options)
+    except (ray.exceptions.ActorDiedError, TimeoutError) as error:
+        LOG.warning("a proxy was not ready in time, Ray starts another: %s", last_line(error))
+        serve.start()
 
 
 def application(each: Settings, cluster: ClusterSettings) -> serve.Application:
@@ -127,13 +140,15 @@ def application(each: Settings, cluster: ClusterSettings) -> serve.Application:
 
 
 def _wait(name: str) -> None:
-    """Return when an application runs."""
+    """Return when an application runs and a proxy answers."""
     told = ""
     while True:
-        one = state(name)
+        whole = serve.status()
+        one = whole.applications.get(name)
         if one is None or one.status in {ApplicationStatus.DEPLOY_FAILED, ApplicationStatus.DELETING}:
             raise ClusterError(f"the replicas do not start: {'they were taken away' if one is None else _why(one)}")
-        if one.status == ApplicationStatus.RUNNING:
+        answers = not whole.proxies or ProxyStatus.HEALTHY in whole.proxies.values()
+        if one.status == ApplicationStatus.RUNNING and answers:
             return
         now = "; ".join(f"{part}: {states(part, one)}" for part in one.deployments)
         if now != told:
