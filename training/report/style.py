@@ -37,7 +37,6 @@ STYLE: dict[str, Any] = {
     "axes.linewidth": 0.7,
     "axes.spines.right": False,
     "axes.spines.top": False,
-    "figure.constrained_layout.use": True,
     "figure.facecolor": "white",
     "font.family": "DejaVu Sans",  # comes with matplotlib
     "font.size": 10,
@@ -68,6 +67,7 @@ Integers = NDArray[np.integer]
 @styled
 def svg(figure: Figure) -> bytes:
     """Return a figure as SVG: the same bytes every time, letters drawn as paths, no reference to anywhere."""
+    _lay_out(figure)
     buffer = io.BytesIO()
     figure.savefig(buffer, format="svg", dpi=200, metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")))
     return re.sub(rb"<!DOCTYPE[^>]*>\s*", b"", buffer.getvalue(), count=1)
@@ -76,16 +76,25 @@ def svg(figure: Figure) -> bytes:
 @styled
 def png(figure: Figure) -> bytes:
     """Return a figure as PNG: the same bytes every time, 200 pixels an inch."""
+    _lay_out(figure)
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=200, metadata={"Software": None})
     return buffer.getvalue()
+
+
+def _lay_out(figure: Figure) -> None:
+    """Place the axes once; matplotlib would do it again, and draw the figure twice, each time it is saved."""
+    engine = figure.get_layout_engine()
+    if engine is not None:
+        engine.execute(figure)
+        figure.set_layout_engine(None)
 
 
 def panels(
     height: float, *, rows: int = 1, width: float = 6.4, ratios: Sequence[float] | None = None, share: bool = True
 ) -> tuple[Figure, list[Axes]]:
     """Make a figure, in inches, with its axes from top to bottom."""
-    figure = Figure(figsize=(width, height))
+    figure = Figure(figsize=(width, height), layout="constrained")
     axes = figure.subplots(rows, 1, sharex=share, squeeze=False, gridspec_kw={"height_ratios": ratios})
     return figure, list(axes[:, 0])
 
