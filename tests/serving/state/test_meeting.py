@@ -32,20 +32,25 @@ class Turns:
     def __init__(self, seed: int) -> None:
         self._random = random.Random(seed)
         self._waiting: list[asyncio.Future[None]] = []
+        self._changed = asyncio.Event()
 
     async def take(self) -> None:
         """Wait for one's turn."""
         turn = asyncio.get_running_loop().create_future()
         self._waiting.append(turn)
+        self._changed.set()
         await turn
 
     async def run(self, *works: Coroutine[Any, Any, Any]) -> list[Any]:
         """Run all to their ends."""
         tasks = [asyncio.ensure_future(work) for work in works]
-        while not all(task.done() for task in tasks):
-            await asyncio.sleep(0)
-            if self._waiting and len(self._waiting) >= sum(not task.done() for task in tasks):
+        for task in tasks:
+            task.add_done_callback(lambda _: self._changed.set())
+        while left := sum(not task.done() for task in tasks):
+            if len(self._waiting) >= left:
                 self._waiting.pop(self._random.randrange(len(self._waiting))).set_result(None)
+            self._changed.clear()
+            await self._changed.wait()
         return await asyncio.gather(*tasks, return_exceptions=True)
 
 
