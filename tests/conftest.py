@@ -4,6 +4,7 @@ import gc
 import os
 import signal
 import subprocess
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -21,13 +22,18 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # before anything loads torch; child pr
 # A shell starts what runs in its background deaf to Ctrl-C, and child processes inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
+TESTS = Path(__file__).parent
 STARTERS = ("running", "serving", "started", "command")
 """Functions that start servers or programs."""
 LONGEST = (
-    "test_processes", "test_cluster", "test_machines", "test_crashes", "test_tour", "test_command_examples",
-    "test_small_sets", "test_families", "test_objects", "test_epoch", "test_examples", "test_end_to_end", "test_chaos",
-    "test_wheel", "test_fit",
+    "serving/state/test_crashes", "test_examples", "test_end_to_end", "training/test_processes",
+    "serving/cluster/test_cluster", "training/run/test_machines", "models/test_families", "test_command_examples",
+    "test_tour", "training/run/test_small_sets", "training/data/test_objects", "attacks/test_chaos", "test_wheel",
+    "serving/processes/test_child", "training/run/test_fit", "attacks/test_fuzz", "serving/test_workers",
+    "attacks/test_attacks", "training/run/test_epoch",
 )  # fmt: skip
+"""Files that take longest. The first three wait for real refits, which leave the cores to whoever else works; they are
+run side by side, so that the cores are theirs."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Function]) -> None:
@@ -37,7 +43,13 @@ def pytest_collection_modifyitems(items: list[pytest.Function]) -> None:
         starts = names.get("subprocess") is subprocess or any(callable(names.get(n)) for n in STARTERS)
         if starts or {"serve", "client", "run"} & set(item.fixturenames):
             item.add_marker(pytest.mark.slow)
-    items.sort(key=lambda item: LONGEST.index(item.path.stem) if item.path.stem in LONGEST else len(LONGEST))
+    items.sort(key=_place)
+
+
+def _place(item: pytest.Item) -> int:
+    """The place of a test's file in LONGEST; behind all of them for another."""
+    name = item.path.with_suffix("").relative_to(TESTS).as_posix()
+    return LONGEST.index(name) if name in LONGEST else len(LONGEST)
 
 
 def pytest_collection_finish() -> None:

@@ -1,6 +1,7 @@
 """The house rules that a program can read: who may import whom, and what names are not allowed."""
 
 import ast
+import functools
 import subprocess
 import sys
 import tomllib
@@ -44,23 +45,28 @@ def room(path: Path) -> str:
 
 
 MODULES = {module(path): path for floor in FLOORS for path in sources(floor)}
-GRAPH = {
-    path: {MODULES[name] for name in imported(path) & MODULES.keys() if MODULES[name].name != "__init__.py"}
-    for path in MODULES.values()
-    if path.name != "__init__.py"
-}
+
+
+@functools.cache
+def imports() -> dict[Path, set[Path]]:
+    """What each module imports of ours; read when a test asks, since every process collects all tests."""
+    return {
+        path: {MODULES[name] for name in imported(path) & MODULES.keys() if MODULES[name].name != "__init__.py"}
+        for path in MODULES.values()
+        if path.name != "__init__.py"
+    }
 
 
 def test_imports_point_one_way() -> None:
     """Models knows nothing of training, training nothing of serving; none of them knows the command line."""
-    floor = {path: FLOORS.index(path.relative_to(ROOT).parts[0]) for path in GRAPH}
+    floor = {path: FLOORS.index(path.relative_to(ROOT).parts[0]) for path in imports()}
 
-    assert [(path, other) for path, others in GRAPH.items() for other in others if floor[other] > floor[path]] == []
+    assert [(path, other) for path, others in imports().items() for other in others if floor[other] > floor[path]] == []
 
 
 def test_every_import_of_ours_has_the_one_name() -> None:
     """Everything is below `breadcrumbs`: a user's project may have folders of any other name."""
-    wrong = {path: imported(path) & {"models", "training", "serving"} for path in GRAPH}
+    wrong = {path: imported(path) & {"models", "training", "serving"} for path in imports()}
 
     assert {path: names for path, names in wrong.items() if names} == {}
 
@@ -78,8 +84,8 @@ def visit(name: str, graph: dict[str, set[str]], way: tuple[str, ...], done: set
 def test_no_circle(between: str) -> None:
     """No module and no room imports, over any number of others, itself."""
     name = str if between == "modules" else room
-    graph: dict[str, set[str]] = {name(path): set() for path in GRAPH}
-    for path, others in GRAPH.items():
+    graph: dict[str, set[str]] = {name(path): set() for path in imports()}
+    for path, others in imports().items():
         graph[name(path)] |= {name(other) for other in others} - ({name(path)} if between == "rooms" else set())
     done = set[str]()
 
@@ -91,7 +97,7 @@ def test_no_circle(between: str) -> None:
 
 def test_no_folder_is_crowded() -> None:
     """A newcomer sees a folder at a glance: 25 modules at most."""
-    folders = Counter(path.parent for path in GRAPH)
+    folders = Counter(path.parent for path in imports())
 
     assert {str(folder): count for folder, count in folders.items() if count > 25} == {}
 
@@ -137,7 +143,7 @@ def test_every_package_is_installed() -> None:
     found = {name for name, path in MODULES.items() if path.name == "__init__.py"}
 
     assert set(named) == found
-    assert {path.parent for path in GRAPH} - {
+    assert {path.parent for path in imports()} - {
         path.parent for path in MODULES.values() if path.name == "__init__.py"
     } == {
         ROOT / "training/data/embedded"  # data, and the program that made it

@@ -1,8 +1,11 @@
 """The pictures show the numbers they were given, and nothing in a class name or a gap in a log stops them."""
 
+from collections.abc import Callable
+
 import matplotlib as mpl
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 from pictures import CLASSES, COUNTS, GROUPS, drawn, lines, ticks
 
 from breadcrumbs.models.groups import Group
@@ -167,3 +170,21 @@ def test_drawing_leaves_matplotlib_as_it_was() -> None:
     drawn(run_plots.counts_and_recall(COUNTS, GROUPS, CLASSES, {}))
 
     assert dict(mpl.rcParams) == before
+
+
+@pytest.mark.parametrize("first", [style.svg, style.png])
+@pytest.mark.parametrize("second", [style.svg, style.png])
+def test_the_axes_stay_where_they_were_placed(
+    first: Callable[[Figure], bytes], second: Callable[[Figure], bytes]
+) -> None:
+    """SVG and PNG show one layout, whichever is made first; the names below the axis have their room in it."""
+    recall = {"joint": (0.25, 1.0, None)}
+    figure = run_plots.counts_and_recall(COUNTS, GROUPS, tuple("a name of some length" for _ in CLASSES), recall)
+    unplaced = [axis.get_position().bounds for axis in figure.axes]
+
+    first(figure)
+    placed = [axis.get_position().bounds for axis in figure.axes]
+    second(figure)
+
+    assert placed != unplaced
+    assert [axis.get_position().bounds for axis in figure.axes] == placed
