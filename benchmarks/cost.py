@@ -15,8 +15,8 @@ from typing import Any
 
 import torch
 
-from breadcrumbs.training.config import recipe
 from breadcrumbs.training.data.dataset import load
+from breadcrumbs.training.recipes import recipe
 from breadcrumbs.training.run.epoch import train_epoch
 from breadcrumbs.training.run.state import Run, prepare
 

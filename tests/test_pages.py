@@ -23,7 +23,8 @@ from breadcrumbs.serving.state.activation_log import Activation
 from breadcrumbs.serving.state.heads import HeadRecord, Lineage
 from breadcrumbs.serving.state.priors import PriorRecord
 from breadcrumbs.serving.state.snapshot_record import SnapshotRecord
-from breadcrumbs.training.config import RECIPES, RefitSpec, TrainConfig
+from breadcrumbs.training.config import RefitSpec, TrainConfig
+from breadcrumbs.training.recipes import RECIPES
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"

@@ -40,8 +40,8 @@ def train(
         json: Print one JSON object: the bundle's folder and its metrics.
         config: Fields of the configuration.
     """
-    from breadcrumbs.training.config import recipe as recipe_named
-    from breadcrumbs.training.config import recipe_for
+    from breadcrumbs.training.recipes import recipe as recipe_named
+    from breadcrumbs.training.recipes import recipe_for
 
     given = {} if config is None else config.model_dump(include=config.model_fields_set)
     if resume:

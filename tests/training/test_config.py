@@ -9,9 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from breadcrumbs.training.config import EMBEDDED, NAME, RECIPES, STANDARD, ConfigError, TrainConfig, recipe, recipe_for
+from breadcrumbs.training.config import EMBEDDED, NAME, STANDARD, ConfigError, TrainConfig
 from breadcrumbs.training.data import dataset as datasets
 from breadcrumbs.training.data.dataset import DataError
+from breadcrumbs.training.recipes import RECIPES, recipe, recipe_for
 
 
 @pytest.mark.parametrize("name", RECIPES)

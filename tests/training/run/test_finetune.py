@@ -15,9 +15,10 @@ from ranks import log_of, train
 from breadcrumbs.models import bundle as bundles
 from breadcrumbs.models.bundle import Bundle
 from breadcrumbs.models.snapshots import snapshot as snapshots
-from breadcrumbs.training.config import RECIPES, TrainConfig
+from breadcrumbs.training.config import TrainConfig
 from breadcrumbs.training.data.dataset import load
 from breadcrumbs.training.data.split import Data, Split
+from breadcrumbs.training.recipes import RECIPES
 from breadcrumbs.training.run import features
 from breadcrumbs.training.run.features import features_of
 from breadcrumbs.training.run.fit import _announce, _epoch, _start, _stopped, export_checkpoint, fit

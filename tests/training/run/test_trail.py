@@ -6,9 +6,9 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from breadcrumbs.training.config import RECIPES
 from breadcrumbs.training.data.order import Order
 from breadcrumbs.training.emanate import back_track
+from breadcrumbs.training.recipes import RECIPES
 from breadcrumbs.training.run.trail import Trail
 
 
