@@ -20,7 +20,7 @@ from breadcrumbs.models import refit_report
 from breadcrumbs.serving.refits import examples, job
 from breadcrumbs.serving.refits.job import ENDED
 from breadcrumbs.serving.retention import Retention
-from breadcrumbs.serving.state import heads, segments, snapshot_deletion
+from breadcrumbs.serving.state import heads, segment_file, snapshot_deletion
 from breadcrumbs.serving.state.activation_log import Activation, Log
 from breadcrumbs.serving.state.heads import HeadRecord
 from breadcrumbs.serving.state.owners import sweep
@@ -32,7 +32,7 @@ SETTLE = 2.0
 """Seconds between removing marks and checking whether something began to use them."""
 THINGS = ("heads/", "snapshots/", "holds/", "refits/")
 """Prefixes of the objects that the policy is about."""
-SEGMENTS = ("answers/", "examples/")
+SEGMENTS = ("answers/", "examples/", "indexes/")
 """Prefixes of the objects that have many records each."""
 UNDER_WAY = timedelta(hours=1)
 """Younger objects may belong to a write in progress."""
@@ -146,7 +146,7 @@ async def _verify_refit(store: Store, one: str, items: dict[str, Item]) -> list[
 
 async def _verify_segment(store: Store, name: str) -> list[Finding]:
     try:
-        segments.decode(name, await store.get(name))
+        segment_file.decode(name, await store.get(name))
     except NotFound:  # it was merged meanwhile
         return []
     except StoreError as error:

@@ -23,7 +23,8 @@ from breadcrumbs.models.arrays import Floats
 from breadcrumbs.serving.learning import answer_ids
 from breadcrumbs.serving.learning.answer import dtype_name, from_bytes, to_bytes
 from breadcrumbs.serving.state import erasure
-from breadcrumbs.serving.state.segments import Record, Segments
+from breadcrumbs.serving.state.segment_file import Record
+from breadcrumbs.serving.state.segments import Segments
 from breadcrumbs.serving.state.store import NotFound, Store
 
 PREFIX = "examples"

@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from breadcrumbs.serving.state import erasure, segments
-from breadcrumbs.serving.state.segments import FEWEST, SETTLED, Record, Segments, decode, encode
+from breadcrumbs.serving.state.segment_file import Record, decode, encode, places, record_at
+from breadcrumbs.serving.state.segments import FEWEST, SETTLED, Segments
 from breadcrumbs.serving.state.store import Store, StoreError
 
 NOW = 10**15
