@@ -1,6 +1,6 @@
-"""Which questions find the rare classes: a hundred labels by each strategy of the queue, and what a refit makes of them.
+"""Which questions find the rare classes: a hundred labels by each strategy of the queue, and what a refit makes of it.
 
-    python benchmarks/questions.py --features A.npz [B.npz …] [--seeds 5] [--labels 10 25 50 100]
+    python benchmarks/questions.py --features A.npz [B.npz …] [--seeds 5] [--labels 10 25 50 100] [--l2 auto]
 
 `features.py` makes the files. Of each set and seed three tenths of a class are tested on; one half of the rest is what
 the bundle was trained on, and the other half comes in as answers. The live head is a refit of the training rows. The
@@ -67,9 +67,9 @@ class Asked:
     all: tuple[float, ...]
 
 
-def made(data: Features, seed: int, folder: Path) -> World:
+def made(data: Features, spec: RefitSpec, folder: Path) -> World:
     """Deploy the training rows of a seed."""
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(spec.seed)
     parts: dict[str, list[Integers]] = {"test": [], "start": [], "hidden": []}
     for label in range(len(data.names)):
         rows = rng.permutation(np.flatnonzero(data.rows.labels == label))
@@ -80,7 +80,7 @@ def made(data: Features, seed: int, folder: Path) -> World:
             parts[name].append(some)
     test, start, hidden = (take(data.rows, np.concatenate(some)) for some in parts.values())
     first = deployed(folder / "first", data.names, start, test)
-    live = first.refit(spec=RefitSpec(seed=seed)).head
+    live = first.refit(spec=spec).head
     counts = np.bincount(start.labels, minlength=len(data.names))
     few = np.array([group == "few" for group in groups(counts.tolist(), "A")])
     return World(deployed(folder / "bundle", data.names, start, test, live), hidden, test, few)
@@ -91,7 +91,9 @@ async def orders(world: World, most: int, seed: int, folder: Path) -> dict[str, 
     store = Store.open(folder)
     names = world.own.live.classes
     counts = np.bincount(world.own.train.labels, minlength=len(names))
-    answers = Answers(store, Bounds(10**6, 30, 2**40, False), dict(zip(names, groups(counts.tolist(), "A"), strict=True)))
+    answers = Answers(
+        store, Bounds(10**6, 30, 2**40, False), dict(zip(names, groups(counts.tolist(), "A"), strict=True))
+    )
     place = {}
     head = BoundHead(1, world.own.live, None, None)
     for row, (feature, logits) in enumerate(
@@ -111,12 +113,12 @@ async def orders(world: World, most: int, seed: int, folder: Path) -> dict[str, 
     return found
 
 
-def asked(world: World, order: Integers, labels: Sequence[int], seed: int) -> Asked:
+def asked(world: World, order: Integers, labels: Sequence[int], spec: RefitSpec) -> Asked:
     """Label so many of the questions, refit, and test."""
     heads = [world.own.live]
     for count in labels:
         upload = world.own.rows(take(world.hidden, order[:count]))
-        heads.append(world.own.refit(upload, spec=RefitSpec(seed=seed)).head)
+        heads.append(world.own.refit(upload, spec=spec).head)
     few, every = zip(*(tested(world, head) for head in heads), strict=True)
     return Asked(int(world.few[world.hidden.labels[order[: labels[-1]]]].sum()), few, every)
 
@@ -162,6 +164,7 @@ def main() -> None:
     parser.add_argument("--features", type=Path, nargs="+", required=True)
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--labels", type=int, nargs="+", default=[10, 25, 50, 100])
+    parser.add_argument("--l2", type=lambda text: text if text == "auto" else float(text), default="auto")
     given = parser.parse_args()
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
     LOG.setLevel(logging.INFO)
@@ -170,12 +173,13 @@ def main() -> None:
         found: dict[str, list[Asked]] = {strategy: [] for strategy in STRATEGIES}
         hidden = []
         for seed in range(given.seeds):
+            spec = RefitSpec.model_validate({"l2": given.l2, "seed": seed})
             with tempfile.TemporaryDirectory() as folder:
-                world = made(data, seed, Path(folder))
+                world = made(data, spec, Path(folder))
                 hidden.append(f"{world.few[world.hidden.labels].sum()} of {len(world.hidden.labels)}")
                 chosen = asyncio.run(orders(world, given.labels[-1], seed, Path(folder) / "store"))
                 for strategy, order in chosen.items():
-                    found[strategy].append(asked(world, order, given.labels, seed))
+                    found[strategy].append(asked(world, order, given.labels, spec))
                     LOG.info("%s, seed %d, %s: %s", data.name, seed, strategy, found[strategy][-1])
         table(data.name, found, given.labels, f"{hidden[0]} hidden are few-shot, {given.seeds} seeds")
 

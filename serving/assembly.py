@@ -167,7 +167,7 @@ def _open_answers(
     bounds = Bounds(settings.remember, settings.remember_days, settings.remember_bytes, settings.remember_images)
     answered, labelled = Answers(store, bounds, groups_of(bundle)), Examples(store)
     stack.push_async_callback(answered.close)
-    keeping = asyncio.create_task(remembering.run(answered, labelled, Removal(store, answered, labelled)))
+    keeping = asyncio.create_task(remembering.run(answered, labelled, Removal(store, answered, labelled), bundle))
     stack.callback(keeping.cancel)
     return answered, labelled
 
