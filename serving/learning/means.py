@@ -36,12 +36,12 @@ def _of_bundle(bundle: Bundle) -> Sums:
     """Of the newest snapshot in the bundle that its own backbone made."""
     for snapshot in bundle.snapshots():
         if snapshot.backbone == bundle.backbone_digest:
-            counts = snapshot.counts().tolist()
-            totals = np.zeros((len(counts), snapshot.feature_dim))
-            known = snapshot.labels >= 0
-            np.add.at(totals, snapshot.labels[known], snapshot.features[known])
-            rows = zip(snapshot.classes, totals, counts, strict=True)
-            return {name: (total, count) for name, total, count in rows if count}
+            order = np.argsort(snapshot.labels, kind="stable")
+            order = order[snapshot.labels[order] >= 0]
+            labels, starts, counts = np.unique(snapshot.labels[order], return_index=True, return_counts=True)
+            totals = np.add.reduceat(snapshot.features[order], starts, axis=0, dtype=np.float64)
+            rows = zip(labels.tolist(), totals, counts.tolist(), strict=True)
+            return {snapshot.classes[label]: (total, count) for label, total, count in rows}
     return {}
 
 
