@@ -126,7 +126,7 @@ async def open_service(
     stack.push_async_callback(jobs.close)
     service = Service(
         settings, bundle, precision, store, engine, batcher, inference, current, jobs, metrics, converter, uploads,
-        *_open_answers(settings, bundle, store, stack),
+        *_open_answers(settings, bundle, store, stack), pairing,
     )  # fmt: skip
     if settings.workers > 1:
         counting = asyncio.create_task(system.keep_counting(service))

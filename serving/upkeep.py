@@ -30,10 +30,12 @@ from breadcrumbs.training.terminal.bars import Told, silent
 
 SETTLE = 2.0
 """Seconds between removing marks and checking whether something began to use them."""
-THINGS = ("heads/", "snapshots/", "holds/", "refits/")
+THINGS = ("heads/", "snapshots/", "holds/", "refits/", "pairs/")
 """Prefixes of the objects that the policy is about."""
 SEGMENTS = ("answers/", "examples/", "indexes/")
 """Prefixes of the objects that have many records each."""
+PAIRED = ".new.safetensors"
+"""How the second file of some pairs ends; it is written last, and goes first."""
 UNDER_WAY = timedelta(hours=1)
 """Younger objects may belong to a write in progress."""
 
@@ -228,9 +230,11 @@ def _is_mark(name: str) -> bool:
 
 
 def _owner(name: str) -> str:
-    """Return what an object belongs to: `heads/000001`, `snapshots/<sha>`, `refits/<id>`."""
+    """Return what an object belongs to: `heads/000001`, `snapshots/<sha>`, `refits/<id>`, `pairs/…/<stem>`."""
     if name.startswith("holds/"):
         return f"snapshots/{name.split('/')[1]}"
+    if name.startswith("pairs/"):
+        return name.partition(".")[0]
     return name.partition(".")[0] if name.startswith("snapshots/") else "/".join(name.split("/")[:2])
 
 
@@ -285,12 +289,12 @@ async def _plan(store: Store, retention: Retention, now: datetime) -> list[Item]
     gone: list[Item] = []
     for name in sorted(things, key=lambda name: newest[name]):
         age, parts = now - newest[name], things[name]
-        complete = any(_is_mark(item.name) for item in parts)
+        complete = any(_is_mark(item.name) or item.name.endswith(PAIRED) for item in parts)
         if name in needed or (age < UNDER_WAY and not complete):
             continue
         expired = age > timedelta(days=retention.days) and name not in wished
         crowded = retention.max_bytes and size > retention.max_bytes
         if expired or crowded or not complete:
-            gone += sorted(parts, key=lambda item: not _is_mark(item.name))
+            gone += sorted(parts, key=lambda item: not (_is_mark(item.name) or item.name.endswith(PAIRED)))
             size -= sum(item.size for item in parts)
     return gone
