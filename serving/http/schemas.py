@@ -234,7 +234,7 @@ class Health(BaseModel):
     refits: str | None = Field(
         default=None, description="where refits run: `here`, `elsewhere`, `off`, or the server that this one waits for"
     )
-    pairs: PairCount | None = Field(default=None, description="absent where none are collected (`migrate_to`)")
+    pairs: PairCount | None = Field(default=None, description="null where none are collected (`migrate_to`)")
 
 
 class Problem(BaseModel):
