@@ -1,11 +1,12 @@
-"""A server that everything happens to at once: load, uploads, refits, swaps; kill -9, a full disk, damaged files.
+"""A server to which all happens at once: load, uploads, refits, swaps, labels; kill -9, a full disk, damaged files.
 
     python benchmarks/chaos.py [--seconds 300] [--users 4] [--seed 0]
 
-The server is `breadcrumbs serve` on the embedded bundle, refits are real. It counts what users feel: requests sent,
-answered and wrong (each answer is compared with the head that it names, read from the store afterwards), acknowledged
-writes that are gone, and how long no request was answered after each kill. Exit status 1 if an answer was wrong or a
-write was lost. The disk is filled only where this process may mount one of its own.
+The server is `breadcrumbs serve` on the embedded bundle and remembers its answers, refits are real. Somebody labels all
+the time, so that kills come while labels are written. It counts what users feel: requests sent, answered and wrong
+(each answer is compared with the head that it names, read from the store afterwards), acknowledged writes that are
+gone, and how long no request was answered after each kill. Exit status 1 if an answer was wrong or a write was lost.
+The disk is filled only where this process may mount one of its own.
 """
 
 import argparse
@@ -39,8 +40,12 @@ from breadcrumbs.models.head import softmax
 from breadcrumbs.models.images.preprocess import load
 from breadcrumbs.models.snapshots import snapshot as snapshots
 from breadcrumbs.serving.client.client import Client, ServerError
+from breadcrumbs.serving.http.examples.schemas import LabelBody
+from breadcrumbs.serving.learning.answers import PREFIX as ANSWERS
+from breadcrumbs.serving.learning.examples import Examples
 from breadcrumbs.serving.processes.child import family
 from breadcrumbs.serving.state import heads
+from breadcrumbs.serving.state.segments import Segments
 from breadcrumbs.serving.state.store import Store, StoreError
 from breadcrumbs.serving.upkeep import verify
 from breadcrumbs.training.config import RefitSpec
@@ -50,7 +55,8 @@ BUNDLE = Path(models.__file__).parent / "demo"
 with socket.create_server(("127.0.0.1", 0)) as free:
     PORT = free.getsockname()[1]
 PHOTOS = 64
-DISK = 64 * 2**20
+DISK = 256 * 2**20
+REMEMBER = 1_000_000
 
 
 class Row(NamedTuple):
@@ -69,6 +75,8 @@ class Acknowledged(NamedTuple):
     snapshots: set[str]
     jobs: set[str]
     activations: dict[int, int]
+    labels: dict[str, str]
+    answers: set[str]
 
 
 class Chaos:
@@ -82,7 +90,7 @@ class Chaos:
 
     def __init__(self, folder: Path, fillable: bool, seed: int) -> None:
         self.store = folder / "store"
-        self.known = Acknowledged(set(), set(), {})
+        self.known = Acknowledged(set(), set(), {}, {}, set())
         self.happened: Counter[str] = Counter()
         self.kills: list[float] = []
         self.damaged: set[int] = set()
@@ -92,7 +100,7 @@ class Chaos:
 
     def _start(self) -> "subprocess.Popen[bytes]":
         line = [sys.executable, "-m", "breadcrumbs", "serve", "--store", str(self.store), "--port", str(PORT)]
-        line += ["--access-log", "none", "--device", "cpu"]
+        line += ["--access-log", "none", "--device", "cpu", "--remember", str(REMEMBER)]
         with (self._folder / ".." / "log").open("ab") as log:
             server = subprocess.Popen(line, cwd=ROOT, stderr=log, stdout=log)
         while server.poll() is None:
@@ -108,6 +116,7 @@ class Chaos:
         """Let things happen."""
         until = time.monotonic() + seconds
         acts = [self.upload, self.refit, self.refit, self.activate, self.activate, self.rollback, self.kill_child]
+        acts += [self.label, self.label_answer]
         acts += [self.kill, self.damage, self.damage_log] + [self.fill] * self._fillable
         for act in acts:  # each once, then as it comes
             self._do(act)
@@ -132,6 +141,37 @@ class Chaos:
         with tempfile.NamedTemporaryFile() as file:
             Path(file.name).write_bytes(snapshots.to_bytes(drawn))
             self.known.snapshots.add(client.put_snapshot(Path(file.name)).sha256)
+
+    def label(self, client: Client) -> None:
+        """Label features that are new."""
+        one, said = self._snapshot, []
+        for row in self._draw.sample(range(len(one.labels)), 20):
+            feature = one.features[row] * np.float32(self._draw.uniform(0.9, 1.1))
+            fields = {"feature": feature.tolist(), "class": one.classes[one.labels[row]]}
+            said.append(LabelBody.model_validate(fields))
+        done = client.labels(said)
+        self.known.labels.update((is_.example, str(was.cls)) for is_, was in zip(done.labels, said, strict=True))
+
+    def teach(self, over: threading.Event) -> None:
+        """Label without pause until it is over; what is refused, or not acknowledged, does not count."""
+        with Client(f"http://127.0.0.1:{PORT}", timeout=60) as client:
+            while not over.wait(0.3):
+                with contextlib.suppress(ServerError):
+                    self.label(client)
+
+    def label_answer(self, client: Client) -> None:
+        """Label an answer at once, and another one when the store has it."""
+        for wait in (False, True):
+            picture = np.random.default_rng(self._draw.getrandbits(32)).integers(0, 256, (9, 9, 3), dtype=np.uint8)
+            file = io.BytesIO()
+            Image.fromarray(picture).save(file, "PNG")
+            found = client.predict([file.getvalue()]).predictions[0].id
+            if found is None:
+                raise RuntimeError("an answer has no id")
+            if wait:
+                self.known.answers.add(client.answer(found).id)
+            said = LabelBody.model_validate({"answer": found, "class": self._draw.choice(self._snapshot.classes)})
+            self.known.labels[client.labels([said]).labels[0].example] = str(said.cls)
 
     def refit(self, client: Client) -> None:
         """Start a refit that goes live; some are waited for."""
@@ -206,13 +246,19 @@ class Chaos:
             while True:
                 file.write(bytes(2**16))
         try:
-            self.upload(client)
+            for write in (self.label, self.upload):
+                self._refused(write, client)
+        finally:
+            filler.unlink(missing_ok=True)
+
+    def _refused(self, write: Any, client: Client) -> None:
+        """Write on a full disk; a small thing may find room."""
+        try:
+            write(client)
         except ServerError as error:
             if error.kind not in {"store_full", "store"}:
                 raise
             self.happened[f"disk full: {error.status}"] += 1
-        finally:
-            filler.unlink(missing_ok=True)
 
     def end(self) -> None:
         """Stop the server in order."""
@@ -285,7 +331,15 @@ def lost(known: Acknowledged, store: Path) -> list[str]:
         path = store / f"activations/{number:08d}.json"
         if not path.exists() or json.loads(path.read_text())["head"] != head:
             gone.append(f"activation {number} of head {head}")
-    return gone
+    return gone + asyncio.run(forgotten(known, Store.open(store)))
+
+
+async def forgotten(known: Acknowledged, store: Store) -> list[str]:
+    """Acknowledged labels, and answers that the store had, that are not in it any more."""
+    newest = await Examples(store).newest()
+    gone = [f"label {one}" for one, name in known.labels.items() if one not in newest or newest[one].label != name]
+    there = {record.id async for _, records in Segments(store, ANSWERS).records() for record in records}
+    return gone + [f"answer {one}" for one in known.answers - there]
 
 
 @contextlib.contextmanager
@@ -316,6 +370,7 @@ def main() -> None:
         chaos = Chaos(folder, fillable, given.seed)
         places = [k * PHOTOS // given.users for k in range(given.users)]
         users = [threading.Thread(target=ask, args=(photos, place, over, rows)) for place in places]
+        users.append(threading.Thread(target=chaos.teach, args=(over,)))
         for user in users:
             user.start()
         try:
@@ -338,7 +393,8 @@ def main() -> None:
     print(f"happened: {dict(sorted(chaos.happened.items()))}{'' if fillable else '; no right to fill a disk here'}")
     print(f"requests: {len(rows)} sent, {len(answered)} answered, {false} wrong; "
           f"not answered: {dict(Counter(row.failure for row in rows if row.failure))}")  # fmt: skip
-    print(f"acknowledged: {counts[0]} snapshots, {counts[1]} refits, {counts[2]} activations; lost: {gone or 0}")
+    print(f"acknowledged: {counts[0]} snapshots, {counts[1]} refits, {counts[2]} activations, "
+          f"{len(chaos.known.labels)} labels, {len(chaos.known.answers)} answers; lost: {gone or 0}")  # fmt: skip
     print(f"killed {len(chaos.kills)} times; nothing answered for {down}; other damage: {unforeseen or 0}")
     sys.exit(bool(false or gone or unforeseen))
 

@@ -126,7 +126,7 @@ async def open_service(
     stack.push_async_callback(jobs.close)
     service = Service(
         settings, bundle, precision, store, engine, batcher, inference, current, jobs, metrics, converter, uploads,
-        *_open_answers(settings, bundle, store, stack),
+        *_open_answers(settings, bundle, store, stack), pairing,
     )  # fmt: skip
     if settings.workers > 1:
         counting = asyncio.create_task(system.keep_counting(service))
@@ -167,7 +167,7 @@ def _open_answers(
     bounds = Bounds(settings.remember, settings.remember_days, settings.remember_bytes, settings.remember_images)
     answered, labelled = Answers(store, bounds, groups_of(bundle)), Examples(store)
     stack.push_async_callback(answered.close)
-    keeping = asyncio.create_task(remembering.run(answered, labelled, Removal(store, answered, labelled)))
+    keeping = asyncio.create_task(remembering.run(answered, labelled, Removal(store, answered, labelled), bundle))
     stack.callback(keeping.cancel)
     return answered, labelled
 

@@ -13,7 +13,7 @@ class Retention(BaseModel):
     parents: int = Field(default=3, ge=0)
     """Generations of the live head's ancestors to keep, so that one can go back to them."""
     days: float = Field(default=30.0, ge=0)
-    """Days for which everything is kept."""
+    """Days for which everything is kept; pairs for a migration, too."""
     max_bytes: int = Field(default=0, ge=0)
     """Largest size of the store, in bytes; beyond it, the oldest objects are removed even if they are younger than
     `days`; 0 means no limit."""

@@ -20,7 +20,7 @@ from breadcrumbs.models import refit_report
 from breadcrumbs.serving.refits import examples, job
 from breadcrumbs.serving.refits.job import ENDED
 from breadcrumbs.serving.retention import Retention
-from breadcrumbs.serving.state import heads, segments, snapshot_deletion
+from breadcrumbs.serving.state import heads, segment_file, snapshot_deletion
 from breadcrumbs.serving.state.activation_log import Activation, Log
 from breadcrumbs.serving.state.heads import HeadRecord
 from breadcrumbs.serving.state.owners import sweep
@@ -30,10 +30,12 @@ from breadcrumbs.training.terminal.bars import Told, silent
 
 SETTLE = 2.0
 """Seconds between removing marks and checking whether something began to use them."""
-THINGS = ("heads/", "snapshots/", "holds/", "refits/")
+THINGS = ("heads/", "snapshots/", "holds/", "refits/", "pairs/")
 """Prefixes of the objects that the policy is about."""
-SEGMENTS = ("answers/", "examples/")
+SEGMENTS = ("answers/", "examples/", "indexes/")
 """Prefixes of the objects that have many records each."""
+PAIRED = ".new.safetensors"
+"""How the second file of some pairs ends; it is written last, and goes first."""
 UNDER_WAY = timedelta(hours=1)
 """Younger objects may belong to a write in progress."""
 
@@ -146,7 +148,7 @@ async def _verify_refit(store: Store, one: str, items: dict[str, Item]) -> list[
 
 async def _verify_segment(store: Store, name: str) -> list[Finding]:
     try:
-        segments.decode(name, await store.get(name))
+        segment_file.decode(name, await store.get(name))
     except NotFound:  # it was merged meanwhile
         return []
     except StoreError as error:
@@ -228,9 +230,11 @@ def _is_mark(name: str) -> bool:
 
 
 def _owner(name: str) -> str:
-    """Return what an object belongs to: `heads/000001`, `snapshots/<sha>`, `refits/<id>`."""
+    """Return what an object belongs to: `heads/000001`, `snapshots/<sha>`, `refits/<id>`, `pairs/…/<stem>`."""
     if name.startswith("holds/"):
         return f"snapshots/{name.split('/')[1]}"
+    if name.startswith("pairs/"):
+        return name.partition(".")[0]
     return name.partition(".")[0] if name.startswith("snapshots/") else "/".join(name.split("/")[:2])
 
 
@@ -285,12 +289,12 @@ async def _plan(store: Store, retention: Retention, now: datetime) -> list[Item]
     gone: list[Item] = []
     for name in sorted(things, key=lambda name: newest[name]):
         age, parts = now - newest[name], things[name]
-        complete = any(_is_mark(item.name) for item in parts)
+        complete = any(_is_mark(item.name) or item.name.endswith(PAIRED) for item in parts)
         if name in needed or (age < UNDER_WAY and not complete):
             continue
         expired = age > timedelta(days=retention.days) and name not in wished
         crowded = retention.max_bytes and size > retention.max_bytes
         if expired or crowded or not complete:
-            gone += sorted(parts, key=lambda item: not _is_mark(item.name))
+            gone += sorted(parts, key=lambda item: not (_is_mark(item.name) or item.name.endswith(PAIRED)))
             size -= sum(item.size for item in parts)
     return gone

@@ -44,14 +44,17 @@ class Load:
         expected: files of probabilities, by version of the head.
         tolerance: of a probability.
         pause: seconds from an answer to its user's next request.
+        port: of the server.
+        query: parameters of every request, as `name=value&…`.
     """
 
     def __init__(
-        self, folder: Path, users: int, expected: dict[str, str], tolerance: float, pause: float = 0.0
-    ) -> None:
+        self, folder: Path, users: int, expected: dict[str, str], tolerance: float, pause: float = 0.0,
+        port: int = PORT, query: str = "",
+    ) -> None:  # fmt: skip
         spec = {
-            "form": "ours", "port": PORT, "folder": str(folder), "expected": expected, "concurrency": users,
-            "pause": pause, "tolerance": tolerance,
+            "form": "ours", "port": port, "folder": str(folder), "expected": expected, "concurrency": users,
+            "pause": pause, "tolerance": tolerance, "query": query,
         }  # fmt: skip
         environment = {"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin"}
         self._process = subprocess.Popen(

@@ -17,9 +17,10 @@ import itertools
 import json
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple, cast
+from urllib.parse import quote
 
 import numpy as np
 import uvloop
@@ -50,6 +51,7 @@ class Spec:
         seconds: until it ends; none: when standard input does.
         pause: seconds from an answer to the connection's next request.
         tolerance: of a probability.
+        query: parameters of every request, as `name=value&…`.
     """
 
     form: str
@@ -60,6 +62,7 @@ class Spec:
     seconds: float | None = None
     pause: float = 0.0
     tolerance: float = TOLERANCE
+    query: str = ""
 
 
 class Answer(NamedTuple):
@@ -241,6 +244,8 @@ def main() -> None:
     """Run a Spec and print the rows."""
     spec = Spec(**json.loads(sys.stdin.readline()))
     folder, form = Path(spec.folder), FORMS[spec.form]
+    if spec.query:
+        form = replace(form, path=f"{form.path}?{quote(spec.query, safe='=&,')}")
     manifest = json.loads((folder / "bundle" / "manifest.json").read_text())
     transform = Preprocess.model_validate(manifest["preprocess"])
     photos = [path.read_bytes() for path in sorted((folder / "photos").iterdir())]

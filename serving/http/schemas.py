@@ -207,6 +207,15 @@ class ActivationList(BaseModel):
     before: int | None = Field(default=None, description="version that a rollback would lead to; null: there is none")
 
 
+class PairCount(BaseModel):
+    """How far the collection of pairs for a migration is."""
+
+    have: int = Field(description="pairs in the store, of all servers, as far as this one knows")
+    wanted: int = Field(description="when there are so many, no more are collected (`migrate_pairs`)")
+    dropped: int = Field(description="images that this server did not use, since others waited")
+    collecting: bool = Field(description="false: there are enough, or the store could not be written")
+
+
 class Health(BaseModel):
     """Alive, or ready."""
 
@@ -225,6 +234,7 @@ class Health(BaseModel):
     refits: str | None = Field(
         default=None, description="where refits run: `here`, `elsewhere`, `off`, or the server that this one waits for"
     )
+    pairs: PairCount | None = Field(default=None, description="null where none are collected (`migrate_to`)")
 
 
 class Problem(BaseModel):

@@ -19,6 +19,7 @@ from breadcrumbs.serving.learning.removal import Removal
 from breadcrumbs.serving.predict.batcher import Batcher
 from breadcrumbs.serving.predict.engine import BoundHead, Engine, Scores
 from breadcrumbs.serving.predict.inference import Inference, Item
+from breadcrumbs.serving.predict.pairing import Pairing
 from breadcrumbs.serving.refits.jobs import Jobs
 from breadcrumbs.serving.refusals import BadRequest
 from breadcrumbs.serving.settings import Settings
@@ -49,6 +50,7 @@ class Service:
     uploads: Turnstile
     answers: Answers
     examples: Examples
+    pairing: Pairing | None = None
     statistics: Statistics = field(default_factory=Statistics)
 
     @cached_property

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from breadcrumbs.models.arrays import Floats
 from breadcrumbs.models.head import RankedClass, ranked, softmax
 from breadcrumbs.serving.predict.engine import Scores
-from breadcrumbs.serving.state.segments import Record
+from breadcrumbs.serving.state.segment_file import Record
 
 CLASSES = 5
 """Top classes that are kept of an answer."""

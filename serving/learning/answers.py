@@ -2,9 +2,9 @@
 
     answers/<segment>
 
-A request only puts its scores on a list; `flush` writes what came, `keep` removes what is over the bounds and merges
-segments (`serving.learning.remembering` calls both). What was not written when the process is killed is lost. It knows
-nothing of HTTP or of labels.
+A request only puts its scores on a list; `flush` writes what came, `keep` removes what is over the bounds, merges
+segments and makes their indexes (`serving.learning.remembering` calls both). What was not written when the process is
+killed is lost. It knows nothing of HTTP or of labels.
 """
 
 import asyncio
@@ -26,8 +26,11 @@ from breadcrumbs.models.images.thumbnail import thumbnail
 from breadcrumbs.serving.learning import answer_ids
 from breadcrumbs.serving.learning.answer import Answer, Origin, answered, from_record, to_record
 from breadcrumbs.serving.learning.bounds import DAY, Bounds, beyond
+from breadcrumbs.serving.learning.columns import Columns
+from breadcrumbs.serving.learning.indexes import Indexes, Measure, unmeasured
 from breadcrumbs.serving.predict.engine import BoundHead, Scores
 from breadcrumbs.serving.state import erasure
+from breadcrumbs.serving.state.segment_file import Record
 from breadcrumbs.serving.state.segments import Segment, Segments
 from breadcrumbs.serving.state.store import NotFound, Store, StoreError
 
@@ -79,6 +82,7 @@ class Answers:
     def __init__(self, store: Store, bounds: Bounds, groups: Mapping[str, Group]) -> None:
         self._store = store
         self._segments = Segments(store, PREFIX)
+        self._indexes = Indexes(store, self._segments)
         self._bounds = bounds
         self._groups = groups
         self._pending: dict[str, _Pending] = {}
@@ -183,10 +187,39 @@ class Answers:
         if not wanted:
             return {}
         times = sorted(wanted.values())
+        try:
+            return await self._by_index(wanted, times)
+        except NotFound:  # a segment was merged meanwhile
+            found: dict[str, Answer] = {}
+            async for _, records in self._segments.records(partial(_may_have_some, times)):
+                found |= {one.id: from_record(one) for one in records if one.id in wanted}
+            return found
+
+    async def _by_index(self, wanted: Mapping[str, int], times: Sequence[int]) -> dict[str, Answer]:
+        """Only what is asked for is read of a segment that has an index."""
+        marks = await erasure.marks(self._store)
         found: dict[str, Answer] = {}
-        async for _, records in self._segments.records(partial(_may_have_some, times)):
-            found |= {one.id: from_record(one) for one in records if one.id in wanted}
+        for segment in await self._segments.listed():
+            if not _may_have_some(times, segment):
+                continue
+            index = await self._indexes.of(segment)
+            if index is None:
+                own = await self._segments.read(segment)
+            else:
+                rows = np.flatnonzero(np.isin(index.rows["at"], times)).tolist()
+                own = await self._read(index, rows)
+            kept = [one for one in own if one.id in wanted and not erasure.erases(marks, one.names, one.at)]
+            found |= {one.id: from_record(one) for one in kept}
         return found
+
+    async def _read(self, index: Columns, rows: Sequence[int]) -> list[Record]:
+        """The records of some rows."""
+        found = await self._segments.read_some(index.segment, index.places(rows))
+        fitting = [record for record in found if record is not None]
+        if len(fitting) < len(found):
+            await self._indexes.damaged(index)
+            raise NotFound(f"the index of {index.segment} does not fit it")
+        return fitting
 
     async def _missing(self, left: Mapping[str, int]) -> NotFound:
         """Why there is not the first of these answers."""
@@ -212,28 +245,62 @@ class Answers:
         async for _, records in self._segments.records():
             yield [from_record(one) for one in records]
 
+    async def columns(self, measure: Measure) -> list[Columns]:
+        """Return the numbers of all answers in the store, by segment, after what this server remembers is written.
+
+        Args:
+            measure: gives the class means.
+
+        Raises:
+            NotFound: a segment was merged meanwhile.
+            StoreError: the store cannot be read, or a segment is damaged.
+        """
+        await self.flush()
+        return await self._indexes.read(await self._segments.listed(), measure)
+
+    async def at(self, places: Sequence[tuple[Columns, int]]) -> list[Answer | None]:
+        """Return the answers at some places. None means that it was erased.
+
+        Raises:
+            NotFound: a segment was merged meanwhile, or its index does not fit it.
+        """
+        marks = await erasure.marks(self._store)
+        rows: dict[Columns, list[int]] = {}
+        for index, row in places:
+            rows.setdefault(index, []).append(row)
+        found: dict[tuple[Columns, int], Answer | None] = {}
+        for index, own in rows.items():
+            for row, record in zip(own, await self._read(index, own), strict=True):
+                gone = erasure.erases(marks, record.names, record.at)
+                found[index, row] = None if gone else from_record(record)
+        return [found[place] for place in places]
+
     async def erase(self, answer: str) -> None:
         """Remove an answer from memory and store; its mark must be there (`erasure.mark`)."""
         await self.flush()
         made = answer_ids.made_at(answer)
         if made is not None:
             await self._segments.drop_erased(lambda segment: segment.may_have(made * 1000))
+            await self._indexes.drop()
 
     async def drop_erased(self) -> None:
         """Remove what is marked as erased from its segments."""
         await self._segments.drop_erased()
+        await self._indexes.drop()
 
-    async def keep(self, now: int | None = None) -> None:
-        """Remove what is over the bounds, and merge small segments.
+    async def keep(self, now: int | None = None, measure: Measure = unmeasured) -> None:
+        """Remove what is over the bounds, merge small segments, and make the indexes that are missing.
 
         Args:
             now: microseconds since 1970; absent: the time.
+            measure: gives the class means.
         """
         now = time.time_ns() // 1000 if now is None else now
         segments = await self._segments.listed()
         for segment in beyond(segments, self._bounds, now):
             await self._segments.delete(segment)
         await self._segments.merge(now, min(LARGEST, self._bounds.size // SHARES), self._share)
+        await self._indexes.keep(now, measure)
 
     async def close(self) -> None:
         """Write what came last."""

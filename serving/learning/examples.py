@@ -12,18 +12,21 @@ Letters: D feature dimensions.
 import asyncio
 import hashlib
 import time
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from breadcrumbs.models.arrays import Floats
 from breadcrumbs.serving.learning import answer_ids
 from breadcrumbs.serving.learning.answer import dtype_name, from_bytes, to_bytes
 from breadcrumbs.serving.state import erasure
-from breadcrumbs.serving.state.segments import Record, Segments
+from breadcrumbs.serving.state.segment_file import Record
+from breadcrumbs.serving.state.segments import Segments
 from breadcrumbs.serving.state.store import NotFound, Store
 
 PREFIX = "examples"
@@ -32,6 +35,8 @@ LARGEST = 16 * 2**20
 MOST = 100_000
 """Records of a merged segment."""
 
+Sums = dict[str, tuple[NDArray[np.float64], int]]
+"""Sum (D,) and number of the features of each class."""
 Change = Literal["new", "changed", "same"]
 """What a label did: a new example, another label of one, or nothing, since the example has it already."""
 
@@ -135,6 +140,7 @@ class Examples:
         self._segments = Segments(store, PREFIX)
         self._known: dict[str, list[Said]] = {}
         self._adding = asyncio.Lock()
+        self._summed: tuple[object, Sums] | None = None
 
     async def current(self, *, verified: bool | None = None) -> list[Example]:
         """Return the newest label of each thing with its feature, without what was erased, by id.
@@ -154,6 +160,15 @@ class Examples:
                     found[thing] = (place, record)
         newest = (record for _, (_, record) in sorted(found.items()))
         return [_example(one) for one in newest if verified is None or one.data["verified"] == verified]
+
+    async def sums(self, backbone: str) -> Sums:
+        """Return sum and number of the features of each class in one space; read again only after a change."""
+        marks = await erasure.marks(self._store)
+        state = backbone, frozenset(marks.items()), frozenset(one.name for one in await self._segments.listed())
+        if self._summed is None or self._summed[0] != state:
+            own = [one for one in await self.current() if one.backbone == backbone]
+            self._summed = state, await asyncio.to_thread(_sums, own)
+        return self._summed[1]
 
     async def add(self, labels: Sequence[Label]) -> list[Change]:
         """Keep labels, all of them or none, and return what each of them did. They are durable then.
@@ -225,6 +240,13 @@ class Examples:
     async def keep(self) -> None:
         """Merge small segments."""
         await self._segments.merge(time.time_ns() // 1000, LARGEST, MOST)
+
+
+def _sums(examples: Sequence[Example]) -> Sums:
+    rows = defaultdict(list)
+    for one in examples:
+        rows[one.label].append(one.feature)
+    return {name: (np.stack(own).sum(0, dtype=np.float64), len(own)) for name, own in rows.items()}
 
 
 def _names(said: Said) -> tuple[str, ...]:

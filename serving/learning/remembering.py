@@ -1,16 +1,19 @@
 """What runs beside the requests of a server that remembers answers and keeps examples.
 
-It writes what came each second, and about once a minute it removes what is over the bounds, merges segments and
-finishes removals. It knows nothing of what is in them.
+It writes what came each second, and about once a minute it removes what is over the bounds, merges segments, indexes
+them, and finishes removals. It knows nothing of what is in them.
 """
 
 import asyncio
 import logging
 import random
+from functools import partial
 
+from breadcrumbs.models.bundle import Bundle
 from breadcrumbs.serving.learning.answers import Answers
 from breadcrumbs.serving.learning.examples import Examples
 from breadcrumbs.serving.learning.removal import Removal
+from breadcrumbs.serving.learning.worth import measure
 from breadcrumbs.serving.state.store import StoreError
 
 LOG = logging.getLogger("breadcrumbs.answers")
@@ -20,7 +23,7 @@ KEEPING = 60
 """Writes between two times of keeping; each server begins at a time of its own."""
 
 
-async def run(answers: Answers, examples: Examples, removal: Removal) -> None:
+async def run(answers: Answers, examples: Examples, removal: Removal, bundle: Bundle) -> None:
     """Write and keep until it is cancelled; an error of the store is logged once, and all is tried again."""
     # so that servers on one store do not merge the same segments at the same time
     left = random.randint(1, KEEPING)
@@ -31,7 +34,7 @@ async def run(answers: Answers, examples: Examples, removal: Removal) -> None:
         try:
             await answers.flush()
             if not left:
-                await answers.keep()
+                await answers.keep(measure=partial(measure, examples, bundle))
                 await examples.keep()
                 await removal.finish()
             failing = False

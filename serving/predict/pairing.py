@@ -108,7 +108,9 @@ class Pairing:
     """
 
     def __init__(self, backbone: SecondBackbone, keep: Keep, share: float, enough: int, have: int) -> None:
-        self._backbone, self._keep, self._share, self._enough = backbone, keep, share, enough
+        self._backbone, self._keep, self._share = backbone, keep, share
+        self.enough = enough
+        """Pairs after which no more are collected."""
         self.have = have
         """Pairs that are kept, as far as this server knows."""
         self.dropped = 0
@@ -118,6 +120,11 @@ class Pairing:
         self._seen: set[int] = set()
         self._thread = ThreadPoolExecutor(1, "pairs", initializer=_be_nice)
         self._task = asyncio.create_task(self._collect())
+
+    @property
+    def collecting(self) -> bool:
+        """Whether more are collected."""
+        return not self._task.done()
 
     def offer(self, images: Sequence[bytes], scores: Sequence[Scores]) -> None:
         """Draw some of the images that were just answered."""
@@ -132,7 +139,7 @@ class Pairing:
                 self.dropped += 1
 
     async def _collect(self) -> None:
-        while self.have + len(self._fresh) < self._enough:
+        while self.have + len(self._fresh) < self.enough:
             await self._add(*await self._waiting.get())
             if len(self._fresh) >= TOGETHER and not await self._write():
                 return
@@ -162,7 +169,7 @@ class Pairing:
                 LOG.warning("pairs: %s; no more are collected until the server starts again", error)
                 return False
             self._fresh.clear()
-            LOG.info("pairs: %d of %d, %d images were dropped", self.have, self._enough, self.dropped)
+            LOG.info("pairs: %d of %d, %d images were dropped", self.have, self.enough, self.dropped)
         return True
 
     async def close(self) -> None:

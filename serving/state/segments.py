@@ -13,21 +13,16 @@ marks. So at least one of the two sees the other. It knows nothing of what recor
 """
 
 import asyncio
-import hashlib
-import json
 import re
 import secrets
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
 
 from breadcrumbs.serving.state import erasure
+from breadcrumbs.serving.state.segment_file import Place, Record, decode, encode, record_at
 from breadcrumbs.serving.state.store import Conflict, NotFound, Store, StoreError
 
-FORMAT = "breadcrumbs.segment/1"
 NAME = re.compile(r"(?P<first>[0-9a-f]{16})-(?P<last>[0-9a-f]{16})-(?P<count>[0-9a-f]{6})-[0-9a-f]{16}")
-DIGEST, LENGTH = 32, 8
-"""Bytes of the sha256 at the beginning, and of the header's length after it."""
 TRIES = 20
 """Attempts at reading segments that are merged meanwhile."""
 AT_ONCE = 8
@@ -36,25 +31,6 @@ FEWEST = 8
 """Segments that are merged at least."""
 SETTLED = 10_000_000
 """Microseconds after which a segment may be merged: until then it is looked for most."""
-
-
-@dataclass(frozen=True, eq=False)
-class Record:
-    """One record.
-
-    Attributes:
-        id: its own, in this prefix.
-        at: when it was made, in microseconds since 1970.
-        names: whoever erases one of these erases this record.
-        data: what it says, as JSON.
-        blob: bytes beside that.
-    """
-
-    id: str
-    at: int
-    names: tuple[str, ...]
-    data: Mapping[str, Any]
-    blob: bytes = field(default=b"", repr=False)
 
 
 @dataclass(frozen=True)
@@ -119,6 +95,18 @@ class Segments:
             StoreError: it is damaged.
         """
         return await asyncio.to_thread(decode, segment.name, await self._store.get(segment.name))
+
+    async def read_some(self, segment: str, places: Sequence[Place]) -> list[Record | None]:
+        """Return the records at some places of a segment, also those that were erased meanwhile.
+
+        None means that the bytes there are not what was written.
+
+        Raises:
+            NotFound: it is not there any more.
+        """
+        spans = [span for one in places for span in ((one.told, one.told_size), (one.blob, one.blob_size))]
+        parts = await self._store.get_parts(segment, spans)
+        return [record_at(place, *parts[2 * k : 2 * k + 2]) for k, place in enumerate(places)]
 
     async def records(self, wanted: Wanted = lambda _: True) -> AsyncIterator[tuple[Segment, list[Record]]]:
         """Yield the records of each wanted segment: each record once, without those that were erased.
@@ -218,34 +206,3 @@ def _parsed(name: str, size: int) -> Segment | None:
     if found is None:
         return None
     return Segment(name, int(found["first"], 16), int(found["last"], 16), int(found["count"], 16), size)
-
-
-def encode(records: Sequence[Record]) -> bytes:
-    """Return the bytes of a segment: a sha256 of all that follows, a header's length, the header, the blobs."""
-    told = [
-        {"id": one.id, "at": one.at, "names": one.names, "data": one.data, "size": len(one.blob)} for one in records
-    ]
-    header = json.dumps({"format": FORMAT, "records": told}, separators=(",", ":")).encode()
-    body = len(header).to_bytes(LENGTH, "little") + header + b"".join(one.blob for one in records)
-    return hashlib.sha256(body).digest() + body
-
-
-def decode(name: str, data: bytes) -> list[Record]:
-    """Return the records of a segment.
-
-    Raises:
-        StoreError: its bytes have another sha256, or it is of another format.
-    """
-    if hashlib.sha256(data[DIGEST:]).digest() != data[:DIGEST]:
-        raise StoreError(f"{name} is damaged: its bytes do not have the sha256 that they begin with")
-    begin = DIGEST + LENGTH
-    end = begin + int.from_bytes(data[DIGEST:begin], "little")
-    header = json.loads(data[begin:end])
-    if header.get("format") != FORMAT:
-        raise StoreError(f"{name}: expected format {FORMAT}, got {header.get('format')!r:.80}")
-    found = []
-    for one in header["records"]:
-        blob = data[end : end + one["size"]]
-        found.append(Record(one["id"], one["at"], tuple(one["names"]), one["data"], blob))
-        end += one["size"]
-    return found

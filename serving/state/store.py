@@ -8,6 +8,7 @@
     leases/<name>/00000001.json                             serving.state.lease
     pairs/<old>-<new>/<count>-<token>.{old, new}.safetensors serving.state.pairs
     answers/<segment>                                       serving.learning.answers
+    indexes/<segment>                                       serving.learning.indexes
     examples/<segment>                                      serving.learning.examples
     erased/<mark>                                           serving.state.erasure
 
@@ -22,7 +23,7 @@ import hashlib
 import os
 import re
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -120,6 +121,20 @@ class Store:
         with _telling(name):
             found = await obstore.get_async(self._objects, name)
             return bytes(await found.bytes_async())
+
+    async def get_parts(self, name: str, spans: Sequence[tuple[int, int]]) -> list[bytes]:
+        """Return parts of an object, each from a first byte, so many bytes.
+
+        Raises:
+            NotFound: there is none of that name.
+            StoreError: it is shorter.
+        """
+        asked = [span for span in spans if span[1]]
+        with _telling(name):
+            starts, sizes = [start for start, _ in asked], [size for _, size in asked]
+            found = await obstore.get_ranges_async(self._objects, name, starts=starts, lengths=sizes) if asked else []
+        parts = iter(found)
+        return [bytes(next(parts)) if size else b"" for _, size in spans]
 
     async def create(self, name: str, data: bytes) -> None:
         """Write an object that must not exist yet.

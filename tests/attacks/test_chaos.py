@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.mark.slow
 def test_nothing_is_wrong_or_lost_while_everything_happens() -> None:
-    """Load, refits, swaps, kill -9 of child and server, a damaged head, a cut log, a full disk where that may be."""
+    """Load, labels, refits, swaps, kill -9 of child and server, damage, a full disk where that may be."""
     line = [sys.executable, str(ROOT / "benchmarks" / "chaos.py"), "--seconds", "12"]
     done = subprocess.run(
         line,
@@ -29,7 +29,8 @@ def test_nothing_is_wrong_or_lost_while_everything_happens() -> None:
     assert done.returncode == 0, done.stdout + done.stderr[-3000:]
     assert re.search(r"requests: \d{3,} sent, \d{3,} answered, 0 wrong", done.stdout), done.stdout
     assert "lost: 0" in done.stdout
-    for act in ("upload", "refit", "activate", "kill", "kill_child", "damage", "damage_log"):
+    assert re.search(r"[1-9]\d* labels, [1-9]\d* answers; lost", done.stdout), done.stdout
+    for act in ("upload", "refit", "label", "label_answer", "activate", "kill", "kill_child", "damage", "damage_log"):
         assert f"'{act}': " in done.stdout, (act, done.stdout)
     assert "'rollback" in done.stdout  # it may be refused: where the swaps before led nowhere
     assert "no right to fill a disk" in done.stdout or "'disk full: 507': " in done.stdout, done.stdout

@@ -4,6 +4,7 @@ import asyncio
 import logging
 import time
 from pathlib import Path
+from typing import Any
 
 import httpx
 import numpy as np
@@ -88,6 +89,36 @@ def test_pairs_of_a_server_let_rows_migrate(tmp_path: Path) -> None:
     assert set(first.labels.tolist()) == {-1}
     assert report.migration is not None
     assert report.migration.pairs == len(first.labels)
+
+
+@pytest.mark.parametrize("wanted", [2, 1000])
+def test_readiness_tells_how_many_pairs_there_are(wanted: int, tmp_path: Path) -> None:
+    """And whether more are collected; a server that collects none says nothing of them."""
+    _, old, better = bundles(tmp_path)
+
+    async def told(**more: Any) -> list[dict[str, Any] | None]:
+        app = create_app(Settings(
+            bundle=old.folder, store=str(tmp_path / "store"), device="cpu", threads=1, log_level="error", **more
+        ))  # fmt: skip
+        async with (
+            app.router.lifespan_context(app),
+            httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://localhost") as client,
+        ):
+            found = [(await client.get("/readyz")).json().get("pairs")]
+            for image in images(2):
+                await client.post("/v1/predict", content=image, headers={"content-type": "image/png"})
+            ends = time.monotonic() + PATIENCE
+            while more and wanted == 2 and (await client.get("/readyz")).json()["pairs"]["collecting"]:
+                assert time.monotonic() < ends
+                await asyncio.sleep(0.01)
+            return [*found, (await client.get("/readyz")).json().get("pairs")]
+
+    collecting = {"migrate_to": better.folder, "migrate_share": 1, "migrate_pairs": wanted}
+    before, after = asyncio.run(told(**collecting))
+
+    assert before == {"have": 0, "wanted": wanted, "dropped": 0, "collecting": True}
+    assert after == {**before, "have": 2 if wanted == 2 else 0, "collecting": wanted > 2}
+    assert asyncio.run(told()) == [None, None]
 
 
 def test_a_store_without_such_pairs_is_told(tmp_path: Path) -> None:

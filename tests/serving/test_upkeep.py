@@ -143,6 +143,21 @@ def test_what_is_young_stays_and_what_is_old_goes(filled: tuple[Path, list[str],
     assert (check(store).heads, check(store).activations) == (2, 4)
 
 
+@pytest.mark.parametrize(("days", "whole", "stays"), [(29, True, True), (31, True, False), (0.5, False, False)])
+def test_old_pairs_go(tmp_path: Path, days: float, whole: bool, stays: bool) -> None:
+    """Both files of each; one without the other is what a killed writer left."""
+    store = Store.open(tmp_path)
+    stem = f"pairs/{'a' * 16}-{'b' * 16}/50-{'c' * 16}"
+    names = [f"{stem}.{side}.safetensors" for side in ("old", "new")[: 1 + whole]]
+    for name in names:
+        asyncio.run(store.create(name, b"rows"))
+
+    remove(tmp_path, now=datetime.now(UTC) + timedelta(minutes=30))
+    assert asyncio.run(store.names("pairs")) == sorted(names)
+    remove(tmp_path, now=datetime.now(UTC) + timedelta(days=days))
+    assert asyncio.run(store.names("pairs")) == (sorted(names) if stays else [])
+
+
 def test_an_old_head_that_is_live_stays(filled: tuple[Path, list[str], Any], serve: Serve) -> None:
     """Also where it was taken back long after newer ones, and a server goes on with what is left."""
     store = filled[0]

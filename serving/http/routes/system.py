@@ -8,7 +8,7 @@ from typing import get_args
 from fastapi import APIRouter, Response
 from fastapi.responses import JSONResponse
 
-from breadcrumbs.serving.http.schemas import Health
+from breadcrumbs.serving.http.schemas import Health, PairCount
 from breadcrumbs.serving.http.service import Service, Serving, content, problems
 from breadcrumbs.serving.predict.devices import EngineError
 from breadcrumbs.serving.refits.job import State
@@ -43,7 +43,15 @@ async def ready(service: Serving) -> Health | Response:
         feature_dim=service.bundle.manifest.feature_dim,
         proved_seconds_ago=round(age, 3),
         refits=f"wait for {waits}" if (waits := service.jobs.waits_for) else service.settings.refit,
+        pairs=_pairs(service),
     )
+
+
+def _pairs(service: Service) -> PairCount | None:
+    own = service.pairing
+    if own is None:
+        return None
+    return PairCount(have=own.have, wanted=own.enough, dropped=own.dropped, collecting=own.collecting)
 
 
 @router.get("/metrics", response_class=Response, responses=content("text/plain"))

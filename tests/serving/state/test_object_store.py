@@ -48,6 +48,12 @@ def test_objects_are_written_once_read_listed_and_removed(bucket: str, tmp_path:
         sha = await store.fetch("b/large", tmp_path / "back")
         assert (tmp_path / "back").read_bytes() == large
         assert await store.sha256("b/large") == sha
+        spans = [(5, 7), (0, 0), (2**20, 3), (len(large) - 2, 2), (0, 4)]
+        assert await store.get_parts("b/large", spans) == [large[at : at + size] for at, size in spans]
+        with pytest.raises(NotFound):
+            await store.get_parts("b/none", spans)
+        with pytest.raises(StoreError):
+            await store.get_parts("b/large", [(len(large) + 9, 4)])
         assert await store.names("b") == ["b/large"]
         with pytest.raises(StoreError, match="the limit is"):
             await store.check_room(3 * 2**20)

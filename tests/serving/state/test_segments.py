@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from breadcrumbs.serving.state import erasure, segments
-from breadcrumbs.serving.state.segments import FEWEST, SETTLED, Record, Segments, decode, encode
+from breadcrumbs.serving.state.segment_file import Record, decode, encode, places
+from breadcrumbs.serving.state.segments import FEWEST, SETTLED, Segments
 from breadcrumbs.serving.state.store import Store, StoreError
 
 NOW = 10**15
@@ -48,6 +49,24 @@ def test_records_come_back_as_they_were(blobs: list[bytes]) -> None:
     assert [(one.id, one.at, one.names, one.data, one.blob) for one in found] == [
         (one.id, one.at, one.names, one.data, one.blob) for one in made
     ]
+
+
+@given(blobs=st.lists(st.binary(max_size=40), min_size=1, max_size=6), wrong=st.booleans())
+def test_a_record_is_read_by_its_place(
+    tmp_path_factory: pytest.TempPathFactory, blobs: list[bytes], wrong: bool
+) -> None:
+    """Without the rest of its segment; bytes that are not the record's are noticed."""
+    made = [record(place, blob) for place, blob in enumerate(blobs)]
+
+    async def walk() -> None:
+        own = Segments(Store.open(tmp_path_factory.mktemp("store")), "some")
+        segment = await own.append(made)
+        there = [one._replace(told=one.told - wrong) for one in places(made)]
+        found = await own.read_some(segment.name, there)
+        expected = [None if wrong else (one.id, one.data, one.blob) for one in made]
+        assert [one and (one.id, one.data, one.blob) for one in found] == expected
+
+    asyncio.run(walk())
 
 
 @given(place=st.integers(0, 10_000), other=st.integers(1, 255))
