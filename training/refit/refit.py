@@ -121,8 +121,9 @@ def refit(
     pool = replace(pool, toward=looks.toward)
     tell({"event": "stage", "stage": "solve"})
     fitter = Fitter(pool, len(classes), spec.max_memory, device)
-    quick = spec.gap == "auto" and validation is not None and not validation.thorough
-    fit = fit_quickly if quick else fit_part
+    fit = fit_part
+    if spec.gap == "auto" and validation is not None and not validation.thorough:
+        fit = partial(fit_quickly, share=validation.share)
     fitted = {part.member: fit(fitter, part, spec, progress) for part in parts if part.share}
     # The solver's proof is of the members' problems; what follows scales and shifts their average, in this order.
     temperature = _temperature(parts, validation, log_prior)
