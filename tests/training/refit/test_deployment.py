@@ -135,6 +135,16 @@ def test_nothing_to_choose_leaves_the_temperature_at_one(bundle: Bundle) -> None
     assert report.calibration.groups["all"].change.nll.value == pytest.approx(0, abs=1e-6)
 
 
+def test_a_head_is_never_made_surer(bundle: Bundle) -> None:
+    """A strong penalty leaves it too unsure, and the rows say so; a backbone may have been trained on those rows."""
+    spec = RefitSpec(members=("plain",), l2=10.0)
+    report = refit(bundle, bundle.head(), (), None, spec).complete().report
+
+    assert report.calibration is not None
+    assert report.calibration.temperature.value == 1
+    assert report.calibration.temperature.low < 1
+
+
 @pytest.mark.parametrize("past", [None, "training", {"oak": 1.0, "elm": 2.0}])
 def test_the_live_heads_prior_stays_unless_another_is_given(past: Any) -> None:
     """So refits that start by themselves do not take it back."""
