@@ -25,6 +25,8 @@ if TYPE_CHECKING:  # loaded where a model is made or parsed: what reads snapshot
     from onnx import GraphProto, ModelProto, NodeProto, TensorProto
 
 FORMAT = "breadcrumbs.head/1"
+WITH_PRIOR = "breadcrumbs.head/2"
+"""Of a head with a prior of its own, which a reader of version 1 would not know to take back."""
 OPSET = 18
 IR_VERSION = 10
 
@@ -45,6 +47,8 @@ class LinearHead:
         weight: f32 (C, D).
         bias: f32 (C,).
         classes: C distinct names; a class's index is its place.
+        log_prior: f32 (C,), the head's own prior: the log π that its bias includes, so that a request's prior can take
+            its place. None means that the head takes all classes for equally frequent.
 
     Raises:
         HeadError: the shapes disagree, a value is not finite, or a name occurs twice.
@@ -53,6 +57,7 @@ class LinearHead:
     weight: Floats
     bias: Floats
     classes: tuple[str, ...]
+    log_prior: Floats | None = None
 
     def __post_init__(self) -> None:
         if self.weight.ndim != 2 or self.bias.shape != (len(self.weight),) or len(self.weight) != len(self.classes):
@@ -64,6 +69,8 @@ class LinearHead:
             raise HeadError(f"head: expected float32, got {self.weight.dtype} and {self.bias.dtype}")
         if not (np.isfinite(self.weight).all() and np.isfinite(self.bias).all()):
             raise HeadError("head: weight or bias has values that are not finite")
+        if self.log_prior is not None:
+            _check_prior(self.log_prior, len(self.classes))
         check_classes(self.classes)
 
     @property
@@ -78,15 +85,24 @@ class LinearHead:
 
     @cached_property
     def digest(self) -> str:
-        """The sha256 over classes, weight and bias: equal for equal heads, whatever their files."""
+        """The sha256 over classes, weight, bias and own prior: equal for equal heads, whatever their files."""
         state = hashlib.sha256(json.dumps(self.classes).encode())
         state.update(self.weight.astype("<f4").tobytes())
         state.update(self.bias.astype("<f4").tobytes())
+        if self.log_prior is not None:
+            state.update(self.log_prior.astype("<f4").tobytes())
         return state.hexdigest()
 
     def logits(self, features: NDArray[np.floating]) -> Floats:
         """Return the logits of features (N, D) as f32 (N, C)."""
         return np.asarray(features, np.float32) @ self.weight.T + self.bias
+
+
+def _check_prior(log_prior: Floats, classes: int) -> None:
+    if log_prior.shape != (classes,) or log_prior.dtype != np.float32 or not np.isfinite(log_prior).all():
+        raise HeadError(
+            f"head: log_prior is {log_prior.dtype} {log_prior.shape}; expected float32 ({classes},), all of it finite"
+        )
 
 
 def softmax(logits: NDArray[np.floating]) -> NDArray[np.float64]:
@@ -133,8 +149,14 @@ def check_classes(classes: Sequence[str]) -> None:
 
 def to_bytes(head: LinearHead) -> bytes:
     """Return the head as the bytes of `head.safetensors`."""
-    metadata = {"format": FORMAT, "classes": json.dumps(head.classes)}
-    return safetensor.encode({"weight": head.weight, "bias": head.bias}, metadata)
+    tensors = {"weight": head.weight, "bias": head.bias}
+    if head.log_prior is not None:
+        tensors["log_prior"] = head.log_prior
+    return safetensor.encode(tensors, {"format": _format(head), "classes": json.dumps(head.classes)})
+
+
+def _format(head: LinearHead) -> str:
+    return FORMAT if head.log_prior is None else WITH_PRIOR
 
 
 def read(path: Path) -> LinearHead:
@@ -144,15 +166,17 @@ def read(path: Path) -> LinearHead:
         HeadError: the file is not a head, or is damaged.
     """
     try:
-        arrays, metadata = safetensor.read(path, {"weight": ("F32",), "bias": ("F32",)})
+        arrays, metadata = safetensor.read(path, {"weight": ("F32",), "bias": ("F32",), "log_prior": ("F32",)})
     except FormatError as error:
         raise HeadError(f"{path.name}: {error}") from error
-    if metadata.get("format") != FORMAT:
-        raise HeadError(f"{path.name}: expected format {FORMAT}, got {metadata.get('format')!r:.80}")
-    if set(arrays) != {"weight", "bias"}:
-        raise HeadError(f"{path.name}: expected tensors weight and bias, got {', '.join(arrays) or 'none'}")
-    weight, bias = (np.array(arrays[name], np.float32) for name in ("weight", "bias"))
-    return LinearHead(weight, bias, parse_classes(metadata))
+    if metadata.get("format") not in (FORMAT, WITH_PRIOR):
+        raise HeadError(f"{path.name}: expected format {FORMAT} or {WITH_PRIOR}, got {metadata.get('format')!r:.80}")
+    expected = ["weight", "bias", *(["log_prior"] if metadata["format"] == WITH_PRIOR else [])]
+    if set(arrays) != set(expected):
+        names = f"{', '.join(expected[:-1])} and {expected[-1]}"
+        raise HeadError(f"{path.name}: expected tensors {names}, got {', '.join(arrays) or 'none'}")
+    weight, bias, *own = (np.array(arrays[name], np.float32) for name in expected)
+    return LinearHead(weight, bias, parse_classes(metadata), *own)
 
 
 def parse_classes(metadata: dict[str, str]) -> tuple[str, ...]:
@@ -192,7 +216,10 @@ def to_onnx(head: LinearHead) -> bytes:
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], producer_name="breadcrumbs")
     model.ir_version = IR_VERSION
-    helper.set_model_props(model, {"format": FORMAT, "classes": json.dumps(head.classes)})
+    metadata = {"format": _format(head), "classes": json.dumps(head.classes)}
+    if head.log_prior is not None:
+        metadata["log_prior"] = json.dumps(head.log_prior.tolist())
+    helper.set_model_props(model, metadata)
     return bytes(model.SerializeToString())
 
 
@@ -207,13 +234,22 @@ def from_onnx(data: bytes) -> LinearHead:
     model = parse_onnx(data)
     metadata = {prop.key: prop.value for prop in model.metadata_props}
     arrays = {item.name: item for item in model.graph.initializer}
-    if metadata.get("format") != FORMAT or set(arrays) != {"weight", "bias"}:
+    if metadata.get("format") not in (FORMAT, WITH_PRIOR) or set(arrays) != {"weight", "bias"}:
         raise HeadError("head.onnx: expected a breadcrumbs head with initialisers weight and bias")
     try:
         weight, bias = (np.array(numpy_helper.to_array(arrays[name])) for name in ("weight", "bias"))
     except Exception as error:  # onnx raises what numpy and its own tables of types raise
         raise HeadError(f"head.onnx: weight or bias is damaged: {error}") from error
-    return LinearHead(weight, bias, parse_classes(metadata))
+    own = None if metadata["format"] == FORMAT else _parse_prior(metadata)
+    return LinearHead(weight, bias, parse_classes(metadata), own)
+
+
+def _parse_prior(metadata: dict[str, str]) -> Floats:
+    """Read log π (C,) out of the metadata of `head.onnx`."""
+    try:
+        return np.array(json.loads(metadata.get("log_prior", "")), np.float32)
+    except (ValueError, TypeError, RecursionError) as error:
+        raise HeadError("head.onnx: metadata 'log_prior': expected a JSON list of numbers") from error
 
 
 def parse_onnx(data: bytes, *, external: bool = False) -> "ModelProto":

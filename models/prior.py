@@ -3,9 +3,11 @@
     prior = Prior({"Lynx lynx": 3, "Felis silvestris": 1})
     logits + prior.log(head)          probabilities are the softmax of this
 
-With a head of prior offset t = 1, whose answers take all classes for equally frequent, softmax(logits + log π) is the
-posterior under π. A head of a smaller t keeps π_train^(1 − t) of its training images, and π multiplies that. A list
-weighs its classes equally, so among them the head's own odds stay. A class without weight cannot be: log 0 = −inf.
+With a head that takes all classes for equally frequent, softmax(logits + log π) is the posterior under π. The logits of
+a head with a prior of its own (`deployment_prior` of a refit) are z / T + log π_own. Weights take the place of that
+prior: log π − log π_own is added, so that the answer is softmax(z / T + log π) for every head, T being its temperature.
+A list of classes weighs them equally and leaves the head's own prior, so among them the head's odds stay. A class
+without weight cannot be: log 0 = −inf.
 
 It knows nothing of where a prior is kept or who asks for it.
 
@@ -17,6 +19,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from weakref import WeakKeyDictionary
 
 import numpy as np
+from numpy.typing import NDArray
 
 from breadcrumbs.models import printable
 from breadcrumbs.models.arrays import Floats
@@ -42,19 +45,23 @@ class Prior:
 
     Args:
         weights: by class, finite and not negative, one of them more than 0.
+        listed: whether it is a list of the classes that can be, which leaves a head's own prior.
 
     Raises:
         PriorError: there is none, or it is negative, not finite, or all are 0.
     """
 
-    def __init__(self, weights: Mapping[str, float]) -> None:
+    def __init__(self, weights: Mapping[str, float], *, listed: bool = False) -> None:
         check_weights(weights)
+        self._listed = listed
         self._logs = {name: math.log(weight) for name, weight in weights.items() if weight}
         self._named = tuple(weights)
         self._known: WeakKeyDictionary[LinearHead, Floats] = WeakKeyDictionary()
 
     def log(self, head: LinearHead, became: Became = NO_RENAMES) -> Floats:
-        """Return log π (C,) for a head's classes, −inf for those that cannot be; it is computed once for each head.
+        """Return what is added to a head's logits (C,), −inf for a class that cannot be; computed once for each head.
+
+        That is log π, less the head's own prior if the weights are to take its place.
 
         Args:
             head: whose classes count.
@@ -70,15 +77,10 @@ class Prior:
 
     def unknown(self, head: LinearHead, became: Became = NO_RENAMES) -> list[str]:
         """Return the names that a head does not have, and that are no old ones; they weigh nothing in its answers."""
-        return [name for name in self._named if _place(name, head, became) is None]
+        return [name for name in self._named if _place(name, head.places, became) is None]
 
     def _computed(self, head: LinearHead, became: Became) -> Floats:
-        found = [-math.inf] * len(head.classes)
-        for name, own in self._logs.items():
-            place = _place(name, head, became)
-            if place is not None:
-                found[place] = own if found[place] == -math.inf else float(np.logaddexp(found[place], own))
-        log = np.array(found)
+        log = self._weights(head.places, became)
         largest = log.max()
         if np.isneginf(largest):
             first = next(iter(self._logs))
@@ -86,14 +88,44 @@ class Prior:
                 f"the prior leaves none of the head's {len(head.classes)} classes; it names {len(self._named)}, among "
                 f"them {first!r:.80}; store it again with names of the head, which GET /v1/priors compares"
             )
-        total = largest + np.log(np.exp(log - largest).sum())  # in logs, where no sum can overflow
-        return np.asarray(log - total, np.float32)
+        own = 0.0 if self._listed or head.log_prior is None else head.log_prior
+        return np.asarray(_normalised(log) - own, np.float32)
+
+    def of_every(self, classes: Sequence[str], became: Became = NO_RENAMES) -> Floats:
+        """Return log π (C,) of classes each of which must have a weight, as a head's own prior is.
+
+        Raises:
+            PriorError: naming those without one.
+        """
+        log = self._weights({name: place for place, name in enumerate(classes)}, became)
+        without = [name for name, own in zip(classes, log.tolist(), strict=True) if own == -math.inf]
+        if without:
+            raise PriorError(
+                f"no weight for {printable.listed(without)}; expected one above 0 for each of {len(classes)} classes"
+                f"{suggestion(without[0], self._named)}"
+            )
+        return np.asarray(_normalised(log), np.float32)
+
+    def _weights(self, places: Mapping[str, int], became: Became) -> NDArray[np.float64]:
+        """The logarithms of the weights by class (C,), −inf where there is none; those of one class are added."""
+        found = [-math.inf] * len(places)
+        for name, own in self._logs.items():
+            place = _place(name, places, became)
+            if place is not None:
+                found[place] = own if found[place] == -math.inf else float(np.logaddexp(found[place], own))
+        return np.array(found)
 
 
-def _place(name: str, head: LinearHead, became: Became) -> int | None:
-    """The index of a class, also by an old name; None: the head has none."""
-    place = head.places.get(name)
-    return head.places.get(became.get(name) or "") if place is None else place
+def _normalised(log: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The logarithms of weights (C,), less that of their sum, in logs, where no sum can overflow."""
+    largest = log.max()
+    return np.asarray(log - (largest + np.log(np.exp(log - largest).sum())))
+
+
+def _place(name: str, places: Mapping[str, int], became: Became) -> int | None:
+    """The index of a class, also by an old name; None: there is none."""
+    place = places.get(name)
+    return places.get(became.get(name) or "") if place is None else place
 
 
 def check_weights(weights: Mapping[str, float]) -> None:

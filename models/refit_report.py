@@ -9,9 +9,11 @@ Letters: C classes, in the order of the new head.
 import json
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, model_validator
+from pydantic import BaseModel, Field, TypeAdapter, model_validator
 
+from breadcrumbs.models.calibration import Calibration
 from breadcrumbs.models.groups import Convention, Group
+from breadcrumbs.models.report_part import Interval, ReportPart
 
 FORMAT: Literal["breadcrumbs.refit/2"] = "breadcrumbs.refit/2"
 JUDGED: Literal["breadcrumbs.judged/1"] = "breadcrumbs.judged/1"
@@ -19,19 +21,7 @@ JUDGED: Literal["breadcrumbs.judged/1"] = "breadcrumbs.judged/1"
 Answer = Literal["yes", "no", "not measured"]
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
-
-
-class Interval(_Part):
-    """A value and the two ends of its 95 % interval."""
-
-    value: float
-    low: float
-    high: float
-
-
-class Measured(_Part):
+class Measured(ReportPart):
     """How good one head is on the hold-out; shares are 0 … 1, a group without rows is null."""
 
     all: float
@@ -51,7 +41,7 @@ class Measured(_Part):
     macro_f1: float
     """Mean over the classes of their F1."""
     ece: float
-    """Expected calibration error of the top class."""
+    """Expected calibration error of the top class, the rows as they are."""
     nll: float
     """Mean negative log-likelihood, nats."""
     recall: list[float | None]
@@ -69,7 +59,7 @@ class Baseline(Measured):
     """t."""
 
 
-class Origin(_Part):
+class Origin(ReportPart):
     """Which head was refitted, and which head came of it."""
 
     bundle: str
@@ -82,7 +72,7 @@ class Origin(_Part):
     """Digest of the new head."""
 
 
-class Look(_Part):
+class Look(ReportPart):
     """One uploaded snapshot."""
 
     epoch: int
@@ -91,7 +81,7 @@ class Look(_Part):
     """Whether the deployed backbone made it."""
 
 
-class Classes(_Part):
+class Classes(ReportPart):
     """The classes of the new head."""
 
     count: int
@@ -106,7 +96,7 @@ class Classes(_Part):
     """Of each class (C)."""
 
 
-class Pool(_Part):
+class Pool(ReportPart):
     """The rows that the head was fitted to."""
 
     rows: list[int]
@@ -115,7 +105,7 @@ class Pool(_Part):
     """Of these, those of further looks, and of other backbones (C)."""
 
 
-class Way(_Part):
+class Way(ReportPart):
     """One way to bring looks to the deployed backbone's rows, tried with one plain head."""
 
     balanced: float
@@ -126,7 +116,7 @@ class Way(_Part):
     """Balanced accuracy less that of leaving the looks out, paired."""
 
 
-class Transfer(_Part):
+class Transfer(ReportPart):
     """How further looks were brought to the deployed backbone's rows."""
 
     looks: str
@@ -137,7 +127,7 @@ class Transfer(_Part):
     """All that were tried."""
 
 
-class MemberPart(_Part):
+class MemberPart(ReportPart):
     """One of the heads that the new head is the average of."""
 
     member: str
@@ -152,7 +142,7 @@ class MemberPart(_Part):
     """Balanced accuracy on images that were left out; null where nothing was chosen."""
 
 
-class NewClass(_Part):
+class NewClass(ReportPart):
     """A class that the live head does not know, measured on images that were left out."""
 
     name: str
@@ -164,7 +154,7 @@ class NewClass(_Part):
     """Null where no row was measured."""
 
 
-class Step(_Part):
+class Step(ReportPart):
     """What the solver told on its way."""
 
     l2: float
@@ -174,7 +164,7 @@ class Step(_Part):
     objective: float
 
 
-class Solver(_Part):
+class Solver(ReportPart):
     """How the convex problem of the new head was solved."""
 
     objective: float
@@ -192,7 +182,7 @@ class Solver(_Part):
     """Every member's problem, one after the other."""
 
 
-class Holdout(_Part):
+class Holdout(ReportPart):
     """What both heads were compared on."""
 
     source: Literal["pinned", "snapshot", "bundle", "split"]
@@ -201,7 +191,7 @@ class Holdout(_Part):
     """Convention of many, medium and few."""
 
 
-class Gate(_Part):
+class Gate(ReportPart):
     """Whether the new head may go live by itself."""
 
     answer: Answer
@@ -224,7 +214,7 @@ class Gate(_Part):
         return self.answer + (f": {'; '.join(self.reasons)}" if self.reasons else "")
 
 
-class Regression(_Part):
+class Regression(ReportPart):
     """A class that lost recall."""
 
     name: str
@@ -240,7 +230,7 @@ class Regression(_Part):
     """The second less the first, paired."""
 
 
-class Move(_Part):
+class Move(ReportPart):
     """A confusion whose rows changed in number."""
 
     true: str
@@ -253,7 +243,7 @@ class Move(_Part):
     """Rows by the new head."""
 
 
-class Evidence(_Part):
+class Evidence(ReportPart):
     """Lemma 1, measured for one class, in nats; `docs/certificate.md`."""
 
     name: str
@@ -266,7 +256,7 @@ class Evidence(_Part):
     floor: float
 
 
-class Certificate(_Part):
+class Certificate(ReportPart):
     """Lemma 1, measured on two epochs."""
 
     epoch: int
@@ -277,7 +267,7 @@ class Certificate(_Part):
     classes: list[Evidence]
 
 
-class Fit(_Part):
+class Fit(ReportPart):
     """How well a map predicts pairs that it was not fitted to."""
 
     pairs: int
@@ -286,7 +276,7 @@ class Fit(_Part):
     """Share of the pairs' variance in the new space that is predicted, out of fold; 1 is all of it."""
 
 
-class Kept(_Part):
+class Kept(ReportPart):
     """Recall before a change of backbone and after it, by one group of classes."""
 
     old: float
@@ -295,7 +285,7 @@ class Kept(_Part):
     """By the new head, of the same images in the new space."""
 
 
-class Migration(_Part):
+class Migration(ReportPart):
     """How labelled rows came to another backbone without their images: a map, and what it kept."""
 
     backbone: str
@@ -328,7 +318,7 @@ class Migration(_Part):
     """Of `balanced`, and of each group that has rows."""
 
 
-class Judged(_Part):
+class Judged(ReportPart):
     """What a server must know to store the new head and to decide on it; `judged.json`, there before the report."""
 
     format: Literal["breadcrumbs.judged/1"] = JUDGED
@@ -345,12 +335,12 @@ class Judged(_Part):
     gate: Gate
     candidate_metrics: Measured
     """How good the new head is on the hold-out."""
-    new_classes: list[NewClass] = []
-    notes: list[str] = []
+    new_classes: list[NewClass] = Field(default=[])
+    notes: list[str] = Field(default=[])
     """What a reader should know, a sentence each."""
 
 
-class RefitReport(_Part):
+class RefitReport(ReportPart):
     """Everything that is known of a refit; `report.json`."""
 
     format: Literal["breadcrumbs.refit/2"] = FORMAT
@@ -376,7 +366,7 @@ class RefitReport(_Part):
     """Of the metrics of `live` and `candidate`, by name; one without an interval is left out."""
     difference: dict[str, Interval]
     """Candidate less live, paired: `balanced`, and each group that has rows, of the classes that both know."""
-    class_rows: list[int] = []
+    class_rows: list[int] = Field(default=[])
     """Rows of each class in the hold-out (C); empty in older reports."""
     change: list[Interval | None]
     """The same of each class's recall (C), null where the hold-out has no row of it."""
@@ -393,6 +383,8 @@ class RefitReport(_Part):
     """Null where there is only one look at all the classes."""
     migration: Migration | None = None
     """Null unless the rows were brought to another backbone."""
+    calibration: Calibration | None = None
+    """The temperature, and what it did to the probabilities; null in older reports."""
 
 
 class OlderReport(BaseModel):

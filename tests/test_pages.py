@@ -265,8 +265,9 @@ def test_every_part_of_a_snapshot_is_specified() -> None:
 
 
 def test_every_part_of_a_head_is_specified() -> None:
-    """The tensors and metadata keys of `head.safetensors`."""
-    head = LinearHead(np.zeros((2, 3), np.float32), np.zeros(2, np.float32), ("a", "b"))
+    """The tensors and metadata keys of `head.safetensors`, with a prior of its own."""
+    zeros = np.zeros(2, np.float32)
+    head = LinearHead(np.zeros((2, 3), np.float32), zeros, ("a", "b"), zeros)
     written = header(heads.to_bytes(head))
     keys = set(written.pop("__metadata__"))
 

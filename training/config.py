@@ -6,6 +6,7 @@ a field is its help, but for a mapping of names, whose flag is its command's own
 
 import json
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -15,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, field_validato
 from breadcrumbs.models.errors import BreadcrumbsError
 from breadcrumbs.models.images.decoding import MAX_PIXELS
 from breadcrumbs.models.images.preprocess import Interpolation
+from breadcrumbs.models.prior import PriorError, check_weights
 
 EMBEDDED = "fashion-mnist-lt"
 STANDARD = ("fashion-mnist", "cifar100")
@@ -185,6 +187,16 @@ Member = Literal["plain", "balanced"]
 """A linear head that others are averaged with; see `training.refit.members`."""
 
 
+DeploymentPrior = (
+    Annotated[str, Field(pattern=r"^[a-z0-9-]{1,64}$")]
+    | Annotated[dict[str, float], Field(min_length=1, max_length=MOST_NAMES)]
+)
+"""`uniform`, `training`, the name of a stored prior, or weights by class; see `training.refit.deployment`."""
+
+
+PRIORS = ("uniform", "training")
+"""Deployment priors that need no weights."""
+
 PROOF = 1e-3
 """Share of the optimum within which a refit's objective is proven to be by default."""
 
@@ -207,6 +219,10 @@ class RefitSpec(BaseModel):
     prior_offset: float | Literal["auto"] = "auto"
     """t of the logit offset −t·log π_y, where π is each class's share of the images; `auto`: chosen by
     cross-validation."""
+    deployment_prior: Annotated[DeploymentPrior | None, Parameter(parse=False)] = None
+    """How frequent the classes are where the head will answer: `uniform`: all equally; `training`: as among the images
+    that are fitted; or a weight for each class; on a server also the name of a stored prior that has them. Absent: as
+    the live head has it, at first `uniform`."""
     allow_new_classes: bool = False
     """Add classes of snapshots that the live head does not know, instead of refusing them; those of examples are always
     added."""
@@ -251,7 +267,16 @@ class RefitSpec(BaseModel):
             raise ValueError(f"members: expected each once, got {', '.join(self.members)}")
         if self.prior_offset != "auto" and not -4 <= self.prior_offset <= 4:
             raise ValueError(f"prior_offset: expected auto or -4 … 4, got {self.prior_offset}")
+        if isinstance(self.deployment_prior, dict):
+            _check_weights(self.deployment_prior)
         return self
+
+
+def _check_weights(weights: Mapping[str, float]) -> None:
+    try:
+        check_weights(weights)
+    except PriorError as error:
+        raise ValueError(f"deployment_prior: {error}") from error
 
 
 def read_settings(path: Path) -> dict[str, Any]:

@@ -123,7 +123,7 @@ def intervals(logits: Floats, labels: Integers, class_groups: Sequence[Group], s
 def resample(logits: Floats, labels: Integers, seed: int = 0) -> Resamples:
     """Draw DRAWS resamples of the rows within their classes, to be used for any grouping of the classes."""
     outcome = _outcome(logits, labels)
-    parts = [_counts(outcome, places) for places in _draws(labels, seed)]
+    parts = [_counts(outcome, places) for places in row_draws(labels, seed)]
     hits, given, gap = (np.concatenate([getattr(p, name) for p in parts]) for name in ("hits", "given", "gap"))
     return Resamples(_counts(outcome), _Counts(parts[0].rows, hits, given, gap))
 
@@ -152,7 +152,7 @@ def _outcome(logits: Floats, labels: Integers) -> _Outcome:
     return _Outcome(labels, given, bins, confidence - (given == labels), likelihood, logits.shape[1])
 
 
-def _draws(labels: Integers, seed: int) -> Iterator[Integers]:
+def row_draws(labels: Integers, seed: int) -> Iterator[Integers]:
     """Yield row numbers (k, N), k resamples at a time, DRAWS in all: each row is replaced by one of its class."""
     rng = np.random.default_rng(seed)
     order = labels.argsort(kind="stable")

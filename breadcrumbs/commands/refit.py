@@ -31,6 +31,7 @@ def refit(
     spec: Path | None = None,
     classes: Names = (),
     aliases: Names = (),
+    deployment_prior: str | None = None,
     new_bundle: bool = True,
     json: Json = False,
     key: Key = None,
@@ -58,6 +59,8 @@ def refit(
             it; may be repeated. Or a JSON file, `{"old": "new", "gone": null}`.
         aliases: Other names that snapshots have for a class, `other=name`; `other=` leaves their rows out. As
             `--classes` otherwise.
+        deployment_prior: How frequent the classes are where the head will answer: `uniform`, `training`, a JSON file of
+            weights, `{"oak": 3, "elm": 1}`, or with `--server` the name of a stored prior.
         new_bundle: Also write a complete bundle with the new head to `bundle/` in `--out`; only without `--server`.
         json: Print one JSON object per line: stages, progress, the result.
         device: Where to solve, if locally. `auto`: on the GPU if there is one with room and the rows are many enough to
@@ -76,6 +79,8 @@ def refit(
     for field, values in (("classes", classes), ("aliases", aliases)):
         if values:
             base[field] = {**base.get(field, {}), **_names(field, values)}
+    if deployment_prior is not None:
+        base["deployment_prior"] = _prior(deployment_prior)
     wanted = RefitSpec.model_validate(base)
     with telling(as_json=json) as tell:
         if bundle is not None and out is not None:
@@ -93,9 +98,11 @@ def refit(
         tell_json({"event": "done", "verdict": verdict})
         return
     if report is not None:
-        from breadcrumbs.training.terminal.tables import in_short
+        from breadcrumbs.training.terminal.tables import calibration, in_short
 
         show(in_short(f"{out or server} on {report.get('rows', '?')} held-out rows", report))
+        if report.get("calibration"):
+            show(calibration(report["calibration"]))
         for note in report.get("notes", []):
             print(f"note: {note}")  # noqa: T201
     print(verdict)  # noqa: T201
@@ -116,6 +123,11 @@ def _names(field: str, values: tuple[str, ...]) -> dict[str, str | None]:
             if found.setdefault(name, became) != became:
                 raise BreadcrumbsError(f"--{field}: {name!r:.80} becomes {found[name]!r:.80} and {became!r:.80}")
     return found
+
+
+def _prior(value: str) -> str | dict[str, Any]:
+    """A deployment prior as it is named, or the weights of a JSON file."""
+    return read_settings(Path(value)) if value.endswith(".json") else value
 
 
 def _there(

@@ -88,7 +88,11 @@ function fresh(classes) {
   return table("New classes", ["new class", "#images to learn from", "#measured on", "#recognised (95 % interval)"], rows, "stacked");
 }
 
-function measured({ live, candidate, rows, holdout, new_classes: added = [], notes = [] }) {
+function certainty({ temperature, groups: { all } }) {
+  return h("p", { className: "quiet" }, `Probabilities: temperature ${temperature.value.toFixed(2)}; calibration error ${percent(all.before.ece.value)} without it, ${percent(all.after.ece.value)} with it.`);
+}
+
+function measured({ live, candidate, rows, holdout, calibration, new_classes: added = [], notes = [] }) {
   const bar = (value, kind) => {
     const fill = h("div", { className: `fill ${kind}` });
     fill.style.width = `${100 * value}%`;
@@ -100,6 +104,7 @@ function measured({ live, candidate, rows, holdout, new_classes: added = [], not
   return [table("Recall of both heads", ["recall", "#live", "#new", "side by side"], cells, "recalls"),
     added.length ? fresh(added) : null,
     h("p", { className: "quiet" }, `On ${many(rows, "held-out row")}, ${JUDGES[holdout.source] ?? holdout.source}.`),
+    calibration ? certainty(calibration) : null,
     ...notes.map((words) => h("p", { className: "quiet" }, words))];
 }
 

@@ -8,6 +8,7 @@ import { attempt, concernsAll, tell } from "./trouble.js";
 
 const FORMATS = "safetensors, .npz, Parquet or Arrow";
 const WHEN = [["if_better", "if the gate says yes"], ["never", "never"], ["always", "always"]];
+const PRIORS = [["", "as the live head has it"], ["uniform", "all classes equally"], ["training", "as in training"]];
 const LISTED = 20;
 
 function option(snapshot) {
@@ -39,11 +40,13 @@ function editing() {
 }
 
 // The form of a refit: which snapshots, compared on what, and in words what a start would do.
-function form(start) {
+function form(start, priors) {
   const known = new Map(); // by sha256: the snapshot, its box, the note that it is not fitted to, its line
   const list = h("div", { className: "snapshots" }, empty("No snapshots are stored yet: drop some above, or fit to the bundle's own."));
   const holdout = h("select", {}, h("option", { value: "" }, "a share of the rows"));
   const activate = h("select", {}, WHEN.map(([value, text]) => h("option", { value }, text)));
+  const prior = h("select", {}, PRIORS.map(([value, text]) => h("option", { value }, text)));
+  for (const { name } of priors) prior.append(h("option", { value: name }, `prior ${name}`));
   const own = h("input", { type: "checkbox", checked: true });
   const grow = h("input", { type: "checkbox" });
   const growing = h("label", { className: "check", hidden: true }, grow, h("span", {}));
@@ -99,13 +102,13 @@ function form(start) {
 
   const element = h("form", { onchange: change, onsubmit: (event) => {
     event.preventDefault();
-    const spec = { activate: activate.value, use_bundle_snapshots: own.checked, allow_new_classes: !growing.hidden && grow.checked, classes: edits(field.value).mapping };
+    const spec = { activate: activate.value, use_bundle_snapshots: own.checked, allow_new_classes: !growing.hidden && grow.checked, classes: edits(field.value).mapping, deployment_prior: prior.value || null };
     start({ snapshots: chosen().map((one) => one.sha256), holdout: holdout.value || null, spec });
   } },
   h("h3", {}, "Snapshots to fit to"), list,
   h("div", { className: "card" },
     h("label", { className: "check" }, own, h("span", {}, "Also to those that the bundle carries")), growing, edit,
-    h("div", { className: "fields" }, h("label", {}, "Compare on", holdout), h("label", {}, "Go live", activate), go), words));
+    h("div", { className: "fields" }, h("label", {}, "Compare on", holdout), h("label", {}, "Go live", activate), h("label", {}, "Classes will be as frequent", prior), go), words));
   change();
   return { element, add };
 }
@@ -122,11 +125,11 @@ function refitTable(jobs, look) {
 }
 
 export async function show(content, signal) {
-  const [{ snapshots, next }, { refits }] = await Promise.all([get("/v1/snapshots", signal), get("/v1/refit", signal)]);
+  const [{ snapshots, next }, { refits }, { priors }] = await Promise.all(["/v1/snapshots", "/v1/refit", "/v1/priors"].map((path) => get(path, signal)));
   const uploads = h("div", { ariaLive: "polite" });
   const told = h("div", { className: "told" });
   const past = h("div", {}, refitTable(refits, look));
-  const { element, add } = form(start);
+  const { element, add } = form(start, priors.filter((one) => one.kind === "weights"));
   let following = new AbortController(); // of the refit that is shown; another one ends it
 
   // Show a refit; where somebody asked for it, bring it into sight.

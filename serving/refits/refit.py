@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from breadcrumbs.models.bundle import Bundle
 from breadcrumbs.models.files import write_whole
 from breadcrumbs.models.head import LinearHead, to_bytes
+from breadcrumbs.models.near_names import suggestion
 from breadcrumbs.models.refit_report import Gate, Judged
 from breadcrumbs.serving.learning.examples import Examples
 from breadcrumbs.serving.processes import child
@@ -23,13 +24,15 @@ from breadcrumbs.serving.refits import examples, outputs
 from breadcrumbs.serving.refits.examples import Which
 from breadcrumbs.serving.refits.outputs import Made, RefitFailed, Report
 from breadcrumbs.serving.refits.pinned import Pinned
+from breadcrumbs.serving.refusals import BadRequest
 from breadcrumbs.serving.state import heads, snapshots
 from breadcrumbs.serving.state.activation_log import Activation
 from breadcrumbs.serving.state.heads import HeadRecord, Lineage
 from breadcrumbs.serving.state.keys import NO_KEY, owner_of
 from breadcrumbs.serving.state.live_head import Live
-from breadcrumbs.serving.state.store import Conflict, Store
-from breadcrumbs.training.config import RefitSpec
+from breadcrumbs.serving.state.priors import Priors
+from breadcrumbs.serving.state.store import Conflict, NotFound, Store
+from breadcrumbs.training.config import PRIORS, RefitSpec
 from breadcrumbs.training.refit.edits import with_past
 
 LOG = logging.getLogger("breadcrumbs.refit")
@@ -74,13 +77,40 @@ class Verdict(BaseModel):
 
 
 async def whole(request: RefitRequest, store: Store, compared: int, live: LinearHead) -> RefitRequest:
-    """Return a request whose spec also knows what earlier refits made of class names.
+    """Return a request whose spec also knows what earlier refits made of class names, and a stored prior's weights.
 
     Raises:
-        StoreError: the record of the live head cannot be read.
+        StoreError: the record of the live head, or the prior, cannot be read.
+        NotFound: there is no prior of that name.
+        BadRequest: the prior is a list of classes.
     """
     past = (await heads.record(store, compared)).lineage.spec
-    return request.model_copy(update={"spec": with_past(request.spec, past, live.classes)})
+    spec = with_past(request.spec, past, live.classes)
+    if isinstance(spec.deployment_prior, str) and spec.deployment_prior not in PRIORS:
+        weights = await deployment_weights(Priors(store, follow=0), spec.deployment_prior)
+        spec = spec.model_copy(update={"deployment_prior": weights})
+    return request.model_copy(update={"spec": spec})
+
+
+async def deployment_weights(priors: Priors, name: str) -> dict[str, float]:
+    """Return the weights of a stored prior that a head is to have as its own.
+
+    Raises:
+        NotFound: there is none of that name; what is near is told.
+        BadRequest: it is a list of classes, which weighs none of them.
+        StoreError: it is damaged.
+    """
+    try:
+        stored = await priors.record(name)
+    except NotFound as error:
+        near = suggestion(name, await priors.names()) or "; PUT /v1/priors/NAME stores one"
+        raise NotFound(f"deployment_prior: {error}{near}") from error
+    if stored.weights is None:
+        raise BadRequest(
+            f"deployment_prior: prior {name} lists classes; expected a prior of weights, since every class of a head "
+            "has one, and a request can name the prior"
+        )
+    return stored.weights
 
 
 async def make(

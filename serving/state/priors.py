@@ -63,7 +63,9 @@ class PriorWeights(BaseModel):
         Raises:
             PriorError: it is no prior.
         """
-        return Prior(self.weights if self.weights is not None else dict.fromkeys(self.classes or (), 1.0))
+        if self.weights is None:
+            return Prior(dict.fromkeys(self.classes or (), 1.0), listed=True)
+        return Prior(self.weights)
 
 
 class PriorRecord(PriorWeights):

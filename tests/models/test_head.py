@@ -17,7 +17,7 @@ from tiny import CLASSES, tiny_backbone, tiny_head
 from breadcrumbs.models import head as heads
 from breadcrumbs.models import printable
 from breadcrumbs.models.errors import FormatError
-from breadcrumbs.models.head import FORMAT, HeadError, LinearHead, ranked, softmax
+from breadcrumbs.models.head import FORMAT, WITH_PRIOR, HeadError, LinearHead, ranked, softmax
 
 FLOATS = st.floats(allow_nan=False, allow_infinity=False, width=32)
 LETTERS = st.characters(exclude_categories=["Cc", "Cs", "Zl", "Zp"]).filter(lambda one: not printable.defect(one))
@@ -30,7 +30,8 @@ def any_head(draw: st.DrawFn) -> LinearHead:
     names = draw(NAMES)
     shape = (len(names), draw(st.integers(1, 4)))
     weight = draw(arrays.arrays(np.float32, shape, elements=FLOATS))
-    return LinearHead(weight, draw(arrays.arrays(np.float32, shape[:1], elements=FLOATS)), tuple(names))
+    own = draw(st.none() | arrays.arrays(np.float32, shape[:1], elements=FLOATS))
+    return LinearHead(weight, draw(arrays.arrays(np.float32, shape[:1], elements=FLOATS)), tuple(names), own)
 
 
 @settings(max_examples=50)
@@ -142,14 +143,19 @@ def test_parts_that_do_not_fit_are_refused(
 
 
 GOOD = {"format": FORMAT, "classes": '["a", "b"]'}
+OWN = GOOD | {"format": WITH_PRIOR}
 
 
 @pytest.mark.parametrize(
     ("arrays", "metadata", "words"),
     [
-        ({"weight": f32(2, 2), "bias": f32(2)}, {}, "expected format breadcrumbs.head/1, got None"),
-        ({"weight": f32(2, 2), "bias": f32(2)}, GOOD | {"format": "breadcrumbs.head/2"}, "got 'breadcrumbs.head/2'"),
+        ({"weight": f32(2, 2), "bias": f32(2)}, {}, "breadcrumbs.head/1 or breadcrumbs.head/2, got None"),
+        ({"weight": f32(2, 2), "bias": f32(2)}, GOOD | {"format": "breadcrumbs.head/3"}, "got 'breadcrumbs.head/3'"),
         ({"weight": f32(2, 2)}, GOOD, "expected tensors weight and bias, got weight"),
+        ({"weight": f32(2, 2), "bias": f32(2)}, OWN, "expected tensors weight, bias and log_prior, got"),
+        ({"weight": f32(2, 2), "bias": f32(2), "log_prior": f32(3)}, OWN, "expected float32 (2,), all of it finite"),
+        ({"weight": f32(2, 2), "bias": f32(2), "log_prior": f32(2) - np.inf}, OWN, "all of it finite"),
+        ({"weight": f32(2, 2), "bias": f32(2), "log_prior": f32(2)}, GOOD, "expected tensors weight and bias, got"),
         ({}, GOOD, "expected tensors weight and bias, got none"),
         ({"weight": f32(2, 2).astype(np.float64), "bias": f32(2)}, GOOD, "expected dtype F32, got 'F64'"),
         ({"weight": f32(2, 2), "bias": f32(2), "ids": f32(1)}, GOOD, "unexpected tensor 'ids'"),

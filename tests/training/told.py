@@ -7,6 +7,7 @@ import numpy as np
 
 from breadcrumbs.models.groups import groups
 from breadcrumbs.models.refit_report import RefitReport
+from breadcrumbs.training.calibration import compared
 from breadcrumbs.training.config import RefitSpec
 from breadcrumbs.training.metrics import as_json
 from breadcrumbs.training.pairs import pairs
@@ -68,6 +69,13 @@ def told(classes: int = 5, per_class: int = 8, **change: Any) -> RefitReport:
         "new_classes": [{**asdict(one), "images": 9} for one in verdict.new_classes],
         "notes": ["class <b>elm</b> moved by 14 σ on 1 row"],
         "baselines": {"plain": {"l2": 1e-3, "tau": None, "prior_offset": 0.5, **measured["live"]}},
+        "calibration": {
+            "temperature": {"value": 1.25, "low": 1.1, "high": 1.5},
+            "fitted_rows": 321,
+            "effective_rows": 300.5,
+            "prior": "training",
+            "groups": compared(1.25 * candidate, candidate, labels, own, counts / counts.sum()),
+        },
         "certificate": {"epoch": 2, "older_epoch": 1, "bound_held_share": 0.6, "head": "one", "classes": evidence},
     }
     return facts.complete(found | change, live, candidate, labels)

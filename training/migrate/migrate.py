@@ -11,10 +11,11 @@ Letters: N rows, P pairs, D' and D dimensions of the old space and the new, C cl
 """
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -78,6 +79,8 @@ def migrate(
     check_apart(old, to)
     if spec.classes or spec.aliases:
         raise RefitError("a migration keeps the classes; rename, merge or remove them by a refit of the new bundle")
+    if spec.deployment_prior is None:
+        spec = spec.model_copy(update={"deployment_prior": _past(old).get("deployment_prior")})
     tell({"event": "stage", "stage": "map"})
     head = old.head()
     looks = () if pairs is None else (pairs.old, pairs.new)
@@ -124,10 +127,14 @@ def check_apart(old: Bundle, to: Opened) -> None:
         )
 
 
+def _past(old: Bundle) -> Mapping[str, Any]:
+    """The spec that the old head was fitted with; empty: there is none."""
+    return {} if old.manifest.lineage is None else old.manifest.lineage.spec
+
+
 def _divided(old: Bundle, to: Opened, head: LinearHead, looks: Sequence[Snapshot], seed: int, share: float) -> Division:
     """What each row is used for, under the names that classes have now."""
-    past = {} if old.manifest.lineage is None else old.manifest.lineage.spec
-    became = with_past(RefitSpec(), past, head.classes).aliases
+    became = with_past(RefitSpec(), _past(old), head.classes).aliases
     own = {name: c for c, name in enumerate(head.classes)}
     place = {**own, **{name: own[new] for name, new in became.items() if new in own}}
     stored, holdout = old.snapshots(), old.holdout()

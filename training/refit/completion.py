@@ -18,6 +18,7 @@ from breadcrumbs.models.bundle import Bundle
 from breadcrumbs.models.head import LinearHead
 from breadcrumbs.models.refit_report import RefitReport
 from breadcrumbs.models.snapshots.snapshot import Snapshot
+from breadcrumbs.training.calibration import compared
 from breadcrumbs.training.config import Member, RefitDevice, RefitSpec
 from breadcrumbs.training.metrics import as_json
 from breadcrumbs.training.refit import certificate, facts
@@ -30,6 +31,7 @@ from breadcrumbs.training.refit.offset import Labelled, with_offset, with_tau
 from breadcrumbs.training.refit.pool import Pool
 from breadcrumbs.training.refit.selection import STEP, Part, average
 from breadcrumbs.training.refit.validation import ROUGH
+from breadcrumbs.training.temperature import Temperature
 
 CLOSE_ENOUGH = 0.25  # share of the rows: a head that was fitted to so many is a start for the head of all
 
@@ -61,6 +63,8 @@ class Solved:
     """All that there is when the new head is judged.
 
     Attributes:
+        temperature: of the new head.
+        deployment: log π (C,) of the deployment prior; None: all classes are equally frequent.
         both: logits (N, C) of the live head and the new one on the judged rows.
         decision: of the gate.
         found: what the report says of both, ready as it is.
@@ -79,6 +83,8 @@ class Solved:
     fitter: Fitter
     fitted: dict[Member, Fitted]
     log_prior: Tensor
+    temperature: Temperature
+    deployment: Tensor | None
     trace: list[dict[str, float]]
     both: tuple[NDArray[np.float32], NDArray[np.float32]]
     decision: Decision
@@ -110,10 +116,21 @@ def completed(done: Solved, tell: Tell) -> Refit:
             name: facts.baseline(head, chosen, rows, material.groups) for name, (head, chosen) in baselines.items()
         },
         "certificate": evidence,
+        "calibration": _calibration(done),
     }
     whole = facts.complete(report, *done.both, rows.labels)
     others = {name: head for name, (head, _) in baselines.items()}
     return Refit(done.head, whole, others, rows, done.log_prior.double().numpy())
+
+
+def _calibration(done: Solved) -> dict[str, Any]:
+    """What the temperature did on the judged rows, both times with the deployment prior."""
+    after, labels, count = done.both[1], done.material.judged.labels, len(done.material.classes)
+    own = np.zeros(count) if done.deployment is None else done.deployment.double().numpy()
+    before = done.temperature.value * (after - own) + own  # T (z / T + log π − log π) + log π
+    prior = np.exp(own) / np.exp(own).sum()
+    groups = compared(before, after, labels, done.material.groups, prior, done.spec.seed)
+    return facts.calibration(done.temperature, done.spec, groups)
 
 
 def fit_part(

@@ -107,7 +107,8 @@ def edited_head(live: LinearHead, classes: EditedClasses) -> LinearHead:
 def with_past(spec: RefitSpec, past: Mapping[str, Any], live: Iterable[str]) -> RefitSpec:
     """Return a spec whose aliases also have what earlier edits made of names that old snapshots still have.
 
-    A name that is a class again means that class. What the spec says itself holds.
+    A name that is a class again means that class. What the spec says itself holds. Where it says no deployment prior,
+    that of the live head stays.
 
     Args:
         spec: of this refit.
@@ -123,4 +124,5 @@ def with_past(spec: RefitSpec, past: Mapping[str, Any], live: Iterable[str]) -> 
         if name not in known
     }
     aliases = {**old, **spec.aliases}
-    return spec if aliases == spec.aliases else spec.model_copy(update={"aliases": aliases})
+    prior = spec.deployment_prior or past.get("deployment_prior")
+    return spec.model_copy(update={"aliases": aliases, "deployment_prior": prior})

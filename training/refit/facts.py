@@ -19,8 +19,10 @@ from breadcrumbs.models.bundle import Bundle
 from breadcrumbs.models.groups import Group
 from breadcrumbs.models.head import LinearHead
 from breadcrumbs.models.printable import listed
-from breadcrumbs.models.refit_report import Classes, Interval, RefitReport
+from breadcrumbs.models.refit_report import Classes, RefitReport
+from breadcrumbs.models.report_part import Interval
 from breadcrumbs.models.snapshots.snapshot import Snapshot
+from breadcrumbs.training.config import RefitSpec
 from breadcrumbs.training.metrics import evaluate
 from breadcrumbs.training.pairs import Pairs
 from breadcrumbs.training.refit.gate import Decision
@@ -31,6 +33,7 @@ from breadcrumbs.training.refit.pool import Pool
 from breadcrumbs.training.refit.rows import RefitError
 from breadcrumbs.training.refit.selection import Part
 from breadcrumbs.training.solver.solver import Solution
+from breadcrumbs.training.temperature import Temperature
 
 TRACE = 1000  # steps of the solver that a report keeps, about
 
@@ -76,6 +79,19 @@ def pool(fitted: Pool, names: Sequence[str]) -> Found:
 def part(own: Part) -> Found:
     """One member of the head."""
     return {name: getattr(own, name) for name in ("member", "penalty", "prior_offset", "share", "score")}
+
+
+def calibration(temperature: Temperature, spec: RefitSpec, compared: Found) -> Found:
+    """The temperature, and how far probabilities hold before it and after it, by group."""
+    told = asdict(temperature)
+    wanted = spec.deployment_prior or "uniform"
+    return {
+        "temperature": {name: told[name] for name in ("value", "low", "high")},
+        "fitted_rows": temperature.rows,
+        "effective_rows": temperature.effective_rows,
+        "prior": wanted if isinstance(wanted, str) else "given",
+        "groups": compared,
+    }
 
 
 def new_classes(decision: Decision, material: Material) -> list[Found]:

@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from breadcrumbs.models.arrays import Floats
-from breadcrumbs.models.refit_report import Classes, Interval, Move, Regression
+from breadcrumbs.models.refit_report import Classes, Move, Regression
+from breadcrumbs.models.report_part import Interval
 
 REGRESSIONS = 10
 MOVES = 20

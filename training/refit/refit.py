@@ -29,6 +29,7 @@ from breadcrumbs.training.pairs import Pairs, pairs
 from breadcrumbs.training.refit import device as devices
 from breadcrumbs.training.refit import facts
 from breadcrumbs.training.refit.completion import Refit, Solved, Tell, completed, fit_part, fit_quickly
+from breadcrumbs.training.refit.deployment import check_deployment, log_deployment
 from breadcrumbs.training.refit.edits import edited_logits
 from breadcrumbs.training.refit.gate import comparison, judged
 from breadcrumbs.training.refit.holdout import Source
@@ -39,6 +40,7 @@ from breadcrumbs.training.refit.rows import RefitError
 from breadcrumbs.training.refit.scale import begin
 from breadcrumbs.training.refit.selection import Part, average, average_logits, choose, given, usual
 from breadcrumbs.training.refit.validation import Hear, Validation
+from breadcrumbs.training.temperature import UNKNOWN, Temperature, calibrated, fit_temperature, with_temperature
 
 NEVER = -1e9  # the logit of a class that a head does not know
 
@@ -97,6 +99,7 @@ def refit(
         elsewhere=answers is not None,
     )  # fmt: skip
     classes = material.classes
+    check_deployment(spec, classes)
     trace: list[dict[str, float]] = []
     progress = _progress(tell, trace)
     tell({"event": "stage", "stage": "transfer"})
@@ -122,13 +125,17 @@ def refit(
     if spec.gap == "auto" and validation is not None and not validation.thorough:
         fit = partial(fit_quickly, share=validation.share)
     fitted = {part.member: fit(fitter, part, spec, progress) for part in parts if part.share}
-    head = average([(part, fitted[part.member]) for part in parts if part.share], log_prior, classes)
+    # The solver's proof is of the members' problems; what follows scales and shifts their average, in this order.
+    temperature = _temperature(parts, validation, log_prior)
+    deployment = log_deployment(spec, classes, log_prior)
+    plain = average([(part, fitted[part.member]) for part in parts if part.share], log_prior, classes)
+    head = calibrated(plain, temperature.value, deployment)
     tell({"event": "stage", "stage": "judge"})
     rows = material.judged
     both = _logits(live, material, answers), head.logits(rows.features)
     measured = comparison(*both, rows.labels, material.groups, spec.seed)
     counts = pairs(*both, rows.labels)
-    left_out = _left_out(parts, validation, material)
+    left_out = _left_out(parts, validation, material, deployment, temperature)
     if left_out is not None:
         counts += left_out.without(range(material.known))
     taught = {c: 0 if left_out is None else int(left_out.rows[c]) for c in apart}
@@ -144,8 +151,8 @@ def refit(
     }
 
     done = Solved(
-        bundle, live, head, uploads, spec, device, material, looks, pool, parts, fitter, fitted, log_prior, trace, both,
-        decision, {**found, **measured},
+        bundle, live, head, uploads, spec, device, material, looks, pool, parts, fitter, fitted, log_prior, temperature,
+        deployment, trace, both, decision, {**found, **measured},
     )  # fmt: skip
     told = Judged.model_validate(
         {"candidate": head.digest, "live": live.digest, "candidate_metrics": measured["candidate"], **found}
@@ -167,6 +174,15 @@ def _choose(
     return (choose(validation, spec, log_prior) if len(validation.labels) else [usual(spec)]), validation
 
 
+def _temperature(parts: Sequence[Part], validation: Validation | None, log_prior: Tensor) -> Temperature:
+    """T of the parts' average, whose logits are the average of theirs, from rows that they were not fitted to."""
+    if validation is None or not len(validation.labels):
+        return UNKNOWN
+    found = fit_temperature(average_logits(parts), validation.labels, log_prior)
+    # A backbone that was trained on these images has made them easier than new ones: they may not make a head surer.
+    return replace(found, value=max(1.0, found.value), high=max(1.0, found.high))
+
+
 def _logits(live: LinearHead, material: Material, answers: Floats | None) -> NDArray[np.float32]:
     """The live head's logits for the new classes (N, C): as edited, and never one that it does not know."""
     rows = material.judged
@@ -175,7 +191,10 @@ def _logits(live: LinearHead, material: Material, answers: Floats | None) -> NDA
     return np.pad(known, ((0, 0), (0, len(material.classes) - known.shape[1])), constant_values=NEVER)
 
 
-def _left_out(parts: Sequence[Part], validation: Validation | None, material: Material) -> Pairs | None:
+def _left_out(
+    parts: Sequence[Part], validation: Validation | None, material: Material, deployment: Tensor | None,
+    temperature: Temperature,
+) -> Pairs | None:  # fmt: skip
     """The rows of new classes and of others that came after the bundle, each by heads that were fitted without it.
 
     The live head is counted as right on none: it does not know the former, and may have been fitted to the latter.
@@ -184,7 +203,8 @@ def _left_out(parts: Sequence[Part], validation: Validation | None, material: Ma
         return None
     own = torch.tensor(material.later)[validation.labels]
     labels = validation.labels[own].numpy()
-    logits = average_logits(parts)[own].numpy().reshape(len(labels), len(material.classes))
+    plain = average_logits(parts)[own].reshape(len(labels), len(material.classes))
+    logits = with_temperature(plain, temperature.value, deployment).numpy()
     never = np.full_like(logits, NEVER)
     never[np.arange(len(labels)), np.where(labels == 0, 1, 0)] = 0
     return pairs(never, logits, labels)

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
+from breadcrumbs.models.calibration import Calibration
 from breadcrumbs.models.refit_report import Measured, MemberPart, RefitReport
-from breadcrumbs.training.report import class_axis, html, refit_plots, run_plots, style
+from breadcrumbs.training.report import calibration_plot, class_axis, html, refit_plots, run_plots, style
 from breadcrumbs.training.report.html import Picture
 
 Draw = Callable[[RefitReport], Figure | None]
@@ -59,6 +60,18 @@ PICTURES: tuple[tuple[Picture, Draw], ...] = (
             "No confusion changed.",
         ),
         lambda report: refit_plots.confusions(report.moves),
+    ),
+    (
+        Picture(
+            "calibration",
+            "Do the probabilities hold?",
+            "Lines of the share of right answers over the probability of the top class, without and with temperature.",
+            "Each dot is a share of the rows of about one probability, and all dots of a line weigh the same. On the "
+            "diagonal, answers of 80 % are right in 80 %; below it, the head is too sure of itself. Rows count as the "
+            "deployment prior says, and a group’s rows are those that are answered with one of its classes.",
+            "This report has no measured probabilities.",
+        ),
+        lambda report: calibration_plot.reliability(report.calibration),
     ),
     (
         Picture(
@@ -123,10 +136,22 @@ def _summary(report: RefitReport) -> list[tuple[str, str]]:
         ("classes", f"{report.classes.count:,}" + (f", {len(new):,} new" if new else "")),
         ("the head", "; ".join(_member(part) for part in report.members if part.share)),
     ]
+    if report.calibration is not None:
+        facts.append(("probabilities", _temperature(report.calibration)))
     state = "converged" if solver.converged else "not converged"
     where = "CPU" if solver.device == "cpu" else "GPU"
     above = solver.gap_bound / solver.objective if solver.objective else 0.0
     return [*facts, ("solver", f"{state}, at most {100 * above:.2g} % above the optimum, on the {where}")]
+
+
+def _temperature(calibration: Calibration) -> str:
+    """The temperature, the prior, and what the temperature did to the calibration error."""
+    own, whole = calibration.temperature, calibration.groups["all"]
+    before, after = (html.percent(head.ece.value) for head in (whole.before, whole.after))
+    return (
+        f"temperature {own.value:.2f} ({own.low:.2f} – {own.high:.2f}), prior {calibration.prior}, "
+        f"calibration error {before} → {after}"
+    )
 
 
 def _judges(report: RefitReport) -> str:

@@ -14,7 +14,8 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from breadcrumbs.models.arrays import Floats
 from breadcrumbs.models.groups import GROUPS
-from breadcrumbs.models.refit_report import Certificate, Classes, Interval, Move, Regression, Step
+from breadcrumbs.models.refit_report import Certificate, Classes, Move, Regression, Step
+from breadcrumbs.models.report_part import Interval
 from breadcrumbs.training.report import class_axis, style
 from breadcrumbs.training.report.class_axis import NAMED, label
 from breadcrumbs.training.report.style import FAINT, GROUP_COLOURS, INK, NEW, OLD, styled

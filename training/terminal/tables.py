@@ -59,6 +59,24 @@ def in_short(title: str, metrics: dict[str, Any]) -> Table:
     return table
 
 
+def calibration(found: dict[str, Any]) -> Table:
+    """Return a table of a refit report's `calibration`: error in percent and log loss, without and with temperature."""
+    own = found["temperature"]
+    interval = f"{own['low']:.2f}–{own['high']:.2f}"
+    table = Table(
+        title=f"probabilities: temperature {own['value']:.2f} ({interval}), prior {found['prior']}",
+        caption="calibration error of the top class, %, and log loss, nats; a group's rows are those answered with it",
+    )
+    for name in ("answered", "rows", "error, T = 1", "error", "log loss, T = 1", "log loss"):
+        table.add_column(name, justify="left" if name == "answered" else "right")
+    for name, group in found["groups"].items():
+        heads = [group[key] for key in ("before", "after")]
+        errors = (f"{100 * head['ece']['value']:.1f}" for head in heads)
+        losses = (f"{head['nll']['value']:.3f}" for head in heads)
+        table.add_row(name, str(group["rows"]), *errors, *losses)
+    return table
+
+
 def _heads(found: Found) -> Table:
     """Every head with its metrics in percent, the 95 % interval below each."""
     table = Table(

@@ -19,12 +19,12 @@ from breadcrumbs.serving.http.service import BYTES, AfterName, Limit, Service, S
 from breadcrumbs.serving.processes.scratch import scratch
 from breadcrumbs.serving.refits import examples
 from breadcrumbs.serving.refits.job import History, Job
-from breadcrumbs.serving.refits.refit import RefitRequest
+from breadcrumbs.serving.refits.refit import RefitRequest, deployment_weights
 from breadcrumbs.serving.refusals import BadRequest, Forbidden, TooLarge
 from breadcrumbs.serving.state import snapshots
 from breadcrumbs.serving.state.pages import LIMIT
 from breadcrumbs.serving.state.store import NotFound
-from breadcrumbs.training.config import RefitSpec
+from breadcrumbs.training.config import PRIORS, RefitSpec
 from breadcrumbs.training.refit.edits import edited
 from breadcrumbs.training.report import html
 
@@ -91,6 +91,7 @@ async def _check(wanted: RefitRequest, service: Service) -> None:
     if wanted.examples is not None:
         await examples.require(service.examples, wanted.examples, service.bundle.backbone_digest)
     edited(service.live.head.head.classes, wanted.spec.classes)
+    await _check_prior(wanted.spec, service)
     if len(wanted.snapshots) > service.settings.max_snapshots:
         raise TooLarge(f"{len(wanted.snapshots)} snapshots; the limit is {service.settings.max_snapshots}")
     named = [*wanted.snapshots, *([wanted.holdout] if wanted.holdout else [])]
@@ -106,6 +107,12 @@ async def _check(wanted: RefitRequest, service: Service) -> None:
             raise BadRequest(
                 f"the hold-out {sha[:12]} has {found.unlabelled} rows without a label; expected a label in each"
             )
+
+
+async def _check_prior(spec: RefitSpec, service: Service) -> None:
+    """Refuse a deployment prior that the store does not have, or that lists classes."""
+    if isinstance(spec.deployment_prior, str) and spec.deployment_prior not in PRIORS:
+        await deployment_weights(service.priors, spec.deployment_prior)
 
 
 async def _from_form(request: Request, service: Service) -> RefitRequest:

@@ -228,6 +228,21 @@ def test_the_new_bundle_is_refitted_and_migrated_as_any_other(tmp_path: Path) ->
     assert np.array_equal(material.base.features.numpy()[:5], real[:5])
 
 
+def test_the_deployment_prior_of_the_old_head_stays(tmp_path: Path) -> None:
+    """The new head has it as its own, too."""
+    spaces = Spaces()
+    first = spaces.bundle(tmp_path / "old")
+    training = GIVEN.model_copy(update={"deployment_prior": "training"})
+    refits.run(first.folder, None, [], None, training, tmp_path / "refitted")
+    old = bundles.read(tmp_path / "refitted" / "bundle")
+
+    migrate(old, spaces.to(), spaces.pairs(old, 60), tmp_path / "out", GIVEN)
+
+    new = bundles.read(tmp_path / "out" / "bundle").head()
+    assert old.head().log_prior is not None
+    assert new.log_prior == pytest.approx(old.head().log_prior, abs=0.3)  # of about the same rows
+
+
 def test_what_cannot_be_migrated_is_told_in_a_sentence(tmp_path: Path) -> None:
     """The same backbone, too few pairs, a bundle without rows, edited classes."""
     spaces = Spaces()

@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from breadcrumbs.models.refit_report import Classes, Interval
+from breadcrumbs.models.refit_report import Classes
+from breadcrumbs.models.report_part import Interval
 from breadcrumbs.training.refit.moves import MOVES, REGRESSIONS, moves, regressions
 
 NAMES = ["oak", "elm", "yew"]

@@ -135,3 +135,18 @@ def test_the_page_tells_how_many_examples_judged(count: int) -> None:
 
     assert ("verified examples among them" in words) == bool(count)
     assert not count or f"{count:,} verified examples among them)" in words
+
+
+def test_the_page_tells_the_temperature_and_what_it_did(text: str) -> None:
+    """In the summary, and by group of the answer with intervals; an older report has no such section."""
+    calibration = told().calibration
+    assert calibration is not None
+    words, whole = Page(text).words, calibration.groups["all"]
+    error = f"{100 * whole.before.ece.value:.1f} % → {100 * whole.after.ece.value:.1f} %"
+
+    old = Page(build(told(calibration=None)).decode()).words
+
+    assert f"temperature 1.25 (1.10 – 1.50), prior training, calibration error {error}" in words
+    assert {"Probabilities by group", *calibration.groups} <= set(words)
+    assert f"({100 * whole.after.ece.low:.1f} – {100 * whole.after.ece.high:.1f})" in words
+    assert "Probabilities by group" not in old

@@ -4,7 +4,9 @@ import io
 
 from rich.console import Console
 from rich.table import Table
+from told import told
 
+from breadcrumbs.training.terminal import tables
 from breadcrumbs.training.terminal.tables import in_short, show
 
 
@@ -43,3 +45,19 @@ def test_a_terminal_gets_a_table_that_fits() -> None:
 
     assert lines[1].startswith("┏")
     assert max(map(len, lines)) <= 40
+
+
+def test_a_refits_table_has_error_and_loss_before_and_after() -> None:
+    """By group of the answer, with the temperature and the prior that is meant."""
+    calibration = told().calibration
+    assert calibration is not None
+    file = io.StringIO()
+
+    show(tables.calibration(calibration.model_dump()), Console(file=file))
+
+    lines = file.getvalue().splitlines()
+    whole = calibration.groups["all"]
+    errors = [f"{100 * head.ece.value:.1f}" for head in (whole.before, whole.after)]
+    losses = [f"{head.nll.value:.3f}" for head in (whole.before, whole.after)]
+    assert "temperature 1.25 (1.10–1.50), prior training" in lines[0]
+    assert next(line for line in lines if line.startswith("all")).split() == ["all", "40", *errors, *losses]
