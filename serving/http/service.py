@@ -19,16 +19,21 @@ from breadcrumbs.serving.learning.removal import Removal
 from breadcrumbs.serving.predict.batcher import Batcher
 from breadcrumbs.serving.predict.engine import BoundHead, Engine, Scores
 from breadcrumbs.serving.predict.inference import Inference, Item
+from breadcrumbs.serving.refits.fitted_rows import FittedRows
 from breadcrumbs.serving.refits.jobs import Jobs
 from breadcrumbs.serving.refusals import BadRequest
 from breadcrumbs.serving.settings import Settings
 from breadcrumbs.serving.state.conversion import Converter
+from breadcrumbs.serving.state.known_heads import KnownHeads
 from breadcrumbs.serving.state.live_head import Live
 from breadcrumbs.serving.state.owners import Claims
 from breadcrumbs.serving.state.pages import MOST
 from breadcrumbs.serving.state.priors import Priors
 from breadcrumbs.serving.state.renames import Renames
 from breadcrumbs.serving.state.store import Store
+
+EXPLAINING = 4
+"""Requests that look for nearest rows at a time."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +65,21 @@ class Service:
     def priors(self) -> Priors:
         """The named priors of the store."""
         return Priors(self.store, self.settings.follow)
+
+    @cached_property
+    def known(self) -> KnownHeads:
+        """How well features are known, by the points of each head."""
+        return KnownHeads(self.store)
+
+    @cached_property
+    def fitted_rows(self) -> FittedRows:
+        """The rows that each head was fitted to."""
+        return FittedRows(self.store, self.bundle, self.examples, self.renames)
+
+    @cached_property
+    def explaining(self) -> Turnstile:
+        """Counts the requests that look for nearest rows."""
+        return Turnstile(EXPLAINING, "explanations")
 
     @cached_property
     def renames(self) -> Renames:

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from breadcrumbs.models.bundle import Bundle
 from breadcrumbs.models.head import LinearHead
+from breadcrumbs.models.known import Known
 from breadcrumbs.models.refit_report import RefitReport
 from breadcrumbs.models.snapshots.snapshot import Snapshot
 from breadcrumbs.training.config import Member, RefitDevice, RefitSpec
@@ -45,6 +46,7 @@ class Refit:
         baselines: the heads it was compared with besides the live one.
         judged: the rows that they were compared on.
         log_prior: log π (C,), of which prior offsets take t times.
+        known: by what the head tells how well a feature is known; None: there are too few rows.
     """
 
     head: LinearHead
@@ -52,6 +54,7 @@ class Refit:
     baselines: dict[str, LinearHead]
     judged: HeldOut
     log_prior: NDArray[np.float64]
+    known: Known | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,6 +65,7 @@ class Solved:
         both: logits (N, C) of the live head and the new one on the judged rows.
         decision: of the gate.
         found: what the report says of both, ready as it is.
+        known: of the new head.
     """
 
     bundle: Bundle
@@ -81,6 +85,7 @@ class Solved:
     both: tuple[NDArray[np.float32], NDArray[np.float32]]
     decision: Decision
     found: dict[str, Any]
+    known: Known | None = None
 
 
 def completed(done: Solved, tell: Tell) -> Refit:
@@ -111,7 +116,7 @@ def completed(done: Solved, tell: Tell) -> Refit:
     }
     whole = facts.complete(report, *done.both, rows.labels)
     others = {name: head for name, (head, _) in baselines.items()}
-    return Refit(done.head, whole, others, rows, done.log_prior.double().numpy())
+    return Refit(done.head, whole, others, rows, done.log_prior.double().numpy(), done.known)
 
 
 def fit_part(
