@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from breadcrumbs.models.printable import Printable
 from breadcrumbs.serving.refits.job import Job
+from breadcrumbs.serving.refits.suspects import SuspectRow
 from breadcrumbs.serving.state.activation_log import Activation
 from breadcrumbs.serving.state.heads import HeadRecord
 from breadcrumbs.serving.state.priors import PriorRecord
@@ -170,6 +171,12 @@ class SnapshotList(BaseModel):
 
     snapshots: list[SnapshotRecord]
     next: str | None = Field(default=None, description=NEXT)
+
+
+class SuspectList(BaseModel):
+    """Rows whose given class is less likely than another, the likeliest wrong one first."""
+
+    suspects: list[SuspectRow]
 
 
 class JobList(BaseModel):

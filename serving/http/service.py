@@ -6,6 +6,7 @@ from typing import Annotated, Any, cast
 
 from fastapi import Depends, Query, Request
 
+from breadcrumbs.models import machine
 from breadcrumbs.models.bundle import Bundle, Precision
 from breadcrumbs.models.groups import Group, groups
 from breadcrumbs.models.lineages import HeadLineages
@@ -19,8 +20,10 @@ from breadcrumbs.serving.learning.removal import Removal
 from breadcrumbs.serving.predict.batcher import Batcher
 from breadcrumbs.serving.predict.engine import BoundHead, Engine, Scores
 from breadcrumbs.serving.predict.inference import Inference, Item
+from breadcrumbs.serving.processes.child import Limits
 from breadcrumbs.serving.refits.fitted_rows import FittedRows
 from breadcrumbs.serving.refits.jobs import Jobs
+from breadcrumbs.serving.refits.suspects import Suspects
 from breadcrumbs.serving.refusals import BadRequest
 from breadcrumbs.serving.settings import Settings
 from breadcrumbs.serving.state.conversion import Converter
@@ -80,6 +83,13 @@ class Service:
     def explaining(self) -> Turnstile:
         """Counts the requests that look for nearest rows."""
         return Turnstile(EXPLAINING, "explanations")
+
+    @cached_property
+    def suspects(self) -> Suspects:
+        """Rows whose labels are likely wrong."""
+        settings = self.settings
+        memory = settings.refit_memory or machine.memory() * 3 // 4
+        return Suspects(self.store, Limits(settings.refit_timeout, memory, settings.refit_cpu))
 
     @cached_property
     def renames(self) -> Renames:

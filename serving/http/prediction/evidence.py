@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from fastapi import Request
 
-from breadcrumbs.serving.http.access_control import key_of
+from breadcrumbs.serving.http.access_control import check_owner, key_of
 from breadcrumbs.serving.http.service import Service
 from breadcrumbs.serving.learning.neighbours import Near, nearest
 from breadcrumbs.serving.predict.inference import Outcome
@@ -45,6 +45,17 @@ NO_EVIDENCE = Evidence()
 def may_see(key: Key | None, owners: Collection[str]) -> bool:
     """Whether who has a key may see single rows of these keys; rows of no key are for all that may refit."""
     return key is None or key.may("admin") or key.name in owners or (not owners and key.may("refit"))
+
+
+def check_sees(request: Request, owners: Collection[str], what: str) -> None:
+    """Refuse to tell single rows of what belongs to other keys.
+
+    Raises:
+        Forbidden: the request's key may not see them.
+    """
+    key = key_of(request)
+    if not may_see(key, owners):
+        check_owner(request, owners, what)
 
 
 async def evidence(request: Request, service: Service, outcome: Outcome, *, known: bool, explain: int) -> Evidence:
