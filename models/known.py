@@ -5,8 +5,9 @@
 A point is a row that the head was fitted to, in the K directions that explain the rows best, of length 1; or the mean
 of the examples of a class. A feature z has the similarity s = max over p of cos(Bᵀz, p), and `known` is the share of
 stored rows whose own nearest other row is no nearer than that, among those of the same group (many, medium, few). It is
-1 where a row is as near as can be, and about one in 20 images of known classes are below 0.05. It tells images of
-classes that the backbone never saw apart only roughly (`benchmarks/unknown.py`), so no answer is called unknown by it.
+1 where a row is as near as can be, and about one in 20 images of known classes are below 0.05, of rare ones more. It
+tells images of classes that the backbone never saw apart only roughly (`benchmarks/unknown.py`), so no answer is called
+unknown by it.
 It knows nothing of how points are chosen (`training.known`), or of heads.
 
 Letters: N features, D feature dimensions, K directions, P points, S steps of a scale.
