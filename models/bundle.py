@@ -12,6 +12,7 @@
     samples/           test images to try it with, `<class index>-<n>.png`
     snapshots/         the newest snapshot, made with this backbone, and the crumbs that balance the tail
     holdout.safetensors test images' features, that nothing is fitted or chosen on, to judge refits by; if there are any
+    known.safetensors  by what the head tells how well a feature is known, where there are rows enough
     taxonomy.csv       the groups that each class belongs to, if they are known
     report/            metrics and pictures
 
@@ -30,12 +31,14 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from breadcrumbs.models import head as heads
 from breadcrumbs.models import holdout as holdouts
+from breadcrumbs.models import known as knowns
 from breadcrumbs.models import printable
 from breadcrumbs.models import taxonomy as taxonomies
 from breadcrumbs.models.errors import FormatError
 from breadcrumbs.models.files import read_regular, sha256, write_whole
 from breadcrumbs.models.head import HeadError, LinearHead, check_classes
 from breadcrumbs.models.images.preprocess import Preprocess
+from breadcrumbs.models.known import Known
 from breadcrumbs.models.snapshots import snapshot as snapshots
 from breadcrumbs.models.snapshots.snapshot import Snapshot
 from breadcrumbs.models.taxonomy import Taxonomy
@@ -43,6 +46,7 @@ from breadcrumbs.models.taxonomy import Taxonomy
 FORMAT: Literal["breadcrumbs.bundle/2"] = "breadcrumbs.bundle/2"
 HOLDOUT = "holdout.safetensors"
 TAXONOMY = "taxonomy.csv"
+KNOWN = knowns.FILE
 BACKBONE, HALF = "backbone.onnx", "backbone-half.onnx"
 HEAD, NAMED = "head.onnx", "named-head.onnx"
 INT8 = "int8/manifest.json"
@@ -207,6 +211,16 @@ class Bundle:
         """The head that the classes' names alone give, if the bundle has one; a zero row: of a class, nothing."""
         return self._head(NAMED) if NAMED in self.manifest.files else None
 
+    def known(self) -> Known | None:
+        """By what the head tells how well a feature is known, if the bundle has it.
+
+        Raises:
+            KnownError: it is damaged, or of another head.
+        """
+        if KNOWN not in self.manifest.files:
+            return None
+        return knowns.from_bytes(read_regular(self.folder / KNOWN), self.head().digest, self.manifest.feature_dim)
+
     def _head(self, name: str) -> LinearHead:
         head = heads.from_onnx(read_regular(self.folder / name))
         if head.classes != self.manifest.classes or head.feature_dim != self.manifest.feature_dim:
@@ -346,5 +360,6 @@ def _fill(folder: Path, manifest: Manifest, files: Mapping[str, bytes], int8: Bu
     written.head()
     written.named_head()
     written.holdout()
+    written.known()
     _ = written.taxonomy
     return complete

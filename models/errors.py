@@ -6,6 +6,7 @@ mapping to status codes is `serving.http.errors`, and a test proves that no leaf
     BreadcrumbsError
     ├── FormatError            a file is not what its format says             models.errors
     │   ├── HeadError          … a head                                       models.head
+    │   ├── KnownError         … what a head knows rows by                    models.known
     │   ├── SnapshotError      … a snapshot                                   models.snapshots.snapshot
     │   ├── BundleError        … a bundle                                     models.bundle
     │   ├── FileTooLarge       … or holds more than a named limit             models.spool

@@ -112,6 +112,7 @@ async def _verify_head(store: Store, version: int, items: dict[str, Item]) -> li
     try:
         await heads.read(store, version)
         await heads.read_onnx(store, version)
+        await heads.read_known(store, version)
     except StoreError as error:
         return [Finding(name, "damaged", str(error))]
     return []

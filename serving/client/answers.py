@@ -81,6 +81,7 @@ def joined_predictions(parts: Sequence[PredictResponse]) -> PredictResponse:
         predictions=[prediction for one in parts for prediction in one.predictions],
         timing=Timing(**slowest),
         batch_size=max(one.batch_size for one in parts),
+        rows=first.rows,
     )
 
 

@@ -35,10 +35,12 @@ from breadcrumbs.serving.http.schemas import (
     Sample,
     SampleList,
     SnapshotList,
+    SuspectList,
 )
 from breadcrumbs.serving.refits.examples import Which
 from breadcrumbs.serving.refits.job import Job
 from breadcrumbs.serving.refits.refit import RefitRequest
+from breadcrumbs.serving.refits.suspects import SuspectRow
 from breadcrumbs.serving.state.activation_log import Activation
 from breadcrumbs.serving.state.heads import HeadRecord
 from breadcrumbs.serving.state.pages import MOST
@@ -125,6 +127,14 @@ def snapshots() -> Call[list[SnapshotRecord]]:
 def snapshot_record(sha256: str) -> Call[SnapshotRecord]:
     """Return the record of a stored snapshot."""
     return _get(f"/v1/snapshots/{sha256}", SnapshotRecord.model_validate_json)
+
+
+def snapshot_suspects(sha256: str, n: int = 100) -> Call[list[SuspectRow]]:
+    """List at most `n` rows of a stored snapshot whose label is likely wrong, the likeliest first."""
+    return _get(
+        f"/v1/snapshots/{sha256}/suspects", lambda data: SuspectList.model_validate_json(data).suspects,
+        params={"n": n},
+    )  # fmt: skip
 
 
 def delete_snapshot(sha256: str) -> Call[None]:

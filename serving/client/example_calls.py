@@ -20,6 +20,8 @@ from breadcrumbs.serving.http.examples.schemas import (
     LabelBody,
     LabelsResponse,
     Queue,
+    SuspectExample,
+    SuspectExamples,
 )
 from breadcrumbs.serving.learning.worth import Strategy
 from breadcrumbs.serving.state.pages import MOST
@@ -74,6 +76,13 @@ def examples(
 def example(example: str) -> Call[ExampleDetail]:
     """Return an example with all its labels."""
     return _get(f"/v1/examples/{quote(example, safe='')}", ExampleDetail.model_validate_json)
+
+
+def example_suspects(n: int = 100) -> Call[list[SuspectExample]]:
+    """List at most `n` examples whose class is likely wrong, the likeliest first."""
+    return _get(
+        "/v1/examples/suspects", lambda data: SuspectExamples.model_validate_json(data).suspects, params={"n": n}
+    )
 
 
 def erase(answer: str) -> Call[Erased]:

@@ -79,7 +79,7 @@ ASK: Call[Bounds] = Call("GET", "/v2", _bounds, repeatable=True)
 
 def predict(
     images: Images, top_k: int = 5, head: str | int = "active", ref: str = "", *, prior: str | None = None,
-    classes: Sequence[str] | None = None, confidence: float | None = None,
+    classes: Sequence[str] | None = None, confidence: float | None = None, known: bool = False, explain: int = 0,
 ) -> Steps[PredictResponse]:  # fmt: skip
     """Classify one image or several.
 
@@ -94,6 +94,8 @@ def predict(
         prior: name of a stored prior, whose log is added to the logits.
         classes: names of the classes that can be there.
         confidence: probability of the deepest node to name; None: the server's.
+        known: also tell how well each image is known.
+        explain: nearest stored rows to name of each image; 0: none.
 
     Raises:
         InputError: an image is none of these, or cannot be read.
@@ -102,13 +104,13 @@ def predict(
     def ask(part: list[File], before: Sequence[PredictResponse]) -> Call[PredictResponse]:
         return calls.predict(part, {**asked, "head": before[0].head.version if before else head})
 
-    asked = _parameters(top_k, ref, prior, classes, confidence)
+    asked = _parameters(top_k, ref, prior, classes, confidence, known=known, explain=explain)
     return answers.joined_predictions((yield from _asked(files(images), ask)))
 
 
 def predict_features(
     features: ArrayLike, top_k: int = 5, head: str | int = "active", ref: str = "", *, prior: str | None = None,
-    classes: Sequence[str] | None = None, confidence: float | None = None,
+    classes: Sequence[str] | None = None, confidence: float | None = None, known: bool = False, explain: int = 0,
 ) -> Steps[PredictResponse]:  # fmt: skip
     """Classify features that were computed elsewhere by the server's backbone: an array (N, D), or one vector (D,).
 
@@ -118,7 +120,7 @@ def predict_features(
         features: what numpy can make an array of, a torch tensor on the CPU among it.
         top_k: classes per feature.
         head: `active`, or a version.
-        ref, prior, classes, confidence: as for `predict`.
+        ref, prior, classes, confidence, known, explain: as for `predict`.
 
     Raises:
         InputError: they are no array (N, D) of finite numbers.
@@ -129,19 +131,27 @@ def predict_features(
         own = np.frombuffer(b"".join(data for _, data in part), np.float32).reshape(len(part), -1)
         return calls.predict_features(own, {**asked, "head": before[0].head.version if before else head})
 
-    asked = _parameters(top_k, ref, prior, classes, confidence)
+    asked = _parameters(top_k, ref, prior, classes, confidence, known=known, explain=explain)
     rows = (("feature", row.tobytes()) for row in array)
     return answers.joined_predictions((yield from _asked(rows, ask)))
 
 
 def _parameters(
-    top_k: int, ref: str, prior: str | None, classes: Sequence[str] | None, confidence: float | None
+    top_k: int,
+    ref: str,
+    prior: str | None,
+    classes: Sequence[str] | None,
+    confidence: float | None,
+    *,
+    known: bool,
+    explain: int,
 ) -> dict[str, Any]:
     """The parameters of a predict request, those that are given."""
     if isinstance(classes, str):
         raise InputError(f"classes={classes!r:.80}: expected a list of names, got one text")
     names = None if classes is None else [*classes] or ""
     given = {"ref": ref or None, "prior": prior, "classes": names, "confidence": confidence}
+    given |= {"known": known or None, "explain": explain or None}
     return {"top_k": top_k, **{name: value for name, value in given.items() if value is not None}}
 
 

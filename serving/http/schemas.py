@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from breadcrumbs.models.printable import Printable
 from breadcrumbs.serving.refits.job import Job
+from breadcrumbs.serving.refits.suspects import SuspectRow
 from breadcrumbs.serving.state.activation_log import Activation
 from breadcrumbs.serving.state.heads import HeadRecord
 from breadcrumbs.serving.state.priors import PriorRecord
@@ -91,12 +92,45 @@ class SureNode(BaseModel):
     probability: float = Field(description="sum over its classes")
 
 
+class NearRow(BaseModel):
+    """A stored row that the head was fitted to, near to the feature of an answer."""
+
+    model_config = ConfigDict(populate_by_name=True)
+
+    name: str = Field(alias="class", description="the class that its label says")
+    distance: float = Field(description="1 − cos of the two features: 0 is the same direction, 2 the opposite one")
+    source: Literal["bundle", "snapshot", "example"] = Field(description="where it is stored")
+    snapshot: str | None = Field(default=None, description="sha256 of the stored snapshot")
+    row: int | None = Field(default=None, description="its number in that snapshot; 0 is the first")
+    image: int | None = Field(default=None, description="number of the image in its data set, where that is known")
+    example: str | None = Field(default=None, description="id of the example")
+    ref: str | None = Field(default=None, description="the sender's own name for the example")
+    by: str | None = Field(default=None, description="who labelled the example")
+    verified: bool | None = Field(default=None, description="whether somebody vouches for the example's label")
+
+
+class Searched(BaseModel):
+    """How many rows the nearest ones were looked for among."""
+
+    searched: int = Field(description="rows that were searched")
+    of: int = Field(
+        description="rows of the head that this key may see; of more than are searched, a sample of each class"
+    )
+
+
 class Prediction(BaseModel):
     """The top classes of one image or feature, the most probable first."""
 
     classes: list[Ranked]
     node: SureNode | None = Field(
         default=None, description="present with a taxonomy; null: not even the root reaches the confidence"
+    )
+    known: float | None = Field(
+        default=None,
+        description="present with `known`: share of stored rows of its group that are no nearer to another one, 0 … 1",
+    )
+    nearest: list[NearRow] | None = Field(
+        default=None, description="present with `explain`: the stored rows that are nearest, the nearest first"
     )
     id: str | None = Field(default=None, description="of the remembered answer; absent: it is not remembered")
 
@@ -116,6 +150,7 @@ class PredictResponse(BaseModel):
     predictions: list[Prediction]
     timing: Timing
     batch_size: int = Field(description="the largest batch that one of the images was computed in")
+    rows: Searched | None = Field(default=None, description="present with `explain`")
 
 
 class FeaturesResponse(BaseModel):
@@ -136,6 +171,12 @@ class SnapshotList(BaseModel):
 
     snapshots: list[SnapshotRecord]
     next: str | None = Field(default=None, description=NEXT)
+
+
+class SuspectList(BaseModel):
+    """Rows whose given class is less likely than another, the likeliest wrong one first."""
+
+    suspects: list[SuspectRow]
 
 
 class JobList(BaseModel):

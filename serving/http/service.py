@@ -6,6 +6,7 @@ from typing import Annotated, Any, cast
 
 from fastapi import Depends, Query, Request
 
+from breadcrumbs.models import machine
 from breadcrumbs.models.bundle import Bundle, Precision
 from breadcrumbs.models.groups import Group, groups
 from breadcrumbs.models.lineages import HeadLineages
@@ -20,16 +21,23 @@ from breadcrumbs.serving.predict.batcher import Batcher
 from breadcrumbs.serving.predict.engine import BoundHead, Engine, Scores
 from breadcrumbs.serving.predict.inference import Inference, Item
 from breadcrumbs.serving.predict.pairing import Pairing
+from breadcrumbs.serving.processes.child import Limits
+from breadcrumbs.serving.refits.fitted_rows import FittedRows
 from breadcrumbs.serving.refits.jobs import Jobs
+from breadcrumbs.serving.refits.suspects import Suspects
 from breadcrumbs.serving.refusals import BadRequest
 from breadcrumbs.serving.settings import Settings
 from breadcrumbs.serving.state.conversion import Converter
+from breadcrumbs.serving.state.known_heads import KnownHeads
 from breadcrumbs.serving.state.live_head import Live
 from breadcrumbs.serving.state.owners import Claims
 from breadcrumbs.serving.state.pages import MOST
 from breadcrumbs.serving.state.priors import Priors
 from breadcrumbs.serving.state.renames import Renames
 from breadcrumbs.serving.state.store import Store
+
+EXPLAINING = 4
+"""Requests that look for nearest rows at a time."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +70,28 @@ class Service:
     def priors(self) -> Priors:
         """The named priors of the store."""
         return Priors(self.store, self.settings.follow)
+
+    @cached_property
+    def known(self) -> KnownHeads:
+        """How well features are known, by the points of each head."""
+        return KnownHeads(self.store)
+
+    @cached_property
+    def fitted_rows(self) -> FittedRows:
+        """The rows that each head was fitted to."""
+        return FittedRows(self.store, self.bundle, self.examples, self.renames)
+
+    @cached_property
+    def explaining(self) -> Turnstile:
+        """Counts the requests that look for nearest rows."""
+        return Turnstile(EXPLAINING, "explanations")
+
+    @cached_property
+    def suspects(self) -> Suspects:
+        """Rows whose labels are likely wrong."""
+        settings = self.settings
+        memory = settings.refit_memory or machine.memory() * 3 // 4
+        return Suspects(self.store, Limits(settings.refit_timeout, memory, settings.refit_cpu))
 
     @cached_property
     def renames(self) -> Renames:

@@ -277,7 +277,7 @@ class Engine:
             binding.bind_output("logits", self.device)
             self._heads.run_with_iobinding(binding)
             logits[head.version] = binding.get_outputs()[0].numpy()
-        features = feature.numpy()
+        features = feature.numpy().copy()  # given features lie in memory that ends with `feature`
         return features, logits, (middle - began, time.perf_counter() - middle)
 
     def _feature(self, session: Any, rows: Sequence[Row]) -> Any:

@@ -1,7 +1,7 @@
 """What a refit's child leaves in its folder, checked like an upload: parsed strictly, and compared with the live head.
 
-`head.safetensors` and `judged.json` are there before the report, `report.json` and `report.html` at the end. This knows
-nothing of processes, of the store or of what is done with a head.
+`head.safetensors`, `judged.json` and, where there are rows enough, `known.safetensors` are there before the report,
+`report.json` and `report.html` at the end. This knows nothing of processes, of the store or of what becomes of a head.
 """
 
 from dataclasses import dataclass
@@ -10,9 +10,11 @@ from typing import TypeVar
 
 from pydantic import BaseModel, ValidationError
 
+from breadcrumbs.models import known as knowns
 from breadcrumbs.models.errors import BreadcrumbsError, FormatError
 from breadcrumbs.models.head import LinearHead
 from breadcrumbs.models.head import read as read_head
+from breadcrumbs.models.known import Known
 from breadcrumbs.models.refit_report import Judged, RefitReport
 from breadcrumbs.serving.refusals import tell
 from breadcrumbs.training.config import RefitSpec
@@ -33,11 +35,12 @@ class RefitFailed(BreadcrumbsError):
 
 @dataclass(frozen=True, eq=False)
 class Made:
-    """A new head, what decides on it, and the bytes of `judged.json`."""
+    """A new head, what decides on it, the bytes of `judged.json`, and by what it tells how well a feature is known."""
 
     head: LinearHead
     judged: Judged
     text: bytes
+    known: Known | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,6 +69,10 @@ def made(folder: Path, live: LinearHead, spec: RefitSpec) -> Made:
         head = read_head(folder / "head.safetensors")
     except (OSError, FormatError, ValueError) as error:
         raise RefitFailed(f"the refit left no head: {error}") from error
+    try:
+        known = knowns.read(folder / knowns.FILE, head.digest, head.feature_dim)
+    except (OSError, FormatError) as error:
+        raise RefitFailed(f"the refit left no sound {knowns.FILE}: {error}") from error
     if judged.candidate != head.digest:
         raise RefitFailed(f"the refit judged head {judged.candidate:.12}, and left head {head.digest:.12}")
     if judged.live != live.digest:
@@ -77,7 +84,7 @@ def made(folder: Path, live: LinearHead, spec: RefitSpec) -> Made:
         raise RefitFailed(
             "the refit's head lost a class or moved one: those of the live head, as edited, must come first, in order"
         )
-    return Made(head, judged, text)
+    return Made(head, judged, text, known)
 
 
 def report(folder: Path, of: Judged) -> Report:

@@ -217,7 +217,7 @@ async def settle(
         owner=owner_of(actor),
     )
     gate, metrics = made.judged.gate, made.judged.candidate_metrics
-    record = await heads.add(store, made.head, bundle, lineage, metrics.model_dump(mode="json"))
+    record = await heads.add(store, made.head, bundle, lineage, metrics.model_dump(mode="json"), made.known)
     activation, note = await _go_live(job, request.spec.activate, gate, live, compared, record, actor)
     if pinned is not None:
         note += f"; judged on the server's pinned hold-out {pinned.sha256[:12]}"

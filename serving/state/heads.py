@@ -12,10 +12,12 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from breadcrumbs.models import known as knowns
 from breadcrumbs.models.bundle import Bundle
 from breadcrumbs.models.errors import FormatError
 from breadcrumbs.models.head import LinearHead, from_onnx, to_bytes, to_onnx
 from breadcrumbs.models.head import read as read_head
+from breadcrumbs.models.known import Known
 from breadcrumbs.serving.processes.scratch import scratch
 from breadcrumbs.serving.state.pages import cut
 from breadcrumbs.serving.state.store import Conflict, Item, NotFound, Store, StoreError
@@ -60,6 +62,8 @@ class HeadRecord(BaseModel):
     """sha256 of the backbone whose features it takes."""
     onnx: str | None = None
     """sha256 of `head.onnx`."""
+    known: str | None = None
+    """sha256 of `known.safetensors`, by which it tells how well a feature is known; absent: it cannot."""
     feature_dim: int
     """D."""
     classes: int
@@ -79,19 +83,32 @@ def folder(version: int) -> str:
     return f"heads/{version:06d}"
 
 
-async def add(store: Store, head: LinearHead, bundle: Bundle, lineage: Lineage, metrics: dict[str, Any]) -> HeadRecord:
+async def add(
+    store: Store, head: LinearHead, bundle: Bundle, lineage: Lineage, metrics: dict[str, Any],
+    known: Known | None = None,
+) -> HeadRecord:  # fmt: skip
     """Store a head for the bundle's backbone under the next free number.
+
+    Args:
+        store: where to.
+        head: the head.
+        bundle: of the backbone.
+        lineage: where the head comes from.
+        metrics: what was measured when it was made.
+        known: by what it tells how well a feature is known; None: it cannot.
 
     Raises:
         StoreError: the store cannot be written; then nothing of the head is left, as far as it can be removed.
     """
     version = await _claim(store, to_bytes(head))
     onnx = to_onnx(head)
+    points = None if known is None else knowns.to_bytes(known, head.digest)
     record = HeadRecord(
         version=version,
         digest=head.digest,
         backbone=bundle.backbone_digest,
         onnx=hashlib.sha256(onnx).hexdigest(),
+        known=None if points is None else hashlib.sha256(points).hexdigest(),
         feature_dim=head.feature_dim,
         classes=len(head.classes),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -101,10 +118,17 @@ async def add(store: Store, head: LinearHead, bundle: Bundle, lineage: Lineage, 
     )
     try:
         await store.create(f"{folder(version)}/head.onnx", onnx)
+        if points is not None:
+            await store.create(f"{folder(version)}/{knowns.FILE}", points)
         await store.create(f"{folder(version)}/head.json", record.model_dump_json(indent=1).encode() + b"\n")
     except StoreError:
         with contextlib.suppress(StoreError):
-            for name in ("head.json", "head.onnx", "head.safetensors"):  # the claim last: until then it is ours
+            for name in (
+                "head.json",
+                knowns.FILE,
+                "head.onnx",
+                "head.safetensors",
+            ):  # the claim last: until then it is ours
                 await store.delete(f"{folder(version)}/{name}")
         raise
     return record
@@ -207,6 +231,25 @@ async def read(store: Store, version: int) -> tuple[HeadRecord, LinearHead]:
     if head.digest != known.digest:
         raise StoreError(f"head {version} is damaged: expected digest {known.digest}, got {head.digest}")
     return known, head
+
+
+async def read_known(store: Store, version: int) -> Known | None:
+    """Read by what a head tells how well a feature is known, verified; None: it has nothing of the kind.
+
+    Raises:
+        NotFound: there is no such head.
+        StoreError: it is damaged.
+    """
+    told = await record(store, version)
+    if told.known is None:
+        return None
+    data = await store.get(f"{folder(version)}/{knowns.FILE}")
+    if hashlib.sha256(data).hexdigest() != told.known:
+        raise StoreError(f"head {version} is damaged: {knowns.FILE}: expected sha256 {told.known}")
+    try:
+        return knowns.from_bytes(data, told.digest, told.feature_dim)
+    except FormatError as error:
+        raise StoreError(f"head {version} is damaged: {error}") from error
 
 
 async def read_onnx(store: Store, version: int) -> bytes:

@@ -55,7 +55,8 @@ async def _first(store: Store, bundle: Bundle, log: Log) -> Activation:
         if not defects:
             return record
         return await log.append(known, "server", defects[0], number=number)
-    known = await heads.add(store, bundle.head(), bundle, Lineage(), bundle.manifest.metrics.get("balanced", {}))
+    metrics = bundle.manifest.metrics.get("balanced", {})
+    known = await heads.add(store, bundle.head(), bundle, Lineage(), metrics, bundle.known())
     actor, reason = ("server", defects[0]) if defects else ("bundle", "the head that came with the bundle")
     return await log.append(known, actor, reason, number=number)
 

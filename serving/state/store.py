@@ -1,6 +1,6 @@
 """The store: named objects, written completely or not at all, in a folder or an object store.
 
-    heads/000007/{head.safetensors, head.onnx, head.json}   serving.state.heads
+    heads/000007/{head.safetensors, head.onnx, known.safetensors, head.json}   serving.state.heads
     activations/00000012.json                               serving.state.activation_log
     snapshots/<sha256>.{safetensors, json}                  serving.state.snapshots
     priors/<name>.json                                      serving.state.priors

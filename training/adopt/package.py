@@ -17,6 +17,7 @@ from typing import Any
 
 from breadcrumbs.models import bundle as bundles
 from breadcrumbs.models import head as heads
+from breadcrumbs.models import known
 from breadcrumbs.models import refit_report as reports
 from breadcrumbs.models.arrays import Floats
 from breadcrumbs.models.bundle import Bundle, Manifest
@@ -183,6 +184,8 @@ def _write(start: Bundle, made: Refit, data: Data, looks: FeatureSet, origin: Or
         "report/metrics.json": json.dumps(metrics, indent=1).encode() + b"\n",
         "report/head.json": reports.to_bytes(made.report),
     }
+    if made.known is not None:
+        files[bundles.KNOWN] = known.to_bytes(made.known, made.head.digest)
     if plain is not None:
         files["joint-head.onnx"] = heads.to_onnx(plain)
     write_whole(out / "metrics.json", files["report/metrics.json"])

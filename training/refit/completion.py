@@ -16,6 +16,7 @@ from torch import Tensor
 
 from breadcrumbs.models.bundle import Bundle
 from breadcrumbs.models.head import LinearHead
+from breadcrumbs.models.known import Known
 from breadcrumbs.models.refit_report import RefitReport
 from breadcrumbs.models.snapshots.snapshot import Snapshot
 from breadcrumbs.training.calibration import compared
@@ -49,6 +50,7 @@ class Refit:
         baselines: the heads it was compared with besides the live one.
         judged: the rows that they were compared on.
         log_prior: log π (C,), of which prior offsets take t times.
+        known: by what the head tells how well a feature is known; None: there are too few rows.
     """
 
     head: LinearHead
@@ -56,6 +58,7 @@ class Refit:
     baselines: dict[str, LinearHead]
     judged: HeldOut
     log_prior: NDArray[np.float64]
+    known: Known | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,6 +71,7 @@ class Solved:
         both: logits (N, C) of the live head and the new one on the judged rows.
         decision: of the gate.
         found: what the report says of both, ready as it is.
+        known: of the new head.
     """
 
     bundle: Bundle
@@ -89,6 +93,7 @@ class Solved:
     both: tuple[NDArray[np.float32], NDArray[np.float32]]
     decision: Decision
     found: dict[str, Any]
+    known: Known | None = None
 
 
 def completed(done: Solved, tell: Tell) -> Refit:
@@ -120,7 +125,7 @@ def completed(done: Solved, tell: Tell) -> Refit:
     }
     whole = facts.complete(report, *done.both, rows.labels)
     others = {name: head for name, (head, _) in baselines.items()}
-    return Refit(done.head, whole, others, rows, done.log_prior.double().numpy())
+    return Refit(done.head, whole, others, rows, done.log_prior.double().numpy(), done.known)
 
 
 def _calibration(done: Solved) -> dict[str, Any]:

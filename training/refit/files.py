@@ -1,6 +1,7 @@
 """A refit from files to files: what is read, and what is left in a folder.
 
     head.safetensors, head.onnx   the new head
+    known.safetensors             by what it tells how well a feature is known, where there are rows enough
     judged.json                   what decides whether it goes live; the event `judged` follows it
     report.json, report.html      what is known of it, for programs and for people
     bundle/                       the same backbone with the new head, ready to be served
@@ -15,8 +16,8 @@ import numpy as np
 
 from breadcrumbs.models import bundle as bundles
 from breadcrumbs.models import head as heads
+from breadcrumbs.models import known, taxonomy
 from breadcrumbs.models import refit_report as reports
-from breadcrumbs.models import taxonomy
 from breadcrumbs.models.bundle import Bundle, Lineage
 from breadcrumbs.models.files import sha256, write_whole
 from breadcrumbs.models.head import LinearHead
@@ -93,6 +94,8 @@ def write_candidate(out: Path, candidate: Candidate) -> None:
     """Write the new head, and what decides whether it goes live."""
     write_whole(out / "head.safetensors", heads.to_bytes(candidate.head))
     write_whole(out / "head.onnx", heads.to_onnx(candidate.head))
+    if candidate.known is not None:
+        write_whole(out / known.FILE, known.to_bytes(candidate.known, candidate.head.digest))
     write_whole(out / "judged.json", reports.to_bytes(candidate.judged))
 
 
@@ -137,6 +140,8 @@ def repack(
     if bundles.TAXONOMY in parent.manifest.files:
         files[bundles.TAXONOMY] = taxonomy.renamed((parent.folder / bundles.TAXONOMY).read_bytes(), became)
     files["head.onnx"] = heads.to_onnx(made.head)
+    if made.known is not None:
+        files[bundles.KNOWN] = known.to_bytes(made.known, made.head.digest)
     for upload in uploads:
         add_snapshot(files, upload)
     files |= {f"report/{name}": data for name, data in told.items()}

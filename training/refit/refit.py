@@ -22,9 +22,11 @@ from torch import Tensor
 from breadcrumbs.models.arrays import Floats
 from breadcrumbs.models.bundle import Bundle
 from breadcrumbs.models.head import LinearHead
+from breadcrumbs.models.known import Known
 from breadcrumbs.models.refit_report import Judged
 from breadcrumbs.models.snapshots.snapshot import Snapshot
 from breadcrumbs.training.config import RefitDevice, RefitSpec
+from breadcrumbs.training.known import known
 from breadcrumbs.training.pairs import Pairs, pairs
 from breadcrumbs.training.refit import device as devices
 from breadcrumbs.training.refit import facts
@@ -52,11 +54,13 @@ class Candidate:
     Attributes:
         head: the new head.
         judged: what decides whether it goes live.
+        known: by what it tells how well a feature is known; None: there are too few rows.
         complete: makes baselines, certificate and report.
     """
 
     head: LinearHead
     judged: Judged
+    known: Known | None
     complete: Callable[[], Refit]
 
 
@@ -150,15 +154,22 @@ def refit(
         "judged_examples": rows.examples,
     }
 
+    near = _known(material, spec.seed)
     done = Solved(
         bundle, live, head, uploads, spec, device, material, looks, pool, parts, fitter, fitted, log_prior, temperature,
-        deployment, trace, both, decision, {**found, **measured},
+        deployment, trace, both, decision, {**found, **measured}, near,
     )  # fmt: skip
     told = Judged.model_validate(
         {"candidate": head.digest, "live": live.digest, "candidate_metrics": measured["candidate"], **found}
         | {"rows": len(rows.labels), "holdout": rows.source}
     )
-    return Candidate(head, told, partial(completed, done, tell))
+    return Candidate(head, told, near, partial(completed, done, tell))
+
+
+def _known(material: Material, seed: int) -> Known | None:
+    """By what the head tells how well a feature is known: the fitted rows of the deployed backbone."""
+    rows = material.base.take(material.fit[material.base.images] & (material.base.labels >= 0))
+    return known(rows.gather, rows.labels, material.groups, material.images.examples[rows.images], seed)
 
 
 def _choose(

@@ -7,7 +7,7 @@ loop.
 import hashlib
 import io
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,9 +22,10 @@ from breadcrumbs.models import head as heads
 from breadcrumbs.models.arrays import Floats
 from breadcrumbs.models.bundle import Bundle, Manifest
 from breadcrumbs.models.files import write_whole
-from breadcrumbs.models.groups import groups
+from breadcrumbs.models.groups import Group, groups
 from breadcrumbs.models.head import LinearHead
 from breadcrumbs.models.images.preprocess import Preprocess
+from breadcrumbs.models.known import to_bytes
 from breadcrumbs.models.snapshots import snapshot as snapshots
 from breadcrumbs.models.snapshots.snapshot import Snapshot
 from breadcrumbs.training import export
@@ -35,6 +36,7 @@ from breadcrumbs.training.emanate import back_track, balanced_target
 from breadcrumbs.training.half import gate, to_half
 from breadcrumbs.training.inspect.inspect import inspected
 from breadcrumbs.training.inspect.looked import Looked
+from breadcrumbs.training.known import known
 from breadcrumbs.training.metrics import evaluate, intervals
 from breadcrumbs.training.network import TwoHeads
 from breadcrumbs.training.report import run_page
@@ -118,12 +120,20 @@ def package(
         metrics=metrics, recipe=config.model_dump(mode="json"),
     )  # fmt: skip
     files |= _snapshot_files(newest, data, out / "snapshots")
+    files |= _known_file(newest, next(iter(own.values())), class_groups)
     files[bundles.HOLDOUT] = snapshots.to_bytes(holdout.drawn(_look(backbone, test, data.test, data, epoch)))
     files |= samples(data.test, len(data.classes), preprocess, config)
     if data.taxonomy is not None:
         files[bundles.TAXONOMY] = data.taxonomy
     write_whole(out / "metrics.json", files["report/metrics.json"])
     return bundles.write(out / "bundle", manifest, files)
+
+
+def _known_file(newest: Snapshot, head: LinearHead, class_groups: Sequence[Group]) -> dict[str, bytes]:
+    """By what the exported head tells how well a feature is known; none where there are too few images."""
+    features = torch.from_numpy(np.asarray(newest.features, np.float32))
+    found = known(lambda chosen: features[chosen], torch.from_numpy(newest.labels), class_groups)
+    return {} if found is None else {bundles.KNOWN: to_bytes(found, head.digest)}
 
 
 def _notes(data: Data, watch: Watch | None) -> tuple[str, ...]:

@@ -85,6 +85,20 @@ class ExampleDetail(ExampleRecord):
     history: list[ExampleRecord] = Field(description="all labels, the oldest first")
 
 
+class SuspectExample(ExampleRecord):
+    """An example whose class is less likely than another, by a head that was fitted without it."""
+
+    given_probability: float = Field(description="of its class")
+    suggested: str = Field(description="the most probable other class")
+    suggested_probability: float = Field(description="of that class")
+
+
+class SuspectExamples(BaseModel):
+    """Examples whose class is less likely than another, the likeliest wrong one first."""
+
+    suspects: list[SuspectExample]
+
+
 class AnswerRecord(BaseModel):
     """A remembered answer."""
 

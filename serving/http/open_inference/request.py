@@ -71,6 +71,8 @@ class InferRequest:
         prior: name of a stored prior; or none.
         classes: the classes that can be; or none.
         confidence: of the node to name; or none.
+        known: whether it is to be told how well each image or feature is known.
+        explain: nearest stored rows to name of each; 0: none.
     """
 
     values: Numbers | list[bytes]
@@ -80,9 +82,13 @@ class InferRequest:
     prior: str | None = None
     classes: tuple[str, ...] | None = None
     confidence: float | None = None
+    known: bool = False
+    explain: int = 0
 
 
-def decode(body: bytes, header: str | None, declared: Declared, outputs: Sequence[str], most: int) -> InferRequest:
+def decode(
+    body: bytes, header: str | None, declared: Declared, outputs: Sequence[str], most: int, neighbours: int = 0
+) -> InferRequest:  # fmt: skip
     """Read a request for a model with one input.
 
     Args:
@@ -91,6 +97,7 @@ def decode(body: bytes, header: str | None, declared: Declared, outputs: Sequenc
         declared: the input.
         outputs: names of the outputs that there are.
         most: files that are read at most.
+        neighbours: rows that may be asked for at most.
 
     Raises:
         Malformed: it is not what the protocol, or the model's metadata, says.
@@ -112,6 +119,7 @@ def decode(body: bytes, header: str | None, declared: Declared, outputs: Sequenc
     return InferRequest(
         values, _wanted(asked, outputs), asked.id, timeout / 1e6 if timeout else None,
         _text(asked.parameters, "prior"), _names(asked.parameters), _confidence(asked.parameters),
+        _flag(asked.parameters, "known", default=False), _explain(asked.parameters, neighbours),
     )  # fmt: skip
 
 
@@ -226,3 +234,10 @@ def _confidence(parameters: Parameters) -> float | None:
     if value is not None and (isinstance(value, bool | str) or not 0 < value <= 1):
         raise Malformed(f"parameter 'confidence': expected a number over 0, 1 at most, got {value!r:.40}")
     return value
+
+
+def _explain(parameters: Parameters, most: int) -> int:
+    count = _number(parameters, "explain", 0) or 0
+    if count > most:
+        raise Malformed(f"parameter 'explain': expected 0 … {most} rows, got {count}")
+    return count

@@ -12,6 +12,7 @@ from breadcrumbs.models.head import ranked
 from breadcrumbs.models.lineages import SureNode
 from breadcrumbs.models.near_names import suggestion
 from breadcrumbs.models.printable import Printable
+from breadcrumbs.serving.http.prediction.evidence import NEIGHBOURS, NO_EVIDENCE, Evidence
 from breadcrumbs.serving.predict.inference import Outcome
 from breadcrumbs.serving.state.priors import NAME
 
@@ -33,6 +34,10 @@ class PredictOptions(BaseModel):
     confidence: float | None = Field(
         default=None, gt=0, le=1, description="probability of the deepest node to name, with a taxonomy"
     )
+    known: bool = Field(default=False, description="tell how well each image or feature is known")
+    explain: int = Field(
+        default=0, ge=0, le=NEIGHBOURS, description="nearest stored rows of each image or feature; 0: none"
+    )
     ref: Printable = Field(
         default="", max_length=200, description="your own name for the images, remembered with their answers"
     )
@@ -52,7 +57,11 @@ PLAIN = PredictOptions()
 
 
 def predicted(
-    outcome: Outcome, options: PredictOptions, ids: Sequence[str | None], nodes: Sequence[SureNode | None] | None
+    outcome: Outcome,
+    options: PredictOptions,
+    ids: Sequence[str | None],
+    nodes: Sequence[SureNode | None] | None,
+    told: Evidence = NO_EVIDENCE,
 ) -> list[dict[str, Any]]:
     """Return `Prediction` as JSON for each image of a request, in order.
 
@@ -61,6 +70,7 @@ def predicted(
         options: of the request.
         ids: of the remembered answers, one an image, None for an answer that is not remembered; or empty.
         nodes: the deepest sure node of each image; None: there is no taxonomy.
+        told: how well each image is known, and its nearest rows.
     """
     classes = outcome.head.head.classes
     found: list[dict[str, Any]] = [
@@ -68,6 +78,10 @@ def predicted(
     ]
     for one, node in zip(found, nodes or (), strict=nodes is not None):
         one["node"] = node
+    for one, share in zip(found, told.known or (), strict=told.known is not None):
+        one["known"] = share
+    for one, rows in zip(found, told.nearest or (), strict=told.nearest is not None):
+        one["nearest"] = rows
     for one, name in zip(found, ids, strict=False):
         if name is not None:
             one["id"] = name

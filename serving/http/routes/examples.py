@@ -3,13 +3,14 @@
 import re
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Query, Request
 from pydantic import BeforeValidator
 
 from breadcrumbs.serving.http import bodies
 from breadcrumbs.serving.http.access_control import check_owner, key_of
+from breadcrumbs.serving.http.disconnect import while_connected
 from breadcrumbs.serving.http.examples import labels, records
 from breadcrumbs.serving.http.examples.schemas import (
     Erased,
@@ -18,11 +19,15 @@ from breadcrumbs.serving.http.examples.schemas import (
     Labelled,
     LabelsBody,
     LabelsResponse,
+    SuspectExample,
+    SuspectExamples,
     labels_schema,
 )
 from breadcrumbs.serving.http.service import AfterName, Limit, Serving, body, problems
 from breadcrumbs.serving.learning.answer_ids import ID
 from breadcrumbs.serving.learning.examples import Said
+from breadcrumbs.serving.refits.suspects import MOST as SUSPECTS
+from breadcrumbs.serving.refits.suspects import SuspectRow
 from breadcrumbs.serving.refusals import BadRequest
 from breadcrumbs.serving.state.pages import LIMIT
 
@@ -98,6 +103,38 @@ def _bound(listed: Sequence[Said], after: str) -> tuple[int, str]:
         if said.id == after:
             return said.place
     raise BadRequest(f"after={after!r:.100}: expected `next` of a page, or the id of an example that is there")
+
+
+@router.get("/v1/examples/suspects", responses=problems(409, 413, 422, 503))
+async def suspects(
+    request: Request,
+    service: Serving,
+    n: Annotated[int, Query(ge=1, le=SUSPECTS, description="examples at most")] = 100,
+) -> SuspectExamples:
+    """List examples whose class is less likely than another, by plain heads that were fitted without the example.
+
+    Of all of them one in 20 is named at most, of a class twice that share; a key without `admin` sees its own, judged
+    among its own. Examples of other backbones are left out.
+    """
+    key = key_of(request)
+    own = [
+        one
+        for one in await service.examples.current()
+        if one.backbone == service.bundle.backbone_digest and (key is None or key.may("admin") or key.name == one.owner)
+    ]
+    found = await while_connected(request, service.suspects.of_examples(own))
+    newest = await service.examples.newest()
+    listed = [
+        SuspectExample(**records.example_record(newest[one.id]).model_dump(by_alias=True), **_doubt(row))
+        for one, row in found[:n]
+        if one.id in newest
+    ]
+    return SuspectExamples(suspects=listed)
+
+
+def _doubt(row: SuspectRow) -> dict[str, Any]:
+    """What is told of a suspect besides the example itself."""
+    return row.model_dump(include={"given_probability", "suggested", "suggested_probability"})
 
 
 @router.get("/v1/examples/{example}", responses=problems(403, 404))

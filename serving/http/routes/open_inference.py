@@ -28,6 +28,7 @@ from breadcrumbs.serving.http.open_inference.request import InferRequest, decode
 from breadcrumbs.serving.http.open_inference.response import encode
 from breadcrumbs.serving.http.outcomes import record
 from breadcrumbs.serving.http.prediction.conditions import Resolved, resolve
+from breadcrumbs.serving.http.prediction.evidence import NEIGHBOURS, Evidence, evidence
 from breadcrumbs.serving.http.prediction.remembered import remember
 from breadcrumbs.serving.http.service import Service, Serving, body, choose
 from breadcrumbs.serving.http.shares import SMALL_BODY
@@ -188,7 +189,7 @@ async def _inferred(
     request: Request, service: Service, model: Model, head: BoundHead | None, length: str | None, began: float
 ) -> Response:
     data = await bodies.read_body(request, service.settings.max_body_bytes, "request")
-    asked = decode(data, length, model.input, model.outputs, service.settings.max_images)
+    asked = decode(data, length, model.input, model.outputs, service.settings.max_images, NEIGHBOURS)
     _check_size(service, asked, model.input.one)
     conditions = await resolve(service, head, asked.prior, asked.classes, asked.confidence)
     work = service.inference.run(asked.values, conditions.head, asked.timeout)
@@ -197,8 +198,9 @@ async def _inferred(
     found = _found(outcome, asked)
     predicts = bool(found.keys() - {"feature"})
     record(request, service, outcome, predicts=predicts)
+    told = await evidence(request, service, outcome, known=asked.known, explain=asked.explain)
     ids = await remember(request, service, asked.values, outcome) if predicts else []
-    parameters = _ids(ids) | ({} if asked.confidence is None else await _nodes(outcome, conditions))
+    parameters = _ids(ids) | ({} if asked.confidence is None else await _nodes(outcome, conditions)) | _evidence(told)
     classes = outcome.head.head.classes
     possible = conditions.possible(len(classes))
     text, headers = encode(asked, model.name, str(outcome.head.version), found, classes, possible, parameters)
@@ -297,6 +299,12 @@ def _ids(ids: Sequence[str | None]) -> dict[str, str]:
     The protocol has no lists in parameters.
     """
     return {"answer_ids": ",".join(name or "" for name in ids)} if ids else {}
+
+
+def _evidence(told: Evidence) -> dict[str, str]:
+    """The parameters that have how well each image is known, and its nearest rows, each as the JSON of a list."""
+    lists = {"known": told.known, "nearest": told.nearest}
+    return {name: to_json(values).decode() for name, values in lists.items() if values is not None}
 
 
 async def _nodes(outcome: Outcome, conditions: Resolved) -> dict[str, str]:

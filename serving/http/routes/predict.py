@@ -16,6 +16,7 @@ from breadcrumbs.serving.http.image_upload import Upload
 from breadcrumbs.serving.http.outcomes import record
 from breadcrumbs.serving.http.prediction import upload as brought
 from breadcrumbs.serving.http.prediction.conditions import resolve
+from breadcrumbs.serving.http.prediction.evidence import NO_EVIDENCE, evidence
 from breadcrumbs.serving.http.prediction.predictions import PLAIN, PredictOptions, predicted
 from breadcrumbs.serving.http.prediction.remembered import remember
 from breadcrumbs.serving.http.schemas import FeaturesBody, FeaturesResponse, PredictBody, PredictResponse, Timing
@@ -64,10 +65,15 @@ async def answer(request: Request, service: Service, options: PredictOptions = P
     asked = await resolve(service, chosen, options.prior, options.classes, options.confidence)
     outcome = asked.applied(await while_connected(request, service.inference.run(came, asked.head)))
     timing = record(request, service, outcome, predicts=True)
+    told = NO_EVIDENCE
+    if options.known or options.explain:
+        told = await evidence(request, service, outcome, known=options.known, explain=options.explain)
     ids = await remember(request, service, came, outcome, options.ref)
-    predictions = predicted(outcome, options, ids, await asked.nodes(outcome))
+    predictions = predicted(outcome, options, ids, await asked.nodes(outcome), told)
     name = {"version": outcome.head.version, "digest": outcome.head.head.digest}
     made = {"head": name, "predictions": predictions, "timing": timing, "batch_size": outcome.batch_size}
+    if told.nearest is not None:
+        made["rows"] = {"searched": told.searched, "of": told.of}
     return Response(to_json(made), media_type="application/json")
 
 

@@ -7,9 +7,12 @@ from fastapi import APIRouter, Path, Query, Request, Response
 from breadcrumbs.models.snapshots.fields import Given
 from breadcrumbs.serving.http import bodies
 from breadcrumbs.serving.http.access_control import check_owner, key_of
-from breadcrumbs.serving.http.schemas import SnapshotList
+from breadcrumbs.serving.http.disconnect import while_connected
+from breadcrumbs.serving.http.prediction.evidence import check_sees
+from breadcrumbs.serving.http.schemas import SnapshotList, SuspectList
 from breadcrumbs.serving.http.service import AfterName, Limit, Serving, body, problems
 from breadcrumbs.serving.processes.scratch import scratch
+from breadcrumbs.serving.refits.suspects import MOST as SUSPECTS
 from breadcrumbs.serving.refusals import Unsupported
 from breadcrumbs.serving.state import owners, snapshot_deletion, snapshots
 from breadcrumbs.serving.state.pages import LIMIT
@@ -71,6 +74,24 @@ async def listing(service: Serving, limit: Limit = LIMIT, after: AfterName = Non
 async def get(sha256: Sha256, service: Serving) -> SnapshotRecord:
     """Tell what a snapshot holds."""
     return await snapshots.get(service.store, sha256, service.bundle)
+
+
+@router.get("/v1/snapshots/{sha256}/suspects", responses=problems(403, 404, 409, 413, 422, 503))
+async def suspects(
+    sha256: Sha256,
+    request: Request,
+    service: Serving,
+    n: Annotated[int, Query(ge=1, le=SUSPECTS, description="rows at most")] = 100,
+) -> SuspectList:
+    """List rows whose given class is less likely than another, by plain heads that were fitted without the row.
+
+    Of all rows one in 20 is named at most, of a class twice that share. The first list of a snapshot takes as long as a
+    small refit. It is for the snapshot's owners and keys with `admin`; one that belongs to no key is for all.
+    """
+    await snapshots.get(service.store, sha256, service.bundle)
+    check_sees(request, await owners.owners(service.store, sha256), f"snapshot {sha256[:12]}")
+    found = await while_connected(request, service.suspects.of_snapshot(sha256))
+    return SuspectList(suspects=found[:n])
 
 
 @router.delete("/v1/snapshots/{sha256}", status_code=204, responses=problems(403, 404, 409))

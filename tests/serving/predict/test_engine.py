@@ -35,6 +35,20 @@ def test_features_and_logits_are_those_of_numpy(count: int) -> None:
     np.testing.assert_allclose(np.stack([s.logits for s in scores]), tiny_head().logits(features), atol=1e-5)
 
 
+@pytest.mark.parametrize("width", [4, 64, 2048])
+@pytest.mark.parametrize("count", [1, 3])
+def test_given_features_are_kept_whatever_memory_is_used_after_the_batch(count: int, width: int) -> None:
+    """What an answer is remembered by is the feature that came, also after others were computed."""
+    one = Engine(None, tiny_head(1, CLASSES, width), 1, None, "cpu", 1)
+    given = np.random.default_rng(5).normal(size=(count, width)).astype(np.float32)
+
+    scores = one.compute([Row(feature=feature) for feature in given])
+    taken = [np.full((count, width), 7, np.float32) for _ in range(20)]
+
+    assert len(taken) == 20
+    np.testing.assert_array_equal(np.stack([s.feature for s in scores]), given)
+
+
 def test_company_takes_the_session_of_all_threads_from_a_lone_image(monkeypatch: pytest.MonkeyPatch) -> None:
     """For a moment; then a lone image has all threads again."""
     one = Engine(tiny_backbone, tiny_head(), 1, (SIDE, SIDE), "cpu", 2)

@@ -60,7 +60,7 @@ def test_head_report_and_page_are_left(run: Path, tmp_path: Path) -> None:
     assert RefitReport.model_validate_json((tmp_path / "report.json").read_bytes()) == report
     assert report.certificate is not None
     assert (tmp_path / "report.html").read_bytes().startswith(b"<!DOCTYPE html>")
-    assert there == [{"head.safetensors", "head.onnx", "judged.json"}]
+    assert there == [{"head.safetensors", "head.onnx", "known.safetensors", "judged.json"}]
     judged = Judged.model_validate_json((tmp_path / "judged.json").read_bytes())
     assert (judged.gate, judged.candidate_metrics, judged.rows) == (report.gate, report.candidate, report.rows)
     assert (judged.candidate, judged.live) == (report.origin.candidate, report.origin.live)
