@@ -26,6 +26,8 @@ mapping to status codes is `serving.http.errors`, and a test proves that no leaf
     ├── RefitError             snapshots that cannot become a head            training.refit.rows
     ├── EditError              an edit of classes that cannot be made         training.refit.edits
     ├── KeysError              a file of keys that cannot be used             serving.state.keys
+    ├── LabelStudioError       an image that Label Studio does not give      serving.http.label_studio.images
+    ├── TokenError             a file that has no token of Label Studio      serving.http.label_studio.images
     ├── EngineError            a model that ONNX Runtime cannot run           serving.predict.devices
     ├── TracesMissing          traces whose sender is not installed           serving.http.traces
     ├── InputError             what a client cannot take as an image          serving.client.images

@@ -9,6 +9,7 @@ from fastapi import Depends, Query, Request
 from breadcrumbs.models.bundle import Bundle, Precision
 from breadcrumbs.models.groups import Group, groups
 from breadcrumbs.models.lineages import HeadLineages
+from breadcrumbs.serving.http.label_studio.images import LabelStudio
 from breadcrumbs.serving.http.metrics import Metrics
 from breadcrumbs.serving.http.open_inference.statistics import Statistics
 from breadcrumbs.serving.http.schemas import ProblemResponse
@@ -49,6 +50,7 @@ class Service:
     uploads: Turnstile
     answers: Answers
     examples: Examples
+    label_studio: LabelStudio | None = None
     statistics: Statistics = field(default_factory=Statistics)
 
     @cached_property

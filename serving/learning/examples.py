@@ -12,7 +12,7 @@ Letters: D feature dimensions.
 import asyncio
 import hashlib
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any, Literal
@@ -201,6 +201,16 @@ class Examples:
         if not found:
             raise NotFound(f"there is no example {example!r:.80}")
         return sorted(found, key=lambda said: said.place)
+
+    async def erased(self, examples: Iterable[str], until: int) -> list[str]:
+        """Return which things were erased after a time, in order, even if they were labelled again since.
+
+        Args:
+            examples: ids of things that had a label then.
+            until: the time, in microseconds since 1970.
+        """
+        left = {said.id for said in await self._all() if said.at <= until}
+        return [one for one in examples if one not in left]
 
     async def _all(self) -> list[Said]:
         """All labels. Segments never change, so each is read once."""

@@ -197,7 +197,7 @@ async def _inferred(
     found = _found(outcome, asked)
     predicts = bool(found.keys() - {"feature"})
     record(request, service, outcome, predicts=predicts)
-    ids = await remember(request, service, asked.values, outcome) if predicts else []
+    ids = await remember(request, service, asked.values, outcome, asked.ref) if predicts else []
     parameters = _ids(ids) | ({} if asked.confidence is None else await _nodes(outcome, conditions))
     classes = outcome.head.head.classes
     possible = conditions.possible(len(classes))

@@ -89,7 +89,11 @@ def test_every_way_of_asking_gets_ids(remembering: httpx.Client, way: str) -> No
         model = "tiny" if way == "v2 pixels" else "tiny-features"
         answer = remembering.post(
             f"/v2/models/{model}/infer",
-            json={"inputs": [pixels if model == "tiny" else row], "outputs": [{"name": "logits"}]},
+            json={
+                "inputs": [pixels if model == "tiny" else row],
+                "outputs": [{"name": "logits"}],
+                "parameters": {"ref": "my tree ✓"},
+            },
         )
     made = answer.raise_for_status().json()
     if way.startswith("v2"):
@@ -100,7 +104,7 @@ def test_every_way_of_asking_gets_ids(remembering: httpx.Client, way: str) -> No
 
     assert len(set(ids)) == len(ids) == (2 if way == "form" else 1)
     assert found["kind"] == ("feature" if "features" in way else "image")
-    assert found["ref"] == ("my tree ✓" if way == "parameters" else "")
+    assert found["ref"] == ("my tree ✓" if way == "parameters" or way.startswith("v2") else "")
     assert found["head"]["version"] == 1
     assert [one["class"] for one in found["classes"]] == sorted(
         CLASSES, key=lambda name: -next(one["probability"] for one in found["classes"] if one["class"] == name)
