@@ -29,7 +29,7 @@ MICROSECOND = timedelta(microseconds=1)
 SOON = 60_000_000
 """Microseconds that another server's clock may be ahead."""
 SOURCE = re.compile(rf"answer:{ID.pattern}|(image|feature):(?P<sha>[0-9a-f]{{64}})")
-Sha = Annotated[str, Field(pattern=r"^[0-9a-f]{64}\Z")]
+Sha = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
 class ExamplesError(FormatError):

@@ -5,6 +5,7 @@ authentication, or in a webhook's own headers.
 """
 
 import asyncio
+from collections.abc import Coroutine, Sequence
 from typing import Any
 
 from fastapi import APIRouter, Request
@@ -32,6 +33,8 @@ AT_ONCE = 8
 SAID = ("ANNOTATION_CREATED", "ANNOTATIONS_CREATED", "ANNOTATION_UPDATED")
 """Actions of a webhook that make labels."""
 DELETED = "ANNOTATIONS_DELETED"
+Result = Scores | BreadcrumbsError
+"""Of one task: its scores, or why there are none."""
 
 router = APIRouter(prefix="/label-studio", tags=["label studio"])
 ERRORS = problems(403, 413, 415, 422, 502, 503)
@@ -73,25 +76,31 @@ async def predict(request: Request, service: Serving) -> dict[str, Any]:
     config, head = labeling.read(asked.label_config), service.live.head
     turns = asyncio.Semaphore(AT_ONCE)
 
-    async def one(task: Task) -> dict[str, Any]:
+    async def one(task: Task) -> Scores | BreadcrumbsError:
         try:
             async with turns:
-                scores = await _scores(service, studio, task, config, head)
+                return await _scores(service, studio, task, config, head)
         except BreadcrumbsError as error:
-            if len(asked.tasks) == 1:
-                raise
-            return {"result": [], "error": f"task {task.id}: {error}"}
-        return _prediction(scores, config)
+            return error
 
     found = await while_connected(request, _all([one(task) for task in asked.tasks]))
+    if len(found) == 1 and isinstance(found[0], BreadcrumbsError):
+        raise found[0]
     version = _version(service, head)
-    return {"results": [{**result, "model_version": version} for result in found], "model_version": version}
+    results = [_result(task, one, config) for task, one in zip(asked.tasks, found, strict=True)]
+    return {"results": [result | {"model_version": version} for result in results], "model_version": version}
 
 
-async def _all(works: list[Any]) -> list[dict[str, Any]]:
+async def _all(works: Sequence[Coroutine[Any, Any, Result]]) -> list[Result]:
     async with asyncio.TaskGroup() as group:
         tasks = [group.create_task(work) for work in works]
     return [task.result() for task in tasks]
+
+
+def _result(task: Task, found: Result, config: Labeling) -> dict[str, Any]:
+    if isinstance(found, BreadcrumbsError):
+        return {"result": [], "error": f"task {task.id}: {found}"}
+    return _prediction(found, config)
 
 
 @router.post(
