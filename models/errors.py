@@ -8,6 +8,7 @@ mapping to status codes is `serving.http.errors`, and a test proves that no leaf
     │   ├── HeadError          … a head                                       models.head
     │   ├── SnapshotError      … a snapshot                                   models.snapshots.snapshot
     │   ├── BundleError        … a bundle                                     models.bundle
+    │   ├── ExamplesError      … a file of examples                           serving.learning.portable
     │   ├── FileTooLarge       … or holds more than a named limit             models.spool
     │   └── TaxonomyError      … a taxonomy                                   models.taxonomy
     ├── PriorError             weights that are no prior                      models.prior

@@ -126,7 +126,7 @@ class AsyncClient(Connection):
         Raises:
             OSError: it cannot be written.
         """
-        call, part = example_calls.export(kind), path.with_name(f".{path.name}.part")
+        call, part = example_calls.export_examples(kind), path.with_name(f".{path.name}.part")
         tries = self.attempts(call)
         try:
             while True:

@@ -79,7 +79,7 @@ def example(example: str) -> Call[ExampleDetail]:
     return _get(f"/v1/examples/{quote(example, safe='')}", ExampleDetail.model_validate_json)
 
 
-def export(kind: FileFormat) -> Call[bytes]:
+def export_examples(kind: FileFormat = "parquet") -> Call[bytes]:
     """Return all examples with their features as a file."""
     return _get("/v1/examples", bytes, params={"format": kind})
 

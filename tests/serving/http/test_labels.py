@@ -391,3 +391,24 @@ def test_tenants_do_not_touch_each_other(serve: Serve, tmp_path: Path) -> None:
         assert "is verified; replacing it takes the scope refit" in told(refusal)
         assert client.delete(f"/v1/answers/{answer}", headers=as_("a")).json()["examples"] == [example]
         assert listed("root") == [("b", "b", "elm")]
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "told"),
+    [
+        ("class", "", "class: expected at least 1 characters, got ''"),
+        ("class", "x" * 1001, "class: expected at most 1000 characters"),
+        ("class", None, "class: Input should be a valid string, got None"),
+        ("class", "a\nb", "class: Value error, has a control character, U+000A; expected printable text"),
+        ("by", "x" * 201, "by: expected at most 200 characters"),
+        ("ref", "x" * 201, "ref: expected at most 200 characters"),
+    ],
+)
+def test_a_refusal_names_the_field_and_nothing_of_the_code(
+    remembering: httpx.Client, field: str, value: Any, told: str
+) -> None:
+    """The field as it is written, and its length in characters."""
+    answer = say(remembering, {"image": text(png(picture())), "class": "oak", field: value})
+
+    assert answer.status_code == 422
+    assert answer.json()["error"]["message"].startswith(f"JSON body: labels.0.{told}")
