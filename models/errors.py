@@ -9,6 +9,7 @@ mapping to status codes is `serving.http.errors`, and a test proves that no leaf
     │   ├── KnownError         … what a head knows rows by                    models.known
     │   ├── SnapshotError      … a snapshot                                   models.snapshots.snapshot
     │   ├── BundleError        … a bundle                                     models.bundle
+    │   ├── ExamplesError      … a file of examples                           serving.learning.portable
     │   ├── FileTooLarge       … or holds more than a named limit             models.spool
     │   └── TaxonomyError      … a taxonomy                                   models.taxonomy
     ├── PriorError             weights that are no prior                      models.prior
@@ -27,6 +28,8 @@ mapping to status codes is `serving.http.errors`, and a test proves that no leaf
     ├── RefitError             snapshots that cannot become a head            training.refit.rows
     ├── EditError              an edit of classes that cannot be made         training.refit.edits
     ├── KeysError              a file of keys that cannot be used             serving.state.keys
+    ├── LabelStudioError       an image that Label Studio does not give      serving.http.label_studio.images
+    ├── TokenError             a file that has no token of Label Studio      serving.http.label_studio.images
     ├── EngineError            a model that ONNX Runtime cannot run           serving.predict.devices
     ├── TracesMissing          traces whose sender is not installed           serving.http.traces
     ├── InputError             what a client cannot take as an image          serving.client.images

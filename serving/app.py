@@ -38,6 +38,7 @@ from breadcrumbs.serving.http.routes import (
     console,
     examples,
     heads,
+    label_studio,
     open_inference,
     predict,
     priors,
@@ -56,7 +57,9 @@ from breadcrumbs.serving.state.keys import Keys, KeysError
 LOG = logging.getLogger("breadcrumbs.server")
 REFIT = (sys.executable, "-P", "-m", "breadcrumbs", "refit", "--debug")
 """The program that a refit runs; with the traceback of a bug, for this server's log."""
-ROUTES = (predict, priors, answers, examples, classes, snapshots, refit, heads, open_inference, system, console)
+ROUTES = (
+    predict, priors, answers, examples, classes, snapshots, refit, heads, label_studio, open_inference, system, console,
+)  # fmt: skip
 GRACE = 30
 """Seconds that requests in flight have to finish after SIGTERM."""
 

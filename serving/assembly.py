@@ -17,6 +17,7 @@ from breadcrumbs.models.bundle import read as read_bundle
 from breadcrumbs.models.images import decoding
 from breadcrumbs.models.images.budget import Budget
 from breadcrumbs.models.machine import cores, memory
+from breadcrumbs.serving.http.label_studio.images import LabelStudio, read_token
 from breadcrumbs.serving.http.metrics import Metrics
 from breadcrumbs.serving.http.routes import system
 from breadcrumbs.serving.http.service import Service, groups_of
@@ -126,7 +127,7 @@ async def open_service(
     stack.push_async_callback(jobs.close)
     service = Service(
         settings, bundle, precision, store, engine, batcher, inference, current, jobs, metrics, converter, uploads,
-        *_open_answers(settings, bundle, store, stack), pairing,
+        *_open_answers(settings, bundle, store, stack), pairing, _label_studio(settings, stack),
     )  # fmt: skip
     if settings.workers > 1:
         counting = asyncio.create_task(system.keep_counting(service))
@@ -170,6 +171,17 @@ def _open_answers(
     keeping = asyncio.create_task(remembering.run(answered, labelled, Removal(store, answered, labelled), bundle))
     stack.callback(keeping.cancel)
     return answered, labelled
+
+
+def _label_studio(settings: Settings, stack: contextlib.AsyncExitStack) -> LabelStudio | None:
+    """The Label Studio that images are fetched from, where one is named."""
+    if settings.label_studio is None:
+        return None
+    with about("label_studio_token"):
+        token = None if settings.label_studio_token is None else read_token(settings.label_studio_token)
+    found = LabelStudio(settings.label_studio, token, settings.max_image_bytes)
+    stack.push_async_callback(found.close)
+    return found
 
 
 def open_schedule(service: Service, stack: contextlib.AsyncExitStack) -> None:

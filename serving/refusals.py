@@ -4,7 +4,10 @@ Every message names the limit and the value that came. It knows nothing of HTTP;
 `serving.http.errors`.
 """
 
+import re
+
 from pydantic import ValidationError
+from pydantic_core import ErrorDetails
 
 from breadcrumbs.models.errors import BreadcrumbsError
 
@@ -53,9 +56,23 @@ class TooManyJobs(Overloaded):
     """A refit beyond the number that its key may have waiting or running."""
 
 
+INNER = re.compile(r"(function-(after|before|plain|wrap)|constrained-\w+|nullable|list|dict|union)\[")
+"""What pydantic calls one of several types that a field may have; no part of a request is called so."""
+LENGTHS = {"too_short": ("at least", "min_length"), "too_long": ("at most", "max_length")}
+
+
 def tell(error: ValidationError) -> str:
     """Return a sentence about the first error: the field, what was expected, what came."""
-    first = error.errors(include_url=False, include_context=False)[0]
-    place = ".".join(str(part) for part in first["loc"])
+    first = error.errors(include_url=False)[0]
+    place = ".".join(str(part) for part in first["loc"] if not INNER.match(str(part)))
     came = "" if first["type"] in {"missing", "json_invalid"} else f", got {first['input']!r:.80}"
-    return f"{place + ': ' if place else ''}{first['msg']}{came}"
+    return f"{place + ': ' if place else ''}{_words(first)}{came}"
+
+
+def _words(error: ErrorDetails) -> str:
+    """Of a text that is checked otherwise first, pydantic counts items."""
+    bound = LENGTHS.get(error["type"])
+    if bound is None or not isinstance(error["input"], str):
+        return error["msg"]
+    words, limit = bound
+    return f"expected {words} {error['ctx'][limit]} characters"

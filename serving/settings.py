@@ -44,6 +44,7 @@ MODEL, STORE, NETWORK, ACCESS, COMPUTING, LIMITS, ANSWERS, REFITS, MIGRATION, LO
 PATH = re.compile(r"(/[A-Za-z0-9._~-]+)*")
 TIME_OF_DAY = re.compile(r"([01][0-9]|2[0-3]):[0-5][0-9]")
 COLLECTOR = re.compile(r"https?://[^\s/]+(/\S*)?")
+LABEL_STUDIO = re.compile(r"https?://[\w.\[\]:-]+(/[\w.~/-]*)?", re.ASCII)
 
 SWITCHES = dict.fromkeys(("true", "on", "yes", "1"), "all") | dict.fromkeys(("false", "off", "no", "0"), "none")
 """Values of `access_log` from when it was a switch."""
@@ -173,6 +174,11 @@ class Settings(BaseSettings):
     for each dimension of a feature, and about 1 kB."""
     remember_images: Annotated[bool, ANSWERS] = False
     """Also remember a thumbnail of each image, a JPEG of at most 128 × 128 pixels."""
+    label_studio: Annotated[str | None, ANSWERS] = None
+    """URL of a Label Studio, for example `http://label-studio:8080`. It turns on the ML backend under `/label-studio`,
+    which fetches images from there and from nowhere else."""
+    label_studio_token: Annotated[Path | None, ANSWERS] = None
+    """File with an access token of that Label Studio, of a user who may see the images."""
     refit: Annotated[Literal["here", "elsewhere", "off"], REFITS] = "here"
     """Where refits run. `here`: on this server; set it on one of the servers that share a store. `elsewhere`: on that
     server; this one can still start, show and cancel them. `off`: no refits, only predictions and head swaps."""
@@ -254,6 +260,19 @@ class Settings(BaseSettings):
         if endpoint is not None and not COLLECTOR.fullmatch(endpoint):
             raise ValueError("expected a URL, as http://collector:4318/v1/traces")
         return endpoint
+
+    @field_validator("label_studio")
+    @classmethod
+    def _check_label_studio(cls, address: str | None) -> str | None:
+        if address is not None and not LABEL_STUDIO.fullmatch(address):
+            raise ValueError("expected a URL without a query, as http://label-studio:8080")
+        return address
+
+    @model_validator(mode="after")
+    def _check_token(self) -> Self:
+        if self.label_studio_token is not None and self.label_studio is None:
+            raise ValueError(f"label_studio_token: {self.label_studio_token} needs {both('label_studio')}, the address")
+        return self
 
     @model_validator(mode="after")
     def _check_schedule(self) -> Self:

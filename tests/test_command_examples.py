@@ -1,5 +1,6 @@
 """docs/commands.md: every example of `--json` run, in order, and what it prints compared with what is shown."""
 
+import base64
 import os
 import shlex
 import subprocess
@@ -20,7 +21,7 @@ from breadcrumbs.models.snapshots import snapshot as snapshots
 
 ROOT = DOCS.parent
 SECTIONS = sections("commands.md")
-ASKING = ("heads", "refit --server", "predict tree.png")
+ASKING = ("heads", "examples", "refit --server", "predict tree.png")
 """Commands that ask the server, which is at another address here."""
 ELSEWHERE = {"breadcrumbs demo", "breadcrumbs cluster up", "breadcrumbs cluster status", "breadcrumbs cluster down"}
 """Examples that this does not run: the demo trains in full, the cluster's take minutes."""
@@ -43,6 +44,8 @@ def folder(tiny_bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Pat
 def server(tiny_bundle: Bundle, folder: Path) -> Iterator[httpx.Client]:
     """The server that is asked."""
     with running(make_settings(tiny_bundle, folder / "store")) as client:
+        label = {"image": base64.b64encode(png(picture())).decode(), "class": "oak"}
+        client.post("/v1/labels", json={"labels": [label]}).raise_for_status()
         yield client
 
 
@@ -80,4 +83,6 @@ def test_the_error_is_as_shown(tmp_path: Path) -> None:
 
 def test_every_command_with_json_has_its_section() -> None:
     """And none is about a command that is not there."""
-    assert {f"breadcrumbs {name}" for name in commands() - {"store", "cluster"} - PRINTS_NOTHING} == set(SECTIONS)
+    assert {f"breadcrumbs {name}" for name in commands() - {"examples", "store", "cluster"} - PRINTS_NOTHING} == set(
+        SECTIONS
+    )

@@ -8,6 +8,7 @@ It knows nothing of what the server does.
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine
+from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
 import httpx
@@ -18,6 +19,7 @@ from breadcrumbs.serving.client.client import Connection, like
 from breadcrumbs.serving.client.retries import RETRIES, Retries, ServerError
 from breadcrumbs.serving.client.steps import Done, Steps, advance
 from breadcrumbs.serving.http.schemas import JobDetail
+from breadcrumbs.serving.learning.example_files import FileFormat
 
 __all__ = ["AsyncClient", "Retries", "ServerError"]
 
@@ -86,6 +88,7 @@ class AsyncClient(Connection):
     examples = _awaited(example_calls.examples)
     example = _awaited(example_calls.example)
     example_suspects = _awaited(example_calls.example_suspects)
+    import_examples = _awaited(example_calls.import_examples)
     erase = _awaited(example_calls.erase)
     erase_example = _awaited(example_calls.erase_example)
     put_snapshot = _awaited(calls.put_snapshot)
@@ -114,6 +117,38 @@ class AsyncClient(Connection):
     alive = _awaited(calls.alive)
     ready = _awaited(calls.ready)
     metrics = _awaited(calls.metrics)
+
+    async def export_examples(self, path: Path, kind: FileFormat = "parquet") -> int:
+        """Write all examples with their features to a file, which is whole or as it was; return its bytes.
+
+        Args:
+            path: of the file.
+            kind: Parquet, or JSON lines.
+
+        Raises:
+            OSError: it cannot be written.
+        """
+        call, part = example_calls.export_examples(kind), path.with_name(f".{path.name}.part")
+        tries = self.attempts(call)
+        try:
+            while True:
+                failure: Exception | httpx.Response
+                try:
+                    async with self._http.stream(call.method, call.path, **call.more) as answer:
+                        if answer.is_success:
+                            size = 0
+                            with part.open("wb") as file:
+                                async for chunk in answer.aiter_bytes():
+                                    size += file.write(chunk)
+                            part.replace(path)
+                            return size
+                        await answer.aread()
+                        failure = answer
+                except httpx.TransportError as error:
+                    failure = error
+                await asyncio.sleep(tries.wait(failure))
+        finally:
+            part.unlink(missing_ok=True)
 
     async def events(self, job: str, after: int = 0) -> AsyncIterator[dict[str, Any]]:
         """Yield a refit's events after number `after` until it has ended; a broken stream is taken up again."""

@@ -12,6 +12,7 @@ import inspect
 import time
 from collections.abc import Callable, Iterator
 from functools import update_wrapper
+from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, Self, TypeVar, get_args
 
 import httpx
@@ -22,6 +23,7 @@ from breadcrumbs.serving.client.call import Call
 from breadcrumbs.serving.client.retries import RETRIES, Attempts, Retries, ServerError
 from breadcrumbs.serving.client.steps import Done, Steps, advance
 from breadcrumbs.serving.http.schemas import JobDetail
+from breadcrumbs.serving.learning.example_files import FileFormat
 
 __all__ = ["Client", "Retries", "ServerError"]
 
@@ -161,6 +163,7 @@ class Client(Connection):
     examples = _sent(example_calls.examples)
     example = _sent(example_calls.example)
     example_suspects = _sent(example_calls.example_suspects)
+    import_examples = _sent(example_calls.import_examples)
     erase = _sent(example_calls.erase)
     erase_example = _sent(example_calls.erase_example)
     put_snapshot = _sent(calls.put_snapshot)
@@ -189,6 +192,38 @@ class Client(Connection):
     alive = _sent(calls.alive)
     ready = _sent(calls.ready)
     metrics = _sent(calls.metrics)
+
+    def export_examples(self, path: Path, kind: FileFormat = "parquet") -> int:
+        """Write all examples with their features to a file, which is whole or as it was; return its bytes.
+
+        Args:
+            path: of the file.
+            kind: Parquet, or JSON lines.
+
+        Raises:
+            OSError: it cannot be written.
+        """
+        call, part = example_calls.export_examples(kind), path.with_name(f".{path.name}.part")
+        tries = self.attempts(call)
+        try:
+            while True:
+                failure: Exception | httpx.Response
+                try:
+                    with self._http.stream(call.method, call.path, **call.more) as answer:
+                        if answer.is_success:
+                            size = 0
+                            with part.open("wb") as file:
+                                for chunk in answer.iter_bytes():
+                                    size += file.write(chunk)
+                            part.replace(path)
+                            return size
+                        answer.read()
+                        failure = answer
+                except httpx.TransportError as error:
+                    failure = error
+                time.sleep(tries.wait(failure))
+        finally:
+            part.unlink(missing_ok=True)
 
     def events(self, job: str, after: int = 0) -> Iterator[dict[str, Any]]:
         """Yield a refit's events after number `after` until it has ended; a broken stream is taken up again."""

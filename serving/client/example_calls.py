@@ -6,12 +6,14 @@ It knows nothing of connections or of waiting.
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from operator import add
+from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import quote
 
-from breadcrumbs.serving.client.call import Call
+from breadcrumbs.serving.client.call import Call, Sent, Upload
 from breadcrumbs.serving.http.examples.schemas import (
     AnswerRecord,
+    BroughtRows,
     ClassList,
     Erased,
     ExampleDetail,
@@ -23,6 +25,7 @@ from breadcrumbs.serving.http.examples.schemas import (
     SuspectExample,
     SuspectExamples,
 )
+from breadcrumbs.serving.learning.example_files import FileFormat
 from breadcrumbs.serving.learning.worth import Strategy
 from breadcrumbs.serving.state.pages import MOST
 
@@ -83,6 +86,27 @@ def example_suspects(n: int = 100) -> Call[list[SuspectExample]]:
     return _get(
         "/v1/examples/suspects", lambda data: SuspectExamples.model_validate_json(data).suspects, params={"n": n}
     )
+
+
+def export_examples(kind: FileFormat = "parquet") -> Call[bytes]:
+    """Return all examples with their features as a file."""
+    return _get("/v1/examples", bytes, params={"format": kind})
+
+
+def import_examples(path: Path, sent: Sent = lambda _done, _all: None) -> Call[BroughtRows]:
+    """Send a file of examples, as it is read; retried, since the same file again changes nothing.
+
+    Args:
+        path: of the file.
+        sent: called with the bytes sent so far and the size of the file.
+
+    Raises:
+        OSError: there is no such file.
+    """
+    size = path.stat().st_size
+    more = {"headers": {"Content-Length": str(size)}}
+    upload = Upload(path, size, sent)
+    return Call("POST", "/v1/examples", BroughtRows.model_validate_json, more, upload, repeatable=True)
 
 
 def erase(answer: str) -> Call[Erased]:

@@ -1,4 +1,4 @@
-// Snapshots in, what the checks found, a refit followed live, its report.
+// Snapshots in, what the checks found, which examples, a refit followed live, its report.
 
 import { get, post, upload } from "./api.js";
 import { NONE, ago, count, dropZone, empty, h, lasting, many, table } from "./draw.js";
@@ -39,8 +39,18 @@ function editing() {
   return { field, element: h("details", {}, h("summary", {}, "Rename, merge or remove classes"), h("label", {}, "Old and new names", field), hint) };
 }
 
+// Which examples to fit to; those that there are none of cannot be chosen.
+function choosingExamples(counts) {
+  const choices = [["verified", "the verified ones", counts.verified], ["all", "all", counts.examples], ["none", "none", 1]];
+  const field = h("select", {}, choices.map(([value, text, there]) =>
+    h("option", { value, disabled: !there }, value === "none" ? text : `${text} (${count(there)})`)));
+  field.value = counts.verified ? "verified" : "none";
+  const words = () => ({ verified: many(counts.verified, "verified example"), all: many(counts.examples, "example"), none: null })[field.value];
+  return { field, words };
+}
+
 // The form of a refit: which snapshots, compared on what, and in words what a start would do.
-function form(start, priors) {
+function form(counts, start, priors) {
   const known = new Map(); // by sha256: the snapshot, its box, the note that it is not fitted to, its line
   const list = h("div", { className: "snapshots" }, empty("No snapshots are stored yet: drop some above, or fit to the bundle's own."));
   const holdout = h("select", {}, h("option", { value: "" }, "a share of the rows"));
@@ -51,6 +61,7 @@ function form(start, priors) {
   const grow = h("input", { type: "checkbox" });
   const growing = h("label", { className: "check", hidden: true }, grow, h("span", {}));
   const { field, element: edit } = editing();
+  const examples = choosingExamples(counts);
   field.addEventListener("input", change);
   const words = h("p", { ariaLive: "polite" });
   const go = h("button", { className: "main", type: "submit" }, "Start the refit");
@@ -69,9 +80,9 @@ function form(start, priors) {
     const epochs = [...new Set(fitted.map((one) => one.epoch))].sort((a, b) => a - b).join(", ");
     const rows = fitted.reduce((sum, one) => sum + one.rows, 0);
     const mine = own.checked ? "the bundle's own" : null;
-    const parts = [fitted.length ? `${many(fitted.length, "snapshot")} (${many(rows, "row")}; epoch ${epochs})` : null, mine];
-    const from = parts.filter(Boolean).join(" and ");
-    words.textContent = from ? `Fits a head to ${from}.` : "Choose a snapshot, or the bundle's own.";
+    const parts = [fitted.length ? `${many(fitted.length, "snapshot")} (${many(rows, "row")}; epoch ${epochs})` : null, examples.words(), mine];
+    const from = new Intl.ListFormat("en").format(parts.filter(Boolean));
+    words.textContent = from ? `Fits a head to ${from}.` : "Choose a snapshot, examples, or the bundle's own.";
     if (fresh.length && !grow.checked) words.textContent += " New classes that are not let in end it with an error.";
     const { mapping = {}, fault } = edits(field.value);
     const became = Object.values(mapping);
@@ -103,12 +114,12 @@ function form(start, priors) {
   const element = h("form", { onchange: change, onsubmit: (event) => {
     event.preventDefault();
     const spec = { activate: activate.value, use_bundle_snapshots: own.checked, allow_new_classes: !growing.hidden && grow.checked, classes: edits(field.value).mapping, deployment_prior: prior.value || null };
-    start({ snapshots: chosen().map((one) => one.sha256), holdout: holdout.value || null, spec });
+    start({ snapshots: chosen().map((one) => one.sha256), examples: examples.field.value, holdout: holdout.value || null, spec });
   } },
   h("h3", {}, "Snapshots to fit to"), list,
   h("div", { className: "card" },
     h("label", { className: "check" }, own, h("span", {}, "Also to those that the bundle carries")), growing, edit,
-    h("div", { className: "fields" }, h("label", {}, "Compare on", holdout), h("label", {}, "Go live", activate), h("label", {}, "Classes will be as frequent", prior), go), words));
+    h("div", { className: "fields" }, h("label", {}, "Examples", examples.field), h("label", {}, "Compare on", holdout), h("label", {}, "Go live", activate), h("label", {}, "Classes will be as frequent", prior), go), words));
   change();
   return { element, add };
 }
@@ -125,11 +136,13 @@ function refitTable(jobs, look) {
 }
 
 export async function show(content, signal) {
-  const [{ snapshots, next }, { refits }, { priors }] = await Promise.all(["/v1/snapshots", "/v1/refit", "/v1/priors"].map((path) => get(path, signal)));
+  const [{ snapshots, next }, { refits }, { classes }, { priors }] = await Promise.all(
+    ["/v1/snapshots", "/v1/refit", "/v1/classes", "/v1/priors"].map((path) => get(path, signal)));
+  const sum = (name) => classes.reduce((all, one) => all + one[name], 0);
   const uploads = h("div", { ariaLive: "polite" });
   const told = h("div", { className: "told" });
   const past = h("div", {}, refitTable(refits, look));
-  const { element, add } = form(start, priors.filter((one) => one.kind === "weights"));
+  const { element, add } = form({ verified: sum("verified"), examples: sum("examples") }, start, priors.filter((one) => one.kind === "weights"));
   let following = new AbortController(); // of the refit that is shown; another one ends it
 
   // Show a refit; where somebody asked for it, bring it into sight.

@@ -4,6 +4,7 @@ What is not named here needs `admin`. It is ASGI middleware around everything th
 is left out. It knows nothing of what a request is about.
 """
 
+import base64
 import re
 from collections.abc import Collection, Sequence
 
@@ -37,10 +38,13 @@ RIGHTS: tuple[tuple[str, str, KeyScope | None], ...] = (
     (r"GET|HEAD|DELETE", r"/v1/(answers|examples)(/.*)?", "predict"),
     (r"GET|HEAD", r"/v1/(queue|classes)", "predict"),
     (r"GET|HEAD", r"/v2/?|/v2/models/.*", "predict"),
+    (r"GET|HEAD|POST", r"/label-studio(/.*)?", "predict"),
     (r"POST", r"/v2/models/.*/infer|/v2/repository/index", "predict"),
 )
 """Method, path, and the scope that a key needs. None means that no key is needed. The first match counts."""
 
+BASIC = re.compile(r"/label-studio(/|$)")
+"""Paths where a key may also come as a password."""
 _RIGHTS = tuple((re.compile(method), re.compile(path), right) for method, path, right in RIGHTS)
 
 
@@ -104,15 +108,31 @@ class AccessControl:
         right = None if self._keys is None else needed(scope["method"], scope["path"])
         if self._keys is None or right is None:
             return
-        kind, _, secret = headers.get(b"authorization", b"").partition(b" ")
-        if kind.lower() != b"bearer" or not secret:
+        secret = _secret(headers.get(b"authorization", b""), scope["path"])
+        if not secret:
             raise Unauthorized("a key is needed: send the header Authorization: Bearer KEY")
-        key = self._keys.find(secret.strip())
+        key = self._keys.find(secret)
         if key is None:
             raise Unauthorized("the key is not known here; it may have been revoked")
         scope["breadcrumbs.key"] = key
         if not key.may(right):
             raise Forbidden(f"the key {key.name!r} may {', '.join(key.scopes)}; this takes {right}")
+
+
+def _secret(authorization: bytes, path: str) -> bytes:
+    """The key that a header has; empty: it has none.
+
+    Label Studio gives its ML backends a user's name and a password: that password is the key.
+    """
+    kind, _, rest = authorization.partition(b" ")
+    if kind.lower() == b"bearer":
+        return rest.strip()
+    if kind.lower() == b"basic" and BASIC.match(path):
+        try:
+            return base64.b64decode(rest, validate=True).partition(b":")[2]
+        except ValueError:
+            return b""
+    return b""
 
 
 def actor(request: Request) -> str:

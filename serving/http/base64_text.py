@@ -14,6 +14,6 @@ def from_base64(text: str) -> bytes:
     if text[:5].lower() == "data:":
         head, comma, text = text.partition(",")
         if not comma or not head.lower().endswith(";base64"):
-            raise ValueError(f"a data URL that begins {head:.40!r}; expected data:…;base64,…")
+            raise ValueError(f"a data URL that begins {head!r:.40}; expected data:…;base64,…")
     plain = text.translate(_PLAIN)
     return base64.b64decode(plain + "=" * (-len(plain) % 4), validate=True)

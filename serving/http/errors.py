@@ -21,6 +21,7 @@ from breadcrumbs.models.images.errors import ImageError, ImageTooLarge
 from breadcrumbs.models.prior import PriorError
 from breadcrumbs.models.snapshots.parquet import ExtraMissing
 from breadcrumbs.models.spool import FileTooLarge
+from breadcrumbs.serving.http.label_studio.images import LabelStudioError
 from breadcrumbs.serving.http.notes import note
 from breadcrumbs.serving.http.open_inference.tensors import Malformed
 from breadcrumbs.serving.learning.answers import Expired
@@ -50,6 +51,7 @@ STATUS: dict[type[BreadcrumbsError], tuple[int, str]] = {
     ImageTooLarge: (413, "too_large"),
     PriorError: (422, "prior"),
     EngineError: (503, "engine"),
+    LabelStudioError: (502, "label_studio"),
     StoreError: (503, "store"),
     StoreFull: (507, "store_full"),
     NotFound: (404, "not_found"),

@@ -10,6 +10,7 @@ from breadcrumbs.models import machine
 from breadcrumbs.models.bundle import Bundle, Precision
 from breadcrumbs.models.groups import Group, groups
 from breadcrumbs.models.lineages import HeadLineages
+from breadcrumbs.serving.http.label_studio.images import LabelStudio
 from breadcrumbs.serving.http.metrics import Metrics
 from breadcrumbs.serving.http.open_inference.statistics import Statistics
 from breadcrumbs.serving.http.schemas import ProblemResponse
@@ -59,6 +60,7 @@ class Service:
     answers: Answers
     examples: Examples
     pairing: Pairing | None = None
+    label_studio: LabelStudio | None = None
     statistics: Statistics = field(default_factory=Statistics)
 
     @cached_property

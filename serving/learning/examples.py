@@ -12,8 +12,8 @@ Letters: D feature dimensions.
 import asyncio
 import hashlib
 import time
-from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any, Literal
@@ -22,16 +22,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from breadcrumbs.models.arrays import Floats
+from breadcrumbs.models.errors import BreadcrumbsError, FormatError
 from breadcrumbs.serving.learning import answer_ids
 from breadcrumbs.serving.learning.answer import dtype_name, from_bytes, to_bytes
 from breadcrumbs.serving.state import erasure
 from breadcrumbs.serving.state.segment_file import Record
-from breadcrumbs.serving.state.segments import Segments
+from breadcrumbs.serving.state.segments import Segment, Segments
 from breadcrumbs.serving.state.store import NotFound, Store
 
 PREFIX = "examples"
 LARGEST = 16 * 2**20
 """Bytes of a merged segment, about."""
+PART = 2048
+"""Labels that are in memory at a time while they are streamed."""
 MOST = 100_000
 """Records of a merged segment."""
 
@@ -127,6 +130,25 @@ class Label:
     feature: Floats = field(repr=False)
 
 
+@dataclass(frozen=True)
+class Brought:
+    """What became of the rows of a file.
+
+    Attributes:
+        new: examples that were not there.
+        changed: examples that have another label now.
+        same: rows that say what is there already.
+        older: rows of examples that have a newer label, which stays.
+        erased: rows of what was erased in the last hour, which stays away.
+    """
+
+    new: int = 0
+    changed: int = 0
+    same: int = 0
+    older: int = 0
+    erased: int = 0
+
+
 def identity(owner: str | None, content: str) -> str:
     """Return the id of the example that an owner has of some content."""
     return hashlib.sha256(f"{owner or ''}\n{content}".encode()).hexdigest()[:32]
@@ -198,6 +220,46 @@ class Examples:
                 await self._segments.drop_erased(lambda segment: segment.name == written.name)
         return changes
 
+    async def bring(self, parts: Callable[[], Iterator[Sequence[Label]]]) -> Brought:
+        """Keep the labels of a file with their own times; where an example has a newer label, that one stays.
+
+        The whole file is checked before anything is kept. What was kept of it goes again where the store fails. The
+        same file again changes nothing.
+
+        Args:
+            parts: begins to read the file, from its first label on; read twice, a part in memory at a time.
+
+        Raises:
+            FormatError: the file has no label, or a damaged one; nothing was kept.
+            StoreFull: there is no room; nothing was kept.
+        """
+        size = await asyncio.to_thread(lambda: sum(_size(label) for part in parts() for label in part))
+        if not size:
+            raise FormatError("the file has no example; expected one a row")
+        await self._store.check_room(size)
+        marks, known = await erasure.marks(self._store), await self.newest()
+        counts, written, reading = Counter[str](), list[Segment](), parts()
+        try:
+            while (part := await asyncio.to_thread(next, reading, None)) is not None:
+                records = [found for label in part if (found := _brought(label, marks, known, counts)) is not None]
+                if records:
+                    written.append(await self._segments.append(records))
+        except BreadcrumbsError:
+            for segment in written:
+                await self._segments.delete(segment)
+            raise
+        names = {segment.name for segment in written}
+        await self._segments.drop_erased(lambda segment: segment.name in names)
+        return Brought(**counts)
+
+    async def stream(self, wanted: Iterable[Said]) -> AsyncIterator[list[Label]]:
+        """Yield labels with their features, in any order, some at a time."""
+        records = {said.record for said in wanted}
+        async for _, found in self._segments.records():
+            some = [record for record in found if record.id in records]
+            for start in range(0, len(some), PART):
+                yield [_label(record) for record in some[start : start + PART]]
+
     async def newest(self) -> dict[str, Said]:
         """Return the newest label of each thing, without features."""
         found: dict[str, Said] = {}
@@ -216,6 +278,16 @@ class Examples:
         if not found:
             raise NotFound(f"there is no example {example!r:.80}")
         return sorted(found, key=lambda said: said.place)
+
+    async def erased(self, examples: Iterable[str], until: int) -> list[str]:
+        """Return which things were erased after a time, in order, even if they were labelled again since.
+
+        Args:
+            examples: ids of things that had a label then.
+            until: the time, in microseconds since 1970.
+        """
+        left = {said.id for said in await self._all() if said.at <= until}
+        return [one for one in examples if one not in left]
 
     async def _all(self) -> list[Said]:
         """All labels. Segments never change, so each is read once."""
@@ -260,6 +332,31 @@ def _record(said: Said, feature: Floats) -> Record:
         "dtype": dtype_name(feature), "feature_dim": len(feature),
     }  # fmt: skip
     return Record(said.record, said.at, _names(said), data, to_bytes(feature))
+
+
+def _brought(label: Label, marks: Mapping[str, int], known: dict[str, Said], counts: Counter[str]) -> Record | None:
+    """Return what is to be kept of a label in a file, and count it. None means nothing."""
+    said = replace(label.said, record=answer_ids.make(label.said.at // 1000))
+    there = known.get(said.id)
+    if erasure.erases(marks, _names(said), said.at):
+        counts["erased"] += 1
+        return None
+    if there is not None and (there.told == said.told or there.at > said.at):
+        counts["same" if there.told == said.told else "older"] += 1
+        return None
+    counts["new" if there is None else "changed"] += 1
+    known[said.id] = said
+    return _record(said, label.feature)
+
+
+def _size(label: Label) -> int:
+    """Bytes that a label takes in the store, about."""
+    return label.feature.nbytes + 2 * len(label.said.label) + 1000
+
+
+def _label(record: Record) -> Label:
+    feature, _ = from_bytes(record.blob, record.data["dtype"], record.data["feature_dim"])
+    return Label(_said(record), feature)
 
 
 def _said(record: Record) -> Said:

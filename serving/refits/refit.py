@@ -21,7 +21,7 @@ from breadcrumbs.serving.learning.examples import Examples
 from breadcrumbs.serving.processes import child
 from breadcrumbs.serving.processes.scratch import scratch
 from breadcrumbs.serving.refits import examples, outputs
-from breadcrumbs.serving.refits.examples import Which
+from breadcrumbs.serving.refits.examples import Taken, Which
 from breadcrumbs.serving.refits.outputs import Made, RefitFailed, Report
 from breadcrumbs.serving.refits.pinned import Pinned
 from breadcrumbs.serving.refusals import BadRequest
@@ -203,8 +203,14 @@ async def settle(
     job: str, request: RefitRequest, store: Store, bundle: Bundle, live: Live, compared: int, made: Made,
     actor: str = NO_KEY, pinned: Pinned | None = None,
 ) -> Verdict:  # fmt: skip
-    """Store the head, and activate it if the spec and the gate allow it and the compared head is still live."""
+    """Store the head, and activate it if the spec and the gate allow it and the compared head is still live.
+
+    Raises:
+        RefitFailed: an example that it was fitted to was erased meanwhile; no head is left then.
+        StoreError: the store cannot be read or written.
+    """
     taken = await examples.noted(store, job)
+    await _check_erased(store, taken)
     lineage = Lineage(
         parent=compared,
         snapshots=request.snapshots,
@@ -218,6 +224,11 @@ async def settle(
     )
     gate, metrics = made.judged.gate, made.judged.candidate_metrics
     record = await heads.add(store, made.head, bundle, lineage, metrics.model_dump(mode="json"), made.known)
+    try:
+        await _check_erased(store, taken)  # again: who erased one before this head could be listed was not told of it
+    except RefitFailed:
+        await heads.withdraw(store, record.version)
+        raise
     activation, note = await _go_live(job, request.spec.activate, gate, live, compared, record, actor)
     if pinned is not None:
         note += f"; judged on the server's pinned hold-out {pinned.sha256[:12]}"
@@ -231,6 +242,19 @@ async def settle(
         activation=activation,
         note=note,
     )
+
+
+async def _check_erased(store: Store, taken: Taken | None) -> None:
+    """Refuse a head that was fitted to what a person has asked to be forgotten."""
+    if taken is None:
+        return
+    gone = await Examples(store).erased(taken.ids, taken.until)
+    if gone:
+        raise RefitFailed(
+            f"{len(gone)} of the {len(taken.ids)} examples that it took were erased while it ran, so its head is not "
+            f"kept: start it again",
+            "erased",
+        )
 
 
 async def _go_live(

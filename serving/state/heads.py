@@ -123,15 +123,19 @@ async def add(
         await store.create(f"{folder(version)}/head.json", record.model_dump_json(indent=1).encode() + b"\n")
     except StoreError:
         with contextlib.suppress(StoreError):
-            for name in (
-                "head.json",
-                knowns.FILE,
-                "head.onnx",
-                "head.safetensors",
-            ):  # the claim last: until then it is ours
-                await store.delete(f"{folder(version)}/{name}")
+            await withdraw(store, version)
         raise
     return record
+
+
+async def withdraw(store: Store, version: int) -> None:
+    """Remove a head that was just stored and was never live.
+
+    Raises:
+        StoreError: the store cannot be written.
+    """
+    for name in ("head.json", knowns.FILE, "head.onnx", "head.safetensors"):  # the claim last: until then it is ours
+        await store.delete(f"{folder(version)}/{name}")
 
 
 async def newest(store: Store) -> int:

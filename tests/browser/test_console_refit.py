@@ -216,3 +216,23 @@ def test_classes_are_renamed_merged_and_removed(page: Page, serve: Serve) -> Non
         assert client.get("/v1/refit").json()["refits"][0]["request"]["spec"]["classes"] == {
             "oak": "holm oak", "elm": None,
         }  # fmt: skip
+
+
+@pytest.mark.parametrize("verified", [1, 0])
+def test_examples_are_chosen_where_there_are_some(page: Page, serve: Serve, verified: int) -> None:
+    """The verified ones at first; what there is none of cannot be chosen; the words above the button say which."""
+    labels = [{"feature": [float(one)] * 4, "class": "oak", "verified": one < verified} for one in range(3)]
+    with serve() as client:
+        client.post("/v1/labels", json={"labels": labels}).raise_for_status()
+        page.goto(f"{client.base_url}#refit")
+        choice = page.get_by_role("combobox", name="Examples")
+        expect(choice).to_have_value("verified" if verified else "none")
+        expect(choice.locator("option")).to_have_text([f"the verified ones ({verified})", "all (3)", "none"])
+        choice.select_option("all")
+        expect(page.get_by_text("Fits a head to 3 examples and the bundle's own.")).to_be_visible()
+        page.get_by_label("Go live").select_option("never")
+        page.get_by_role("button", name="Start the refit").click()
+        expect(page.locator(".job")).to_contain_text("The gate says yes.")
+        (job,) = client.get("/v1/refit").json()["refits"]
+
+    assert job["request"]["examples"] == "all"

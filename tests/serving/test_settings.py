@@ -28,9 +28,9 @@ WRONG = {
     "origins": "lab.example",
 }
 """A value that cannot be, where neither a word nor a number is one."""
-RIGHT = {"otlp_endpoint": "http://x:1", "refit_nightly": "02:30"}
+RIGHT = {"otlp_endpoint": "http://x:1", "label_studio": "http://x:2", "refit_nightly": "02:30"}
 """A value that can be, where there is none by default."""
-ANY = ("bundle", "store", "host", "keys", "tensorrt_cache", "gate_holdout", "migrate_to")
+ANY = ("bundle", "store", "host", "keys", "tensorrt_cache", "gate_holdout", "migrate_to", "label_studio_token")
 """Settings that may be any text; what is wrong with it is seen at the start."""
 CHECKED = [name for name in Settings.model_fields if name not in ANY]
 

@@ -6,6 +6,7 @@ Letters: D feature dimensions.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from fastapi import Request
@@ -60,7 +61,7 @@ async def read(request: Request, service: Service, asked: Sequence[LabelBody]) -
         else:
             feature = _feature(one.feature or [], place, service)
             labels.append(_of_content(request, service, name, one, f"feature:{content_of(feature)}", feature))
-    await _check_verified(request, service, labels)
+    await check_verified(request, service, labels)
     return labels
 
 
@@ -133,6 +134,33 @@ def _of_content(request: Request, service: Service, name: str, one: LabelBody, s
     return Label(said, feature)
 
 
+@dataclass(frozen=True)
+class Told:
+    """What is said of a thing: its class, by whom, whether somebody vouches for it, and the sender's name for it."""
+
+    label: str
+    by: str
+    verified: bool
+    ref: str
+
+
+def of_image(request: Request, service: Service, told: Told, data: bytes, feature: Floats) -> Label:
+    """Return what is kept of an image that the request's key owns, with its feature (D,)."""
+    key, content = key_of(request), content_of(data)
+    owner = None if key is None else key.name
+    said = Said(
+        identity(owner, content), told.label, told.by, told.verified, f"image:{content}", content, told.ref,
+        service.bundle.backbone_digest, owner,
+    )  # fmt: skip
+    return Label(said, feature)
+
+
+def may_verify(request: Request) -> bool:
+    """Whether a request's labels may be verified ones."""
+    key = key_of(request)
+    return key is None or key.may("refit")
+
+
 def _class(service: Service, one: LabelBody, place: int) -> str:
     """The name of a label's class; a number is an index into the live head's classes."""
     if isinstance(one.cls, str):
@@ -148,10 +176,9 @@ def _author(request: Request, one: LabelBody) -> str:
     return one.by or ("" if key is None else key.name)
 
 
-async def _check_verified(request: Request, service: Service, labels: Sequence[Label]) -> None:
+async def check_verified(request: Request, service: Service, labels: Sequence[Label]) -> None:
     """Refuse that a key without the scope `refit` replaces what somebody has verified."""
-    key = key_of(request)
-    if key is None or key.may("refit"):
+    if may_verify(request):
         return
     newest = await service.examples.newest()
     for place, label in enumerate(labels):

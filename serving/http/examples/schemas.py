@@ -155,6 +155,16 @@ class Erased(BaseModel):
     heads: list[int] = Field(description="versions of the heads that were fitted with them")
 
 
+class BroughtRows(BaseModel):
+    """What became of the rows of a file of examples."""
+
+    new: int = Field(description="examples that were not there")
+    changed: int = Field(description="examples that have another label now")
+    same: int = Field(description="rows that say what is there already")
+    older: int = Field(description="rows of examples that have a newer label, which stays")
+    erased: int = Field(description="rows of what was erased in the last hour, which stays away")
+
+
 class ExampleList(BaseModel):
     """A page of examples, those labelled last first."""
 

@@ -10,8 +10,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictFloat, StrictInt, StrictStr, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    StrictBool,
+    StrictFloat,
+    StrictInt,
+    StrictStr,
+    TypeAdapter,
+    ValidationError,
+)
 
+from breadcrumbs.models.printable import Printable
 from breadcrumbs.serving.http.bodies import check_json
 from breadcrumbs.serving.http.open_inference import tensors
 from breadcrumbs.serving.http.open_inference.tensors import Declared, Malformed, Numbers
@@ -22,6 +33,9 @@ HEADER = "Inference-Header-Content-Length"
 
 BASE64 = "base64"
 """An input's `content_type`, as MLServer's codec names it: its elements are base64 behind the JSON too."""
+
+REF: TypeAdapter[str] = TypeAdapter(Annotated[Printable, Field(max_length=200, strict=True)])
+"""What `ref` may be, as in `/v1/predict`."""
 
 Parameters = dict[str, StrictStr | StrictBool | StrictInt | StrictFloat]
 
@@ -73,6 +87,7 @@ class InferRequest:
         confidence: of the node to name; or none.
         known: whether it is to be told how well each image or feature is known.
         explain: nearest stored rows to name of each; 0: none.
+        ref: the sender's own name for what it asks about; may be empty.
     """
 
     values: Numbers | list[bytes]
@@ -84,6 +99,7 @@ class InferRequest:
     confidence: float | None = None
     known: bool = False
     explain: int = 0
+    ref: str = ""
 
 
 def decode(
@@ -120,6 +136,7 @@ def decode(
         values, _wanted(asked, outputs), asked.id, timeout / 1e6 if timeout else None,
         _text(asked.parameters, "prior"), _names(asked.parameters), _confidence(asked.parameters),
         _flag(asked.parameters, "known", default=False), _explain(asked.parameters, neighbours),
+        _ref(asked.parameters),
     )  # fmt: skip
 
 
@@ -227,6 +244,13 @@ def _names(parameters: Parameters) -> tuple[str, ...] | None:
     if not all(isinstance(name, str) for name in names):
         raise Malformed(f"parameter 'classes': expected names, got {text!r:.40}")
     return tuple(names)
+
+
+def _ref(parameters: Parameters) -> str:
+    try:
+        return REF.validate_python(parameters.get("ref", ""))
+    except ValidationError as error:
+        raise Malformed(f"parameter 'ref': {tell(error)}") from error
 
 
 def _confidence(parameters: Parameters) -> float | None:

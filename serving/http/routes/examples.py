@@ -1,11 +1,14 @@
 """`/v1/labels` and `/v1/examples`: what people say the class of an image is, and what is kept of it."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from datetime import UTC, datetime
+from pathlib import Path as FilePath
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Query, Request
+from fastapi.responses import StreamingResponse
 from pydantic import BeforeValidator
 
 from breadcrumbs.serving.http import bodies
@@ -13,6 +16,7 @@ from breadcrumbs.serving.http.access_control import check_owner, key_of
 from breadcrumbs.serving.http.disconnect import while_connected
 from breadcrumbs.serving.http.examples import labels, records
 from breadcrumbs.serving.http.examples.schemas import (
+    BroughtRows,
     Erased,
     ExampleDetail,
     ExampleList,
@@ -23,9 +27,13 @@ from breadcrumbs.serving.http.examples.schemas import (
     SuspectExamples,
     labels_schema,
 )
-from breadcrumbs.serving.http.service import AfterName, Limit, Serving, body, problems
+from breadcrumbs.serving.http.service import BYTES, AfterName, Limit, Service, Serving, body, problems
+from breadcrumbs.serving.learning import example_files
 from breadcrumbs.serving.learning.answer_ids import ID
-from breadcrumbs.serving.learning.examples import Said
+from breadcrumbs.serving.learning.example_files import FileFormat
+from breadcrumbs.serving.learning.examples import Label, Said
+from breadcrumbs.serving.learning.portable import ExamplesError
+from breadcrumbs.serving.processes.scratch import scratch
 from breadcrumbs.serving.refits.suspects import MOST as SUSPECTS
 from breadcrumbs.serving.refits.suspects import SuspectRow
 from breadcrumbs.serving.refusals import BadRequest
@@ -34,6 +42,11 @@ from breadcrumbs.serving.state.pages import LIMIT
 ExampleId = Annotated[str, Path(description="id of the example")]
 NUMBER = re.compile(r"\s*[-+]?[0-9._]+\s*")
 PLACE = re.compile(rf"([0-9]{{1,20}})-({ID.pattern})")
+
+TYPES: dict[FileFormat, str] = {"parquet": "application/vnd.apache.parquet", "jsonl": "application/x-ndjson"}
+FILES: dict[int | str, dict[str, Any]] = {
+    200: {"description": "examples", "content": {kind: {"schema": BYTES} for kind in TYPES.values()}}
+}
 
 router = APIRouter(tags=["labels"])
 
@@ -62,7 +75,7 @@ async def post(request: Request, service: Serving) -> LabelsResponse:
     return LabelsResponse(labels=told, new_classes=labels.unknown(service, found))
 
 
-@router.get("/v1/examples", responses=problems(422))
+@router.get("/v1/examples", responses=problems(415, 422) | FILES, response_model=ExampleList)
 async def listing(
     request: Request,
     service: Serving,
@@ -76,12 +89,13 @@ async def listing(
     ] = None,
     limit: Limit = LIMIT,
     after: AfterName = None,
-) -> ExampleList:
+    format: Annotated[  # noqa: A002 - the word that clients write
+        FileFormat | None, Query(description="all of them with their features, as a file, in any order")
+    ] = None,
+) -> ExampleList | StreamingResponse:
     """List examples, those labelled last first; a key without `admin` sees its own."""
     begin = 0 if since is None else int((since if since.tzinfo else since.replace(tzinfo=UTC)).timestamp() * 1e6)
-    key = key_of(request)
-    there = sorted((await service.examples.newest()).values(), key=lambda said: said.place, reverse=True)
-    own = [said for said in there if key is None or key.may("admin") or key.name == said.owner]
+    own = await _own(request, service)
     bound = None if after is None else _bound(own, after)
     found = [
         said
@@ -92,8 +106,51 @@ async def listing(
         and (verified is None or said.verified == verified)
         and said.at >= begin
     ]
+    if format is not None:
+        return _file(service, found, format)
     more = f"{found[limit - 1].at}-{found[limit - 1].record}" if len(found) > limit else None
     return ExampleList(examples=[records.example_record(said) for said in found[:limit]], next=more)
+
+
+async def _own(request: Request, service: Service) -> list[Said]:
+    """The newest labels that a request's key may see, the last first."""
+    key = key_of(request)
+    there = sorted((await service.examples.newest()).values(), key=lambda said: said.place, reverse=True)
+    return [said for said in there if key is None or key.may("admin") or key.name == said.owner]
+
+
+def _file(service: Service, found: Sequence[Said], kind: FileFormat) -> StreamingResponse:
+    parts = service.examples.stream(found)
+    if kind == "parquet":
+        example_files.pyarrow()  # so that it is refused before the answer begins
+    made = example_files.parquet(parts) if kind == "parquet" else example_files.lines(parts)
+    name = {"Content-Disposition": f'attachment; filename="examples.{kind}"'}
+    return StreamingResponse(made, media_type=TYPES[kind], headers=name)
+
+
+@router.post("/v1/examples", responses=problems(403, 413, 415, 422, 503, 507), openapi_extra=body(*TYPES.values()))
+async def bring(request: Request, service: Serving) -> BroughtRows:
+    """Keep the examples of a file that `GET /v1/examples?format=` made, Parquet or JSON lines, with their own times.
+
+    The file is checked as a whole first: of a damaged one nothing is kept. The same file again changes nothing.
+    """
+    with service.uploads.enter(request.scope), scratch("examples") as folder:
+        path = folder / "examples"
+        await bodies.save_body(request, path, service.settings.max_snapshot_bytes, "file of examples")
+        brought = await service.examples.bring(lambda: _checked(path, service))
+    return BroughtRows(**asdict(brought))
+
+
+def _checked(path: FilePath, service: Service) -> Iterator[list[Label]]:
+    """The examples of a file; those of the deployed backbone have its dimensions."""
+    backbone, width = service.bundle.backbone_digest, service.engine.feature_dim
+    for part in example_files.read(path):
+        for label in part:
+            if label.said.backbone == backbone and len(label.feature) != width:
+                raise ExamplesError(
+                    f"example {label.said.id}: {len(label.feature)} dimensions; the deployed backbone has {width}"
+                )
+        yield part
 
 
 def _bound(listed: Sequence[Said], after: str) -> tuple[int, str]:

@@ -199,7 +199,7 @@ async def _inferred(
     predicts = bool(found.keys() - {"feature"})
     record(request, service, outcome, predicts=predicts)
     told = await evidence(request, service, outcome, known=asked.known, explain=asked.explain)
-    ids = await remember(request, service, asked.values, outcome) if predicts else []
+    ids = await remember(request, service, asked.values, outcome, asked.ref) if predicts else []
     parameters = _ids(ids) | ({} if asked.confidence is None else await _nodes(outcome, conditions)) | _evidence(told)
     classes = outcome.head.head.classes
     possible = conditions.possible(len(classes))

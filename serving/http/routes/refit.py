@@ -5,7 +5,7 @@ import json
 import re
 import shutil
 from collections.abc import AsyncIterator
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 from fastapi import APIRouter, Header, Path, Request, Response
 from fastapi.responses import HTMLResponse, StreamingResponse
@@ -18,6 +18,7 @@ from breadcrumbs.serving.http.schemas import JobDetail, JobList
 from breadcrumbs.serving.http.service import BYTES, AfterName, Limit, Service, Serving, body, content, problems
 from breadcrumbs.serving.processes.scratch import scratch
 from breadcrumbs.serving.refits import examples
+from breadcrumbs.serving.refits.examples import Which
 from breadcrumbs.serving.refits.job import History, Job
 from breadcrumbs.serving.refits.refit import RefitRequest, deployment_weights
 from breadcrumbs.serving.refusals import BadRequest, Forbidden, TooLarge
@@ -36,7 +37,13 @@ FORM: dict[str, Any] = {
     "snapshot": {"type": "array", "items": BYTES, "description": "snapshots to fit to, in any format"},
     "holdout": BYTES | {"description": "snapshot to judge on; absent: the bundle's hold-out, or a share of the images"},
     "spec": {"type": "string", "description": "JSON of a RefitSpec"},
+    "examples": {
+        "type": "string",
+        "enum": list(get_args(Which)),
+        "description": "which examples to fit to, as in JSON",
+    },
 }
+FIELDS = "snapshot, holdout, spec or examples"
 JobId = Annotated[str, Path(description="the refit's id")]
 
 router = APIRouter(tags=["refit"])
@@ -116,26 +123,45 @@ async def _check_prior(spec: RefitSpec, service: Service) -> None:
 
 
 async def _from_form(request: Request, service: Service) -> RefitRequest:
-    """Files `snapshot` (any number) and `holdout` (one at most), and the field `spec` (JSON)."""
+    """Files `snapshot` (any number) and `holdout` (one at most), and the fields `spec` (JSON) and `examples`."""
     most = service.settings.max_snapshots + 1
     form = await bodies.read_form(request, most * service.settings.max_snapshot_bytes, most, "request body")
     try:
         if not form:
-            raise BadRequest("the form is empty: expected snapshot, holdout or spec")
-        unknown = sorted(set(form) - {"snapshot", "holdout", "spec"})
+            raise BadRequest(f"the form is empty: expected {FIELDS}")
+        unknown = sorted(set(form) - set(FORM))
         if unknown:
-            raise BadRequest(f"form field {unknown[0]!r:.80}: expected snapshot, holdout or spec")
-        spec = form.get("spec", "{}")
-        if not isinstance(spec, str):
-            raise BadRequest("form field 'spec': expected JSON text, got a file")
-        parsed = bodies.parse_json(spec, RefitSpec, "spec")
+            raise BadRequest(f"form field {unknown[0]!r:.80}: expected {FIELDS}")
+        parsed = bodies.parse_json(_text(form, "spec", "{}", "JSON text"), RefitSpec, "spec")
+        which = _which(form)
         fitted = [await _keep(item, request, service) for item in _files(form, "snapshot")]
         held = [await _keep(item, request, service) for item in _files(form, "holdout")]
     finally:
         await form.close()
     if len(held) > 1:
         raise BadRequest(f"{len(held)} hold-out files; expected one at most")
-    return RefitRequest(snapshots=fitted, holdout=held[0] if held else None, spec=parsed)
+    return RefitRequest(snapshots=fitted, examples=which, holdout=held[0] if held else None, spec=parsed)
+
+
+def _text(form: FormData, name: str, default: str, expected: str) -> str:
+    found = form.getlist(name) or [default]
+    if len(found) > 1:
+        raise BadRequest(f"form field {name!r} came {len(found)} times; expected it once")
+    if not isinstance(found[0], str):
+        raise BadRequest(f"form field {name!r}: expected {expected}, got a file")
+    return found[0]
+
+
+def _which(form: FormData) -> Which | None:
+    """The field `examples`. None means that it did not come."""
+    if "examples" not in form:
+        return None
+    known = " or ".join(get_args(Which))
+    text = _text(form, "examples", "", known)
+    found: dict[str, Which] = {name: name for name in get_args(Which)}
+    if text not in found:
+        raise BadRequest(f"form field 'examples': expected {known}, got {text!r:.40}")
+    return found[text]
 
 
 def _files(form: FormData, name: str) -> list[UploadFile]:

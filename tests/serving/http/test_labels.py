@@ -89,7 +89,11 @@ def test_every_way_of_asking_gets_ids(remembering: httpx.Client, way: str) -> No
         model = "tiny" if way == "v2 pixels" else "tiny-features"
         answer = remembering.post(
             f"/v2/models/{model}/infer",
-            json={"inputs": [pixels if model == "tiny" else row], "outputs": [{"name": "logits"}]},
+            json={
+                "inputs": [pixels if model == "tiny" else row],
+                "outputs": [{"name": "logits"}],
+                "parameters": {"ref": "my tree ✓"},
+            },
         )
     made = answer.raise_for_status().json()
     if way.startswith("v2"):
@@ -100,7 +104,7 @@ def test_every_way_of_asking_gets_ids(remembering: httpx.Client, way: str) -> No
 
     assert len(set(ids)) == len(ids) == (2 if way == "form" else 1)
     assert found["kind"] == ("feature" if "features" in way else "image")
-    assert found["ref"] == ("my tree ✓" if way == "parameters" else "")
+    assert found["ref"] == ("my tree ✓" if way == "parameters" or way.startswith("v2") else "")
     assert found["head"]["version"] == 1
     assert [one["class"] for one in found["classes"]] == sorted(
         CLASSES, key=lambda name: -next(one["probability"] for one in found["classes"] if one["class"] == name)
@@ -387,3 +391,24 @@ def test_tenants_do_not_touch_each_other(serve: Serve, tmp_path: Path) -> None:
         assert "is verified; replacing it takes the scope refit" in told(refusal)
         assert client.delete(f"/v1/answers/{answer}", headers=as_("a")).json()["examples"] == [example]
         assert listed("root") == [("b", "b", "elm")]
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "told"),
+    [
+        ("class", "", "class: expected at least 1 characters, got ''"),
+        ("class", "x" * 1001, "class: expected at most 1000 characters"),
+        ("class", None, "class: Input should be a valid string, got None"),
+        ("class", "a\nb", "class: Value error, has a control character, U+000A; expected printable text"),
+        ("by", "x" * 201, "by: String should have at most 200 characters"),
+        ("ref", "x" * 201, "ref: String should have at most 200 characters"),
+    ],
+)
+def test_a_refusal_names_the_field_and_nothing_of_the_code(
+    remembering: httpx.Client, field: str, value: Any, told: str
+) -> None:
+    """The field as it is written, and its length in characters."""
+    answer = say(remembering, {"image": text(png(picture())), "class": "oak", field: value})
+
+    assert answer.status_code == 422
+    assert answer.json()["error"]["message"].startswith(f"JSON body: labels.0.{told}")

@@ -4,20 +4,30 @@ import asyncio
 import hashlib
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import httpx
 import numpy as np
 import pytest
-from refits import finish, upload
+from labelling import label as one
+from refits import events, finish, until, upload
 from running import Serve, make_settings, running
-from tiny import CLASSES
+from tiny import CLASSES, tiny_head
 from worlds import World
 
 from breadcrumbs.models.bundle import Bundle
+from breadcrumbs.models.refit_report import Judged
 from breadcrumbs.models.snapshots import examples as labelled
 from breadcrumbs.serving.app import REFIT
 from breadcrumbs.serving.client.client import Client
+from breadcrumbs.serving.learning.examples import Examples
+from breadcrumbs.serving.refits import examples as taking
+from breadcrumbs.serving.refits import refit
+from breadcrumbs.serving.refits.examples import Taken
+from breadcrumbs.serving.refits.outputs import Made, RefitFailed
+from breadcrumbs.serving.refits.refit import RefitRequest
+from breadcrumbs.serving.state import heads
+from breadcrumbs.serving.state.live_head import Live
 from breadcrumbs.serving.state.store import Store
 from breadcrumbs.serving.upkeep import verify
 
@@ -139,6 +149,64 @@ def test_an_erased_example_is_in_no_later_refit(serve: Serve, tmp_path: Path) ->
     assert given(tmp_path / "given") == {"verified": {1: CLASSES[1]}}
 
 
+@pytest.mark.parametrize("then", ["erased", "erased and labelled again", "relabelled"])
+def test_what_is_erased_while_a_refit_runs_is_in_no_head(serve: Serve, tmp_path: Path, then: str) -> None:
+    """The refit fails with a sentence, and leaves no head; another label of the example is no erasure."""
+    with serve("waits", str(tmp_path / "go")) as client:
+        first, _ = label(client, (0, CLASSES[0], True), (1, CLASSES[1], True))
+        job = client.post("/v1/refit", json={"spec": {"activate": "always"}}).json()["id"]
+        until(client, job)
+        if then.startswith("erased"):
+            assert client.delete(f"/v1/examples/{first}").json()["heads"] == []
+        if then != "erased":
+            label(client, (0, CLASSES[2], True))
+        (tmp_path / "go").touch()
+        *_, last = events(client, job)
+        heads = [one["version"] for one in client.get("/v1/heads").json()["heads"]]
+
+    if then == "relabelled":
+        assert (last["state"], heads) == ("succeeded", [2, 1])
+    else:
+        assert (last["state"], heads) == ("failed", [1])
+        assert last["error"]["type"] == "erased"
+        assert last["error"]["message"].startswith("1 of the 2 examples that it took were erased while it ran")
+
+
+class ErasingStore(Store):
+    """A store in which an example is erased in the moment in which a head is stored."""
+
+    example = ""
+
+    async def create(self, name: str, source: Any) -> None:
+        await super().create(name, source)
+        if name.endswith("/head.json") and self.example:
+            await Examples(self).erase([self.example])
+
+
+def test_what_is_erased_while_a_head_is_stored_takes_the_head_with_it(tmp_path: Path, tiny_bundle: Bundle) -> None:
+    """Whoever erased it could not be told of a head that was not there yet."""
+
+    async def walk() -> None:
+        store = ErasingStore.open(tmp_path)
+        assert isinstance(store, ErasingStore)
+        await Examples(store).add([one(1)])
+        store.example = one(1).said.id
+        newest = (await Examples(store).newest())[store.example]
+        await taking.note(store, "job", Taken(ids=[store.example], until=newest.at))
+        report = json.loads((Path(__file__).parents[1] / "refit_report.json").read_text())
+        told = {"candidate": "d", "live": "d", "rows": 1, "holdout": "split", "candidate_metrics": report["candidate"]}
+        judged = Judged.model_validate(told | {"gate": {"answer": "yes", "reasons": []}})
+        made = Made(tiny_head(), judged, b"{}")
+        with pytest.raises(RefitFailed, match=r"1 of the 1 examples that it took were erased"):
+            await refit.settle(
+                "job", RefitRequest(), store, tiny_bundle, cast("Live", None), 1, made
+            )  # fmt: skip
+        assert await heads.versions(store) == []
+        assert await store.names("heads") == []
+
+    asyncio.run(walk())
+
+
 @pytest.mark.parametrize("data", [b"", b"{}", b'{"ids": 3, "until": 1}', b"\x00"])
 def test_a_damaged_note_of_examples_is_found(serve: Serve, tmp_path: Path, data: bytes) -> None:
     """A whole one is sound; a damaged one is named by `store verify`."""
@@ -153,6 +221,34 @@ def test_a_damaged_note_of_examples_is_found(serve: Serve, tmp_path: Path, data:
 
     assert (finding.kind, finding.name) == ("damaged", f"refits/{job['id']}")
     assert "examples.json is damaged" in finding.text
+
+
+@pytest.mark.parametrize("asks", ["verified", "all", "none"])
+def test_a_form_asks_for_examples(serve: Serve, tmp_path: Path, asks: str) -> None:
+    """By its field, as the JSON does."""
+    with serve("examines", str(tmp_path / "given")) as client:
+        label(client, (0, CLASSES[0], True), (1, CLASSES[1], False))
+        started = client.post("/v1/refit", files={"examples": (None, asks)})
+        *_, last = events(client, started.raise_for_status().json()["id"])
+
+    assert last["state"] == "succeeded"
+    assert len(given(tmp_path / "given")) == {"verified": 1, "all": 2, "none": 0}[asks]
+
+
+@pytest.mark.parametrize(
+    ("form", "told"),
+    [
+        ([("examples", (None, "some"))], "form field 'examples': expected verified or all or none, got 'some'"),
+        ([("examples", ("a", b"all"))], "form field 'examples': expected verified or all or none, got a file"),
+        ([("examples", (None, "all"))] * 2, "form field 'examples' came 2 times; expected it once"),
+    ],
+)
+def test_a_form_that_asks_for_something_else_is_refused(serve: Serve, form: list[Any], told: str) -> None:
+    """In one sentence that names the field."""
+    with serve() as client:
+        answer = client.post("/v1/refit", files=form)
+
+    assert (answer.status_code, answer.json()["error"]["message"]) == (422, told)
 
 
 def test_the_client_asks_for_examples(serve: Serve, tmp_path: Path, tiny_bundle: Bundle) -> None:
