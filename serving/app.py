@@ -44,6 +44,7 @@ from breadcrumbs.serving.http.routes import (
     refit,
     snapshots,
     system,
+    trials,
 )
 from breadcrumbs.serving.http.shares import Held
 from breadcrumbs.serving.http.traces import Traces
@@ -56,7 +57,7 @@ from breadcrumbs.serving.state.keys import Keys, KeysError
 LOG = logging.getLogger("breadcrumbs.server")
 REFIT = (sys.executable, "-P", "-m", "breadcrumbs", "refit", "--debug")
 """The program that a refit runs; with the traceback of a bug, for this server's log."""
-ROUTES = (predict, priors, answers, examples, classes, snapshots, refit, heads, open_inference, system, console)
+ROUTES = (predict, priors, answers, examples, classes, snapshots, refit, heads, trials, open_inference, system, console)
 GRACE = 30
 """Seconds that requests in flight have to finish after SIGTERM."""
 

@@ -9,6 +9,7 @@ from fastapi import Depends, Query, Request
 from breadcrumbs.models.bundle import Bundle, Precision
 from breadcrumbs.models.groups import Group, groups
 from breadcrumbs.models.lineages import HeadLineages
+from breadcrumbs.serving.http.access_control import key_of
 from breadcrumbs.serving.http.metrics import Metrics
 from breadcrumbs.serving.http.open_inference.statistics import Statistics
 from breadcrumbs.serving.http.schemas import ProblemResponse
@@ -29,6 +30,7 @@ from breadcrumbs.serving.state.pages import MOST
 from breadcrumbs.serving.state.priors import Priors
 from breadcrumbs.serving.state.renames import Renames
 from breadcrumbs.serving.state.store import Store
+from breadcrumbs.serving.trials.trials import Trials
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,7 @@ class Service:
     uploads: Turnstile
     answers: Answers
     examples: Examples
+    trials: Trials
     statistics: Statistics = field(default_factory=Statistics)
 
     @cached_property
@@ -94,6 +97,17 @@ async def _service(request: Request) -> Service:
 
 
 Serving = Annotated[Service, Depends(_service)]
+
+
+async def answering(request: Request, service: Service, head: str, ref: str = "") -> BoundHead | None:
+    """Return the head that answers a request: the one that it names, or else that of a canary.
+
+    None means the head that is live when its batch begins. Raises as `choose` does.
+    """
+    if head != "active":
+        return await choose(service, head)
+    key = key_of(request)
+    return service.trials.answering(None if key is None else key.name, ref)
 
 
 async def choose(service: Service, head: str) -> BoundHead | None:

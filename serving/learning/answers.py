@@ -11,10 +11,8 @@ import asyncio
 import contextlib
 import logging
 import time
-from bisect import bisect_left
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping
 from dataclasses import dataclass, field
-from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,7 +26,7 @@ from breadcrumbs.serving.learning.answer import Answer, Origin, answered, from_r
 from breadcrumbs.serving.learning.bounds import DAY, Bounds, beyond
 from breadcrumbs.serving.predict.engine import BoundHead, Scores
 from breadcrumbs.serving.state import erasure
-from breadcrumbs.serving.state.segments import Segment, Segments
+from breadcrumbs.serving.state.segments import Segments
 from breadcrumbs.serving.state.store import NotFound, Store, StoreError
 
 LOG = logging.getLogger("breadcrumbs.answers")
@@ -184,7 +182,7 @@ class Answers:
             return {}
         times = sorted(wanted.values())
         found: dict[str, Answer] = {}
-        async for _, records in self._segments.records(partial(_may_have_some, times)):
+        async for _, records in self._segments.records(lambda segment: segment.may_have_some(times)):
             found |= {one.id: from_record(one) for one in records if one.id in wanted}
         return found
 
@@ -241,9 +239,3 @@ class Answers:
             await self.flush()
         except StoreError as error:
             LOG.warning("the last %d answers are not remembered: %s", len(self._pending), error)
-
-
-def _may_have_some(times: Sequence[int], segment: Segment) -> bool:
-    """Whether an answer of one of these times, in ascending order, may be in a segment."""
-    place = bisect_left(times, segment.first)
-    return place < len(times) and times[place] <= segment.last

@@ -13,6 +13,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from breadcrumbs.models.bundle import Bundle
+from breadcrumbs.models.errors import BreadcrumbsError
 from breadcrumbs.models.files import write_whole
 from breadcrumbs.models.head import LinearHead, to_bytes
 from breadcrumbs.models.refit_report import Gate, Judged
@@ -29,6 +30,7 @@ from breadcrumbs.serving.state.heads import HeadRecord, Lineage
 from breadcrumbs.serving.state.keys import NO_KEY, owner_of
 from breadcrumbs.serving.state.live_head import Live
 from breadcrumbs.serving.state.store import Conflict, Store
+from breadcrumbs.serving.trials.trial import Start
 from breadcrumbs.training.config import RefitSpec
 from breadcrumbs.training.refit.edits import with_past
 
@@ -36,6 +38,8 @@ LOG = logging.getLogger("breadcrumbs.refit")
 
 Say = Callable[[dict[str, Any]], Awaitable[None]]
 Take = Callable[[Made], Awaitable[None]]
+First = Callable[[int, int, str], Awaitable[Start]]
+"""Starts the trial of a head: its version, that of the head it was compared with, and who asked."""
 
 
 class RefitRequest(BaseModel):
@@ -171,9 +175,12 @@ def _failure(job: str, ending: child.Ending) -> RefitFailed:
 
 async def settle(
     job: str, request: RefitRequest, store: Store, bundle: Bundle, live: Live, compared: int, made: Made,
-    actor: str = NO_KEY, pinned: Pinned | None = None,
+    actor: str = NO_KEY, pinned: Pinned | None = None, first: First | None = None,
 ) -> Verdict:  # fmt: skip
-    """Store the head, and activate it if the spec and the gate allow it and the compared head is still live."""
+    """Store the head, and activate it if the spec and the gate allow it and the compared head is still live.
+
+    `first` starts a trial of it, where a trial comes before. None means that none does.
+    """
     taken = await examples.noted(store, job)
     lineage = Lineage(
         parent=compared,
@@ -188,7 +195,7 @@ async def settle(
     )
     gate, metrics = made.judged.gate, made.judged.candidate_metrics
     record = await heads.add(store, made.head, bundle, lineage, metrics.model_dump(mode="json"))
-    activation, note = await _go_live(job, request.spec.activate, gate, live, compared, record, actor)
+    activation, note = await _go_live(job, request.spec.activate, gate, live, compared, record, actor, first)
     if pinned is not None:
         note += f"; judged on the server's pinned hold-out {pinned.sha256[:12]}"
         note += ", not on the request's" if request.holdout else ""
@@ -205,12 +212,14 @@ async def settle(
 
 async def _go_live(
     job: str, when: Literal["never", "if_better", "always"], gate: Gate, live: Live, compared: int, record: HeadRecord,
-    actor: str,
+    actor: str, first: First | None,
 ) -> tuple[int | None, str]:  # fmt: skip
     if when == "never":
         return None, "not activated: the spec says never"
     if when == "if_better" and gate.answer != "yes":
         return None, f"not activated: the gate says {gate.words}"
+    if when == "if_better" and first is not None:
+        return None, await _on_trial(job, first, compared, record, actor)
     reason = "the gate says yes" if gate.answer == "yes" else f"the spec says always; the gate says {gate.answer}"
     try:
         asked = "" if actor == NO_KEY else f" by {actor}"
@@ -218,6 +227,16 @@ async def _go_live(
     except Conflict as error:
         return None, f"not activated: compared with head {compared}, but {error}"
     return activation.number, f"activated: {reason}"
+
+
+async def _on_trial(job: str, first: First, compared: int, record: HeadRecord, actor: str) -> str:
+    """Start the trial that comes before, and say so."""
+    asked = "" if actor == NO_KEY else f" by {actor}"
+    try:
+        started = await first(record.version, compared, f"refit {job}{asked}")
+    except BreadcrumbsError as error:
+        return f"not activated: it must be tried first, and no trial could start: {error}"
+    return f"on trial {started.number} until {started.until}: the gate says yes, and a trial comes first"
 
 
 def concluded(record: HeadRecord, judged: bytes, log: Sequence[Activation]) -> Verdict | None:

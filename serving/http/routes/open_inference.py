@@ -29,7 +29,7 @@ from breadcrumbs.serving.http.open_inference.response import encode
 from breadcrumbs.serving.http.outcomes import record
 from breadcrumbs.serving.http.prediction.conditions import Resolved, resolve
 from breadcrumbs.serving.http.prediction.remembered import remember
-from breadcrumbs.serving.http.service import Service, Serving, body, choose
+from breadcrumbs.serving.http.service import Service, Serving, answering, body, choose
 from breadcrumbs.serving.http.shares import SMALL_BODY
 from breadcrumbs.serving.predict.devices import EngineError
 from breadcrumbs.serving.predict.engine import BoundHead
@@ -175,7 +175,7 @@ async def answer(
     """
     began = time.perf_counter()
     known = _model(service, model)
-    head = await choose(service, version)
+    head = await answering(request, service, version)
     try:
         return await _inferred(request, service, known, head, length, began)
     except BreadcrumbsError:
@@ -192,10 +192,13 @@ async def _inferred(
     _check_size(service, asked, model.input.one)
     conditions = await resolve(service, head, asked.prior, asked.classes, asked.confidence)
     work = service.inference.run(asked.values, conditions.head, asked.timeout)
-    outcome = conditions.applied(await while_connected(request, work))
+    computed = await while_connected(request, work)
+    outcome = conditions.applied(computed)
     encoding = time.perf_counter()
     found = _found(outcome, asked)
     predicts = bool(found.keys() - {"feature"})
+    if predicts:
+        service.trials.saw(computed.scores)
     record(request, service, outcome, predicts=predicts)
     ids = await remember(request, service, asked.values, outcome) if predicts else []
     parameters = _ids(ids) | ({} if asked.confidence is None else await _nodes(outcome, conditions))
