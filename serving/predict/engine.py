@@ -272,7 +272,7 @@ class Engine:
         logits = {}
         for head in {head.version: head for head in wanted}.values():
             logits[head.version] = self._logits(feature, head)
-        features = feature.numpy()
+        features = np.array(feature.numpy())  # it may lie in the value's own memory, which goes with the value
         return features, logits, (middle - began, time.perf_counter() - middle)
 
     def logits(self, features: Floats, head: BoundHead) -> Floats:
