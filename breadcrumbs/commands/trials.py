@@ -36,7 +36,7 @@ def list_trials(*, server: Server = LOCAL, json: Json = False, key: Key = None) 
     with Client(server, key=key) as client:
         found = client.trials()
     if json:
-        tell_json([one.model_dump(mode="json") for one in found])
+        tell_json({"trials": [one.model_dump(mode="json") for one in found]})
         return
     table = Table("trial", "mode", "head", "against", "until", "end", "reason")
     for one in found:
