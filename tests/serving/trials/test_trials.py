@@ -9,6 +9,7 @@ import httpx
 import numpy as np
 import pytest
 from patience import soon
+from refits import finish, upload
 from running import Serve
 from tiny import CLASSES, tiny_head
 
@@ -235,9 +236,22 @@ def test_of_servers_that_judge_one_rolls_back(serve: Serve, tiny_bundle: Bundle,
         store_heads(tmp_path / "store", tiny_bundle, turned())
         one.post("/v1/heads/2/activate", json={"bake": "1h"}).raise_for_status()
         soon(lambda: predict(two)["head"]["version"] == 2, "the follower")
+        assert state(two, 1)["end"] is None, "it knows the trial from now on"
         label(two, FEATURES, [CLASSES[place] for place in SAID])
         ended(two, 1)
         assert sorted(path.name for path in (tmp_path / "store/trials").iterdir()) == ["00000001.json", "00000002.json"]
         assert len(one.get("/v1/activations").json()["activations"]) == 3
         counted = state(one, 1)
         assert counted["answered"].get("2", 0) >= 40, "what both servers counted"
+
+
+@pytest.mark.slow
+def test_a_refits_head_is_tried_first(serve: Serve) -> None:
+    """Where the server says so: the gate says yes, and the head starts as a shadow that may go live by itself."""
+    with serve(gate_trial="24h", **REMEMBERING) as client:
+        verdict = finish(client, {"snapshots": [upload(client)]})["verdict"]
+        told = state(client, 1)["start"]
+
+        assert (verdict["activated"], verdict["note"].partition(" until")[0]) == (False, "on trial 1")
+        assert (told["mode"], told["head"], told["margin"], told["stop_if"]["worse"]) == ("shadow", 2, 0.02, 0.05)
+        assert client.get("/v1/heads").json()["live"] == 1
