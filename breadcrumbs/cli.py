@@ -28,6 +28,7 @@ from breadcrumbs.commands.predict import predict
 from breadcrumbs.commands.refit import refit
 from breadcrumbs.commands.store import store
 from breadcrumbs.commands.train import convert, evaluate, export, snapshot, train
+from breadcrumbs.commands.trials import trials
 from breadcrumbs.models.errors import BreadcrumbsError
 from breadcrumbs.serving import logs
 from breadcrumbs.serving.setting_names import flag, variable, with_notes
@@ -66,7 +67,7 @@ COMMANDS: tuple[Callable[..., None], ...] = (adopt, train, evaluate, export, sna
 for number, command in enumerate(COMMANDS):
     app.command(command, group=MAKE, sort_key=number)
 app.command(group=USE)(predict)
-for number, nouns in enumerate((heads, examples, store, keys)):
+for number, nouns in enumerate((heads, trials, examples, store, keys)):
     nouns.group, nouns.sort_key = (KEEP,), number
     app.command(nouns)
 cluster.group = (USE,)

@@ -45,6 +45,7 @@ from breadcrumbs.serving.http.routes import (
     refit,
     snapshots,
     system,
+    trials,
 )
 from breadcrumbs.serving.http.shares import Held
 from breadcrumbs.serving.http.traces import Traces
@@ -58,7 +59,8 @@ LOG = logging.getLogger("breadcrumbs.server")
 REFIT = (sys.executable, "-P", "-m", "breadcrumbs", "refit", "--debug")
 """The program that a refit runs; with the traceback of a bug, for this server's log."""
 ROUTES = (
-    predict, priors, answers, examples, classes, snapshots, refit, heads, label_studio, open_inference, system, console,
+    predict, priors, answers, examples, classes, snapshots, refit, heads, trials, label_studio, open_inference, system,
+    console,
 )  # fmt: skip
 GRACE = 30
 """Seconds that requests in flight have to finish after SIGTERM."""

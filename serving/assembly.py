@@ -22,6 +22,7 @@ from breadcrumbs.serving.http.metrics import Metrics
 from breadcrumbs.serving.http.routes import system
 from breadcrumbs.serving.http.service import Service, groups_of
 from breadcrumbs.serving.http.shares import Turnstile
+from breadcrumbs.serving.http.trial_metrics import TrialMetrics
 from breadcrumbs.serving.learning import remembering
 from breadcrumbs.serving.learning.answers import Answers
 from breadcrumbs.serving.learning.bounds import Bounds
@@ -51,6 +52,11 @@ from breadcrumbs.serving.state.heads import read as read_head
 from breadcrumbs.serving.state.lease import Lease
 from breadcrumbs.serving.state.live_head import Live
 from breadcrumbs.serving.state.store import Store
+from breadcrumbs.serving.trials.judge import Judge
+from breadcrumbs.serving.trials.starting import of_refit
+from breadcrumbs.serving.trials.state import TrialGroup
+from breadcrumbs.serving.trials.trials import Trials
+from breadcrumbs.serving.trials.verified import Verified
 
 LOG = logging.getLogger("breadcrumbs.server")
 LONGEST = 0.05
@@ -111,13 +117,9 @@ async def open_service(
     pairing = await open_pairing(settings, bundle, store)
     inference = _inference(settings, engine, decoder, batcher, pairing, stack)
     current = Live(store, bundle, engine, log, activation, lambda one: metrics.swapped(one.actor))
-    limits = child.Limits(settings.refit_timeout, settings.refit_memory or memory() * 3 // 4, settings.refit_cpu)
-    lease = Lease(store, "refits")
-    pinned = await asyncio.to_thread(_pinned, settings.gate_holdout, bundle)
-    refitter = partial(refitting, store, bundle, current, limits=limits, confirm=lease.renew, pinned=pinned)
-    jobs = Jobs(
-        store, settings.refit_queue, refitter() if settings.refit == "here" else None, lease, settings.follow
-    )  # fmt: skip
+    answered, labelled = _open_answers(settings, bundle, store, stack)
+    trials = await _open_trials(settings, bundle, store, current, engine, labelled, metrics, stack)
+    jobs = await _jobs(settings, bundle, store, current, trials, refitting)
     converter = Converter(settings.max_snapshot_bytes)
     uploads = Turnstile(settings.max_uploads, "uploads")
     await jobs.open()
@@ -127,7 +129,7 @@ async def open_service(
     stack.push_async_callback(jobs.close)
     service = Service(
         settings, bundle, precision, store, engine, batcher, inference, current, jobs, metrics, converter, uploads,
-        *_open_answers(settings, bundle, store, stack), pairing, _label_studio(settings, stack),
+        answered, labelled, trials, pairing, _label_studio(settings, stack),
     )  # fmt: skip
     if settings.workers > 1:
         counting = asyncio.create_task(system.keep_counting(service))
@@ -152,6 +154,19 @@ def _inference(
     if pairing is not None:
         stack.push_async_callback(pairing.close)
     return inference
+
+
+async def _jobs(
+    settings: Settings, bundle: Bundle, store: Store, live: Live, trials: Trials, refitting: Callable[..., Refitter]
+) -> Jobs:
+    """The refits of the store, and what runs them where this server does."""
+    limits = child.Limits(settings.refit_timeout, settings.refit_memory or memory() * 3 // 4, settings.refit_cpu)
+    lease = Lease(store, "refits")
+    pinned = await asyncio.to_thread(_pinned, settings.gate_holdout, bundle)
+    first = None if settings.gate_trial is None else partial(of_refit, trials, settings.gate_trial)
+    refitter = partial(refitting, store, bundle, live, limits=limits, confirm=lease.renew, pinned=pinned, first=first)
+    runs = refitter() if settings.refit == "here" else None
+    return Jobs(store, settings.refit_queue, runs, lease, settings.follow)
 
 
 def _bundle(folder: Path) -> Bundle:
@@ -182,6 +197,25 @@ def _label_studio(settings: Settings, stack: contextlib.AsyncExitStack) -> Label
     found = LabelStudio(settings.label_studio, token, settings.max_image_bytes)
     stack.push_async_callback(found.close)
     return found
+
+
+async def _open_trials(
+    settings: Settings, bundle: Bundle, store: Store, live: Live, engine: Engine, labelled: Examples, metrics: Metrics,
+    stack: contextlib.AsyncExitStack,
+) -> Trials:  # fmt: skip
+    """The trials of the store, which are followed, counted and judged beside the requests."""
+    verified = Verified(labelled, engine, bundle.backbone_digest)
+    known: dict[str, TrialGroup] = {**groups_of(bundle)}
+    trials = Trials(store, live, engine, verified, known, settings.remember > 0, TrialMetrics(metrics))
+    judge = Judge(trials, live, verified, Lease(store, "trials"))
+    with about("store"):
+        await trials.catch_up()
+    stack.push_async_callback(judge.close)
+    stack.push_async_callback(trials.close)
+    tasks = [trials.compare(), judge.run()] + ([trials.follow(settings.follow)] if settings.follow else [])
+    for task in tasks:
+        stack.callback(asyncio.create_task(task).cancel)
+    return trials
 
 
 def open_schedule(service: Service, stack: contextlib.AsyncExitStack) -> None:

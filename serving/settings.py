@@ -43,6 +43,7 @@ MODEL, STORE, NETWORK, ACCESS, COMPUTING, LIMITS, ANSWERS, REFITS, MIGRATION, LO
 )
 PATH = re.compile(r"(/[A-Za-z0-9._~-]+)*")
 TIME_OF_DAY = re.compile(r"([01][0-9]|2[0-3]):[0-5][0-9]")
+DURATION = re.compile(r"0*[1-9][0-9]{0,6}[smhd]")
 COLLECTOR = re.compile(r"https?://[^\s/]+(/\S*)?")
 LABEL_STUDIO = re.compile(r"https?://[\w.\[\]:-]+(/[\w.~/-]*)?", re.ASCII)
 
@@ -205,6 +206,10 @@ class Settings(BaseSettings):
     refit_nightly: Annotated[str | None, REFITS] = None
     """Time of day, UTC, as `02:30`, at which a refit from all verified examples starts by itself if a verified label
     came since the last one. If another refit runs then, or the server is down, it starts up to six hours later."""
+    gate_trial: Annotated[str | None, REFITS] = None
+    """Try a refit's head before it goes live: a head that the gate says yes to starts as a shadow trial of so long, as
+    `24h` or `7d`. It goes live by itself when verified labels show that its recall is not lower by 2 points or more;
+    the trial is stopped when they show that it is lower. Needs `remember`."""
     migrate_to: Annotated[Path | None, MIGRATION] = None
     """Folder of a bundle to migrate to: a share of the images that are answered also goes through its backbone, and the
     features of both are kept in the store as pairs. It takes the memory of that backbone, and one thread of the lowest
@@ -254,6 +259,13 @@ class Settings(BaseSettings):
             raise ValueError("expected a time of day, 00:00 … 23:59, as 02:30")
         return given
 
+    @field_validator("gate_trial")
+    @classmethod
+    def _check_duration(cls, given: str | None) -> str | None:
+        if given is not None and not DURATION.fullmatch(given):
+            raise ValueError("expected a duration, as 90s, 30m, 24h or 7d")
+        return given
+
     @field_validator("otlp_endpoint")
     @classmethod
     def _check_endpoint(cls, endpoint: str | None) -> str | None:
@@ -281,6 +293,15 @@ class Settings(BaseSettings):
                 raise ValueError(
                     f"{name}: {getattr(self, name)} does not go with {both('refit')} off: no refit can start"
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _check_trial(self) -> Self:
+        if self.gate_trial is not None and not self.remember:
+            raise ValueError(
+                f"gate_trial: a trial is decided by labels of remembered answers, and none are remembered: set "
+                f"{both('remember')}, or leave {both('gate_trial')} out"
+            )
         return self
 
     @model_validator(mode="after")

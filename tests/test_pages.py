@@ -23,6 +23,8 @@ from breadcrumbs.serving.state.activation_log import Activation
 from breadcrumbs.serving.state.heads import HeadRecord, Lineage
 from breadcrumbs.serving.state.priors import PriorRecord
 from breadcrumbs.serving.state.snapshot_record import SnapshotRecord
+from breadcrumbs.serving.trials.counts import Counts
+from breadcrumbs.serving.trials.trial import End, Start
 from breadcrumbs.training.config import RefitSpec, TrainConfig
 from breadcrumbs.training.recipes import RECIPES
 
@@ -289,6 +291,9 @@ def test_every_part_of_a_head_is_specified() -> None:
         (PriorRecord, "### priors/"),
         (Kept, "### refits/"),
         (Activation, "### activations/"),
+        (Start, "### trials/"),
+        (End, "### trials/"),
+        (Counts, "### trials/"),
     ],
 )
 def test_every_field_of_a_record_is_specified(model: type[BaseModel], heading: str) -> None:

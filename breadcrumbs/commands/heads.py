@@ -61,6 +61,7 @@ def activate(
     server: Server = LOCAL,
     reason: Reason = "",
     expected_live: ExpectedLive = None,
+    bake: str | None = None,
     json: Json = False,
     key: Key = None,
 ) -> None:
@@ -70,12 +71,14 @@ def activate(
 
     Args:
         version: Number of the head.
+        bake: Watch it for so long, as 2h or 7d: when verified labels show that it is worse, the head before it is live
+            again.
         json: Print the record in the activation log.
     """
     from breadcrumbs.serving.client.client import Client
 
     with Client(server, key=key) as client:
-        _print_change(client.activate(version, reason, expected_live), json)
+        _print_change(client.activate(version, reason, expected_live, bake), json)
 
 
 @heads.command

@@ -24,6 +24,7 @@ from breadcrumbs.serving.client.images import File
 from breadcrumbs.serving.http.schemas import (
     ActivateBody,
     ActivationList,
+    GoLiveBody,
     HeadList,
     Health,
     JobDetail,
@@ -45,6 +46,7 @@ from breadcrumbs.serving.state.activation_log import Activation
 from breadcrumbs.serving.state.heads import HeadRecord
 from breadcrumbs.serving.state.pages import MOST
 from breadcrumbs.serving.state.snapshot_record import SnapshotRecord
+from breadcrumbs.serving.state.stop_rules import StopIf
 from breadcrumbs.training.config import RefitSpec
 
 Answer = TypeVar("Answer")
@@ -217,20 +219,32 @@ def head_onnx(version: int) -> Call[bytes]:
     return _get(f"/v1/heads/{version}/head.onnx", bytes)
 
 
-def activate(version: int, reason: str = "", expected_live: int | None = None) -> Call[Activation]:
-    """Make a head live, provided that `expected_live` is live now; retried only if that is given."""
-    return _change(f"/v1/heads/{version}/activate", reason, expected_live)
+def activate(
+    version: int, reason: str = "", expected_live: int | None = None, bake: str | None = None,
+    stop_if: StopIf | None = None,
+) -> Call[Activation]:  # fmt: skip
+    """Make a head live, provided that `expected_live` is live now; retried only if that is given.
+
+    Args:
+        version: of the head.
+        reason: recorded in the activation log.
+        expected_live: the head that must be live. None means any.
+        bake: how long the head is watched then, as `2h`. None means not at all.
+        stop_if: what brings the head before it back. None means verified labels, at level 0.05.
+    """
+    body = GoLiveBody(reason=reason, expected_live=expected_live, bake=bake, stop_if=stop_if)
+    return _change(f"/v1/heads/{version}/activate", body)
 
 
 def rollback(reason: str = "", expected_live: int | None = None) -> Call[Activation]:
     """Go back to the head that was live before; `expected_live` as for `activate`."""
-    return _change("/v1/heads/rollback", reason, expected_live)
+    return _change("/v1/heads/rollback", ActivateBody(reason=reason, expected_live=expected_live))
 
 
-def _change(path: str, reason: str, expected_live: int | None) -> Call[Activation]:
-    body = ActivateBody(reason=reason, expected_live=expected_live).model_dump()
-    repeatable = expected_live is not None  # what is live has changed by then, so that a repeat changes nothing
-    return Call("POST", path, Activation.model_validate_json, {"json": body}, repeatable=repeatable)
+def _change(path: str, body: ActivateBody) -> Call[Activation]:
+    repeatable = body.expected_live is not None  # what is live has changed by then: a repeat changes nothing
+    more = {"json": body.model_dump(exclude_none=True)}
+    return Call("POST", path, Activation.model_validate_json, more, repeatable=repeatable)
 
 
 def activations(limit: int = 100) -> Call[list[Activation]]:

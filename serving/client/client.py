@@ -18,7 +18,7 @@ from typing import Any, Concatenate, ParamSpec, Self, TypeVar, get_args
 import httpx
 from pydantic import ValidationError
 
-from breadcrumbs.serving.client import calls, example_calls, steps
+from breadcrumbs.serving.client import calls, example_calls, steps, trial_calls
 from breadcrumbs.serving.client.call import Call
 from breadcrumbs.serving.client.retries import RETRIES, Attempts, Retries, ServerError
 from breadcrumbs.serving.client.steps import Done, Steps, advance
@@ -183,6 +183,10 @@ class Client(Connection):
     activate = _sent(calls.activate)
     rollback = _sent(calls.rollback)
     activations = _sent(calls.activations)
+    start_trial = _sent(trial_calls.start_trial)
+    trials = _sent(trial_calls.trials)
+    trial = _sent(trial_calls.trial)
+    end_trial = _sent(trial_calls.end_trial)
     put_prior = _sent(calls.put_prior)
     priors = _sent(calls.priors)
     prior = _sent(calls.prior)

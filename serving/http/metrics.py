@@ -52,6 +52,11 @@ class Metrics:
         self.head_info = self._gauge("head_info", "1 for the live head.", "version", "digest")
         self.head_age = self._gauge("head_age_seconds", "Since the live head went live.")
         self.swaps = self._counter("head_swaps", "Times that a head went live.", "actor")
+        self.trials = self._gauge("trials", "Trials that run, by mode.", "mode")
+        self.trial_answers = self._counter(
+            "trial_answers", "Answers that two heads were compared on.", "mode", "group", "agrees"
+        )
+        self.trial_errors = self._counter("trial_errors", "Answers for which a head on trial failed.", "mode")
         self.device = self._gauge("execution_provider_info", "1 for where the models run.", "provider")
         self.refits = self._gauge("refit_jobs", "Refits, by state.", "state")
         self.build = self._gauge("build_info", "1 for the program that runs.", "version", "python")

@@ -3,7 +3,7 @@
 What the store keeps is shown as it is kept: `HeadRecord`, `Activation`, `SnapshotRecord`, `Job`.
 """
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -14,6 +14,8 @@ from breadcrumbs.serving.state.activation_log import Activation
 from breadcrumbs.serving.state.heads import HeadRecord
 from breadcrumbs.serving.state.priors import PriorRecord
 from breadcrumbs.serving.state.snapshot_record import SnapshotRecord
+from breadcrumbs.serving.state.stop_rules import StopIf
+from breadcrumbs.serving.trials.state import TrialSummary
 
 
 class Strict(BaseModel):
@@ -65,6 +67,22 @@ class ActivateBody(Strict):
     """Reason, recorded in the activation log; one line of printable text."""
     expected_live: int | None = None
     """Refuse with 409 unless this version is live."""
+
+
+class GoLiveBody(ActivateBody):
+    """Optional body of an activation."""
+
+    bake: str | None = Field(default=None, max_length=40)
+    """Watch the head for so long, as `90s`, `30m`, `2h` or `7d`, or until a time as `2026-01-31T12:00:00Z`: the head
+    before it goes on as its comparison, and comes back if a rule of `stop_if` says so."""
+    stop_if: StopIf | None = None
+    """What brings the head before it back; absent: `{"worse": 0.05}`. Only with `bake`."""
+
+    @model_validator(mode="after")
+    def _check_rules(self) -> Self:
+        if self.stop_if is not None and self.bake is None:
+            raise ValueError("stop_if goes with bake, which says for how long the head is watched")
+        return self
 
 
 class HeadName(BaseModel):
@@ -199,6 +217,13 @@ class HeadList(BaseModel):
 
     live: int = Field(description="the version that answers")
     heads: list[HeadRecord]
+    next: int | None = Field(default=None, description=NEXT)
+
+
+class TrialList(BaseModel):
+    """A page of trials, the newest first."""
+
+    trials: list[TrialSummary]
     next: int | None = Field(default=None, description=NEXT)
 
 

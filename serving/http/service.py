@@ -10,6 +10,7 @@ from breadcrumbs.models import machine
 from breadcrumbs.models.bundle import Bundle, Precision
 from breadcrumbs.models.groups import Group, groups
 from breadcrumbs.models.lineages import HeadLineages
+from breadcrumbs.serving.http.access_control import key_of
 from breadcrumbs.serving.http.label_studio.images import LabelStudio
 from breadcrumbs.serving.http.metrics import Metrics
 from breadcrumbs.serving.http.open_inference.statistics import Statistics
@@ -36,6 +37,7 @@ from breadcrumbs.serving.state.pages import MOST
 from breadcrumbs.serving.state.priors import Priors
 from breadcrumbs.serving.state.renames import Renames
 from breadcrumbs.serving.state.store import Store
+from breadcrumbs.serving.trials.trials import Trials
 
 EXPLAINING = 4
 """Requests that look for nearest rows at a time."""
@@ -59,6 +61,7 @@ class Service:
     uploads: Turnstile
     answers: Answers
     examples: Examples
+    trials: Trials
     pairing: Pairing | None = None
     label_studio: LabelStudio | None = None
     statistics: Statistics = field(default_factory=Statistics)
@@ -128,6 +131,17 @@ async def _service(request: Request) -> Service:
 
 
 Serving = Annotated[Service, Depends(_service)]
+
+
+async def answering(request: Request, service: Service, head: str, ref: str = "") -> BoundHead | None:
+    """Return the head that answers a request: the one that it names, or else that of a canary.
+
+    None means the head that is live when its batch begins. Raises as `choose` does.
+    """
+    if head != "active":
+        return await choose(service, head)
+    key = key_of(request)
+    return service.trials.answering(None if key is None else key.name, ref)
 
 
 async def choose(service: Service, head: str) -> BoundHead | None:

@@ -11,10 +11,8 @@ import asyncio
 import contextlib
 import logging
 import time
-from bisect import bisect_left
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,7 +29,7 @@ from breadcrumbs.serving.learning.indexes import Indexes, Measure, unmeasured
 from breadcrumbs.serving.predict.engine import BoundHead, Scores
 from breadcrumbs.serving.state import erasure
 from breadcrumbs.serving.state.segment_file import Record
-from breadcrumbs.serving.state.segments import Segment, Segments
+from breadcrumbs.serving.state.segments import Segments
 from breadcrumbs.serving.state.store import NotFound, Store, StoreError
 
 LOG = logging.getLogger("breadcrumbs.answers")
@@ -191,7 +189,7 @@ class Answers:
             return await self._by_index(wanted, times)
         except NotFound:  # a segment was merged meanwhile
             found: dict[str, Answer] = {}
-            async for _, records in self._segments.records(partial(_may_have_some, times)):
+            async for _, records in self._segments.records(lambda segment: segment.may_have_some(times)):
                 found |= {one.id: from_record(one) for one in records if one.id in wanted}
             return found
 
@@ -200,7 +198,7 @@ class Answers:
         marks = await erasure.marks(self._store)
         found: dict[str, Answer] = {}
         for segment in await self._segments.listed():
-            if not _may_have_some(times, segment):
+            if not segment.may_have_some(times):
                 continue
             index = await self._indexes.of(segment)
             if index is None:
@@ -308,9 +306,3 @@ class Answers:
             await self.flush()
         except StoreError as error:
             LOG.warning("the last %d answers are not remembered: %s", len(self._pending), error)
-
-
-def _may_have_some(times: Sequence[int], segment: Segment) -> bool:
-    """Whether an answer of one of these times, in ascending order, may be in a segment."""
-    place = bisect_left(times, segment.first)
-    return place < len(times) and times[place] <= segment.last

@@ -263,7 +263,7 @@ class Examples:
     async def newest(self) -> dict[str, Said]:
         """Return the newest label of each thing, without features."""
         found: dict[str, Said] = {}
-        for said in await self._all():
+        for said in await self.all():
             if said.id not in found or found[said.id].place < said.place:
                 found[said.id] = said
         return found
@@ -274,7 +274,7 @@ class Examples:
         Raises:
             NotFound: there is no such example.
         """
-        found = [said for said in await self._all() if said.id == example]
+        found = [said for said in await self.all() if said.id == example]
         if not found:
             raise NotFound(f"there is no example {example!r:.80}")
         return sorted(found, key=lambda said: said.place)
@@ -286,11 +286,11 @@ class Examples:
             examples: ids of things that had a label then.
             until: the time, in microseconds since 1970.
         """
-        left = {said.id for said in await self._all() if said.at <= until}
+        left = {said.id for said in await self.all() if said.at <= until}
         return [one for one in examples if one not in left]
 
-    async def _all(self) -> list[Said]:
-        """All labels. Segments never change, so each is read once."""
+    async def all(self) -> list[Said]:
+        """Return all labels, without features. Segments never change, so each is read once."""
         marks = await erasure.marks(self._store)
         there = {segment.name for segment in await self._segments.listed()}
         self._known = {name: said for name, said in self._known.items() if name in there}
@@ -299,6 +299,15 @@ class Examples:
             self._known[segment.name] = [_said(record) for record in records]
         unique = {said.record: said for some in self._known.values() for said in some}
         return [said for said in unique.values() if not erasure.erases(marks, _names(said), said.at)]
+
+    async def features(self, labels: Sequence[Said]) -> dict[str, Floats]:
+        """Return the features f32 (D,) of labels, by the id of the label's record; without those that were erased."""
+        wanted = {one.record for one in labels}
+        times = sorted(one.at for one in labels)
+        found: dict[str, Floats] = {}
+        async for _, records in self._segments.records(lambda segment: segment.may_have_some(times)):
+            found |= {one.id: _example(one).feature for one in records if one.id in wanted}
+        return found
 
     async def erase(self, examples: Sequence[str]) -> None:
         """Remove things with their whole history, so that nothing of them is in the store."""

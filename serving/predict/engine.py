@@ -271,14 +271,30 @@ class Engine:
         middle = time.perf_counter()
         logits = {}
         for head in {head.version: head for head in wanted}.values():
-            binding = self._heads.io_binding()
-            for name, value in (("feature", feature), ("weight", head.weight), ("bias", head.bias)):
-                binding.bind_ortvalue_input(name, value)
-            binding.bind_output("logits", self.device)
-            self._heads.run_with_iobinding(binding)
-            logits[head.version] = binding.get_outputs()[0].numpy()
+            logits[head.version] = self._logits(feature, head)
         features = feature.numpy().copy()  # given features lie in memory that ends with `feature`
         return features, logits, (middle - began, time.perf_counter() - middle)
+
+    def logits(self, features: Floats, head: BoundHead) -> Floats:
+        """Return a head's logits (N, C) of features f32 (N, D), beside the batches; for any thread.
+
+        Raises:
+            EngineError: ONNX Runtime failed.
+        """
+        try:
+            return self._logits(self._value(features), head)
+        except Exception as error:  # as for a batch
+            raise EngineError(f"ONNX Runtime failed on {len(features)} features: {str(error)[:500]}") from error
+
+    def _logits(self, feature: Any, head: BoundHead) -> Floats:
+        """The logits (N, C) of features (N, D) that lie on the device."""
+        binding = self._heads.io_binding()
+        for name, value in (("feature", feature), ("weight", head.weight), ("bias", head.bias)):
+            binding.bind_ortvalue_input(name, value)
+        binding.bind_output("logits", self.device)
+        self._heads.run_with_iobinding(binding)
+        logits: Floats = binding.get_outputs()[0].numpy()
+        return logits
 
     def _feature(self, session: Any, rows: Sequence[Row]) -> Any:
         """The rows' features (N, D) on the device: those that are given, and those of pixels by the backbone."""

@@ -13,6 +13,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from breadcrumbs.models.bundle import Bundle
+from breadcrumbs.models.errors import BreadcrumbsError
 from breadcrumbs.models.files import write_whole
 from breadcrumbs.models.head import LinearHead, to_bytes
 from breadcrumbs.models.near_names import suggestion
@@ -32,6 +33,7 @@ from breadcrumbs.serving.state.keys import NO_KEY, owner_of
 from breadcrumbs.serving.state.live_head import Live
 from breadcrumbs.serving.state.priors import Priors
 from breadcrumbs.serving.state.store import Conflict, NotFound, Store
+from breadcrumbs.serving.trials.trial import Start
 from breadcrumbs.training.config import PRIORS, RefitSpec
 from breadcrumbs.training.refit.edits import with_past
 
@@ -39,6 +41,8 @@ LOG = logging.getLogger("breadcrumbs.refit")
 
 Say = Callable[[dict[str, Any]], Awaitable[None]]
 Take = Callable[[Made], Awaitable[None]]
+First = Callable[[int, int, str], Awaitable[Start]]
+"""Starts the trial of a head: its version, that of the head it was compared with, and who asked."""
 
 
 class RefitRequest(BaseModel):
@@ -201,9 +205,11 @@ def _failure(job: str, ending: child.Ending) -> RefitFailed:
 
 async def settle(
     job: str, request: RefitRequest, store: Store, bundle: Bundle, live: Live, compared: int, made: Made,
-    actor: str = NO_KEY, pinned: Pinned | None = None,
+    actor: str = NO_KEY, pinned: Pinned | None = None, first: First | None = None,
 ) -> Verdict:  # fmt: skip
     """Store the head, and activate it if the spec and the gate allow it and the compared head is still live.
+
+    `first` starts a trial of it, where a trial comes before. None means that none does.
 
     Raises:
         RefitFailed: an example that it was fitted to was erased meanwhile; no head is left then.
@@ -229,7 +235,7 @@ async def settle(
     except RefitFailed:
         await heads.withdraw(store, record.version)
         raise
-    activation, note = await _go_live(job, request.spec.activate, gate, live, compared, record, actor)
+    activation, note = await _go_live(job, request.spec.activate, gate, live, compared, record, actor, first)
     if pinned is not None:
         note += f"; judged on the server's pinned hold-out {pinned.sha256[:12]}"
         note += ", not on the request's" if request.holdout else ""
@@ -259,12 +265,14 @@ async def _check_erased(store: Store, taken: Taken | None) -> None:
 
 async def _go_live(
     job: str, when: Literal["never", "if_better", "always"], gate: Gate, live: Live, compared: int, record: HeadRecord,
-    actor: str,
+    actor: str, first: First | None,
 ) -> tuple[int | None, str]:  # fmt: skip
     if when == "never":
         return None, "not activated: the spec says never"
     if when == "if_better" and gate.answer != "yes":
         return None, f"not activated: the gate says {gate.words}"
+    if when == "if_better" and first is not None:
+        return None, await _on_trial(job, first, compared, record, actor)
     reason = "the gate says yes" if gate.answer == "yes" else f"the spec says always; the gate says {gate.answer}"
     try:
         asked = "" if actor == NO_KEY else f" by {actor}"
@@ -272,6 +280,16 @@ async def _go_live(
     except Conflict as error:
         return None, f"not activated: compared with head {compared}, but {error}"
     return activation.number, f"activated: {reason}"
+
+
+async def _on_trial(job: str, first: First, compared: int, record: HeadRecord, actor: str) -> str:
+    """Start the trial that comes before, and say so."""
+    asked = "" if actor == NO_KEY else f" by {actor}"
+    try:
+        started = await first(record.version, compared, f"refit {job}{asked}")
+    except BreadcrumbsError as error:
+        return f"not activated: it must be tried first, and no trial could start: {error}"
+    return f"on trial {started.number} until {started.until}: the gate says yes, and a trial comes first"
 
 
 def concluded(record: HeadRecord, judged: bytes, log: Sequence[Activation]) -> Verdict | None:

@@ -19,7 +19,7 @@ from breadcrumbs.serving.refits import refit
 from breadcrumbs.serving.refits.job import ENDED, History, State
 from breadcrumbs.serving.refits.outputs import Made, RefitFailed, Report
 from breadcrumbs.serving.refits.pinned import Pinned
-from breadcrumbs.serving.refits.refit import RefitRequest, Verdict
+from breadcrumbs.serving.refits.refit import First, RefitRequest, Verdict
 from breadcrumbs.serving.state import heads
 from breadcrumbs.serving.state.lease import Lost
 from breadcrumbs.serving.state.live_head import Live
@@ -47,12 +47,13 @@ class Refitter:
         retries: how often a job is restarted whose server was lost or stopped; after that it is interrupted.
         confirm: raises `Lost` if another server now runs the refits of this store.
         pinned: the hold-out that judges every refit. None means the request's, or else the bundle's.
+        first: starts the trial of a head that could go live. None means that it goes live without one.
     """
 
     def __init__(
         self, store: Store, bundle: Bundle, live: Live, command: Sequence[str], limits: child.Limits,
         run: child.Run = child.run, retries: int = 0, confirm: Callable[[], Awaitable[None]] | None = None,
-        pinned: Pinned | None = None,
+        pinned: Pinned | None = None, first: First | None = None,
     ) -> None:  # fmt: skip
         self._store = store
         self._bundle = bundle
@@ -63,6 +64,7 @@ class Refitter:
         self._retries = retries
         self._confirm = confirm or _nothing
         self._pinned = pinned
+        self._first = first
         self._line: asyncio.Queue[History] = asyncio.Queue()
         self._withdrawn = set[str]()
         self._running: tuple[History, asyncio.Task[Any] | None] | None = None  # no task: it cannot be cancelled
@@ -232,7 +234,16 @@ class Refitter:
         await self._confirm()
         await self._store.create(f"refits/{job}/judged.json", made.text)
         verdict = await refit.settle(
-            job, request, self._store, self._bundle, self._live, compared, made, history.actor, self._pinned
+            job,
+            request,
+            self._store,
+            self._bundle,
+            self._live,
+            compared,
+            made,
+            history.actor,
+            self._pinned,
+            self._first,
         )
         await history.insist({"event": "live" if verdict.activated else "stored", **verdict.model_dump(mode="json")})
 

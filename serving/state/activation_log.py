@@ -18,6 +18,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from breadcrumbs.serving.state.heads import HeadRecord
+from breadcrumbs.serving.state.stop_rules import Bake
 from breadcrumbs.serving.state.store import Conflict, Store, StoreError
 
 LOG = logging.getLogger("breadcrumbs.activations")
@@ -46,6 +47,8 @@ class Activation(BaseModel):
     """ISO 8601."""
     previous: str | None
     """sha256 of the record before this one, as it lies in the store."""
+    bake: Bake | None = None
+    """How long and by which rules the head is watched; null: it is not."""
 
 
 def _name(number: int) -> str:
@@ -147,6 +150,7 @@ class Log:
         expected_live: int | None = None,
         kind: Kind = "activate",
         number: int | None = None,
+        bake: Bake | None = None,
     ) -> Activation:
         """Make a head the live one.
 
@@ -157,6 +161,7 @@ class Log:
             expected_live: the version that must be live. None means any.
             kind: an activation or a rollback.
             number: number that the activation must get. None means the next.
+            bake: how the head is watched then.
 
         Raises:
             Conflict: another head is live than was expected, or another writer appended first.
@@ -175,6 +180,7 @@ class Log:
                 reason=reason,
                 at=datetime.now(UTC).isoformat(timespec="milliseconds"),
                 previous=self._end,
+                bake=bake,
             )
             data = record.model_dump_json(indent=1).encode() + b"\n"
             try:

@@ -16,6 +16,7 @@ from breadcrumbs.serving.predict.engine import BoundHead, Engine
 from breadcrumbs.serving.state import activation_log, heads
 from breadcrumbs.serving.state.activation_log import Activation, Kind, Log
 from breadcrumbs.serving.state.heads import HeadRecord, Lineage
+from breadcrumbs.serving.state.stop_rules import Bake
 from breadcrumbs.serving.state.store import Conflict, Store, StoreError
 
 LOG = logging.getLogger("breadcrumbs.live")
@@ -185,17 +186,29 @@ class Live:
         """Return what was live when, oldest first, as far as it can be read."""
         return await self._log.readable()
 
-    async def activate(self, version: int, actor: str, reason: str, expected_live: int | None = None) -> Activation:
+    async def activate(
+        self, version: int, actor: str, reason: str, expected_live: int | None = None, bake: Bake | None = None
+    ) -> Activation:
         """Make a version live; if it is, nothing changes and its activation is returned.
 
+        Args:
+            version: of the head.
+            actor: who does it.
+            reason: why.
+            expected_live: the head that must be live. None means any.
+            bake: how the head is watched then.
+
         Raises:
-            Conflict: another head is live than `expected_live`, or it was fitted to another backbone.
+            Conflict: another head is live than `expected_live`, it was fitted to another backbone, or it is live
+                already and would be watched.
             NotFound, StoreError: there is no such head, or it is damaged.
         """
         async with self._changing:
             if await self._in_step() and version == self.head.version and expected_live in {None, version}:
+                if bake is not None:
+                    raise Conflict(f"head {version} is live already: only a head that goes live can be watched")
                 return self._activation
-            return await self._change(version, actor, reason, expected_live, back=False)
+            return await self._change(version, actor, reason, expected_live, back=False, bake=bake)
 
     async def rollback(self, actor: str, reason: str, expected_live: int | None = None) -> Activation:
         """Go back to the head that was live before; raises as `activate` does.
@@ -212,12 +225,14 @@ class Live:
                 raise Conflict("there is no head to go back to: the live one was the first")
             return await self._change(version, actor, reason, expected_live, back=True)
 
-    async def _change(self, version: int, actor: str, reason: str, expected_live: int | None, back: bool) -> Activation:
+    async def _change(
+        self, version: int, actor: str, reason: str, expected_live: int | None, back: bool, bake: Bake | None = None
+    ) -> Activation:
         """Append to the log, then swap."""
         known, head = await sound(self._store, self._bundle, version)
         bound = self._engine.bind(version, head)
         kind: Kind = "rollback" if back else "activate"
-        self._activation = await self._log.append(known, actor, reason, expected_live, kind)
+        self._activation = await self._log.append(known, actor, reason, expected_live, kind, bake=bake)
         self._engine.swap(bound)
         self._observe(self._activation)
         LOG.info("%s: head %d is live, by %s: %s", kind, version, actor, reason)

@@ -15,6 +15,7 @@ marks. So at least one of the two sees the other. It knows nothing of what recor
 import asyncio
 import re
 import secrets
+from bisect import bisect_left
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -53,6 +54,11 @@ class Segment:
     def may_have(self, at: int) -> bool:
         """Whether a record of that time may be in it."""
         return self.first <= at <= self.last
+
+    def may_have_some(self, times: Sequence[int]) -> bool:
+        """Whether a record of one of these times, in ascending order, may be in it."""
+        place = bisect_left(times, self.first)
+        return place < len(times) and times[place] <= self.last
 
 
 Wanted = Callable[[Segment], bool]

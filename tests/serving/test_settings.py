@@ -28,8 +28,12 @@ WRONG = {
     "origins": "lab.example",
 }
 """A value that cannot be, where neither a word nor a number is one."""
-RIGHT = {"otlp_endpoint": "http://x:1", "label_studio": "http://x:2", "refit_nightly": "02:30"}
+RIGHT = {
+    "otlp_endpoint": "http://x:1", "label_studio": "http://x:2", "refit_nightly": "02:30", "gate_trial": "24h",
+}  # fmt: skip
 """A value that can be, where there is none by default."""
+NEEDED = {"gate_trial": ("--remember=10",)}
+"""What a setting does not go without."""
 ANY = ("bundle", "store", "host", "keys", "tensorrt_cache", "gate_holdout", "migrate_to", "label_studio_token")
 """Settings that may be any text; what is wrong with it is seen at the start."""
 CHECKED = [name for name in Settings.model_fields if name not in ANY]
@@ -96,7 +100,7 @@ def test_a_flag_wins_over_a_wrong_variable(line: Any, name: str) -> None:
         right = [flag(name)]
     else:
         right = [f"{flag(name)}={value}"]
-    found = line(*right, **{name: WRONG.get(name, "many")})
+    found = line(*right, *NEEDED.get(name, ()), **{name: WRONG.get(name, "many")})
 
     assert isinstance(found, Settings), found
 
@@ -338,3 +342,12 @@ def test_refits_that_are_off_do_not_start_by_themselves(given: dict[str, Any]) -
     """Both settings together are a mistake, and the message names them."""
     with pytest.raises(ValidationError, match=f"{next(iter(given))}: .* does not go with --refit .*off"):
         Settings(refit="off", **given)
+
+
+@pytest.mark.parametrize("duration", ["24h", "90s", "1d"])
+def test_a_trial_before_a_head_goes_live_needs_labels_of_answers(duration: str) -> None:
+    """Which a server that remembers none cannot have."""
+    with pytest.raises(ValidationError, match="none are remembered"):
+        Settings(gate_trial=duration)
+
+    assert Settings(gate_trial=duration, remember=1).gate_trial == duration

@@ -1,5 +1,6 @@
 """`breadcrumbs serve --workers N`: several processes on one port, as an operator starts them."""
 
+import asyncio
 import contextlib
 import json
 import os
@@ -13,14 +14,17 @@ from pathlib import Path
 import httpx
 import pytest
 from forked import Program, started
-from patience import PATIENCE
+from patience import PATIENCE, soon
 from refits import events, finish, upload
 from running import make_settings, running
-from tiny import picture, png
+from tiny import picture, png, tiny_head
 
 from breadcrumbs.models.bundle import Bundle
 from breadcrumbs.serving.http.listening import AddressError, shared
 from breadcrumbs.serving.settings import Settings
+from breadcrumbs.serving.state import heads
+from breadcrumbs.serving.state.heads import Lineage
+from breadcrumbs.serving.state.store import Store
 from breadcrumbs.serving.workers import WorkersError, run, share
 
 pytestmark = pytest.mark.slow
@@ -29,6 +33,9 @@ PNG = {"content-type": "image/png"}
 RUN = """
 import sys
 from breadcrumbs.serving.settings import Settings
+from breadcrumbs.serving.state import heads
+from breadcrumbs.serving.state.heads import Lineage
+from breadcrumbs.serving.state.store import Store
 from breadcrumbs.serving import workers
 workers.PATIENCE = float(sys.argv[2])
 workers.run(Settings.model_validate_json(sys.argv[1]))
@@ -226,3 +233,18 @@ def test_cores_are_shared_out_and_refits_stay_single() -> None:
     assert {share(settings, index).threads for index in range(3)} == {2}
     assert share(Settings(workers=64), 0).threads == 1
     assert [share(Settings(workers=2, refit="off"), index).refit for index in range(2)] == ["off", "off"]
+
+
+def test_a_trial_runs_on_every_process(tiny_bundle: Bundle, tmp_path: Path) -> None:
+    """A canary that answers all is met everywhere, the counts are one sum, and its end reaches all."""
+    with several(tiny_bundle, tmp_path / "store") as server, server.client() as client:
+        assert heads_of(client) == {1}
+        asyncio.run(heads.add(Store.open(tmp_path / "store"), tiny_head(5), tiny_bundle, Lineage(), {}))
+        body = {"head": 2, "mode": "canary", "share": 1.0}
+        assert client.post("/v1/trials", json=body).status_code == 201
+        soon(lambda: heads_of(client) == {2}, "the canary on every process")
+        before = client.get("/v1/trials/1").json()["answered"].get("2", 0)
+        assert heads_of(client) == {2}
+        soon(lambda: client.get("/v1/trials/1").json()["answered"]["2"] >= before + 40, "the counts of all")
+        assert client.delete("/v1/trials/1").status_code == 200
+        soon(lambda: heads_of(client) == {1}, "the end on every process")

@@ -1,23 +1,31 @@
 """`/v1/heads` and `/v1/activations`: which heads there are, which one is live, and how to change that."""
 
-from typing import Annotated
+import contextlib
+from typing import Annotated, TypeVar
 
 from fastapi import APIRouter, Path, Query, Request, Response
 
 from breadcrumbs.serving.http import bodies
 from breadcrumbs.serving.http.access_control import actor
-from breadcrumbs.serving.http.schemas import ActivateBody, ActivationList, HeadList
+from breadcrumbs.serving.http.schemas import ActivateBody, ActivationList, GoLiveBody, HeadList
 from breadcrumbs.serving.http.service import AfterNumber, Limit, Serving, content, problems
 from breadcrumbs.serving.http.shares import SMALL_BODY
 from breadcrumbs.serving.state import activation_log, heads
 from breadcrumbs.serving.state.activation_log import Activation
 from breadcrumbs.serving.state.heads import HeadRecord
 from breadcrumbs.serving.state.pages import LIMIT
+from breadcrumbs.serving.state.stop_rules import StopIf
+from breadcrumbs.serving.state.store import StoreError
+from breadcrumbs.serving.trials import starting
 
 Version = Annotated[int, Path(ge=1, lt=10**9, description="the head's number")]
 
 router = APIRouter(tags=["heads"])
 BODY = {"requestBody": {"content": {"application/json": {"schema": ActivateBody.model_json_schema()}}}}
+GO_LIVE = {"requestBody": {"content": {"application/json": {"schema": GoLiveBody.model_json_schema()}}}}
+LEVEL = 0.05
+"""At which a watched head is shown to be worse, where the request does not say."""
+Body = TypeVar("Body", bound=ActivateBody)
 
 
 @router.get("/v1/heads", responses=problems(422))
@@ -30,7 +38,7 @@ async def listing(service: Serving, limit: Limit = LIMIT, after: AfterNumber = N
 @router.post("/v1/heads/rollback", responses=problems(409, 422, 503), openapi_extra=BODY)
 async def rollback(request: Request, service: Serving) -> Activation:
     """Go back to the head that was live before."""
-    wanted = await _wanted(request)
+    wanted = await _wanted(request, ActivateBody)
     return await service.live.rollback(actor(request), wanted.reason, wanted.expected_live)
 
 
@@ -50,16 +58,26 @@ async def onnx(version: Version, service: Serving) -> Response:
     return Response(data, media_type="application/octet-stream")
 
 
-@router.post("/v1/heads/{version}/activate", responses=problems(404, 409, 422, 503), openapi_extra=BODY)
+@router.post("/v1/heads/{version}/activate", responses=problems(404, 409, 422, 503), openapi_extra=GO_LIVE)
 async def activate(version: Version, request: Request, service: Serving) -> Activation:
-    """Make a head live; if it is, nothing changes."""
-    wanted = await _wanted(request)
-    return await service.live.activate(version, actor(request), wanted.reason, wanted.expected_live)
+    """Make a head live; if it is, nothing changes.
+
+    With `bake`, it is watched for a while, and the head before it comes back if `stop_if` says so.
+    """
+    wanted = await _wanted(request, GoLiveBody)
+    bake = None
+    if wanted.bake is not None:
+        rules = wanted.stop_if or StopIf(worse=LEVEL)
+        bake = await starting.check_bake(service.trials, version, wanted.bake, rules)
+    done = await service.live.activate(version, actor(request), wanted.reason, wanted.expected_live, bake)
+    with contextlib.suppress(StoreError):  # the head is live, and who judges trials starts what is missing
+        await starting.bake(service.trials, done)
+    return done
 
 
-async def _wanted(request: Request) -> ActivateBody:
+async def _wanted(request: Request, model: type[Body]) -> Body:
     data = await bodies.read_body(request, SMALL_BODY, "JSON body")
-    return bodies.parse_json(data or b"{}", ActivateBody, "JSON body")
+    return bodies.parse_json(data or b"{}", model, "JSON body")
 
 
 @router.get("/v1/activations")

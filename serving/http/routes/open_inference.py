@@ -30,7 +30,7 @@ from breadcrumbs.serving.http.outcomes import record
 from breadcrumbs.serving.http.prediction.conditions import Resolved, resolve
 from breadcrumbs.serving.http.prediction.evidence import NEIGHBOURS, Evidence, evidence
 from breadcrumbs.serving.http.prediction.remembered import remember
-from breadcrumbs.serving.http.service import Service, Serving, body, choose
+from breadcrumbs.serving.http.service import Service, Serving, answering, body, choose
 from breadcrumbs.serving.http.shares import SMALL_BODY
 from breadcrumbs.serving.predict.devices import EngineError
 from breadcrumbs.serving.predict.engine import BoundHead
@@ -176,7 +176,7 @@ async def answer(
     """
     began = time.perf_counter()
     known = _model(service, model)
-    head = await choose(service, version)
+    head = await answering(request, service, version)
     try:
         return await _inferred(request, service, known, head, length, began)
     except BreadcrumbsError:
@@ -193,10 +193,13 @@ async def _inferred(
     _check_size(service, asked, model.input.one)
     conditions = await resolve(service, head, asked.prior, asked.classes, asked.confidence)
     work = service.inference.run(asked.values, conditions.head, asked.timeout)
-    outcome = conditions.applied(await while_connected(request, work))
+    computed = await while_connected(request, work)
+    outcome = conditions.applied(computed)
     encoding = time.perf_counter()
     found = _found(outcome, asked)
     predicts = bool(found.keys() - {"feature"})
+    if predicts:
+        service.trials.saw(computed.scores)
     record(request, service, outcome, predicts=predicts)
     told = await evidence(request, service, outcome, known=asked.known, explain=asked.explain)
     ids = await remember(request, service, asked.values, outcome, asked.ref) if predicts else []

@@ -20,7 +20,7 @@ from breadcrumbs.serving.http.prediction.evidence import NO_EVIDENCE, evidence
 from breadcrumbs.serving.http.prediction.predictions import PLAIN, PredictOptions, predicted
 from breadcrumbs.serving.http.prediction.remembered import remember
 from breadcrumbs.serving.http.schemas import FeaturesBody, FeaturesResponse, PredictBody, PredictResponse, Timing
-from breadcrumbs.serving.http.service import BYTES, Service, Serving, body, choose, problems
+from breadcrumbs.serving.http.service import BYTES, Service, Serving, answering, body, problems
 from breadcrumbs.serving.refusals import BadRequest
 
 SAFETENSORS = "application/octet-stream"
@@ -61,9 +61,11 @@ async def predict(request: Request, service: Serving, options: Annotated[Predict
 async def answer(request: Request, service: Service, options: PredictOptions = PLAIN) -> Response:
     """Answer a predict request; raises what the problems of the route say."""
     came = await brought.read(request, service)
-    chosen = await choose(service, options.head)
+    chosen = await answering(request, service, options.head, options.ref)
     asked = await resolve(service, chosen, options.prior, options.classes, options.confidence)
-    outcome = asked.applied(await while_connected(request, service.inference.run(came, asked.head)))
+    computed = await while_connected(request, service.inference.run(came, asked.head))
+    service.trials.saw(computed.scores)
+    outcome = asked.applied(computed)
     timing = record(request, service, outcome, predicts=True)
     told = NO_EVIDENCE
     if options.known or options.explain:

@@ -25,7 +25,7 @@ from breadcrumbs.serving.client.client import Client
 ROOT = DOCS.parent
 PAGE = (DOCS / "api.md").read_text()
 SECTIONS = sections("api.md")
-AFTER_A_REFIT = re.compile(r"/v1/(refit|heads|activations)|/readyz")
+AFTER_A_REFIT = re.compile(r"/v1/(refit|heads|activations|trials)|/readyz")
 """Routes whose examples are shown on a server that has refitted once: head 2 is live."""
 ON_A_SLOW_SERVER = ("DELETE /v1/refit/{job_id}", "POST /v1/refit/{job_id}/restart")
 """… and on one whose refits do not end."""
@@ -74,6 +74,8 @@ def prepared(name: str, client: httpx.Client) -> dict[str, str]:
         known[REFIT] = finish(client, {"snapshots": [sha], "spec": {"seed": 1}})["id"]
     if "/v1/priors" in name and not name.startswith("PUT"):
         client.put("/v1/priors/bavaria", json={"weights": {"oak": 3, "elm": 1}}).raise_for_status()
+    if "/v1/trials" in name and not name.startswith("POST"):
+        client.post("/v1/trials", json={"head": 1}).raise_for_status()
     if REMEMBERING.search(name):
         answer = client.post("/v1/predict?ref=tree.png", files=[("image", (Path.cwd() / "tree.png").read_bytes())])
         known[ANSWER] = answer.json()["predictions"][0]["id"]

@@ -12,7 +12,7 @@ from breadcrumbs.models import head as heads
 from breadcrumbs.models.head import LinearHead
 from breadcrumbs.serving.predict import engine as engines
 from breadcrumbs.serving.predict.devices import EngineError, TensorRT
-from breadcrumbs.serving.predict.engine import BoundHead, Engine, Row
+from breadcrumbs.serving.predict.engine import BoundHead, Engine, Row, Scores
 from breadcrumbs.serving.refusals import BadRequest
 
 
@@ -234,3 +234,26 @@ def test_tensorrt_is_told_every_batch_size_and_where_to_keep_its_engines(tmp_pat
     assert options["trt_profile_max_shapes"] == "image:32x224x224x3"
     assert options["trt_engine_cache_path"] == str(tmp_path)
     assert "trt_engine_cache_path" not in TensorRT((8, 8, 3), 1).options()
+
+
+@pytest.mark.parametrize("rows", [1, 7, 40])
+def test_a_features_scores_keep_their_feature(rows: int) -> None:
+    """What was answered long ago still has the feature that came, whatever was computed since."""
+    engine = Engine(None, tiny_head(), 1, None, "cpu", 1)
+    given = [np.random.default_rng(seed).normal(size=(rows, 4)).astype(np.float32) for seed in range(20)]
+    answers = [engine.compute([Row(feature=one) for one in some]) for some in given]
+
+    for some, scores in zip(given, answers, strict=True):
+        kept = [one.feature for one in scores if isinstance(one, Scores)]
+        np.testing.assert_array_equal(np.stack(kept), some)
+
+
+def test_logits_beside_the_batches_are_the_heads() -> None:
+    """As numpy computes them; features of another width are refused."""
+    engine = Engine(None, tiny_head(), 1, None, "cpu", 1)
+    other = tiny_head(5)
+    rows = np.random.default_rng(2).normal(size=(9, 4)).astype(np.float32)
+
+    np.testing.assert_allclose(engine.logits(rows, engine.bind(2, other)), other.logits(rows), rtol=1e-5)
+    with pytest.raises(EngineError):
+        engine.logits(rows[:, :2], engine.live)
