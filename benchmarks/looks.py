@@ -69,7 +69,7 @@ def one_seed(data: Features, seed: int, counts: list[int]) -> dict[str, Metrics]
                     continue
                 some = looks[:count]
                 given = by_image(own.train.features, some) if way == "by image" else some
-                found[f"{count} looks, {way}"] = measured(own, given, transfer)
+                found[f"{count} look{'s' * (count > 1)}, {way}"] = measured(own, given, transfer)
     return found
 
 
