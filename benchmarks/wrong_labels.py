@@ -3,7 +3,8 @@
     python benchmarks/wrong_labels.py --features photos.npz --seeds 5
 
 Flipped are five of a hundred labels of each class, at random to any other class, or all to the class whose mean is
-nearest. Named are as many rows as labels were flipped. `training/inspect/suspects.py` is compared with what it might
+nearest. Where the file makes a long tail, its training rows are drawn by seed. Named are as many rows as labels were
+flipped. `training/inspect/suspects.py` is compared with what it might
 rank by, and with cleanlab where that is installed (`pip install cleanlab`), both on the same out-of-fold probabilities.
 A file's own wrong labels count as mistakes of whoever names them, so no number can reach 100 %.
 
@@ -19,12 +20,12 @@ import importlib.util
 import logging
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
-from features import Features, Integers, read
+from features import Features, Integers, read, take
 from numpy.typing import NDArray
 from spread import spread
 
@@ -68,11 +69,18 @@ def flipped(data: Features, way: str, seed: int) -> Flipped:
     return Flipped(rows.features, labels, labels != rows.labels, classes)
 
 
+def tailed(data: Features, seed: int) -> Features:
+    """The rows that are drawn for training, where the file makes a long tail; else all."""
+    if data.counts is None:
+        return data
+    return replace(data, rows=take(data.rows, data.drawn(seed)[0]), counts=None)
+
+
 def rankings(data: Flipped, seed: int, penalty: float) -> Iterator[tuple[str, Integers]]:
     """Yield each way to rank by name, and the rows in its order."""
     found = suspects.out_of_fold(data.features, data.labels, data.classes, seed, penalty=penalty)
     own = data.labels[found.rows]
-    scores = suspects.scores(found, data.labels, data.classes)
+    scores = suspects.scores(found)
     counts = np.bincount(data.labels, minlength=data.classes)
     order = scores.argsort(kind="stable")
     yield "ours", found.rows[suspects.within_quota(order, own, counts, SHARE)]
@@ -153,7 +161,7 @@ def main() -> None:
         for way in WAYS:
             found: list[Found] = []
             for seed in range(given.first_seed, given.first_seed + given.seeds):
-                one = flipped(data, way, seed)
+                one = flipped(tailed(data, seed), way, seed)
                 ranked = [pair for rank in ways for pair in rank(one, seed, given.penalty)]
                 found.append({name: measured(one, order) for name, order in ranked})
                 LOG.info("%s, %s, seed %d: %s", data.name, way, seed, found[-1]["ours"])

@@ -133,7 +133,9 @@ def _with_weights(name: str, options: dict[str, Any], weights: Path, state: dict
             if "Missing key" in str(raised) or "Unexpected key" not in str(raised):
                 break
     reason = " ".join(str(error).split())[:200]
-    raise BackboneError(f"--weights: {weights} does not fit '{name}': {reason}") from error
+    raise BackboneError(
+        f"--weights: {weights} does not fit '{name}': {reason}; name the network of the file by --architecture"
+    ) from error
 
 
 def _downloaded(name: str, options: dict[str, Any]) -> nn.Module:

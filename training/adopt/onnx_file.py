@@ -37,6 +37,8 @@ def read(path: Path) -> ModelProto:
         model = parse_onnx(data, external=True)
     except FormatError as error:
         raise AdoptError(f"{name} is {escaped(str(error))[:200]}; export the backbone to ONNX again") from error
+    if not model.graph.node:
+        raise AdoptError(f"{name} has no operator; expected an ONNX model: export the backbone to ONNX again")
     if not all(isinstance(text, str) for text in _texts(model.graph)):  # protobuf gives what is no UTF-8 as bytes
         raise AdoptError(f"{name} is damaged: it has names that are no text; export the backbone to ONNX again")
     _check_size(name, len(data) + _load(model, path))

@@ -1,8 +1,8 @@
 """Labels that are likely wrong: images whose given class a head that was fitted without them does not believe.
 
-A plain softmax head is fitted without each fold in turn. How unlikely a label is, is compared with how well the head
-knows the class as a whole, as confident learning does (Northcutt et al., 2021): an image of a rare class that is badly
-known is no suspect for that alone. Of each class at most a quota is named. It knows nothing of pictures or files.
+A plain softmax head is fitted without each fold in turn. A row is a suspect if its head finds the given class unlikely
+and is sure of another one: an image that resembles many classes a little is an odd picture, and no wrong label. Of each
+class at most one half is named. It knows nothing of pictures or files.
 
 Letters: N rows, M of them scored, D feature dimensions, C classes.
 """
@@ -24,8 +24,9 @@ GAP = 1e-2  # of the solver: precise enough to compare probabilities
 CHUNK = 8192  # rows whose probabilities are in memory at a time
 
 PENALTY = 1e-2  # λ in units of the features' variance; 0.03 to 0.001 find the same within noise, a larger one sooner
-SHARE = 0.05  # of all rows that are named at most, and twice that of a class
-PRIOR_ROWS = 5  # rows of average confidence that each class's own confidence is averaged with, as it may have two rows
+SHARE = 0.05  # of all rows that are named at most
+QUOTA = 0.5  # of a class that is named at most: of more wrong labels than right ones the class cannot be told
+SURE = 4  # how many times log p of the suggested class counts; `benchmarks/wrong_labels.py` measures it
 
 Integers = NDArray[np.int64]
 
@@ -84,10 +85,10 @@ def suspects(
         classes: C.
         seed: of the folds.
         penalty: λ in units of the features' variance.
-        share: of all rows that are named at most; of a class at most twice this share, one row at least.
+        share: of all rows that are named at most; of a class at most one half, one row at least.
     """
     found = out_of_fold(features, labels, classes, seed, penalty=penalty)
-    score = scores(found, labels, classes)
+    score = scores(found)
     order = score.argsort(kind="stable")
     order = order[found.other[order] > found.given[order]]
     chosen = within_quota(order, labels[found.rows], np.bincount(labels, minlength=classes), share)
@@ -151,19 +152,9 @@ def _judged(features: Tensor, labels: Tensor, weight: Tensor, bias: Tensor) -> T
     return torch.stack([given, other, suggested.float()], 1)
 
 
-def scores(found: OutOfFold, labels: Integers, classes: int) -> NDArray[np.float64]:
-    """Return log p_y − log t_y − 2 log p_k (M,): y the given class, k the suggested one, t_y the mean p_y of its rows.
-
-    The lower, the less likely is the given class. The square asks for a sure suggestion: a row that resembles many
-    classes a little is an odd picture, and no wrong label. `benchmarks/wrong_labels.py` measures it.
-    """
-    own = labels[found.rows]
-    probability = np.exp(found.given)
-    total = np.bincount(own, probability, minlength=classes)
-    count = np.bincount(own, minlength=classes)
-    average = float(probability.mean()) if len(own) else 1.0
-    confidence = (total + PRIOR_ROWS * average) / (count + PRIOR_ROWS)  # t_y (C,)
-    return np.asarray(found.given - np.log(confidence.clip(1e-30))[own] - 2 * found.other)
+def scores(found: OutOfFold) -> NDArray[np.float64]:
+    """Return log p_y − 4 log p_k (M,): y the given class, k the suggested one; the lower, the less likely is y."""
+    return np.asarray(found.given - SURE * found.other)
 
 
 def within_quota(order: NDArray[np.intp], own: Integers, counts: Integers, share: float) -> NDArray[np.intp]:
@@ -175,7 +166,7 @@ def within_quota(order: NDArray[np.intp], own: Integers, counts: Integers, share
         counts: rows of each class (C,).
         share: as for `suspects`.
     """
-    quota = np.maximum(1, np.round(2 * share * counts)).astype(np.int64)  # (C,)
+    quota = np.maximum(1, np.round(QUOTA * counts)).astype(np.int64)  # (C,)
     labels = own[order]
     rank = rank_in_class(torch.from_numpy(labels), torch.arange(len(order))).numpy()
     most = int(np.ceil(share * counts.sum()))

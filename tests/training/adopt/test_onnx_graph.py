@@ -173,6 +173,15 @@ def test_files_that_are_no_models_are_refused(content: bytes | None, tmp_path: P
         assert "\n" not in str(error.value)
 
 
+def test_a_file_of_no_bytes_is_named(tmp_path: Path) -> None:
+    """Protobuf reads nothing as a model without anything; the sentence names the file, and speaks of no opset."""
+    path = tmp_path / "nothing.onnx"
+    path.touch()
+
+    with pytest.raises(AdoptError, match=r"nothing\.onnx has no operator; expected an ONNX model"):
+        open_onnx(path, BackboneConfig())
+
+
 def test_a_truncated_file_is_refused(tmp_path: Path) -> None:
     """Wherever a file ends early, the answer is a sentence."""
     data = backbone().SerializeToString()
