@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from breadcrumbs.serving.learning.answer import Answer, from_record
-from breadcrumbs.serving.learning.examples import identity
+from breadcrumbs.serving.learning.example import identity
 from breadcrumbs.serving.learning.means import Means, distances
 from breadcrumbs.serving.state.segment_file import Place, Record, places
 from breadcrumbs.serving.state.store import StoreError

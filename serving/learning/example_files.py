@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from breadcrumbs.models.snapshots.parquet import ExtraMissing
-from breadcrumbs.serving.learning.examples import Label
+from breadcrumbs.serving.learning.example import Label
 from breadcrumbs.serving.learning.portable import FORMAT, ExamplesError, from_rows, to_row
 
 FileFormat = Literal["parquet", "jsonl"]

@@ -10,13 +10,11 @@ Letters: D feature dimensions.
 """
 
 import asyncio
-import hashlib
 import time
 from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,7 +22,16 @@ from numpy.typing import NDArray
 from breadcrumbs.models.arrays import Floats
 from breadcrumbs.models.errors import BreadcrumbsError, FormatError
 from breadcrumbs.serving.learning import answer_ids
-from breadcrumbs.serving.learning.answer import dtype_name, from_bytes, to_bytes
+from breadcrumbs.serving.learning.example import (
+    Example,
+    Label,
+    Said,
+    example_of,
+    label_of,
+    names_of,
+    said_of,
+    to_record,
+)
 from breadcrumbs.serving.state import erasure
 from breadcrumbs.serving.state.segment_file import Record
 from breadcrumbs.serving.state.segments import Segment, Segments
@@ -42,92 +49,6 @@ Sums = dict[str, tuple[NDArray[np.float64], int]]
 """Sum (D,) and number of the features of each class."""
 Change = Literal["new", "changed", "same"]
 """What a label did: a new example, another label of one, or nothing, since the example has it already."""
-
-
-@dataclass(frozen=True)
-class Said:
-    """A label, without the feature.
-
-    Attributes:
-        id: of the thing that has it, 32 hex digits: the same for every label of it.
-        label: name of the class; the live head need not know it.
-        by: who said so.
-        verified: whether somebody vouches for it.
-        source: `answer:<id>`, `image:<sha256>` or `feature:<sha256>`: how the thing came.
-        content: sha256 of the image file, or of the feature: equal for the same image, whoever labelled it.
-        ref: the sender's own name for it; may be empty.
-        backbone: sha256 of what made the feature: the name of its space.
-        owner: name of the key that it belongs to. None means that it came without one.
-        at: microseconds since 1970.
-        record: id of the label's own record.
-    """
-
-    id: str
-    label: str
-    by: str
-    verified: bool
-    source: str
-    content: str
-    ref: str
-    backbone: str
-    owner: str | None
-    at: int = 0
-    record: str = ""
-
-    @property
-    def place(self) -> tuple[int, str]:
-        """Its place among the labels of its thing: the last one counts."""
-        return self.at, self.record
-
-    @property
-    def told(self) -> tuple[str, str, bool, str]:
-        """What makes it another label: class, author, whether verified, and the sender's name for it."""
-        return self.label, self.by, self.verified, self.ref
-
-    @property
-    def answer(self) -> str | None:
-        """Id of the answer that it is about. None means that it came as an image or a feature."""
-        kind, _, name = self.source.partition(":")
-        return name if kind == "answer" else None
-
-
-@dataclass(frozen=True, eq=False)
-class Example:
-    """The newest label of one thing, with its feature.
-
-    Attributes:
-        id: of the thing, 32 hex digits: the same after every relabelling.
-        feature: f32 (D,), finite.
-        label: name of the class; the live head need not know it.
-        by: who said so, in the words of the one who sent it.
-        verified: whether somebody vouches for it.
-        at: when the newest label came, UTC.
-        source: `answer:<id>`, `image:<sha256>` or `feature:<sha256>`: how it came.
-        content: sha256 of the image file, or of the feature: equal for the same image, whoever labelled it.
-        ref: the sender's own name for it; may be empty.
-        backbone: sha256 of what made the feature: the name of its space.
-        owner: name of the key that it belongs to. None means that it came without one.
-    """
-
-    id: str
-    feature: Floats = field(repr=False)
-    label: str
-    by: str
-    verified: bool
-    at: datetime
-    source: str
-    content: str
-    ref: str
-    backbone: str
-    owner: str | None
-
-
-@dataclass(frozen=True, eq=False)
-class Label:
-    """What is to be kept: a label, and the feature (D,) that it is about, f16 or f32."""
-
-    said: Said
-    feature: Floats = field(repr=False)
 
 
 @dataclass(frozen=True)
@@ -149,9 +70,30 @@ class Brought:
     erased: int = 0
 
 
-def identity(owner: str | None, content: str) -> str:
-    """Return the id of the example that an owner has of some content."""
-    return hashlib.sha256(f"{owner or ''}\n{content}".encode()).hexdigest()[:32]
+@dataclass(frozen=True, eq=False)
+class _Latest:
+    """The newest label of each thing, kept up with what is added: going over all labels at each would take too long.
+
+    Attributes:
+        by_id: the newest labels by what they are about.
+        segments: in which they were looked for.
+        marks: what was erased then.
+    """
+
+    by_id: dict[str, Said] = field(default_factory=dict)
+    segments: frozenset[str] = frozenset()
+    marks: Mapping[str, int] = field(default_factory=dict)
+
+    def after(self, known: Mapping[str, Sequence[Said]], marks: Mapping[str, int]) -> "_Latest":
+        """Return the newest labels of all segments. This one is used up where segments were only added."""
+        segments = frozenset(known)
+        found = self.by_id if marks == self.marks and self.segments <= segments else {}
+        for name in segments - self.segments if found is self.by_id else segments:
+            for said in known[name]:
+                there = found.get(said.id)
+                if (there is None or there.place < said.place) and not erasure.erases(marks, names_of(said), said.at):
+                    found[said.id] = said
+        return _Latest(found, segments, marks)
 
 
 class Examples:
@@ -161,6 +103,7 @@ class Examples:
         self._store = store
         self._segments = Segments(store, PREFIX)
         self._known: dict[str, list[Said]] = {}
+        self._latest = _Latest()
         self._adding = asyncio.Lock()
         self._summed: tuple[object, Sums] | None = None
 
@@ -181,7 +124,7 @@ class Examples:
                 if thing not in found or found[thing][0] < place:
                     found[thing] = (place, record)
         newest = (record for _, (_, record) in sorted(found.items()))
-        return [_example(one) for one in newest if verified is None or one.data["verified"] == verified]
+        return [example_of(one) for one in newest if verified is None or one.data["verified"] == verified]
 
     async def sums(self, backbone: str) -> Sums:
         """Return sum and number of the features of each class in one space; read again only after a change."""
@@ -201,18 +144,19 @@ class Examples:
             StoreFull: there is no room; nothing was kept.
         """
         async with self._adding:
-            newest = await self.newest()
+            await self._read()
+            newest: dict[str, Said] = {}
             now = time.time_ns() // 1000
             changes: list[Change] = []
             records = []
             for label in labels:
-                known = newest.get(label.said.id)
+                known = newest.get(label.said.id) or self._latest.by_id.get(label.said.id)
                 if known is not None and known.told == label.said.told:
                     changes.append("same")
                     continue
                 now = max(now, known.at if known is not None else 0) + 1
                 said = replace(label.said, at=now, record=answer_ids.make(now // 1000))
-                records.append(_record(said, label.feature))
+                records.append(to_record(said, label.feature))
                 newest[said.id] = said
                 changes.append("new" if known is None else "changed")
             if records:
@@ -258,15 +202,12 @@ class Examples:
         async for _, found in self._segments.records():
             some = [record for record in found if record.id in records]
             for start in range(0, len(some), PART):
-                yield [_label(record) for record in some[start : start + PART]]
+                yield [label_of(record) for record in some[start : start + PART]]
 
     async def newest(self) -> dict[str, Said]:
         """Return the newest label of each thing, without features."""
-        found: dict[str, Said] = {}
-        for said in await self.all():
-            if said.id not in found or found[said.id].place < said.place:
-                found[said.id] = said
-        return found
+        await self._read()
+        return dict(self._latest.by_id)
 
     async def history(self, example: str) -> list[Said]:
         """Return all labels of a thing, the oldest first.
@@ -290,15 +231,21 @@ class Examples:
         return [one for one in examples if one not in left]
 
     async def all(self) -> list[Said]:
-        """Return all labels, without features. Segments never change, so each is read once."""
+        """Return all labels, without features."""
+        marks = await self._read()
+        unique = {said.record: said for some in self._known.values() for said in some}
+        return [said for said in unique.values() if not erasure.erases(marks, names_of(said), said.at)]
+
+    async def _read(self) -> Mapping[str, int]:
+        """Read the labels that are not in memory, and return what is erased. Segments never change."""
         marks = await erasure.marks(self._store)
         there = {segment.name for segment in await self._segments.listed()}
         self._known = {name: said for name, said in self._known.items() if name in there}
         known = frozenset(self._known)
         async for segment, records in self._segments.records(lambda one: one.name not in known):
-            self._known[segment.name] = [_said(record) for record in records]
-        unique = {said.record: said for some in self._known.values() for said in some}
-        return [said for said in unique.values() if not erasure.erases(marks, _names(said), said.at)]
+            self._known[segment.name] = [said_of(record) for record in records]
+        self._latest = self._latest.after(self._known, marks)
+        return marks
 
     async def features(self, labels: Sequence[Said]) -> dict[str, Floats]:
         """Return the features f32 (D,) of labels, by the id of the label's record; without those that were erased."""
@@ -306,7 +253,7 @@ class Examples:
         times = sorted(one.at for one in labels)
         found: dict[str, Floats] = {}
         async for _, records in self._segments.records(lambda segment: segment.may_have_some(times)):
-            found |= {one.id: _example(one).feature for one in records if one.id in wanted}
+            found |= {one.id: example_of(one).feature for one in records if one.id in wanted}
         return found
 
     async def erase(self, examples: Sequence[str]) -> None:
@@ -330,24 +277,11 @@ def _sums(examples: Sequence[Example]) -> Sums:
     return {name: (np.stack(own).sum(0, dtype=np.float64), len(own)) for name, own in rows.items()}
 
 
-def _names(said: Said) -> tuple[str, ...]:
-    return (said.id,) if said.answer is None else (said.id, said.answer)
-
-
-def _record(said: Said, feature: Floats) -> Record:
-    data = {
-        "id": said.id, "class": said.label, "by": said.by, "verified": said.verified, "source": said.source,
-        "content": said.content, "ref": said.ref, "backbone": said.backbone, "owner": said.owner,
-        "dtype": dtype_name(feature), "feature_dim": len(feature),
-    }  # fmt: skip
-    return Record(said.record, said.at, _names(said), data, to_bytes(feature))
-
-
 def _brought(label: Label, marks: Mapping[str, int], known: dict[str, Said], counts: Counter[str]) -> Record | None:
     """Return what is to be kept of a label in a file, and count it. None means nothing."""
     said = replace(label.said, record=answer_ids.make(label.said.at // 1000))
     there = known.get(said.id)
-    if erasure.erases(marks, _names(said), said.at):
+    if erasure.erases(marks, names_of(said), said.at):
         counts["erased"] += 1
         return None
     if there is not None and (there.told == said.told or there.at > said.at):
@@ -355,31 +289,9 @@ def _brought(label: Label, marks: Mapping[str, int], known: dict[str, Said], cou
         return None
     counts["new" if there is None else "changed"] += 1
     known[said.id] = said
-    return _record(said, label.feature)
+    return to_record(said, label.feature)
 
 
 def _size(label: Label) -> int:
     """Bytes that a label takes in the store, about."""
     return label.feature.nbytes + 2 * len(label.said.label) + 1000
-
-
-def _label(record: Record) -> Label:
-    feature, _ = from_bytes(record.blob, record.data["dtype"], record.data["feature_dim"])
-    return Label(_said(record), feature)
-
-
-def _said(record: Record) -> Said:
-    data: Mapping[str, Any] = record.data
-    return Said(
-        data["id"], data["class"], data["by"], data["verified"], data["source"], data["content"], data["ref"],
-        data["backbone"], data["owner"], record.at, record.id,
-    )  # fmt: skip
-
-
-def _example(record: Record) -> Example:
-    said = _said(record)
-    feature, _ = from_bytes(record.blob, record.data["dtype"], record.data["feature_dim"])
-    return Example(
-        said.id, feature.astype(np.float32), said.label, said.by, said.verified,
-        datetime.fromtimestamp(said.at / 1e6, UTC), said.source, said.content, said.ref, said.backbone, said.owner,
-    )  # fmt: skip

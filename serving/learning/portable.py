@@ -20,7 +20,7 @@ from breadcrumbs.models.errors import FormatError
 from breadcrumbs.models.printable import Printable
 from breadcrumbs.serving.learning.answer import DTYPES, dtype_name
 from breadcrumbs.serving.learning.answer_ids import ID
-from breadcrumbs.serving.learning.examples import Label, Said, identity
+from breadcrumbs.serving.learning.example import Label, Said, identity
 from breadcrumbs.serving.refusals import tell
 
 FORMAT = "breadcrumbs.examples/1"

@@ -10,7 +10,8 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 from breadcrumbs.serving.learning.answers import Answers
-from breadcrumbs.serving.learning.examples import Examples, identity
+from breadcrumbs.serving.learning.example import identity
+from breadcrumbs.serving.learning.examples import Examples
 from breadcrumbs.serving.state import erasure, heads
 from breadcrumbs.serving.state.store import NotFound, Store, StoreError
 

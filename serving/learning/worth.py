@@ -27,7 +27,8 @@ from breadcrumbs.serving.learning import means
 from breadcrumbs.serving.learning.answer import Answer
 from breadcrumbs.serving.learning.answers import Answers
 from breadcrumbs.serving.learning.columns import Columns, short
-from breadcrumbs.serving.learning.examples import Examples, identity
+from breadcrumbs.serving.learning.example import identity
+from breadcrumbs.serving.learning.examples import Examples
 from breadcrumbs.serving.learning.means import Means
 from breadcrumbs.serving.state.store import NotFound, StoreError
 

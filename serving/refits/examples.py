@@ -17,7 +17,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from breadcrumbs.models.snapshots import examples as labelled
 from breadcrumbs.models.snapshots import snapshot as snapshots
-from breadcrumbs.serving.learning.examples import Example, Examples, Said
+from breadcrumbs.serving.learning.example import Example, Said
+from breadcrumbs.serving.learning.examples import Examples
 from breadcrumbs.serving.refusals import BadRequest
 from breadcrumbs.serving.state.store import NotFound, Store, StoreError
 

@@ -20,7 +20,8 @@ from breadcrumbs.models.bundle import Bundle
 from breadcrumbs.models.snapshots.examples import judges, number
 from breadcrumbs.models.snapshots.snapshot import Snapshot
 from breadcrumbs.models.snapshots.snapshot import read as read_snapshot
-from breadcrumbs.serving.learning.examples import Examples, Said
+from breadcrumbs.serving.learning.example import Said
+from breadcrumbs.serving.learning.examples import Examples
 from breadcrumbs.serving.learning.neighbours import Part, bounded
 from breadcrumbs.serving.processes.scratch import scratch
 from breadcrumbs.serving.refits import examples as taken

@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from breadcrumbs.models.snapshots import examples as labelled
 from breadcrumbs.models.snapshots import snapshot as snapshot_files
 from breadcrumbs.models.snapshots.snapshot import SnapshotError
-from breadcrumbs.serving.learning.examples import Example
+from breadcrumbs.serving.learning.example import Example
 from breadcrumbs.serving.processes import child
 from breadcrumbs.serving.processes.scratch import scratch
 from breadcrumbs.serving.refusals import Overloaded, TooLarge

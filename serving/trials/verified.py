@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from breadcrumbs.serving.learning.examples import Examples, Said
+from breadcrumbs.serving.learning.example import Said
+from breadcrumbs.serving.learning.examples import Examples
 from breadcrumbs.serving.predict.engine import Engine
 from breadcrumbs.serving.trials.evidence import Tally
 from breadcrumbs.serving.trials.pair import Pair, tops

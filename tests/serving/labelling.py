@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from breadcrumbs.models.arrays import Floats
-from breadcrumbs.serving.learning.examples import Label, Said, identity
+from breadcrumbs.serving.learning.example import Label, Said, identity
 
 
 def feature(thing: int, dim: int = 4, dtype: type = np.float32) -> Floats:

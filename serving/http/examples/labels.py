@@ -20,7 +20,7 @@ from breadcrumbs.serving.http.prediction.remembered import content_of
 from breadcrumbs.serving.http.prediction.upload import check_takes_images
 from breadcrumbs.serving.http.service import Service
 from breadcrumbs.serving.learning.answer import Answer
-from breadcrumbs.serving.learning.examples import Label, Said, identity
+from breadcrumbs.serving.learning.example import Label, Said, identity
 from breadcrumbs.serving.refusals import BadRequest, Forbidden, TooLarge
 
 MOST = 10_000

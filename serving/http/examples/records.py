@@ -10,7 +10,7 @@ from typing import Any
 from breadcrumbs.serving.http.examples.schemas import AnswerRecord, ExampleRecord
 from breadcrumbs.serving.http.schemas import HeadName, Ranked
 from breadcrumbs.serving.learning.answer import Answer
-from breadcrumbs.serving.learning.examples import Said
+from breadcrumbs.serving.learning.example import Said
 
 
 def told(microseconds: int) -> str:

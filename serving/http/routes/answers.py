@@ -9,7 +9,7 @@ from breadcrumbs.serving.http.examples import records
 from breadcrumbs.serving.http.examples.schemas import AnswerRecord, Erased, Queue, Queued
 from breadcrumbs.serving.http.service import Serving, problems
 from breadcrumbs.serving.learning import worth
-from breadcrumbs.serving.learning.examples import identity
+from breadcrumbs.serving.learning.example import identity
 from breadcrumbs.serving.learning.worth import Strategy
 
 AnswerId = Annotated[str, Path(description="id of the answer")]

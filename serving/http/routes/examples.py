@@ -30,8 +30,8 @@ from breadcrumbs.serving.http.examples.schemas import (
 from breadcrumbs.serving.http.service import BYTES, AfterName, Limit, Service, Serving, body, problems
 from breadcrumbs.serving.learning import example_files
 from breadcrumbs.serving.learning.answer_ids import ID
+from breadcrumbs.serving.learning.example import Label, Said
 from breadcrumbs.serving.learning.example_files import FileFormat
-from breadcrumbs.serving.learning.examples import Label, Said
 from breadcrumbs.serving.learning.portable import ExamplesError
 from breadcrumbs.serving.processes.scratch import scratch
 from breadcrumbs.serving.refits.suspects import MOST as SUSPECTS

@@ -24,7 +24,8 @@ from breadcrumbs.models.snapshots import snapshot as snapshots
 from breadcrumbs.models.snapshots.snapshot import Snapshot
 from breadcrumbs.serving.client.client import Client, ServerError
 from breadcrumbs.serving.http.prediction.evidence import NEIGHBOURS
-from breadcrumbs.serving.learning.examples import Examples, Label, Said, identity
+from breadcrumbs.serving.learning.example import Label, Said, identity
+from breadcrumbs.serving.learning.examples import Examples
 from breadcrumbs.serving.refits.examples import Taken, note
 from breadcrumbs.serving.state import heads, keys
 from breadcrumbs.serving.state.heads import Lineage

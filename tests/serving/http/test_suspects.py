@@ -18,7 +18,8 @@ from breadcrumbs.models.bundle import Bundle
 from breadcrumbs.models.snapshots import snapshot as snapshots
 from breadcrumbs.models.snapshots.snapshot import Snapshot
 from breadcrumbs.serving.client.client import Client
-from breadcrumbs.serving.learning.examples import Examples, Label, Said, identity
+from breadcrumbs.serving.learning.example import Label, Said, identity
+from breadcrumbs.serving.learning.examples import Examples
 from breadcrumbs.serving.processes.child import Limits
 from breadcrumbs.serving.refits.suspects import Suspects
 from breadcrumbs.serving.refusals import TooLarge

@@ -22,7 +22,8 @@ from breadcrumbs.serving.learning import answer_ids, answers, worth
 from breadcrumbs.serving.learning.answer import Origin, from_record, narrowed, to_record
 from breadcrumbs.serving.learning.answers import Answers, Expired
 from breadcrumbs.serving.learning.bounds import DAY, Bounds
-from breadcrumbs.serving.learning.examples import Examples, identity
+from breadcrumbs.serving.learning.example import identity
+from breadcrumbs.serving.learning.examples import Examples
 from breadcrumbs.serving.predict.engine import BoundHead, Scores
 from breadcrumbs.serving.state.store import NotFound, Store
 

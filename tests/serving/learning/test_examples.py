@@ -11,7 +11,8 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from labelling import feature, holding, label
 
 from breadcrumbs.serving.learning import answer_ids
-from breadcrumbs.serving.learning.examples import Examples, identity
+from breadcrumbs.serving.learning.example import identity
+from breadcrumbs.serving.learning.examples import Examples
 from breadcrumbs.serving.state import erasure
 from breadcrumbs.serving.state.store import NotFound, Store
 

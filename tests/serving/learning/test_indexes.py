@@ -17,7 +17,8 @@ from breadcrumbs.serving.learning import worth
 from breadcrumbs.serving.learning.answer import Origin, to_bytes
 from breadcrumbs.serving.learning.answers import Answers
 from breadcrumbs.serving.learning.bounds import Bounds
-from breadcrumbs.serving.learning.examples import Examples, identity
+from breadcrumbs.serving.learning.example import identity
+from breadcrumbs.serving.learning.examples import Examples
 from breadcrumbs.serving.learning.means import distances
 from breadcrumbs.serving.learning.removal import Removal
 from breadcrumbs.serving.predict.engine import BoundHead, Scores

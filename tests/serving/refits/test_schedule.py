@@ -16,7 +16,7 @@ from tiny import CLASSES
 from breadcrumbs.models.bundle import Bundle
 from breadcrumbs.serving.app import create_app
 from breadcrumbs.serving.http.service import Service
-from breadcrumbs.serving.learning.examples import Label, Said, identity
+from breadcrumbs.serving.learning.example import Label, Said, identity
 from breadcrumbs.serving.refits.job import Job
 from breadcrumbs.serving.refits.refit import RefitRequest
 from breadcrumbs.serving.refits.schedule import NIGHT, Occasions, Schedule
