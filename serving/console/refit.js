@@ -8,7 +8,9 @@ import { attempt, concernsAll, tell } from "./trouble.js";
 
 const FORMATS = "safetensors, .npz, Parquet or Arrow";
 const WHEN = [["if_better", "if the gate says yes"], ["never", "never"], ["always", "always"]];
+const WHAT = "A refit makes a new head from snapshots, and from those that the bundle carries. A snapshot has the features and classes of images, as the backbone saw them once.";
 const LISTED = 20;
+const APART = /hold-?out|held-?out/i; // names of files that are made to compare on
 
 function option(snapshot) {
   const stored = ago(snapshot.stored).textContent;
@@ -38,8 +40,14 @@ function editing() {
   return { field, element: h("details", {}, h("summary", {}, "Rename, merge or remove classes"), h("label", {}, "Old and new names", field), hint) };
 }
 
+// The snapshots that heads were compared on: nothing may be fitted to them.
+function apart(refits, heads) {
+  const named = [...refits.map((job) => job.request.holdout), ...heads.map((head) => head.lineage.holdout)];
+  return new Set(named.filter(Boolean));
+}
+
 // The form of a refit: which snapshots, compared on what, and in words what a start would do.
-function form(start) {
+function form(start, held) {
   const known = new Map(); // by sha256: the snapshot, its box, the note that it is not fitted to, its line
   const list = h("div", { className: "snapshots" }, empty("No snapshots are stored yet: drop some above, or fit to the bundle's own."));
   const holdout = h("select", {}, h("option", { value: "" }, "a share of the rows"));
@@ -56,8 +64,10 @@ function form(start) {
 
   function change() {
     for (const [sha, { box, note }] of known) {
-      box.disabled = sha === holdout.value;
-      note.hidden = sha !== holdout.value;
+      box.disabled = sha === holdout.value || held.has(sha);
+      if (box.disabled) box.checked = false;
+      note.hidden = !box.disabled;
+      note.textContent = sha === holdout.value ? "to compare on" : "was compared on: nothing is fitted to it";
     }
     const fitted = chosen();
     const fresh = [...new Set(fitted.flatMap(newClasses))];
@@ -84,8 +94,9 @@ function form(start) {
     if (!known.size) list.replaceChildren();
     const old = known.get(snapshot.sha256);
     old?.line.remove();
-    const box = h("input", { type: "checkbox", value: snapshot.sha256, checked: fresh });
-    const note = h("span", { className: "chip", hidden: true }, "to compare on");
+    const judge = held.has(snapshot.sha256) || APART.test(nameOf(snapshot));
+    const box = h("input", { type: "checkbox", value: snapshot.sha256, checked: fresh && !judge });
+    const note = h("span", { className: "chip", hidden: true });
     const line = entry(snapshot, box, note, fresh);
     const choice = option(snapshot);
     known.set(snapshot.sha256, { snapshot, box, note, line });
@@ -94,6 +105,7 @@ function form(start) {
     const same = [...holdout.options].find((one) => one.value === snapshot.sha256);
     if (same) same.textContent = choice.textContent;
     else holdout.append(choice);
+    if (fresh && judge && !holdout.value && snapshot.deployed) holdout.value = snapshot.sha256;
     change();
   }
 
@@ -122,11 +134,13 @@ function refitTable(jobs, look) {
 }
 
 export async function show(content, signal) {
-  const [{ snapshots, next }, { refits }] = await Promise.all([get("/v1/snapshots", signal), get("/v1/refit", signal)]);
+  const [{ snapshots, next }, { refits }, { heads }] = await Promise.all(
+    [get("/v1/snapshots", signal), get("/v1/refit", signal), get("/v1/heads", signal)]);
   const uploads = h("div", { ariaLive: "polite" });
   const told = h("div", { className: "told" });
   const past = h("div", {}, refitTable(refits, look));
-  const { element, add } = form(start);
+  const held = apart(refits, heads);
+  const { element, add } = form(start, held);
   let following = new AbortController(); // of the refit that is shown; another one ends it
 
   // Show a refit; where somebody asked for it, bring it into sight.
@@ -145,7 +159,11 @@ export async function show(content, signal) {
   }
 
   function start(request) {
-    attempt(async () => look((await post("/v1/refit", request)).id));
+    attempt(async () => {
+      const { id } = await post("/v1/refit", request);
+      if (request.holdout) held.add(request.holdout);
+      await look(id);
+    });
   }
 
   async function take(files) {
@@ -183,7 +201,7 @@ export async function show(content, signal) {
   }
 
   content.replaceChildren(
-    h("h2", {}, "Refit"), dropZone("Drop snapshot files, or choose them", FORMATS, "", take, signal),
+    h("h2", {}, "Refit"), h("p", { className: "quiet" }, WHAT), dropZone("Drop snapshot files, or choose them", FORMATS, "", take, signal),
     uploads, element, told, h("h2", {}, "Refits"), past,
   );
   const open = refits.find((job) => job.id === keptShown()) ?? refits.find((job) => !ended(job));
