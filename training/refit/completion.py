@@ -31,6 +31,8 @@ from breadcrumbs.training.refit.pool import Pool
 from breadcrumbs.training.refit.selection import STEP, Part, average
 from breadcrumbs.training.refit.validation import ROUGH
 
+CLOSE_ENOUGH = 0.25  # share of the rows: a head that was fitted to so many is a start for the head of all
+
 Tell = Callable[[dict[str, Any]], None]
 """Hears each event of a refit: a stage begun, or the solver's progress."""
 
@@ -123,12 +125,15 @@ def fit_part(
     return fitter.fit(part.member, part.penalty, max(spec.proof, ROUGH) if rough else spec.proof, starts, hear, rough)
 
 
-def fit_quickly(fitter: Fitter, part: Part, _spec: RefitSpec, progress: Callable[..., None]) -> Fitted:
-    """Fit one member to many rows, without proof: on the way from a stronger penalty, as the choice came to it.
+def fit_quickly(fitter: Fitter, part: Part, spec: RefitSpec, progress: Callable[..., None], *, share: float) -> Fitted:
+    """Fit one member to many rows, without proof.
 
-    The head that the choice came to is no start. It was fitted to few of these rows and is sure of itself, also where
-    it is wrong, and from there the solver needs more passes than from nothing.
+    Where the choice was made on a good `share` of these rows, its head is the start. A head that was fitted to few of
+    them is sure of itself, also where it is wrong, and from there the solver needs more passes than from nothing: then
+    it begins with a stronger penalty, as the choice did.
     """
+    if share >= CLOSE_ENOUGH:
+        return fit_part(fitter, part, spec, progress, rough=True)
     stronger = fitter.fit(part.member, STEP * part.penalty, ROUGH, (), partial(progress, STEP * part.penalty), True)
     start = (stronger.weight, stronger.bias)
     return fitter.fit(part.member, part.penalty, ROUGH, (start,), partial(progress, part.penalty), True)

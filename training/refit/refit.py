@@ -118,8 +118,9 @@ def refit(
     pool = replace(pool, toward=looks.toward)
     tell({"event": "stage", "stage": "solve"})
     fitter = Fitter(pool, len(classes), spec.max_memory, device)
-    quick = spec.gap == "auto" and validation is not None and not validation.thorough
-    fit = fit_quickly if quick else fit_part
+    fit = fit_part
+    if spec.gap == "auto" and validation is not None and not validation.thorough:
+        fit = partial(fit_quickly, share=validation.share)
     fitted = {part.member: fit(fitter, part, spec, progress) for part in parts if part.share}
     head = average([(part, fitted[part.member]) for part in parts if part.share], log_prior, classes)
     tell({"event": "stage", "stage": "judge"})
