@@ -91,7 +91,8 @@ function desk(conditions) {
     const done = shown.filter((one) => one.done).length;
     status.textContent = shown.length ? `${done} of ${many(shown.length, "image")} answered.` : "";
     clear.hidden = !shown.length;
-    nothing.hidden = shown.length > 0;
+    if (shown.length) nothing.remove();
+    else answers.after(nothing);
   }
 
   function empties() {
