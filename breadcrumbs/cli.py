@@ -10,7 +10,8 @@ import contextlib
 import logging
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from difflib import get_close_matches
 from importlib import metadata
 from pathlib import Path
 from typing import Annotated
@@ -216,9 +217,29 @@ def _line(error: CycloptsError) -> str:
     chain = error.command_chain or ()
     if isinstance(error, UnusedCliTokensError) and {"serve", "doctor", "up"} & set(chain):
         return _without_flag(error)
-    told = " ".join(str(error).split())
+    if isinstance(error, UnusedCliTokensError) and error.unused_tokens:
+        came, names = error.unused_tokens[0], _commands_below(chain)
+        if names:
+            return _no_such_command(came, chain, names)
+        told = f"{came!r:.80} is more than the command takes"
+    else:
+        told = " ".join(str(error).split())
     told += " " if told.endswith(("?", "...")) else "; "
     return f"{told.replace('.; ', '; ')}`{' '.join(('breadcrumbs', *chain))} --help` lists what there is"
+
+
+def _commands_below(chain: Sequence[str]) -> list[str]:
+    """Return the names of the commands below a command, such as `diff` below `heads`."""
+    _, apps, _ = app.parse_commands(list(chain))
+    return [name for name in apps[-1] if not name.startswith("-")]
+
+
+def _no_such_command(came: str, chain: Sequence[str], names: list[str]) -> str:
+    """Which command below another was meant, and which there are."""
+    line = " ".join(("breadcrumbs", *chain))
+    near = get_close_matches(came, names, 1)
+    meant = f"; did you mean `{line} {near[0]}`?" if near else ";"
+    return f"{came!r:.80} is no command of `{line}`{meant} there are: {', '.join(names)}"
 
 
 def _without_flag(error: UnusedCliTokensError) -> str:

@@ -148,6 +148,7 @@ def heads(page: Page, camera: Camera, base: str) -> None:
     page.goto(f"{base}/#heads")
     page.get_by_role("button", name="Activate head 2").click()
     page.get_by_label("Reason, kept in the log").fill("March’s images")
+    expect(page.get_by_role("dialog").get_by_role("button", name="Activate head 2")).to_be_enabled()
     camera.take(page, "question", "dialog")
     page.keyboard.press("Enter")
     expect(page.locator("tr.live td").first).to_have_text("2live")

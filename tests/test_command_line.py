@@ -7,9 +7,13 @@ import sys
 from pathlib import Path
 
 import pytest
+from cyclopts import Parameter
 from forked import command
+from pydantic import BaseModel
 
+from breadcrumbs.serving.settings import GROUPS as SERVE_GROUPS
 from breadcrumbs.serving.settings import Settings
+from breadcrumbs.training.config import GROUPS as TRAIN_GROUPS
 from breadcrumbs.training.config import RefitSpec, TrainConfig
 
 ROOT = Path(__file__).parent.parent
@@ -36,6 +40,23 @@ def test_every_field_is_a_flag(name: str, model: type) -> None:
     assert all(field.description for field in model.model_fields.values())
 
 
+@pytest.mark.parametrize(("name", "groups"), [("serve", SERVE_GROUPS), ("train", TRAIN_GROUPS)], ids=["serve", "train"])
+def test_long_help_is_in_groups(name: str, groups: tuple[str, ...]) -> None:
+    """Every setting of the server and of a run stands below the name of its group, in that order."""
+    told = command(name, "--help").stdout
+    titles = [line.split("─ ")[1].split(" ─")[0] for line in told.splitlines() if line.startswith("╭─ ")]
+
+    assert [title for title in titles if title != "Parameters"] == list(groups)
+
+
+@pytest.mark.parametrize("model", [Settings, TrainConfig])
+def test_every_field_has_a_group(model: type[BaseModel]) -> None:
+    """A field without one would stand among the flags of the command itself."""
+    fields = model.model_fields.items()
+
+    assert [name for name, field in fields if not any(isinstance(one, Parameter) for one in field.metadata)] == []
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -57,6 +78,11 @@ def test_every_field_is_a_flag(name: str, model: type) -> None:
         (("serve", "--host", "0.0.0.0"), "host 0.0.0.0 serves other machines, and there are no keys"),
         (("heads", "--server", "http://127.0.0.1:9"), "`breadcrumbs serve` starts a server, --server names one"),
         (("nope",), "`breadcrumbs --help` lists what there is"),
+        (("heads", "rolback"), "did you mean `breadcrumbs heads rollback`? there are: activate, rollback, diff"),
+        (("keys", "ad"), "'ad' is no command of `breadcrumbs keys`; did you mean `breadcrumbs keys add`?"),
+        (("keys", "xyzzy"), "'xyzzy' is no command of `breadcrumbs keys`; there are: add, revoke"),
+        (("store", "verfy"), 'Did you mean "verify"?'),
+        (("heads", "activate", "1", "2"), "'2' is more than the command takes; `breadcrumbs heads activate --help`"),
         (("heads", "activate"), "VERSION requires an argument; `breadcrumbs heads activate --help` lists"),
         (("heads", "activate", "x"), 'unable to convert "x" into int'),
         (("refit", "--bundle", "models/demo", "--out", "OUT", "--l2", "-1"), "breadcrumbs: l2: expected auto or 1e-8"),

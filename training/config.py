@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from cyclopts import Parameter
+from cyclopts import Group, Parameter
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, field_validator, model_validator
 
 from breadcrumbs.models.errors import BreadcrumbsError
@@ -20,6 +20,12 @@ from breadcrumbs.models.prior import PriorError, check_weights
 
 EMBEDDED = "fashion-mnist-lt"
 STANDARD = ("fashion-mnist", "cifar100")
+
+GROUPS = ("Images", "Pixels", "Network", "Training", "Computing")
+"""The groups of a run's settings, in the order of its help."""
+IMAGES, PIXELS, NETWORK, TRAINING, COMPUTING = (
+    Parameter(group=Group(title, sort_key=place)) for place, title in enumerate(GROUPS)
+)
 
 Check = Literal["headers", "full"]
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
@@ -47,14 +53,14 @@ class PixelConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
 
-    mean: tuple[float, float, float] | None = None
+    mean: Annotated[tuple[float, float, float] | None, PIXELS] = None
     """Mean of each channel, on the scale 0 … 1; absent: as the network's weights were trained."""
-    std: tuple[PositiveFloat, PositiveFloat, PositiveFloat] | None = None
+    std: Annotated[tuple[PositiveFloat, PositiveFloat, PositiveFloat] | None, PIXELS] = None
     """Standard deviation of each channel, on the scale 0 … 1; absent: as the network's weights were trained."""
-    interpolation: Interpolation | None = None
+    interpolation: Annotated[Interpolation | None, PIXELS] = None
     """How images are resized; absent: as for the network's weights. Training knows nearest, bilinear and bicubic, and
     takes the nearest of these."""
-    crop: Annotated[float, Field(ge=0.1, le=1)] | Literal["squash"] | None = None
+    crop: Annotated[Annotated[float, Field(ge=0.1, le=1)] | Literal["squash"] | None, PIXELS] = None
     """Side of the centre crop in evaluation, as a share of the resized shorter side; `squash`: resize to a square
     without a crop; absent: as for the network's weights."""
 
@@ -67,38 +73,38 @@ class PixelConfig(BaseModel):
 class ImageConfig(PixelConfig):
     """Which images there are, how they reach a network, and what the model is called."""
 
-    name: str | None = Field(default=None, pattern=NAME)
+    name: Annotated[str | None, IMAGES] = Field(default=None, pattern=NAME)
     """Name of the model in the bundle, the reports and the server; absent: that of `data`."""
-    data: str = EMBEDDED
+    data: Annotated[str, IMAGES] = EMBEDDED
     """`fashion-mnist-lt` (embedded), `fashion-mnist` or `cifar100` (files in `images`), a folder with a folder per
     class, a list (`path label` lines, CSV, JSON lines or COCO), or shards (`train-{000..011}.tar`), local or at
     `s3://`."""
-    test_data: str | None = None
+    test_data: Annotated[str | None, IMAGES] = None
     """The same for evaluation; absent: `test/` or `val/` beside `train/`, or the list's rows with these splits, else a
     share of the images is held out."""
-    images: Path | None = None
+    images: Annotated[Path | None, IMAGES] = None
     """Root of the paths in list files (absent: the list's folder), or folder of the files of a standard set."""
-    download: bool = False
+    download: Annotated[bool, IMAGES] = False
     """Download a standard set into `images` if it is missing (needs the network once)."""
-    imbalance: float | None = Field(default=None, ge=1)
+    imbalance: Annotated[float | None, IMAGES] = Field(default=None, ge=1)
     """For a standard set: ratio of the sizes of the largest and smallest class, with exponential decay between them."""
-    largest: int | None = Field(default=None, ge=1)
+    largest: Annotated[int | None, IMAGES] = Field(default=None, ge=1)
     """For a standard set: training images of the largest class; absent: all of them."""
-    holdout: float = Field(default=0.2, gt=0, lt=1)
+    holdout: Annotated[float, IMAGES] = Field(default=0.2, gt=0, lt=1)
     """Share of each class held out for evaluation, if the data has no split of its own."""
-    check: Check = "headers"
+    check: Annotated[Check, IMAGES] = "headers"
     """How images are checked before training. `headers`: header and end of each file; `full`: each is decoded."""
-    max_pixels: int = Field(default=MAX_PIXELS, ge=1)
+    max_pixels: Annotated[int, IMAGES] = Field(default=MAX_PIXELS, ge=1)
     """Largest number of pixels in one image, read from its header before it is decoded, as on the server."""
-    workers: int = Field(default=0, ge=0)
+    workers: Annotated[int, COMPUTING] = Field(default=0, ge=0)
     """Processes that decode and augment, per training process, at most one a core; 0: the training process itself."""
-    taxonomy: Path | None = None
+    taxonomy: Annotated[Path | None, IMAGES] = None
     """CSV file of the groups that each class belongs to: `class` and a column for each rank, from the nearest to the
     root, or rows of `child,parent`. It goes into the bundle, whose answers then also name the deepest sure group."""
-    groups: Literal["A", "B"] = "A"
+    groups: Annotated[Literal["A", "B"], IMAGES] = "A"
     """Convention of many / medium / few: A: at least 100 / at most 20 training images; B: more than 100 / fewer than
     20."""
-    seed: int = Field(default=0, ge=0, lt=2**31)
+    seed: Annotated[int, COMPUTING] = Field(default=0, ge=0, lt=2**31)
     """Seed of weights, order and augmentation."""
 
     @field_validator("name", "test_data", "images", "imbalance", "largest", "taxonomy", mode="before")
@@ -118,55 +124,55 @@ class ImageConfig(PixelConfig):
 class TrainConfig(ImageConfig):
     """Everything that decides a training run; saved beside what the run made."""
 
-    architecture: str = "resnet8"
+    architecture: Annotated[str, NETWORK] = "resnet8"
     """resnet8 … resnet32 for small images, also wider (resnet8x2, resnet8x4), resnet10, or any timm name."""
-    pretrained: bool = False
+    pretrained: Annotated[bool, NETWORK] = False
     """Start from timm's pretrained weights (needs the network once)."""
-    weights: Path | None = None
+    weights: Annotated[Path | None, NETWORK] = None
     """Start from a file with weights of this timm network instead, `.safetensors` or a state dict by torch.save."""
-    frozen: bool = False
+    frozen: Annotated[bool, NETWORK] = False
     """Keep the backbone fixed and train only the heads, on features that are computed once, without augmentation."""
-    start: Literal["random", "head"] = "random"
+    start: Annotated[Literal["random", "head"], NETWORK] = "random"
     """How the heads begin. `random`: with random weights; `head`: fitted to the pretrained network's features before
     the first epoch. A network that is frozen, or without pretrained weights, begins as with `random`."""
-    size: int = Field(default=28, ge=1, le=4096)
+    size: Annotated[int, NETWORK] = Field(default=28, ge=1, le=4096)
     """Side of the square input, in pixels."""
-    augmentation: Literal["crop-flip", "crop", "flip", "resized-crop", "none"] = "crop-flip"
+    augmentation: Annotated[Literal["crop-flip", "crop", "flip", "resized-crop", "none"], NETWORK] = "crop-flip"
     """crop: shift by up to 1/8; flip: mirror; crop-flip: both; resized-crop: random area and aspect, mirror, colour."""
-    method: Method = "breadcrumb"
+    method: Annotated[Method, TRAINING] = "breadcrumb"
     """How the balanced head learns. `plain`: not at all, the joint head is exported; `crt`: on class-balanced images,
     in a second forward pass; `breadcrumb`: on the trail; `breadcrumb-paper`: as in the paper's released code."""
-    epochs: int = Field(default=36, ge=1)
+    epochs: Annotated[int, TRAINING] = Field(default=36, ge=1)
     """Passes over the data; with `patience`, the most."""
-    patience: int | None = Field(default=None, ge=1)
+    patience: Annotated[int | None, TRAINING] = Field(default=None, ge=1)
     """Epochs without a better balanced accuracy on watched images, after which training stops; the best epoch is
     exported. A tenth of the training images is watched, and not trained on. Absent: every epoch is trained, and the
     last is exported."""
-    batch_size: int = Field(default=64, ge=2)
+    batch_size: Annotated[int, TRAINING] = Field(default=64, ge=2)
     """Images per step, over all processes together."""
-    optimizer: Literal["sgd", "adamw"] = "sgd"
+    optimizer: Annotated[Literal["sgd", "adamw"], TRAINING] = "sgd"
     """Optimizer of the backbone and the joint head; the balanced head always uses SGD."""
-    learning_rate: float = Field(default=0.1, gt=0)
+    learning_rate: Annotated[float, TRAINING] = Field(default=0.1, gt=0)
     """Peak of the cosine schedule for the backbone and the joint head."""
-    balanced_learning_rate: float = Field(default=0.1, gt=0)
+    balanced_learning_rate: Annotated[float, TRAINING] = Field(default=0.1, gt=0)
     """Peak of the schedule for the balanced head."""
-    momentum: float = Field(default=0.9, ge=0, lt=1)
+    momentum: Annotated[float, TRAINING] = Field(default=0.9, ge=0, lt=1)
     """Nesterov momentum of SGD."""
-    weight_decay: float = Field(default=5e-4, ge=0)
+    weight_decay: Annotated[float, TRAINING] = Field(default=5e-4, ge=0)
     """L2 penalty in SGD, decoupled decay in AdamW."""
-    clip: float | None = Field(default=None, gt=0)
+    clip: Annotated[float | None, TRAINING] = Field(default=None, gt=0)
     """Largest gradient norm of backbone and joint head; absent: no clipping."""
-    ema: float | None = Field(default=None, gt=0, lt=1)
+    ema: Annotated[float | None, TRAINING] = Field(default=None, gt=0, lt=1)
     """Decay per step of an exponential moving average of all weights, which is then measured and exported."""
-    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    precision: Annotated[Literal["auto", "fp32", "bf16"], COMPUTING] = "auto"
     """Precision of the forward pass and of the trail; auto: bf16 on a GPU, else fp32."""
-    compile: bool = False
+    compile: Annotated[bool, COMPUTING] = False
     """Compile the training step with torch.compile: a slower start, then faster, on a GPU."""
-    prefetch: int = Field(default=4, ge=1)
+    prefetch: Annotated[int, COMPUTING] = Field(default=4, ge=1)
     """Batches that each worker prepares ahead."""
-    evaluate_every: int = Field(default=1, ge=1)
+    evaluate_every: Annotated[int, TRAINING] = Field(default=1, ge=1)
     """Epochs between evaluations; the last epoch is always evaluated."""
-    keep_snapshots: int = Field(default=5, ge=1)
+    keep_snapshots: Annotated[int, TRAINING] = Field(default=5, ge=1)
     """Number of newest epochs whose complete snapshots are kept; older ones keep only the tail's crumbs."""
 
     @field_validator("weights", "clip", "ema", "patience", mode="before")

@@ -81,6 +81,13 @@ export async function predict(image, head, topK = 5) {
   return (await send(`/v1/predict?top_k=${topK}&head=${head}`, options)).json();
 }
 
+// Several images in one request; conditions are what the address of a prediction may say: `head`, `top_k`, `prior`.
+export async function predictAll(images, conditions) {
+  const form = new FormData();
+  for (const image of images) form.append("images", image);
+  return (await send(`/v1/predict?${new URLSearchParams(conditions)}`, { method: "POST", body: form })).json();
+}
+
 // Upload with progress, which fetch cannot tell.
 export function upload(file, progress, signal) {
   return new Promise((resolve, reject) => {

@@ -31,7 +31,7 @@ async function newest(name, changed, signal) {
   const { examples, next } = await get(`/v1/examples?class=${encodeURIComponent(name)}&limit=${SHOWN}`, signal);
   if (!examples.length) return empty("No examples yet: Teach and Review make them.");
   const lines = await Promise.all(examples.map((one) => exampleLine(one, changed, signal)));
-  return h("div", {}, h("h4", {}, next ? `Its ${SHOWN} newest examples` : "Its examples"), h("ul", { className: "examples" }, lines));
+  return h("div", {}, h("h3", {}, next ? `Its ${SHOWN} newest examples` : "Its examples"), h("ul", { className: "examples" }, lines));
 }
 
 function confusions(taken) {

@@ -8,6 +8,7 @@ import { learning } from "./learn.js";
 import { wilson } from "./interval.js";
 
 const ORDERS = [["head", "as the head has them"], ["recall", "the least recognised"], ["images", "the fewest training images"], ["examples", "the most examples"]];
+const FIRST = 100; // classes that are shown before somebody asks for all
 const MEASURED = "Recognised: the share of a class's held-out images that the live head gets right, by the refit that made it.";
 const UNMEASURED = "How well each class is recognised is measured by a refit; the live head has no report of one that you may see.";
 
@@ -35,6 +36,8 @@ function sorted(classes, order, recalls) {
   const value = { recall: (one) => recalls.get(one.name)?.value ?? 2, images: (one) => one.train_images, examples: (one) => -one.examples }[order];
   return value ? classes.toSorted((a, b) => value(a) - value(b)) : classes;
 }
+
+const TITLES = ["class", "group", "#training images", "#examples", "#recognised (95 % interval)"];
 
 export async function show(content, signal) {
   const known = await knownClasses(signal);
@@ -78,21 +81,15 @@ export async function show(content, signal) {
       one.train_images ? count(one.train_images) : NONE, one.examples ? count(one.examples) : NONE, recallCell(recalls.get(one.name))];
   }
 
-  function filter() {
+  // The classes whose names have what is looked for, the first of them or all.
+  function redraw(all = false) {
     const wanted = find.value.trim().toLowerCase();
-    let shown = 0;
-    for (const line of place.querySelectorAll("tbody tr")) {
-      line.hidden = !line.querySelector("summary").textContent.toLowerCase().includes(wanted);
-      shown += line.hidden ? 0 : 1;
-    }
-    words.textContent = wanted ? `${many(shown, "class", "classes")} of ${count(known.classes.size)}.` : `${many(shown, "class", "classes")}.`;
-  }
-
-  function redraw() {
-    const rows = sorted([...known.classes.values()], order.value, recalls).map(row);
-    place.replaceChildren(table("Every class", ["class", "group", "#training images", "#examples", "#recognised (95 % interval)"], rows, "stacked"));
+    const found = sorted([...known.classes.values()], order.value, recalls).filter((one) => one.name.toLowerCase().includes(wanted));
+    const shown = all ? found : found.slice(0, FIRST);
+    const more = h("button", { type: "button", onclick: () => redraw(true) }, `Show all ${count(found.length)}`);
+    place.replaceChildren(table("Every class", TITLES, shown.map(row), "stacked"), ...(shown.length < found.length ? [more] : []));
     about.textContent = recalls.size ? MEASURED : UNMEASURED;
-    filter();
+    words.textContent = wanted ? `${many(found.length, "class", "classes")} of ${count(known.classes.size)}.` : `${many(found.length, "class", "classes")}.`;
   }
 
   // After a refit: what the live head knows now; changes that it has are done.
@@ -104,8 +101,8 @@ export async function show(content, signal) {
     redrawEdits();
   }
 
-  order.addEventListener("change", redraw);
-  find.addEventListener("input", filter);
+  order.addEventListener("change", () => redraw());
+  find.addEventListener("input", () => redraw());
   content.replaceChildren(
     h("h2", {}, "Classes"), known.list,
     h("div", { className: "fields" }, h("label", {}, "Find a class", find), h("label", {}, "First", order)), words, place,

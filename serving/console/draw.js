@@ -57,17 +57,20 @@ export function short(sha) {
   return sha.slice(0, 12);
 }
 
-// Bars of [name, share, more classes for the fill].
+const LONG = 16; // letters of a name that needs a line of its own
+
+// Bars of [name, share, more classes for the fill]; where a name is long, each is above its bar.
 export function bars(rows) {
   const parts = rows.flatMap(([name, value, kind = ""]) => {
     const fill = h("div", { className: `fill ${kind}` });
     fill.style.width = `${100 * Math.min(1, Math.max(0, value))}%`;
     return [
-      h("dt", { title: name }, name), h("dd", { className: "track", ariaHidden: "true" }, fill),
+      h("dt", {}, name), h("dd", { className: "track", ariaHidden: "true" }, fill),
       h("dd", { className: "number" }, percent(value)),
     ];
   });
-  return h("dl", { className: "bars" }, parts);
+  const long = rows.some(([name]) => name.length > LONG);
+  return h("dl", { className: long ? "bars long" : "bars" }, parts);
 }
 
 // A table with a title a column; "#title" is a column of numbers. Rows are lists of texts, elements or cells, or
@@ -85,8 +88,19 @@ export function table(caption, titles, rows, kind = "") {
       return cell;
     }));
   };
-  return h("div", { className: `scroll ${kind}` }, h("table", {}, h("caption", { className: "unseen" }, caption),
-    h("thead", {}, h("tr", {}, heads)), h("tbody", {}, rows.map(line))));
+  return scrolling(h("div", { className: `scroll ${kind}` }, h("table", {}, h("caption", { className: "unseen" }, caption),
+    h("thead", {}, h("tr", {}, heads)), h("tbody", {}, rows.map(line)))), caption);
+}
+
+// What is larger than its place is scrolled by the keyboard, too: it takes the focus, and has a name then.
+function scrolling(element, name) {
+  new ResizeObserver(() => {
+    const over = element.scrollWidth > element.clientWidth || element.scrollHeight > element.clientHeight;
+    element.tabIndex = over ? 0 : -1;
+    element.role = over ? "region" : null;
+    element.ariaLabel = over ? name : null;
+  }).observe(element);
+  return element;
 }
 
 function svg(name, attributes, ...children) {

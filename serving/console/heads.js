@@ -1,49 +1,14 @@
 // The line of heads, what is live, and the way there and back.
 
 import { Refused, get, getPages, post } from "./api.js";
+import { comparison } from "./compare.js";
 import { NONE, ago, empty, h, many, percent, short, table } from "./draw.js";
+import { sure } from "./question.js";
 import { attempt } from "./trouble.js";
 
 const MEASURES = ["many", "medium", "few", "all"];
-const COMPARED = [...MEASURES, "balanced"]; // what the gate compares, too
+const WHAT = "A head decides between the classes, and one of them is live. A refit makes a new one; the gate compares it with the live one on held-out images and says yes, no or not measured.";
 const LOGGED = 20;
-
-const dialog = document.getElementById("sure");
-document.getElementById("no").addEventListener("click", () => dialog.close("no"));
-
-// Ask before something changes, and show what; the reason, or null where it shall not.
-function sure(question, change, deed) {
-  document.getElementById("question").textContent = question;
-  document.getElementById("change").replaceChildren(...change);
-  document.getElementById("reason").value = "";
-  document.getElementById("yes").textContent = deed;
-  dialog.returnValue = "no";
-  dialog.showModal();
-  document.getElementById("reason").focus();
-  return new Promise((resolve) => {
-    dialog.onclose = () => { // told a frame late: where it is open, it is told of the question before
-      if (!dialog.open) resolve(dialog.returnValue === "yes" ? document.getElementById("reason").value : null);
-    };
-  });
-}
-
-function difference(before, after) {
-  if (typeof before !== "number" || typeof after !== "number") return h("td", {}, NONE);
-  const points = 100 * (after - before);
-  const sign = points < 0 ? "−" : "+";
-  return h("td", { className: points < 0 ? "bad" : "good" }, `${sign}${Math.abs(points).toFixed(1)} points`);
-}
-
-function comparison(from, to) {
-  const rows = COMPARED.map((name) => {
-    const [before, after] = [from.metrics[name], to.metrics[name]];
-    return [name, percent(before), percent(after), difference(before, after)];
-  });
-  const grown = to.classes - from.classes;
-  return [table(`Heads ${from.version} and ${to.version}`, ["recall", `#head ${from.version}`, `#head ${to.version}`, "#change"], rows),
-    h("p", {}, grown ? `It knows ${many(Math.abs(grown), "class", "classes")} ${grown > 0 ? "more" : "less"}.` : "Both know as many classes."),
-    h("p", { className: "quiet" }, "Each was measured when it was made, on held-out rows of its own.")];
-}
 
 function origin({ parent, snapshots, holdout, refit }) {
   if (!refit) return "the bundle";
@@ -86,10 +51,12 @@ export async function show(content, signal, pages = 1) {
   }
 
   async function change(question, target, deed, path) {
-    const shown = target && numbered.has(live) ? comparison(numbered.get(live), target) : [];
-    const reason = await sure(question, shown, deed);
+    const there = target && numbered.has(live);
+    const found = there ? comparison(numbered.get(live), target, signal) : Promise.resolve({ shown: [], overrules: false });
+    const reason = await sure(question, found, deed);
     if (reason === null) return;
     await attempt(() => post(path, { reason, expected_live: live }).finally(() => show(content, signal, pages)));
+    dispatchEvent(new Event("changed"));
     document.getElementById("content").focus(); // the button that had it is gone
   }
 
@@ -115,10 +82,11 @@ export async function show(content, signal, pages = 1) {
   const log = activations.map((one) => [String(one.number), String(one.head), one.kind, ago(one.at), one.actor, one.reason || NONE]);
   content.replaceChildren(
     h("div", { className: "titled" }, h("h2", {}, "Heads"), back),
+    h("p", { className: "quiet" }, WHAT),
     table("Heads, the newest first", ["head", "made", "#classes", ...MEASURES.map((name) => `#${name}`), "from", "gate", "report", "go live"],
       rows, "stacked"),
     ...(next ? [h("p", {}, h("button", { onclick: () => attempt(() => show(content, signal, pages + 1)) }, "Show older heads"))] : []),
-    h("p", { className: "quiet" }, "Recall on the rows that were held out when the head was made: of the many-, medium- and few-shot classes, and of all rows."),
+    h("p", { className: "quiet" }, "The share of held-out images that a head recognised when it was made: of the classes with many, some and few training images, and of all images. Each head has images of its own, so compare two where one would take the other's place."),
     h("h2", {}, "What went live"),
     log.length ? table("What went live, the newest first", ["#change", "#head", "how", "when", "by", "reason"], log, "stacked")
       : empty("Nothing yet."),

@@ -4,7 +4,11 @@ import { Refused, events, get, send } from "./api.js";
 import { NONE, count, h, line, many, percent, table } from "./draw.js";
 import { attempt, back, tell } from "./trouble.js";
 
-const STAGES = ["read", "transfer", "choose", "solve", "judge", "baselines", "certificate", "report"];
+const STAGES = {
+  read: "read the images' features", transfer: "bring older ones over", choose: "choose the settings", solve: "fit",
+  judge: "compare on held-out images", baselines: "try other ways", certificate: "check the theory", report: "write the report",
+}; // in words, in their order
+const NAMES = Object.keys(STAGES);
 const MEASURES = ["many", "medium", "few", "balanced", "all"];
 const SHOWN = "breadcrumbs-job"; // the refit that this tab shows
 const AGAIN = 1000; // ms before a stream that broke is taken up again
@@ -24,8 +28,8 @@ export function ended(job) {
 
 // What a running refit looks like, and how it changes with each event.
 function progress(id) {
-  const steps = STAGES.map((name) => h("li", {}, name));
-  const bar = h("progress", { max: STAGES.length, ariaLabel: "stages done" });
+  const steps = Object.values(STAGES).map((words) => h("li", {}, words));
+  const bar = h("progress", { max: NAMES.length, ariaLabel: "stages done" });
   const words = h("p", { ariaLive: "polite" }, "Waiting in line.");
   const made = h("p", { ariaLive: "polite", hidden: true });
   const solver = h("p", { className: "quiet" });
@@ -35,7 +39,7 @@ function progress(id) {
   const stop = h("button", { onclick: () => attempt(() => send(`/v1/refit/${id}`, { method: "DELETE" })) }, "Cancel this refit");
 
   function reach(stage) {
-    const place = STAGES.indexOf(stage);
+    const place = NAMES.indexOf(stage);
     if (place < 0) return;
     bar.value = place;
     steps.forEach((step, index) => {
@@ -60,8 +64,8 @@ function progress(id) {
       return;
     }
     reach(event.stage);
-    const named = STAGES.indexOf(event.stage);
-    const step = named < 0 ? event.stage ?? event.state : `Step ${named + 1} of ${STAGES.length}: ${event.stage}`;
+    const named = NAMES.indexOf(event.stage);
+    const step = named < 0 ? event.stage ?? event.state : `Step ${named + 1} of ${NAMES.length}: ${STAGES[event.stage]}`;
     words.textContent = event.message ? `${step}: ${event.message}` : step;
   }
 
@@ -139,5 +143,6 @@ export async function follow(id, place, signal) {
     }
   }
   place.replaceChildren(result(job));
+  dispatchEvent(new Event("changed")); // another head may be live
   return job;
 }

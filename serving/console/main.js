@@ -7,6 +7,7 @@ import * as health from "./health.js";
 import * as heads from "./heads.js";
 import * as refit from "./refit.js";
 import * as review from "./review.js";
+import { tellServed } from "./served.js";
 import * as teach from "./teach.js";
 import { clear, tell } from "./trouble.js";
 import * as trial from "./try.js";
@@ -39,6 +40,7 @@ async function show() {
   const place = h("div", {}, loading());
   content.replaceChildren(place);
   clear();
+  tellServed();
   try {
     await part.show(place, signal);
   } catch (error) {
@@ -55,4 +57,5 @@ document.querySelector(".skip").addEventListener("click", (event) => {
 });
 addEventListener("hashchange", show);
 addEventListener("key", show);
+addEventListener("changed", tellServed);
 await show();

@@ -9,7 +9,9 @@ import { attempt, concernsAll, tell } from "./trouble.js";
 const FORMATS = "safetensors, .npz, Parquet or Arrow";
 const WHEN = [["if_better", "if the gate says yes"], ["never", "never"], ["always", "always"]];
 const PRIORS = [["", "as the live head has it"], ["uniform", "all classes equally"], ["training", "as in training"]];
+const WHAT = "A refit makes a new head from snapshots, and from those that the bundle carries. A snapshot has the features and classes of images, as the backbone saw them once.";
 const LISTED = 20;
+const APART = /hold-?out|held-?out/i; // names of files that are made to compare on
 
 function option(snapshot) {
   const stored = ago(snapshot.stored).textContent;
@@ -49,8 +51,14 @@ function choosingExamples(counts) {
   return { field, words };
 }
 
+// The snapshots that heads were compared on: nothing may be fitted to them.
+function apart(refits, heads) {
+  const named = [...refits.map((job) => job.request.holdout), ...heads.map((head) => head.lineage.holdout)];
+  return new Set(named.filter(Boolean));
+}
+
 // The form of a refit: which snapshots, compared on what, and in words what a start would do.
-function form(counts, start, priors) {
+function form(counts, start, priors, held) {
   const known = new Map(); // by sha256: the snapshot, its box, the note that it is not fitted to, its line
   const list = h("div", { className: "snapshots" }, empty("No snapshots are stored yet: drop some above, or fit to the bundle's own."));
   const holdout = h("select", {}, h("option", { value: "" }, "a share of the rows"));
@@ -70,8 +78,10 @@ function form(counts, start, priors) {
 
   function change() {
     for (const [sha, { box, note }] of known) {
-      box.disabled = sha === holdout.value;
-      note.hidden = sha !== holdout.value;
+      box.disabled = sha === holdout.value || held.has(sha);
+      if (box.disabled) box.checked = false;
+      note.hidden = !box.disabled;
+      note.textContent = sha === holdout.value ? "to compare on" : "was compared on: nothing is fitted to it";
     }
     const fitted = chosen();
     const fresh = [...new Set(fitted.flatMap(newClasses))];
@@ -98,8 +108,9 @@ function form(counts, start, priors) {
     if (!known.size) list.replaceChildren();
     const old = known.get(snapshot.sha256);
     old?.line.remove();
-    const box = h("input", { type: "checkbox", value: snapshot.sha256, checked: fresh });
-    const note = h("span", { className: "chip", hidden: true }, "to compare on");
+    const judge = held.has(snapshot.sha256) || APART.test(nameOf(snapshot));
+    const box = h("input", { type: "checkbox", value: snapshot.sha256, checked: fresh && !judge });
+    const note = h("span", { className: "chip", hidden: true });
     const line = entry(snapshot, box, note, fresh);
     const choice = option(snapshot);
     known.set(snapshot.sha256, { snapshot, box, note, line });
@@ -108,6 +119,7 @@ function form(counts, start, priors) {
     const same = [...holdout.options].find((one) => one.value === snapshot.sha256);
     if (same) same.textContent = choice.textContent;
     else holdout.append(choice);
+    if (fresh && judge && !holdout.value && snapshot.deployed) holdout.value = snapshot.sha256;
     change();
   }
 
@@ -136,13 +148,14 @@ function refitTable(jobs, look) {
 }
 
 export async function show(content, signal) {
-  const [{ snapshots, next }, { refits }, { classes }, { priors }] = await Promise.all(
-    ["/v1/snapshots", "/v1/refit", "/v1/classes", "/v1/priors"].map((path) => get(path, signal)));
+  const [{ snapshots, next }, { refits }, { classes }, { priors }, { heads }] = await Promise.all(
+    ["/v1/snapshots", "/v1/refit", "/v1/classes", "/v1/priors", "/v1/heads"].map((path) => get(path, signal)));
   const sum = (name) => classes.reduce((all, one) => all + one[name], 0);
   const uploads = h("div", { ariaLive: "polite" });
   const told = h("div", { className: "told" });
   const past = h("div", {}, refitTable(refits, look));
-  const { element, add } = form({ verified: sum("verified"), examples: sum("examples") }, start, priors.filter((one) => one.kind === "weights"));
+  const held = apart(refits, heads);
+  const { element, add } = form({ verified: sum("verified"), examples: sum("examples") }, start, priors.filter((one) => one.kind === "weights"), held);
   let following = new AbortController(); // of the refit that is shown; another one ends it
 
   // Show a refit; where somebody asked for it, bring it into sight.
@@ -161,7 +174,11 @@ export async function show(content, signal) {
   }
 
   function start(request) {
-    attempt(async () => look((await post("/v1/refit", request)).id));
+    attempt(async () => {
+      const { id } = await post("/v1/refit", request);
+      if (request.holdout) held.add(request.holdout);
+      await look(id);
+    });
   }
 
   async function take(files) {
@@ -199,7 +216,7 @@ export async function show(content, signal) {
   }
 
   content.replaceChildren(
-    h("h2", {}, "Refit"), dropZone("Drop snapshot files, or choose them", FORMATS, "", take, signal),
+    h("h2", {}, "Refit"), h("p", { className: "quiet" }, WHAT), dropZone("Drop snapshot files, or choose them", FORMATS, "", take, signal),
     uploads, element, told, h("h2", {}, "Refits"), past,
   );
   const open = refits.find((job) => job.id === keptShown()) ?? refits.find((job) => !ended(job));

@@ -3,6 +3,7 @@
 import { ago, count, h, many, short, table } from "./draw.js";
 
 const GROUPS = ["many", "medium", "few", "new"];
+const OPEN = 50; // classes; the table of more is closed until somebody looks
 const NAMED = 20; // new classes; more are counted
 const NAMES = "breadcrumbs-names"; // of the files that this tab uploaded, by sha256
 
@@ -64,5 +65,5 @@ export function entry(snapshot, box, note, open) {
     h("p", { className: "facts" }, groups(snapshot), h("span", {}, backbone), note),
     fresh.length ? h("p", {}, h("b", {}, "New: "), listed(fresh.map((name) => `${name} (${count(snapshot.classes[name])})`))) : null,
     snapshot.converted.length ? h("p", { className: "quiet" }, `Converted: ${snapshot.converted.join("; ")}`) : null,
-    classes(snapshot, open));
+    classes(snapshot, open && Object.keys(snapshot.classes).length <= OPEN));
 }

@@ -1,35 +1,54 @@
 // Images in, classes out; two heads side by side on the same image.
 
-import { get, predict, send } from "./api.js";
-import { bars, dropZone, empty, h, loading } from "./draw.js";
-import { attempt, concernsAll, tell } from "./trouble.js";
+import { get, getPages, send } from "./api.js";
+import { answersOf, together } from "./asking.js";
+import { bars, dropZone, empty, h, loading, many, percent } from "./draw.js";
+import { KINDS, smallPicture } from "./photos.js";
+import { concernsAll, tell } from "./trouble.js";
 
-const KINDS = ["image/jpeg", "image/png", "image/webp"];
-const KEPT = 24; // cards; older ones go
+const MOST = 200; // images on the page; more are named, and not asked about
+const NAMED = 5; // of those; more are counted
 const SMALL = 128; // pixels: below this they are shown as they are
+const TOP = 5; // classes of an answer
 
 // An image that is loaded needs its address no more.
-function picture(blob, alt) {
-  const image = h("img", { alt });
+function picture(blob) {
+  const image = h("img", { alt: "" });
   image.addEventListener("load", () => {
     image.classList.toggle("small", image.naturalWidth < SMALL);
     URL.revokeObjectURL(image.src);
   });
-  image.addEventListener("error", () => {
-    URL.revokeObjectURL(image.src);
-    image.removeAttribute("src"); // nothing looks better than a broken image
-  });
   image.src = URL.createObjectURL(blob);
   return image;
+}
+
+// An image on the page, and below it what each head says.
+function imageCard(image) {
+  const blank = h("span", { className: "blank", ariaHidden: "true" });
+  const heads = h("div", { className: "heads" });
+  smallPicture(image).then((small) => small && blank.replaceWith(picture(small)));
+  return { element: h("figure", { className: "card answer" }, blank, h("figcaption", {}, image.name), heads), heads };
 }
 
 function took(milliseconds) {
   return `${milliseconds.toFixed(1)}\u00a0ms`;
 }
 
-function answer({ head, predictions, timing, batch_size: size }, place) {
+function surest(node) {
+  if (node === undefined) return null;
+  return h("p", { className: "quiet" }, node ? `Sure of: ${node.name} (${node.rank}), ${percent(node.probability)}` : "Not sure of any group.");
+}
+
+// What an image's heads say, side by side; where the image itself is refused, that is said once.
+function sayings(found) {
+  const refused = found.find((one) => one instanceof Error);
+  return refused ? [h("p", { className: "bad", role: "alert" }, refused.message)] : found.map(answer);
+}
+
+function answer(found, place) {
+  const { head, prediction, timing, batch_size: size } = found;
   return h("section", {}, h("h3", {}, `Head ${head.version}`),
-    bars(predictions[0].classes.map((one) => [one.class, one.probability, place ? "second" : ""])),
+    bars(prediction.classes.map((one) => [one.class, one.probability, place ? "second" : ""])), surest(prediction.node),
     h("p", { className: "quiet timing" }, [`decode ${took(timing.decode_ms)}`, `wait ${took(timing.queue_ms)}`,
       `compute ${took(timing.compute_ms)}`, `batch of\u00a0${size}`].join(", ")));
 }
@@ -40,49 +59,115 @@ function chooser(list, first) {
   return h("select", {}, h("option", { value: first.value }, first.text), options);
 }
 
+// Which classes can be there: all, or those of a prior that is stored.
+function priorChooser(priors) {
+  const options = priors.map(({ name, count }) => h("option", { value: name }, `${name}: ${many(count, "class", "classes")}`));
+  return h("select", {}, h("option", { value: "" }, "every class"), options);
+}
+
 async function sampleButton(sample, ask, signal) {
   const blob = await (await send(`/v1/samples/${sample.name}`, { signal })).blob();
   const image = new File([blob], `sample: ${sample.class}`, { type: "image/png" });
-  return h("button", { ariaLabel: image.name, onclick: () => ask([image]) }, picture(blob, ""), h("span", {}, sample.class));
+  return h("button", { ariaLabel: image.name, onclick: () => ask([image]) }, picture(blob), h("span", {}, sample.class));
+}
+
+function leftOut(images) {
+  const names = images.slice(0, NAMED).map((image) => image.name).join(", ");
+  const more = images.length > NAMED ? ` and ${images.length - NAMED} more` : "";
+  return h("p", { className: "bad" }, `${MOST} images are the most on this page. Left out: ${names}${more}. Clear the page to go on with them.`);
+}
+
+// The images on the page, and one piece of work at a time that asks about those that have no answer yet.
+function desk(conditions) {
+  const answers = h("div", { className: "answers" });
+  const status = h("p", { role: "status" });
+  const others = h("div", { role: "alert" });
+  const nothing = empty("No image yet. Its most probable classes come here, with the head that answered and the time it took.");
+  const clear = h("button", { type: "button", hidden: true, onclick: empties }, "Clear the page");
+  let shown = []; // { image, card, done }, those that came last first
+  let working = false;
+
+  function redraw() {
+    const done = shown.filter((one) => one.done).length;
+    status.textContent = shown.length ? `${done} of ${many(shown.length, "image")} answered.` : "";
+    clear.hidden = !shown.length;
+    if (shown.length) nothing.remove();
+    else answers.after(nothing);
+  }
+
+  function empties() {
+    for (const { card } of shown) card.element.remove();
+    shown = [];
+    others.replaceChildren();
+    redraw();
+  }
+
+  function write(some, words) {
+    for (const [place, one] of some.entries()) {
+      one.card.element.classList.toggle("two", words[place].length > 1);
+      one.card.heads.replaceChildren(...sayings(words[place]));
+    }
+  }
+
+  // Ask about the first that wait; an answer to conditions that were changed meanwhile is thrown away.
+  async function step() {
+    const wanted = conditions();
+    const waiting = shown.filter((one) => !one.done);
+    const some = waiting.slice(0, together(waiting.map((one) => one.image)).length);
+    const found = await Promise.all(wanted.map((one) => answersOf(some.map(({ image }) => image), one)));
+    if (JSON.stringify(wanted) !== JSON.stringify(conditions())) return;
+    write(some, some.map((_, place) => found.map((answers) => answers[place])));
+    for (const one of some) one.done = true;
+  }
+
+  async function work() {
+    if (working) return;
+    working = true;
+    try {
+      while (shown.some((one) => !one.done)) {
+        await step();
+        redraw();
+      }
+    } catch (error) { // about all of them: a key, a server that is gone
+      const waiting = shown.filter((one) => !one.done);
+      write(waiting, waiting.map(() => [error]));
+      if (concernsAll(error)) tell(error);
+    } finally {
+      working = false;
+    }
+  }
+
+  function ask(images) {
+    const room = images.slice(0, MOST - shown.length);
+    if (room.length < images.length) others.append(leftOut(images.slice(room.length)));
+    const fresh = room.map((image) => ({ image, card: imageCard(image), done: false }));
+    for (const { card } of fresh) card.heads.replaceChildren(loading("Asking …"));
+    shown = [...fresh, ...shown];
+    answers.prepend(...fresh.map(({ card }) => card.element));
+    redraw();
+    return work();
+  }
+
+  function again() {
+    for (const one of shown) one.done = false;
+    return work();
+  }
+
+  redraw();
+  return { ask, again, work, elements: [h("div", { className: "titled" }, status, clear), others, answers, nothing] };
 }
 
 export async function show(content, signal) {
-  const [list, { samples }] = await Promise.all([get("/v1/heads", signal), get("/v1/samples", signal)]);
+  const [list, { samples }, { priors }] = await Promise.all(
+    [get("/v1/heads", signal), get("/v1/samples", signal), getPages("/v1/priors", "priors", Infinity, signal)]);
   if (!list.heads.some((head) => head.version === list.live)) list.heads.push({ version: list.live }); // on a later page
   const one = chooser(list, { value: "active", text: "the live one" });
   const other = chooser(list, { value: "", text: "no other" });
-  const answers = h("div", { className: "answers", ariaLive: "polite" });
-  const nothing = empty("No image yet. Its most probable classes come here, with the head that answered and the time it took.");
-  const shown = []; // [image, its card], the newest first
-
-  // Fill a card with what the chosen heads say of its image, or with why they say nothing.
-  async function fill(image, card) {
-    card.lastChild.replaceChildren(loading("Asking …"));
-    try {
-      const wanted = [one.value, other.value].filter(Boolean);
-      const found = await Promise.all(wanted.map((head) => predict(image, head)));
-      card.classList.toggle("two", found.length > 1);
-      card.lastChild.replaceChildren(...found.map(answer));
-    } catch (error) {
-      card.lastChild.replaceChildren(h("p", { className: "bad", role: "alert" }, error.message));
-      if (concernsAll(error)) tell(error);
-    }
-  }
-
-  async function ask(images) {
-    for (const image of images) {
-      const caption = h("figcaption", { title: image.name }, image.name);
-      const card = h("figure", { className: "card answer" }, picture(image, ""), caption, h("div", { className: "heads" }));
-      shown.unshift([image, card]);
-      answers.prepend(card);
-      for (const [, old] of shown.splice(KEPT)) old.remove();
-      nothing.remove();
-      await attempt(() => fill(image, card));
-    }
-  }
-
-  const again = () => Promise.all(shown.map(([image, card]) => fill(image, card)));
-  for (const chosen of [one, other]) chosen.addEventListener("change", () => attempt(again));
+  const prior = priorChooser(priors);
+  const heads = () => [one.value, other.value].filter(Boolean);
+  const { ask, again, work, elements } = desk(() => heads().map((head) => ({ head, top_k: TOP, ...(prior.value ? { prior: prior.value } : {}) })));
+  for (const chosen of [one, other, prior]) chosen.addEventListener("change", again);
+  addEventListener("back", work, { signal });
   addEventListener("paste", (event) => ask([...event.clipboardData.files]), { signal });
   const gallery = await Promise.all(samples.map((sample) => sampleButton(sample, ask, signal)));
   content.replaceChildren(
@@ -91,7 +176,8 @@ export async function show(content, signal) {
       dropZone("Drop images, paste one, or choose files", "JPEG, PNG or WebP", KINDS.join(","), ask, signal),
       h("section", {}, h("h3", {}, "or take a sample"),
         gallery.length ? h("div", { className: "samples" }, gallery) : empty("This bundle carries no samples."))),
-    h("div", { className: "fields" }, h("label", {}, "Head", one), h("label", {}, "Compare with", other)),
-    answers, nothing,
+    h("div", { className: "fields" }, h("label", {}, "Head", one), h("label", {}, "Compare with", other),
+      priors.length ? h("label", {}, "What can be there", prior) : null),
+    ...elements,
   );
 }

@@ -287,6 +287,8 @@ class Health(BaseModel):
 
     status: str = Field(description="`alive` or `ready`")
     head: int | None = Field(default=None, description="version of the live head")
+    model: str | None = Field(default=None, description="name of the bundle's model")
+    classes: int | None = Field(default=None, description="classes that the live head knows")
     device: str | None = Field(default=None, description="where the models run")
     precision: Literal["full", "half", "int8"] | None = Field(
         default=None, description="of the backbone; absent without one"

@@ -10,7 +10,9 @@ from tabs import snapshot_file, tab_to
 from breadcrumbs.models.bundle import Bundle
 
 
-def test_everything_is_done_by_keyboard(page: Page, serve: Serve, bundle: Bundle, tmp_path: Path) -> None:
+def test_everything_is_done_by_keyboard(  # noqa: PLR0915 - one way through everything
+    page: Page, serve: Serve, bundle: Bundle, tmp_path: Path
+) -> None:
     """No pointer: an image, a choice of files, a head and the way back, a refit, the load."""
     with serve() as client:
         client.put("/v1/snapshots", content=snapshot_file(bundle, ("oak", "elm"), (4, 4)))
@@ -35,6 +37,7 @@ def test_everything_is_done_by_keyboard(page: Page, serve: Serve, bundle: Bundle
         page.keyboard.press("Enter")
         expect(page.get_by_label("Reason, kept in the log")).to_be_focused()
         page.keyboard.type("by keyboard")
+        expect(page.get_by_role("button", name="Activate head 2").last).to_be_enabled()
         page.keyboard.press("Enter")
         expect(page.locator("tr.live td").first).to_have_text("2live")
         expect(page.get_by_text("by keyboard")).to_be_visible()
@@ -45,6 +48,7 @@ def test_everything_is_done_by_keyboard(page: Page, serve: Serve, bundle: Bundle
         page.keyboard.press("Escape")
         expect(page.get_by_role("button", name="Roll back to head 1").first).to_be_focused()
         page.keyboard.press("Enter")
+        expect(page.get_by_role("dialog").get_by_role("button", name="Roll back to head 1")).to_be_enabled()
         tab_to(page, "Roll back to head 1")
         page.keyboard.press("Space")
         expect(page.locator("tr.live td").first).to_have_text("1live")

@@ -37,7 +37,8 @@ def test_what_changes_is_shown_before_it_does(page: Page, serve: Serve) -> None:
         page.get_by_role("button", name="Activate head 2").click()
         dialog = page.get_by_role("dialog")
         expect(dialog).to_contain_text("Make head 2 live instead of head 1?")
-        expect(dialog.get_by_role("row", name=re.compile("^all "))).to_contain_text("62.5 %90.0 %+27.5 points")
+        expect(dialog.get_by_role("row", name=re.compile("^all images"))).to_contain_text("50.0 %90.0 %+40.0 points")
+        expect(dialog).to_contain_text("the same")
         page.keyboard.press("Escape")
         assert client.get("/v1/heads").json()["live"] == 1
         page.get_by_role("button", name="Activate head 2").click()
@@ -79,3 +80,23 @@ def test_a_change_that_came_too_late_is_told(page: Page, serve: Serve) -> None:
         page.get_by_role("dialog").get_by_role("button", name="Activate head 3").click()
         expect(page.locator("tr.live td").first).to_have_text("2live")
         expect(page.get_by_role("alert")).to_contain_text("head 2 is live")
+
+
+def test_to_overrule_the_gate_takes_a_reason(page: Page, serve: Serve) -> None:
+    """The gate's reasons are repeated, and without one of its own nothing goes live."""
+    with serve("worse") as client:
+        finish(client, {"spec": {"activate": "never"}})
+        page.goto(f"{client.base_url}#heads")
+        page.get_by_role("button", name="Activate head 2").click()
+        dialog = page.get_by_role("dialog")
+        expect(dialog).to_contain_text("Of head 2 the gate said no.")
+        expect(dialog).to_contain_text("few fell by 0.2")
+        deed = dialog.get_by_role("button", name="Activate head 2")
+        deed.click()
+        page.get_by_label("Reason, kept in the log").fill("   ")
+        deed.click()
+        expect(dialog).to_be_visible()
+        assert client.get("/v1/heads").json()["live"] == 1
+        page.get_by_label("Reason, kept in the log").fill("the lab wants it")
+        deed.click()
+        expect(page.locator("tr.live td").first).to_have_text("2live")

@@ -126,9 +126,11 @@ def test_a_refit_is_followed_stage_by_stage(page: Page, serve: Serve, tmp_path: 
         page.goto(f"{client.base_url}#refit")
         page.get_by_role("button", name="Start the refit").click()
         for _ in range(2):
-            expect(page.locator(".steps [aria-current=step]")).to_have_text("solve")
-            expect(page.locator(".steps .done")).to_have_text(["read", "transfer", "choose"])
-            expect(page.locator(".job")).to_contain_text("Step 4 of 8: solve")
+            expect(page.locator(".steps [aria-current=step]")).to_have_text("fit")
+            expect(page.locator(".steps .done")).to_have_text(
+                ["read the images' features", "bring older ones over", "choose the settings"]
+            )
+            expect(page.locator(".job")).to_contain_text("Step 4 of 8: fit")
             expect(page.locator(".job")).to_contain_text("λ 0.001, iteration 9, gradient norm 3.8e-6")
             assert page.get_by_label("stages done").evaluate("bar => bar.position") == pytest.approx(3 / 8)
             with page.expect_event("requestfailed", lambda asked: asked.url.endswith("/events")):

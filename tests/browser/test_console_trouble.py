@@ -110,7 +110,7 @@ def test_a_refit_whose_server_was_away_is_followed_on(page: Page, serve: Serve, 
         upload(client)
         page.goto(f"{client.base_url}#refit")
         page.get_by_role("button", name="Start the refit").click()
-        expect(page.locator(".steps [aria-current=step]")).to_have_text("solve")
+        expect(page.locator(".steps [aria-current=step]")).to_have_text("fit")
         until(client, client.get("/v1/refit").json()["refits"][0]["id"], "solve")
         page.route("**/v1/refit/*", lambda route: route.abort())  # as a network does
         (tmp_path / "go").touch()

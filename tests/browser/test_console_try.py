@@ -53,7 +53,7 @@ def test_an_image_is_dropped(page: Page, serve: Serve, tmp_path: Path) -> None:
         zone = page.locator(".drop").bounding_box()
         assert zone
         drop(page, zone["x"] + 20, zone["y"] + 20, *files)
-        expect(page.locator(".answer figcaption")).to_have_text(["two.png", "one.png"])
+        expect(page.locator(".answer figcaption")).to_have_text(["one.png", "two.png"])
         expect(page.locator(".answer h3")).to_have_count(2)
         drop(page, 600, 780, files[0])
         expect(page.locator(".answer h3")).to_have_count(3)
@@ -109,3 +109,19 @@ def test_addresses_of_images_are_given_back(page: Page, serve: Serve) -> None:
         page.wait_for_function("window.held.size === 0")
 
         assert page.locator(".answer img").first.evaluate("image => image.naturalWidth") == 8
+
+
+def test_of_many_images_none_is_dropped(page: Page, serve: Serve) -> None:
+    """Several go in one request, all are answered or told, and how many of them is said."""
+    good = [{"name": f"{place}.png", "mimeType": "image/png", "buffer": png(picture(place))} for place in range(39)]
+    junk = {"name": "junk.png", "mimeType": "image/png", "buffer": b"junk"}
+    asked = []
+    with serve() as client:
+        page.on("request", lambda one: asked.append(one.url) if "/v1/predict" in one.url else None)
+        page.goto(str(client.base_url))
+        page.locator("input[type=file]").set_input_files([*good, junk])  # type: ignore[list-item]
+        expect(page.get_by_role("status")).to_have_text("40 of 40 images answered.")
+        expect(page.locator(".answer h3")).to_have_count(39)
+        expect(page.locator(".answer .bad")).to_have_count(1)
+
+        assert len(asked) < 20

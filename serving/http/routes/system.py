@@ -36,6 +36,8 @@ async def ready(service: Serving) -> Health | Response:
     return Health(
         status="ready",
         head=service.live.head.version,
+        model=service.bundle.manifest.name,
+        classes=len(service.live.head.head.classes),
         device=service.engine.device,
         precision=service.precision if service.engine.size else None,
         takes=["images", "features"] if service.engine.size else ["features"],
