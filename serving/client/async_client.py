@@ -13,7 +13,7 @@ from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
 import httpx
 
-from breadcrumbs.serving.client import calls, example_calls, steps
+from breadcrumbs.serving.client import calls, example_calls, steps, trial_calls
 from breadcrumbs.serving.client.call import Call
 from breadcrumbs.serving.client.client import Connection, like
 from breadcrumbs.serving.client.retries import RETRIES, Retries, ServerError
@@ -91,6 +91,10 @@ class AsyncClient(Connection):
     import_examples = _awaited(example_calls.import_examples)
     erase = _awaited(example_calls.erase)
     erase_example = _awaited(example_calls.erase_example)
+    start_trial = _awaited(trial_calls.start_trial)
+    trials = _awaited(trial_calls.trials)
+    trial = _awaited(trial_calls.trial)
+    end_trial = _awaited(trial_calls.end_trial)
     put_snapshot = _awaited(calls.put_snapshot)
     snapshots = _awaited(calls.snapshots)
     snapshot_record = _awaited(calls.snapshot_record)

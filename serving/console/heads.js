@@ -4,6 +4,7 @@ import { Refused, get, getPages, post } from "./api.js";
 import { comparison } from "./compare.js";
 import { NONE, ago, empty, h, many, percent, short, table } from "./draw.js";
 import { sure } from "./question.js";
+import { starting, trials } from "./trials.js";
 import { attempt } from "./trouble.js";
 
 const MEASURES = ["many", "medium", "few", "all"];
@@ -41,8 +42,10 @@ async function refits(pages, signal) {
 }
 
 export async function show(content, signal, pages = 1) {
-  const [{ live, heads, next }, { activations, before }, jobs] = await Promise.all(
-    [getPages("/v1/heads", "heads", pages, signal), get(`/v1/activations?limit=${LOGGED}`, signal), refits(pages, signal)]);
+  const again = () => show(content, signal, pages);
+  const [{ live, heads, next }, { activations, before }, jobs, tried] = await Promise.all([
+    getPages("/v1/heads", "heads", pages, signal), get(`/v1/activations?limit=${LOGGED}`, signal), refits(pages, signal), trials(signal, again),
+  ]);
   const numbered = new Map(heads.map((head) => [head.version, head]));
   for (const version of [live, before]) { // what is compared may be on a page that is not shown
     if (version === null || numbered.has(version)) continue;
@@ -55,7 +58,7 @@ export async function show(content, signal, pages = 1) {
     const found = there ? comparison(numbered.get(live), target, signal) : Promise.resolve({ shown: [], overrules: false });
     const reason = await sure(question, found, deed);
     if (reason === null) return;
-    await attempt(() => post(path, { reason, expected_live: live }).finally(() => show(content, signal, pages)));
+    await attempt(() => post(path, { reason, expected_live: live }).finally(again));
     dispatchEvent(new Event("changed"));
     document.getElementById("content").focus(); // the button that had it is gone
   }
@@ -76,7 +79,7 @@ export async function show(content, signal, pages = 1) {
       ago(head.created), String(head.classes), ...MEASURES.map((name) => percent(head.metrics[name])),
       origin(head.lineage), verdict(head, jobs),
       jobs?.get(head.lineage.refit)?.state === "succeeded" ? h("a", { href: `console/report.html#${head.lineage.refit}` }, "read") : NONE,
-      head.version === live ? NONE : activate(head),
+      head.version === live ? NONE : h("span", { className: "both" }, activate(head), " ", starting(head.version, live, again)),
     ],
   }));
   const log = activations.map((one) => [String(one.number), String(one.head), one.kind, ago(one.at), one.actor, one.reason || NONE]);
@@ -87,6 +90,7 @@ export async function show(content, signal, pages = 1) {
       rows, "stacked"),
     ...(next ? [h("p", {}, h("button", { onclick: () => attempt(() => show(content, signal, pages + 1)) }, "Show older heads"))] : []),
     h("p", { className: "quiet" }, "The share of held-out images that a head recognised when it was made: of the classes with many, some and few training images, and of all images. Each head has images of its own, so compare two where one would take the other's place."),
+    ...tried,
     h("h2", {}, "What went live"),
     log.length ? table("What went live, the newest first", ["#change", "#head", "how", "when", "by", "reason"], log, "stacked")
       : empty("Nothing yet."),

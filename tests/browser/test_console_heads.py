@@ -100,3 +100,22 @@ def test_to_overrule_the_gate_takes_a_reason(page: Page, serve: Serve) -> None:
         page.get_by_label("Reason, kept in the log").fill("the lab wants it")
         deed.click()
         expect(page.locator("tr.live td").first).to_have_text("2live")
+
+
+def test_a_head_is_tried_beside_the_live_one(page: Page, serve: Serve) -> None:
+    """Started with a reason, counted, and ended; what it came to stays."""
+    with serve(remember=100) as client:
+        finish(client, {"spec": {"activate": "never"}})
+        page.goto(f"{client.base_url}#heads")
+        expect(page.get_by_text("No head was ever on trial.")).to_be_visible()
+        page.get_by_role("button", name="Try head 2").click()
+        dialog = page.get_by_role("dialog")
+        expect(dialog).to_contain_text("Try head 2 beside head 1?")
+        page.get_by_label("Reason, kept in the log").fill("before the weekend")
+        dialog.get_by_role("button", name="Try head 2").click()
+        trials = page.get_by_role("table", name="Heads on trial")
+        expect(trials.get_by_role("row").nth(1)).to_contain_text("counted only")
+        assert client.get("/v1/trials/1").json()["start"]["reason"] == "before the weekend"
+        trials.get_by_role("button", name="End trial 1").click()
+        expect(trials.get_by_role("row").nth(1)).to_contain_text("ended")
+        assert client.get("/v1/trials/1").json()["end"]["outcome"] == "ended"

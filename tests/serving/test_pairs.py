@@ -75,14 +75,18 @@ def test_pairs_of_a_server_let_rows_migrate(tmp_path: Path) -> None:
         bundle=old.folder, store=str(tmp_path / "store"), device="cpu", threads=1, migrate_to=better.folder,
         migrate_share=1, migrate_pairs=1000, log_level="error",
     )  # fmt: skip
-    for seed in range(3):  # what a server has not written when it stops is written then; a restart goes on
+    for seed in range(20):  # what a server has not written when it stops is written then; a restart goes on
         asyncio.run(answer(settings, images(15, seed)))
+        if seed < 2:
+            continue
+        first, second = collected_pairs.read(tmp_path / "store", old.backbone_digest, better.backbone_digest)
+        if len(first.labels) >= 20:  # the rest came while others waited: on a busy machine that is most of them
+            break
 
-    first, second = collected_pairs.read(tmp_path / "store", old.backbone_digest, better.backbone_digest)
     spec = RefitSpec(l2=1e-2, prior_offset=0.0, members=("plain",))
     report = migrate(old.folder, str(better.folder), tmp_path / "store", spec, tmp_path / "new")
 
-    assert len(first.labels) >= 12  # of 45, the rest came while others waited
+    assert len(first.labels) >= 20
     assert np.array_equal(first.ids, second.ids)
     assert (first.feature_dim, second.feature_dim) == (6, 5)
     assert first.dataset == second.dataset != ""

@@ -16,17 +16,19 @@ from breadcrumbs.models import head as heads
 from breadcrumbs.models.bundle import Bundle
 from breadcrumbs.models.snapshots import snapshot as snapshots
 from breadcrumbs.serving.app import create_app
-from breadcrumbs.serving.client import calls, example_calls
+from breadcrumbs.serving.client import calls, example_calls, trial_calls
 from breadcrumbs.serving.client.async_client import AsyncClient
 from breadcrumbs.serving.client.call import Call
 from breadcrumbs.serving.client.client import Client, ServerError
 from breadcrumbs.serving.http.examples.schemas import LabelBody
+from breadcrumbs.serving.trials.trial import TrialSpec
 from breadcrumbs.training.config import RefitSpec
 
 T = TypeVar("T")
 ARGUMENTS: dict[str, Any] = {
     "files": [("a", b"")], "labels": ["oak"], "epoch": 1, "sha256": "a", "job": "j", "version": 3, "name": "0-0.png",
     "features": np.zeros((1, 4), np.float32), "answer": "a", "example": "e",
+    "number": 1, "spec": TrialSpec(head=1),
     "said": [LabelBody.model_validate({"answer": "a", "class": "oak"})],
 }  # fmt: skip
 
@@ -145,7 +147,7 @@ def test_every_route_has_its_call(tiny_bundle: Bundle, tmp_path: Path) -> None:
 
 def every_call() -> Iterator[tuple[str, Any]]:
     """Name and maker of each call."""
-    for module in (calls, example_calls):
+    for module in (calls, example_calls, trial_calls):
         for name, make in vars(module).items():
             own = inspect.isfunction(make) and make.__module__ == module.__name__
             if own and not name.startswith("_") and name != "event":

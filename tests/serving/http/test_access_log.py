@@ -55,6 +55,7 @@ VALUES = {
     "{answer}": "01KB4M2ZQ8H3V0W6T1R9S5XKCD",
     "{example}": "0" * 32,
     "{version}": "1",
+    "{number}": "1",
     "{model}": "tiny",
     "{sha256}": "a" * 64,
     "{job_id}": "b" * 32,

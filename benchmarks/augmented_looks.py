@@ -1,6 +1,6 @@
 """How many augmented looks pay, and how they are moved: what `adopt --looks` should be by default.
 
-    python benchmarks/looks.py --features photos-lite0.npz fashion-lite0.npz [--seeds 5] [--looks 1 2 4]
+    python benchmarks/augmented_looks.py --features photos-lite0.npz fashion-lite0.npz [--seeds 5] [--looks 1 2 4]
 
 The files have looks (`features.py --looks 4`). The head is fitted to the clean look of the training rows alone, and to
 it with the first K augmented looks, each image weighing the same. λ 1e-3, t 1, plain: nothing is chosen, so that the

@@ -1,0 +1,64 @@
+// Heads on trial: what each has come to beside the live one, and the way to start and end one.
+
+import { get, post, send } from "./api.js";
+import { NONE, ago, count, empty, h, many, percent, table } from "./draw.js";
+import { sure } from "./question.js";
+import { attempt } from "./trouble.js";
+
+const WHAT = "A head on trial sees what the live one answers. Nobody gets its answers but where it is a canary. What people label from use says which of both is right more often.";
+const HOW = { shadow: "counted only", canary: "answers a share", bake: "live, and watched" };
+const OUTCOMES = {
+  over: "its time is over", ended: "ended", stopped: "stopped", rolled_back: "rolled back", activated: "went live",
+  overtaken: "another head went live",
+};
+const TITLES = ["trial", "#head", "#beside", "how", "state", "#answers", "#differ", "#labels", "#right", "#the other", "difference", "end"];
+const LISTED = 5;
+
+const plainly = (text) => Promise.resolve({ shown: [h("p", {}, text)], overrules: false });
+
+function state({ start, end }) {
+  if (!end) return h("span", {}, start.mode === "canary" ? `${percent(start.share)}, until ` : "until ", new Date(start.until).toLocaleString());
+  return h("details", {}, h("summary", {}, OUTCOMES[end.outcome] ?? end.outcome), h("p", {}, ago(end.at), `, by ${end.actor}`), end.reason ? h("p", {}, end.reason) : "");
+}
+
+function difference({ low = null, high = null } = {}) {
+  if (low === null) return NONE;
+  const points = (value) => `${value < 0 ? "−" : "+"}${Math.abs(100 * value).toFixed(1)}`;
+  return `${points(low)} to ${points(high)} points`;
+}
+
+function row(trial, ending) {
+  const { start, end, groups } = trial;
+  const all = groups.all ?? {};
+  const compared = all.compared ?? 0;
+  return [
+    String(start.number), String(start.head), String(start.against), HOW[start.mode], state(trial), count(compared),
+    compared ? percent(all.disagreed / compared) : NONE, count(all.labels ?? 0), percent(all.recall), percent(all.recall_against), difference(all),
+    end ? NONE : ending(start),
+  ];
+}
+
+// A button that puts a head on trial beside the live one, for a week.
+export function starting(head, live, again) {
+  const deed = `Try head ${head}`;
+  return h("button", { ariaLabel: deed, onclick: async () => {
+    const text = "For a week it computes beside the live head and is counted. Nobody gets its answers.";
+    const reason = await sure(`Try head ${head} beside head ${live}?`, plainly(text), deed);
+    if (reason !== null) await attempt(() => post("/v1/trials", { head, reason }).finally(again));
+  } }, "Try");
+}
+
+// The newest trials with what they have come to; `again` draws the page anew.
+export async function trials(signal, again) {
+  const { trials: listed, next } = await get(`/v1/trials?limit=${LISTED}`, signal);
+  const whole = await Promise.all(listed.map((one) => get(`/v1/trials/${one.start.number}`, signal)));
+  const ending = ({ number }) => h("button", { ariaLabel: `End trial ${number}`, onclick: () =>
+    attempt(() => send(`/v1/trials/${number}`, { method: "DELETE" }).finally(again)) }, "End");
+  const notes = whole.filter((one) => !one.end).flatMap((one) => one.notes.map((note) => h("p", { className: "quiet" }, `Trial ${one.start.number}: ${note}`)));
+  return [
+    h("h2", {}, "On trial"), h("p", { className: "quiet" }, WHAT),
+    whole.length ? table("Heads on trial, the newest first", TITLES, whole.map((one) => row(one, ending)), "stacked") : empty("No head was ever on trial."),
+    ...notes,
+    ...(next ? [h("p", { className: "quiet" }, `These are the newest ${many(LISTED, "trial")}; breadcrumbs trials lists all.`)] : []),
+  ];
+}
