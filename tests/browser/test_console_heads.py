@@ -21,7 +21,7 @@ def test_heads_are_listed_with_their_recalls(page: Page, serve: Serve) -> None:
         recalls = [metrics[name] for name in ("many", "medium", "few", "all")]
         shares = ["–" if one is None else f"{100 * one:.1f} %" for one in recalls]
         made, came, gate = re.compile("ago|just now"), re.compile("head 1"), re.compile("no")
-        expect(row.locator("td")).to_have_text(["2", made, "3", *shares, came, gate, "read", "Activate"])
+        expect(row.locator("td")).to_have_text(["2", made, "3", *shares, came, gate, "read", "Activate Try"])
         row.get_by_role("cell").get_by_text("no", exact=True).click()
         expect(row.get_by_text("few fell by 0.2")).to_be_visible()
         row.get_by_role("link", name="read").click()
