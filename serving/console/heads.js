@@ -79,7 +79,7 @@ export async function show(content, signal, pages = 1) {
       ago(head.created), String(head.classes), ...MEASURES.map((name) => percent(head.metrics[name])),
       origin(head.lineage), verdict(head, jobs),
       jobs?.get(head.lineage.refit)?.state === "succeeded" ? h("a", { href: `console/report.html#${head.lineage.refit}` }, "read") : NONE,
-      head.version === live ? NONE : h("span", { className: "both" }, activate(head), " ", starting(head.version, live, again)),
+      head.version === live ? NONE : h("span", {}, activate(head), " ", starting(head.version, live, again)),
     ],
   }));
   const log = activations.map((one) => [String(one.number), String(one.head), one.kind, ago(one.at), one.actor, one.reason || NONE]);

@@ -44,7 +44,7 @@ export function starting(head, live, again) {
   return h("button", { ariaLabel: deed, onclick: async () => {
     const text = "For a week it computes beside the live head and is counted. Nobody gets its answers.";
     const reason = await sure(`Try head ${head} beside head ${live}?`, plainly(text), deed);
-    if (reason !== null) await attempt(() => post("/v1/trials", { head, reason }).finally(again));
+    if (reason !== null) await attempt(() => post("/v1/trials", { head, until: "7d", reason }).finally(again));
   } }, "Try");
 }
 

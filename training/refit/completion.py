@@ -34,7 +34,7 @@ from breadcrumbs.training.refit.selection import STEP, Part, average
 from breadcrumbs.training.refit.validation import ROUGH
 from breadcrumbs.training.temperature import Temperature
 
-CLOSE_ENOUGH = 0.25  # share of the rows: a head that was fitted to so many is a start for the head of all
+STARTS = 0.25  # share of the rows that a head must have been fitted to, to be a start for the head of all
 
 Tell = Callable[[dict[str, Any]], None]
 """Hears each event of a refit: a stage begun, or the solver's progress."""
@@ -154,7 +154,7 @@ def fit_quickly(fitter: Fitter, part: Part, spec: RefitSpec, progress: Callable[
     them is sure of itself, also where it is wrong, and from there the solver needs more passes than from nothing: then
     it begins with a stronger penalty, as the choice did.
     """
-    if share >= CLOSE_ENOUGH:
+    if share >= STARTS:
         return fit_part(fitter, part, spec, progress, rough=True)
     stronger = fitter.fit(part.member, STEP * part.penalty, ROUGH, (), partial(progress, STEP * part.penalty), True)
     start = (stronger.weight, stronger.bias)
