@@ -5,7 +5,7 @@ import { NONE, ago, count, empty, h, many, percent, table } from "./draw.js";
 import { sure } from "./question.js";
 import { attempt } from "./trouble.js";
 
-const WHAT = "A head on trial sees what the live one answers. Nobody gets its answers but where it is a canary. What people label from use says which of both is right more often.";
+const WHAT = "A head on trial computes beside the live one. Only a canary's answers are sent. Labels from use tell which of the two is right more often.";
 const HOW = { shadow: "counted only", canary: "answers a share", bake: "live, and watched" };
 const OUTCOMES = {
   over: "its time is over", ended: "ended", stopped: "stopped", rolled_back: "rolled back", activated: "went live",
