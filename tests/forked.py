@@ -55,7 +55,8 @@ class Program:
     def send(self, number: int) -> None:
         """Send a signal, if it still runs."""
         if self.status is None:
-            os.kill(self.pid, number)
+            with contextlib.suppress(ProcessLookupError):  # its parent has reaped it, and has not told us yet
+                os.kill(self.pid, number)
 
     def wait(self) -> int:
         """Return the exit status, once it has ended."""
