@@ -5,7 +5,6 @@ import contextlib
 import re
 import signal
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -71,8 +70,7 @@ def until_dead(bundle: Bundle, store: Path, when: str, name: str, count: int) ->
             acknowledged[0] = upload(client)
             wanted = {"snapshots": [acknowledged[0]], "spec": {"activate": "always"}}
             acknowledged[1] = client.post("/v1/refit", json=wanted).json()["id"]
-            while client.get(f"/v1/refit/{acknowledged[1]}").is_success:
-                time.sleep(0.01)
+            list(events(client, str(acknowledged[1])))
         assert program.wait() == -signal.SIGKILL, program.err
     return acknowledged[0], acknowledged[1]
 
@@ -129,9 +127,8 @@ def test_a_server_that_is_killed_anywhere_loses_nothing(
                 continue
             again = client.post(f"/v1/refit/{one['id']}/restart")
             assert again.status_code == 202
-            while (state := client.get(f"/v1/refit/{again.json()['id']}").json()["state"]) in {"queued", "running"}:
-                time.sleep(0.01)
-            assert state == "succeeded"
+            *_, last = events(client, again.json()["id"])
+            assert last["state"] == "succeeded"
             assert client.get("/v1/heads").json()["live"] > listing["live"]
     assert asyncio.run(verify(Store.open(store))).sound
 
