@@ -167,6 +167,6 @@ def _listed(table: Sequence[ClassRow]) -> tuple[list[int], str]:
     """The classes that the page lists (≤ C), most training images first, and a sentence that says which they are."""
     recall = [None if row.recall is None else row.recall.value for row in table]
     listed = class_axis.listed(np.array([row.train_images for row in table]), recall)
-    if len(table) <= class_axis.ALL_ROWS:
+    if len(table) <= class_axis.LISTED:
         return listed, "Most training images first."
     return listed, f"The {len(listed)} of {len(table):,} classes with the lowest recall."

@@ -192,6 +192,6 @@ def _classes(report: RefitReport) -> tuple[list[int], str]:
     """
     counts = np.array(report.classes.train_images)
     listed = class_axis.listed(counts, [None if one is None else -abs(one.value) for one in report.change])
-    if len(counts) <= class_axis.ALL_ROWS:
+    if len(counts) <= class_axis.LISTED:
         return listed, "Most training images first; change in points, and its 95 % interval."
     return listed, f"The {len(listed)} of {len(counts):,} classes whose recall changed most, in points."

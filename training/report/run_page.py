@@ -246,7 +246,7 @@ def _classes(story: Story) -> tuple[list[int], str]:
     """
     recall = story.recall(story.head) if story.head in story.metrics else (None,) * len(story.counts)
     listed = class_axis.listed(story.counts, recall)
-    if len(story.counts) <= class_axis.ALL_ROWS:
+    if len(story.counts) <= class_axis.LISTED:
         return listed, "Most training images first."
     return listed, f"The {len(listed)} of {len(story.counts):,} classes with the lowest recall of the exported head."
 
