@@ -82,7 +82,10 @@ def _shares(rows: Integers, confused: Sequence[Pair], chosen: Sequence[int]) -> 
 def _draw(axis: Axes, cells: Floats, side: float) -> None:
     axis.grid(visible=False)
     edge = 1.0 if side > 0.25 else 0.4
-    axis.pcolormesh(cells, cmap=SHADES, vmin=0, vmax=1, edgecolors="white" if side > 0.25 else FAINT, linewidth=edge)
+    axis.pcolormesh(
+        cells, cmap=SHADES, vmin=0, vmax=1, edgecolors="white" if side > 0.25 else FAINT, linewidth=edge,
+        rasterized=len(cells) > 20,
+    )  # fmt: skip
     for i, j in zip(*np.nonzero(cells > 0.005), strict=True):
         ink = "white" if cells[i, j] > 0.45 else INK
         words = f"{100 * cells[i, j]:.0f}"
