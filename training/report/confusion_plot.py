@@ -48,7 +48,7 @@ def confusion(
     cells = _shares(rows, confused, chosen)
     names = [label(classes[c], c) for c in chosen]
     across = [*names, "all others"][: cells.shape[1]]
-    room = 0.09 * max(map(len, across))  # inches that the longest name may take
+    room = 0.1 * max(map(len, across))  # inches that the longest name may take
     side = min(CELL, (WIDTH - room - 0.6) / len(across))
     figure, (axis,) = style.panels(0.7 + room + side * len(names), width=max(4, 0.6 + room + side * len(across)))
     _draw(axis, cells, side)
