@@ -43,6 +43,25 @@ def test_an_image_is_answered_and_two_heads_compared(page: Page, serve: Serve, t
     assert left["x"] + left["width"] <= right["x"]
 
 
+def test_it_says_how_near_an_image_is_to_what_was_learned(page: Page, serve: Serve) -> None:
+    """Where that is asked: the nearest stored images, and how near, or the server's words where the head cannot tell."""
+    with serve() as client:
+        page.goto(str(client.base_url))
+        page.get_by_role("button", name="sample: elm").click()
+        answer = page.locator(".answer")
+        expect(answer.locator("h3")).to_have_count(1)
+        expect(answer.get_by_text("Most like")).to_have_count(0)
+        page.get_by_label("The 3 stored images that it is most like").check()
+        expect(answer.locator(".near li")).to_have_count(3)
+        image = client.get("/v1/samples/1-0.png").content
+        told = client.post(
+            "/v1/predict", params={"explain": 3}, content=image, headers={"content-type": "image/png"}
+        ).json()["predictions"][0]["nearest"]
+        expect(answer.locator(".near .name")).to_have_text([one["class"] for one in told])
+        page.get_by_label("How near it is to what was learned").check()
+        expect(answer.get_by_role("alert")).to_contain_text("known")
+
+
 def test_an_image_is_dropped(page: Page, serve: Serve, tmp_path: Path) -> None:
     """On the zone, or anywhere else on the page, which stays where it is."""
     files = [tmp_path / f"{name}.png" for name in ("one", "two")]
