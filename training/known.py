@@ -67,9 +67,7 @@ def known(
     return Known(basis, every, group[np.concatenate([labels[own].numpy(), classes])], scales)
 
 
-def unlike(
-    known: Known, features: Floats, labels: NDArray[np.int64], groups: Sequence[Group]
-) -> dict[str, Interval]:
+def unlike(known: Known, features: Floats, labels: NDArray[np.int64], groups: Sequence[Group]) -> dict[str, Interval]:
     """Return the share of rows that are less known than `BELOW`, of all and of each group that has rows.
 
     Args:

@@ -123,7 +123,9 @@ def completed(done: Solved, tell: Tell) -> Refit:
         },
         "certificate": evidence,
         "calibration": _calibration(done),
-        "unlike": {} if done.known is None else as_json(unlike(done.known, rows.features, rows.labels, material.groups)),
+        "unlike": {}
+        if done.known is None
+        else as_json(unlike(done.known, rows.features, rows.labels, material.groups)),
     }
     whole = facts.complete(report, *done.both, rows.labels)
     others = {name: head for name, (head, _) in baselines.items()}

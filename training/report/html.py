@@ -80,8 +80,8 @@ def render(template: str, title: str, **values: Any) -> bytes:
         title: of the page.
         values: what the template shows, as text or data; it is escaped.
     """
-    page = _environment().get_template(template).render(
-        title=title, policy=POLICY, style=STYLE, script=SCRIPT, **values
+    page = (
+        _environment().get_template(template).render(title=title, policy=POLICY, style=STYLE, script=SCRIPT, **values)
     )
     return page.encode()
 

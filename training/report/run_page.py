@@ -239,9 +239,7 @@ def page(story: Story, files: Mapping[str, bytes]) -> bytes:
         classes=classes,
         class_note=class_note,
         titles=_titles(story, recalls),
-        lines=group_table.lines(
-            story.counts, story.groups, story.tested, story.metrics, story.intervals, story.unlike
-        ),
+        lines=group_table.lines(story.counts, story.groups, story.tested, story.metrics, story.intervals, story.unlike),
         recall_titles=recalls,
         tested=story.tested,
         told=story.told is not None,
@@ -262,8 +260,7 @@ def _titles(story: Story, recalls: Sequence[str]) -> list[str]:
 def _intervals(shares: Sequence[float | None], rows: NDArray[np.int64]) -> list[Interval | None]:
     """The interval of each class's share (C,), from the rows behind it (C,)."""
     return [
-        wilson(value, int(own)) if value is not None and own else None
-        for value, own in zip(shares, rows, strict=True)
+        wilson(value, int(own)) if value is not None and own else None for value, own in zip(shares, rows, strict=True)
     ]
 
 
