@@ -41,7 +41,7 @@ def most_taken_for(confused: Iterable[Pair]) -> dict[int, Pair]:
 
 
 def clustered(confused: Iterable[Pair], most: int) -> list[int]:
-    """Return the classes of the most frequent confusions, `most` of them at most, each beside those it is confused with.
+    """Return the classes of the most frequent confusions, `most` at most, each beside those it is confused with.
 
     Single linkage: the most confused two classes come together first, whichever is taken for which; then each further
     pair joins the chains that its classes are in, by the nearer ends.

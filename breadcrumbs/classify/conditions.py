@@ -79,7 +79,7 @@ class OfBundle:
         self._known = bundle.known() if asked.known else None
         if asked.known and self._known is None:
             raise BreadcrumbsError(
-                f"--known: {bundle.folder} carries no points to tell what is known by; leave it out, or refit the bundle"
+                f"--known: {bundle.folder} carries no points to tell what is known by; leave it out, or refit"
             )
         self._bundle = bundle
         self._confidence = CONFIDENCE if asked.confidence is None else asked.confidence

@@ -49,7 +49,7 @@ def test_an_image_is_answered_and_two_heads_compared(page: Page, serve: Serve, t
 
 
 def test_it_says_how_near_an_image_is_to_what_was_learned(page: Page, bundle: Bundle, tmp_path: Path) -> None:
-    """Where that is asked: how near, and the stored images that are nearest; of a model without any, that it has none."""
+    """Where that is asked: how near, and the stored images that are nearest."""
     rows = tiny_snapshot(bundle.backbone_digest)
     known = knowns.to_bytes(tiny_known(), bundle.head().digest)
     files = {name: (bundle.folder / name).read_bytes() for name in bundle.manifest.files}

@@ -1,5 +1,7 @@
 """Pairs of classes that are confused, and the order in which they stand side by side."""
 
+from itertools import pairwise
+
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
@@ -34,7 +36,7 @@ def test_the_most_confused_two_stand_side_by_side(confused: list[Pair]) -> None:
 
     order = clustered(confused, 62)
 
-    neighbours = {frozenset(two) for two in zip(order, order[1:], strict=False)}
+    neighbours = {frozenset(two) for two in pairwise(order)}
     assert {key for key, rows in both.items() if rows == most} & neighbours
 
 

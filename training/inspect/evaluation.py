@@ -16,11 +16,11 @@ from breadcrumbs.models.bundle import Bundle
 from breadcrumbs.models.errors import BreadcrumbsError
 from breadcrumbs.models.files import write_whole
 from breadcrumbs.models.groups import GROUPS
+from breadcrumbs.training.confused import Pair, most_taken_for
 from breadcrumbs.training.coverage import TOLD, Curve, coverage_of
 from breadcrumbs.training.inspect import cards, csv_files
 from breadcrumbs.training.inspect.class_table import ClassRow, class_table
 from breadcrumbs.training.inspect.looked import Looked
-from breadcrumbs.training.confused import Pair, most_taken_for
 from breadcrumbs.training.inspect.mistakes import Answers, answers
 from breadcrumbs.training.inspect.thumbnails import Thumbnails
 from breadcrumbs.training.metrics import Interval

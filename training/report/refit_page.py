@@ -26,6 +26,19 @@ from breadcrumbs.training.report.html import Picture
 
 Draw = Callable[[RefitReport], Figure | None]
 
+
+def _confused(report: RefitReport) -> list[Pair]:
+    """The pairs of classes that the candidate confuses, most rows first."""
+    return [Pair(one.true, one.predicted, one.candidate) for one in report.confused if one.candidate]
+
+
+def _confusion(report: RefitReport) -> Figure | None:
+    if not report.confused:
+        return None
+    counts, rows = np.array(report.classes.train_images), np.array(report.class_rows)
+    return confusion_plot.confusion(counts, rows, _confused(report), report.classes.names)
+
+
 PICTURES: tuple[tuple[Picture, Draw], ...] = (
     (
         Picture(
@@ -82,7 +95,7 @@ PICTURES: tuple[tuple[Picture, Draw], ...] = (
             "is confused with.",
             "The candidate is never wrong, or the report is an older one, so there is nothing to draw.",
         ),
-        lambda report: _confusion(report),
+        _confusion,
     ),
     (
         Picture(
@@ -156,18 +169,6 @@ def build(report: RefitReport) -> bytes:
             "new head": origin.candidate,
         },
     )
-
-
-def _confused(report: RefitReport) -> list[Pair]:
-    """The pairs of classes that the candidate confuses, most rows first."""
-    return [Pair(one.true, one.predicted, one.candidate) for one in report.confused if one.candidate]
-
-
-def _confusion(report: RefitReport) -> Figure | None:
-    if not report.confused:
-        return None
-    counts, rows = np.array(report.classes.train_images), np.array(report.class_rows)
-    return confusion_plot.confusion(counts, rows, _confused(report), report.classes.names)
 
 
 def _lines(report: RefitReport) -> list[group_table.Line]:

@@ -1,12 +1,13 @@
 """The report that a run ends with: one page that needs nothing beside it, and each picture as SVG and PNG.
 
 The content is a `Story`. If a part is missing, a sentence stands in place of its picture. It knows nothing of training
-or of models. `run_plots`, `trail_plots`, `confusion_plot` and `calibration_plot` draw the pictures, `templates/run.html` is the page.
+or of models. `run_plots`, `trail_plots`, `confusion_plot` and `calibration_plot` draw the pictures, and the page is
+`templates/run.html`.
 
 Letters: N test images, C classes.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -117,8 +118,8 @@ CONFUSION = Picture(
     "confusion",
     "What is taken for what",
     "A table of percentages: rows are true classes, columns what their test images are predicted as.",
-    "Each row shows how the test images of a class are classified by the exported head, in percent. The outlined cell is "
-    "the share that is right; another dark cell is a frequent confusion. Up to 40 classes are all there, most training "
+    "Each row shows how the test images of a class are classified by the exported head, in percent. The outlined cell "
+    "is the share that is right; another dark cell is a frequent confusion. Up to 40 classes are all there, most training "
     "images first; of more, the classes that are confused most, each beside those that it is confused with.",
     "The exported head’s logits on the test images were not kept, or it is never wrong, so there is nothing to draw.",
 )
@@ -203,23 +204,34 @@ def report(story: Story) -> dict[str, bytes]:
 
 
 def _draw(name: str, story: Story) -> Figure | None:
-    if name == "groups":
-        return run_plots.group_bars(story.metrics, story.intervals)
-    if name == "counts-and-recall":
-        recall = {head: story.recall(head) for head in story.metrics}
-        return run_plots.counts_and_recall(story.counts, story.groups, story.classes, recall) if story.classes else None
-    if name == "curves":
-        return run_plots.curves(story.history)
-    if name == "confusion":
-        if story.told is None:
-            return None
-        return confusion_plot.confusion(story.counts, story.tested, story.confused, story.classes)
-    if name == "calibration":
-        own = story.logits.items() if len(story.labels) else ()
-        return calibration_plot.reliability({h: curves(values, story.labels, story.groups) for h, values in own})
-    if name == "drift":
-        return trail_plots.drift(story.history, story.counts, story.groups)
-    return trail_plots.crumb_shares(story.history, story.counts, story.groups, story.classes)
+    """The picture of that name; None: the run has nothing to draw."""
+    own, counts = story, story.counts
+    pictures: dict[str, Callable[[], Figure | None]] = {
+        "groups": lambda: run_plots.group_bars(own.metrics, own.intervals),
+        "counts-and-recall": lambda: _tail(own),
+        "curves": lambda: run_plots.curves(own.history),
+        "confusion": lambda: _confusion(own),
+        "calibration": lambda: _reliability(own),
+        "drift": lambda: trail_plots.drift(own.history, counts, own.groups),
+        "crumbs": lambda: trail_plots.crumb_shares(own.history, counts, own.groups, own.classes),
+    }
+    return pictures[name]()
+
+
+def _tail(story: Story) -> Figure | None:
+    recall = {head: story.recall(head) for head in story.metrics}
+    return run_plots.counts_and_recall(story.counts, story.groups, story.classes, recall) if story.classes else None
+
+
+def _confusion(story: Story) -> Figure | None:
+    if story.told is None:
+        return None
+    return confusion_plot.confusion(story.counts, story.tested, story.confused, story.classes)
+
+
+def _reliability(story: Story) -> Figure | None:
+    own = story.logits.items() if len(story.labels) else ()
+    return calibration_plot.reliability({head: curves(values, story.labels, story.groups) for head, values in own})
 
 
 def page(story: Story, files: Mapping[str, bytes]) -> bytes:

@@ -17,7 +17,7 @@ from matplotlib.ticker import FuncFormatter
 from breadcrumbs.models.arrays import Floats
 from breadcrumbs.models.groups import Group
 from breadcrumbs.training.report import class_axis, style
-from breadcrumbs.training.report.class_axis import NAMED, label
+from breadcrumbs.training.report.class_axis import NAMED
 from breadcrumbs.training.report.html import Interval
 from breadcrumbs.training.report.style import FAINT, GROUP_COLOURS, INK, Integers, styled
 

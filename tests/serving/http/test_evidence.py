@@ -13,13 +13,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from running import make_settings, running
-from tiny import CLASSES, COUNTS, SPACE, tiny_head, write_bundle_of_features
+from tiny import CLASSES, SPACE, tiny_head, tiny_known, write_bundle_of_features
 
 from breadcrumbs.models import bundle as bundles
 from breadcrumbs.models import known as knowns
 from breadcrumbs.models.bundle import Bundle
-from breadcrumbs.models.groups import GROUPS, groups
-from breadcrumbs.models.known import Known
 from breadcrumbs.models.snapshots import snapshot as snapshots
 from breadcrumbs.models.snapshots.snapshot import Snapshot
 from breadcrumbs.serving.client.client import Client, ServerError

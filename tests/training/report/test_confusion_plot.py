@@ -53,7 +53,7 @@ def test_of_many_classes_the_most_confused_are_drawn(classes: int) -> None:
 
 @pytest.mark.parametrize("classes", [1, 2, 17, 40])
 def test_no_class_name_stops_the_picture(classes: int) -> None:
-    """Widest letters, letters that no font has, half a formula: the cells keep their room, and a page is wide enough."""
+    """Widest letters, letters that no font has, half a formula: the cells keep their room, and the page its width."""
     names = (["W" * 60, "日本語", "", "a\nb\x00", "\udcff", "$x_{1}$", "\\frac{"] * classes)[:classes]
 
     figure = drawn(confusion(np.arange(classes, 0, -1), np.ones(classes, np.int64), [], names))
