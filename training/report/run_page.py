@@ -119,8 +119,8 @@ CONFUSION = Picture(
     "What is taken for what",
     "A table of percentages: rows are true classes, columns what their test images are predicted as.",
     "Each row shows how the test images of a class are classified by the exported head, in percent. The outlined cell "
-    "is the share that is right; another dark cell is a frequent confusion. Up to 40 classes are all there, most training "
-    "images first; of more, the classes that are confused most, each beside those that it is confused with.",
+    "is the share that is right; another dark cell is a frequent confusion. Up to 40 classes are all there, most "
+    "training images first; of more, the classes that are confused most, each beside those that it is confused with.",
     "The exported head’s logits on the test images were not kept, or it is never wrong, so there is nothing to draw.",
 )
 PICTURES = (
