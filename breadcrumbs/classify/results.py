@@ -56,7 +56,7 @@ class Prediction:
         if self.error is not None:
             return {"image": self.name, "error": self.error}
         node = {} if self.node is None else {"node": asdict(self.node)}
-        found = {"image": self.name, "classes": list(self.classes), **node}
+        found: dict[str, Any] = {"image": self.name, "classes": list(self.classes), **node}
         if self.known is not None:
             found["known"] = self.known
         if self.nearest is not None:
