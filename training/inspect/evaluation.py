@@ -182,4 +182,4 @@ def _listed(table: Sequence[ClassRow]) -> tuple[list[int], str]:
     listed = class_axis.listed(np.array([row.train_images for row in table]), recall)
     if len(table) <= class_axis.LISTED:
         return listed, "Most training images first."
-    return listed, f"The {len(listed)} of {len(table):,} classes with the lowest recall."
+    return listed, f"The {len(listed):,} of {len(table):,} classes with the lowest recall."

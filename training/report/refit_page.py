@@ -251,4 +251,4 @@ def _classes(report: RefitReport) -> tuple[list[int], str]:
     listed = class_axis.listed(counts, [None if one is None else -abs(one.value) for one in report.change])
     if len(counts) <= class_axis.LISTED:
         return listed, "Most training images first; change in points, and its 95 % interval."
-    return listed, f"The {len(listed)} of {len(counts):,} classes whose recall changed most, in points."
+    return listed, f"The {len(listed):,} of {len(counts):,} classes whose recall changed most, in points."

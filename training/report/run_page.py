@@ -327,7 +327,7 @@ def _classes(story: Story) -> tuple[list[int], str]:
     listed = class_axis.listed(story.counts, recall)
     if len(story.counts) <= class_axis.LISTED:
         return listed, "Most training images first."
-    return listed, f"The {len(listed)} of {len(story.counts):,} classes with the lowest recall of the exported head."
+    return listed, f"The {len(listed):,} of {len(story.counts):,} classes with the lowest recall of the exported head."
 
 
 def _duration(seconds: float) -> str:

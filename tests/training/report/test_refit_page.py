@@ -134,7 +134,7 @@ def test_two_thousand_classes_stay_small() -> None:
     data = build(told(2000, 1))
 
     assert len(data) < 3_000_000
-    assert any("The 1000 of 2,000 classes" in word for word in Page(data.decode()).words)
+    assert any("The 1,000 of 2,000 classes" in word for word in Page(data.decode()).words)
 
 
 def test_both_heads_are_beside_each_other(text: str) -> None:

@@ -188,7 +188,7 @@ def test_two_thousand_classes_stay_small() -> None:
 
     assert len(files["index.html"]) < 2_000_000
     assert sum(len(data) for data in files.values()) < 5_000_000
-    assert any("The 1000 of 2,000 classes" in word for word in page.words)
+    assert any("The 1,000 of 2,000 classes" in word for word in page.words)
 
 
 @pytest.mark.parametrize("classes", [10, 240])
