@@ -46,6 +46,8 @@ class Measured(ReportPart):
     """Mean negative log-likelihood, nats."""
     recall: list[float | None]
     """Of each class (C), null where the hold-out has no row of it."""
+    precision: list[float | None] = Field(default=[])
+    """Of each class (C), null where no row is predicted as it; empty in older reports."""
 
 
 class Baseline(Measured):
@@ -243,6 +245,19 @@ class Move(ReportPart):
     """Rows by the new head."""
 
 
+class Confused(ReportPart):
+    """How many rows of one class are taken for another."""
+
+    true: int
+    """Number of the class that the rows are of."""
+    predicted: int
+    """Number of the class that they were taken for."""
+    live: int
+    """Rows by the live head."""
+    candidate: int
+    """Rows by the new head."""
+
+
 class Evidence(ReportPart):
     """Lemma 1, measured for one class, in nats; `docs/certificate.md`."""
 
@@ -374,6 +389,11 @@ class RefitReport(ReportPart):
     """The classes that lost recall, the surest loss first; 10 at most."""
     moves: list[Move]
     """The confusions that changed most in number, the largest change first; 20 at most."""
+    confused: list[Confused] = Field(default=[])
+    """The confusions with most rows, those of the new head first; 1,600 at most, empty in older reports."""
+    unlike: dict[str, Interval] = Field(default={})
+    """Share of the hold-out's rows whose `known` is below 0.05, by the new head: of `all`, and each group that has
+    rows; empty where nothing tells how well a row is known, and in older reports."""
     gate: Gate
     new_classes: list[NewClass]
     notes: list[str]

@@ -10,9 +10,12 @@ from PIL import Image
 
 from breadcrumbs.models import bundle as bundles
 from breadcrumbs.models import head as heads
+from breadcrumbs.models import known as knowns
 from breadcrumbs.models.bundle import Bundle, Manifest
+from breadcrumbs.models.groups import GROUPS, groups
 from breadcrumbs.models.head import IR_VERSION, LinearHead
 from breadcrumbs.models.images.preprocess import Preprocess
+from breadcrumbs.models.known import Known
 from breadcrumbs.models.snapshots import snapshot as snapshots
 from breadcrumbs.models.snapshots.snapshot import Snapshot
 
@@ -73,6 +76,13 @@ def tiny_snapshot(backbone: str, epoch: int = 2, rows: int = 12, dim: int = 4) -
     """A random snapshot with every class in it."""
     features = np.random.default_rng(epoch).normal(size=(rows, dim)).astype(np.float32)
     return Snapshot(features, np.arange(rows) % len(CLASSES), CLASSES, backbone, epoch, created="2026-01-01")
+
+
+def tiny_known(seed: int = 0) -> Known:
+    """By what the tiny head would tell how well a feature is known: rows at random."""
+    rows = knowns.unit(np.random.default_rng(seed).normal(size=(12, 4)))
+    group = np.array([GROUPS.index(one) for one in groups(COUNTS, "A")])[np.arange(12) % 3]
+    return Known(np.eye(4, dtype=np.float32), rows, group, np.tile(np.linspace(-1, 1, 101, dtype=np.float32), (3, 1)))
 
 
 def write_bundle(folder: Path, backbone: bytes | None = None) -> Bundle:

@@ -24,6 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from breadcrumbs.models.arrays import Floats
+from breadcrumbs.models.calibration import Bin
 from breadcrumbs.models.groups import GROUPS, Group
 from breadcrumbs.models.head import softmax
 from breadcrumbs.training.metrics import row_draws
@@ -85,6 +86,16 @@ def compared(
     shown = {name: [_shown(head, right, weights, mask) for head in heads] for name, mask in masks.items()}
     drawn = _resampled(shown, masks, weights, labels, seed)
     return {name: _told(shown[name], weights[mask], drawn[name]) for name, mask in masks.items()}
+
+
+def curves(logits: Floats, labels: Integers, class_groups: Sequence[Group]) -> dict[str, list[Bin]]:
+    """Return the reliability curve of logits (N, C) on rows as they are (N,): of all, and of each group answered."""
+    answered = np.array(class_groups)[logits.argmax(1)]
+    right, weights = logits.argmax(1) == labels, np.full(len(labels), 1 / max(len(labels), 1))
+    head = _surety(logits, labels)
+    masks = {"all": np.ones(len(labels), bool), **{str(name): answered == name for name in GROUPS}}
+    shown = {name: _shown(head, right, weights, mask).curve for name, mask in masks.items() if mask.any()}
+    return {name: [Bin(**one) for one in curve] for name, curve in shown.items()}
 
 
 def _surety(logits: Floats, labels: Integers) -> Surety:

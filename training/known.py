@@ -15,15 +15,18 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from breadcrumbs.models.arrays import Floats
 from breadcrumbs.models.groups import GROUPS, Group
 from breadcrumbs.models.known import DIRECTIONS, POINTS, STEPS, Known, directions
 from breadcrumbs.training.emanate import class_means, rank_in_class
+from breadcrumbs.training.metrics import Interval, wilson
 
 CHUNK = 8192  # rows that are read together
 SAMPLE = 4096  # rows that the directions are found by
 LEFT_OUT = 2048  # rows that the scales are measured on
 LEAST = 20  # rows of a group; with fewer it has the scale of all
 ROUNDS = 4  # of the subspace iteration
+BELOW = 0.05  # of rows like the fitted ones, this share is less known
 EXTRA = 16  # directions that are followed besides, so that the wanted ones are found exactly
 
 Gather = Callable[[Tensor], Tensor]
@@ -62,6 +65,21 @@ def known(
     if scales is None:
         return None
     return Known(basis, every, group[np.concatenate([labels[own].numpy(), classes])], scales)
+
+
+def unlike(known: Known, features: Floats, labels: NDArray[np.int64], groups: Sequence[Group]) -> dict[str, Interval]:
+    """Return the share of rows that are less known than `BELOW`, of all and of each group that has rows.
+
+    Args:
+        known: of the head.
+        features: f32 (N, D).
+        labels: (N,).
+        groups: of each class (C,).
+    """
+    below = np.array(known.of(features)) < BELOW
+    own = np.array(groups)[labels]
+    masks = {"all": np.ones(len(labels), bool)} | {str(name): own == name for name in GROUPS}
+    return {name: wilson(float(below[mask].mean()), int(mask.sum())) for name, mask in masks.items() if mask.any()}
 
 
 def _evenly(labels: Tensor, draw: torch.Generator) -> Tensor:

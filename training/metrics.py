@@ -40,6 +40,7 @@ class Metrics:
         ece: expected calibration error of the top class, 15 bins.
         nll: mean negative log-likelihood.
         recall: of each class; None means that the set has no row of it.
+        precision: of each class, the share of the rows predicted as it that are of it; None means that there are none.
     """
 
     all: float
@@ -53,6 +54,7 @@ class Metrics:
     ece: float
     nll: float
     recall: tuple[float | None, ...]
+    precision: tuple[float | None, ...]
 
     def as_dict(self) -> dict[str, Any]:
         """Return the metrics as types of JSON."""
@@ -65,8 +67,15 @@ def evaluate(logits: Floats, labels: Integers, class_groups: Sequence[Group]) ->
     counts = _counts(outcome)
     found: dict[str, Any] = {name: float(values[0]) for name, values in _summary(counts, class_groups).items()}
     found |= {group: None for group in GROUPS if group not in found}
-    recall = (float(hits) / int(n) if n else None for hits, n in zip(counts.hits[0], counts.rows, strict=True))
-    return Metrics(**found, nll=float(-np.log(outcome.likelihood).mean()), recall=tuple(recall))
+    recall, precision = (_of_classes(counts.hits[0], rows) for rows in (counts.rows, counts.given[0]))
+    return Metrics(
+        **found, nll=float(-np.log(outcome.likelihood).mean()), recall=recall, precision=precision,
+    )  # fmt: skip
+
+
+def _of_classes(hits: Floats, rows: Integers) -> tuple[float | None, ...]:
+    """Which share of each class's rows (C,) is right (C,)."""
+    return tuple(float(right) / int(n) if n else None for right, n in zip(hits, rows, strict=True))
 
 
 @dataclass(frozen=True)

@@ -110,14 +110,17 @@ class Asked:
         asked = self._asked
         answer = self._client.predict(
             [file.data for file in files], self._top_k, head, prior=asked.prior, classes=asked.classes or None,
-            confidence=asked.confidence,
+            confidence=asked.confidence, known=asked.known, explain=asked.explain,
         )  # fmt: skip
         self.head = answer.head
         pairs = zip(files, answer.predictions, strict=True)
         return [
-            Prediction(file.path, [_ranked(one) for one in given.classes], node=_node(given.node))
+            Prediction(
+                file.path, [_ranked(one) for one in given.classes], node=_node(given.node), known=given.known,
+                nearest=given.nearest,
+            )
             for file, given in pairs
-        ]
+        ]  # fmt: skip
 
 
 def _ranked(one: Ranked) -> RankedClass:

@@ -17,6 +17,7 @@ from breadcrumbs.models.errors import BreadcrumbsError
 from breadcrumbs.models.images.decoding import MAX_PIXELS
 from breadcrumbs.models.printable import escaped
 from breadcrumbs.serving.client.client import Client
+from breadcrumbs.serving.http.schemas import NearRow
 from breadcrumbs.training.data.image_files import Unused, walk
 from breadcrumbs.training.terminal.bars import track
 from breadcrumbs.training.terminal.refit_events import tell_json
@@ -71,6 +72,8 @@ def classify(
         BreadcrumbsError: none of them can be classified, or the file cannot be written; or what is asked cannot be.
     """
     asked.check()
+    if out is not None and (asked.known or asked.explain) and out.suffix.lower() != ".jsonl":
+        raise BreadcrumbsError(f"--out {out}: --known and --explain have no column there; expected a .jsonl file")
     with contextlib.ExitStack() as stack:
         write = None if out is None else stack.enter_context(writing(out))
         files = _files(images)
@@ -139,7 +142,18 @@ def show(found: Classified, *, as_json: bool) -> None:
     for one in found.kept:
         words = "  ".join(f"{ranked['class']} {ranked['probability']:.3f}" for ranked in one.classes)
         sure = "" if one.node is None else f"  {one.node.rank}: {one.node.name} {one.node.probability:.3f}"
-        print(escaped(f"{one.name}  {words}{sure}  ({found.source})"))  # noqa: T201
+        known = "" if one.known is None else f"  known {one.known:.3f}"
+        print(escaped(f"{one.name}  {words}{sure}{known}  ({found.source})"))  # noqa: T201
+        for near in one.nearest or ():
+            print(escaped(f"    {near.distance:.3f}  {near.name}  {_origin(near)}"))  # noqa: T201
+
+
+def _origin(near: NearRow) -> str:
+    """Where a stored row comes from."""
+    if near.source == "example":
+        return f"example {near.ref or near.example}" + (f" by {near.by}" if near.by else "")
+    number = f"row {near.row}" if near.image is None else f"image {near.image}"
+    return f"{number} of the bundle" if near.source == "bundle" else f"{number} of snapshot {near.snapshot or '':.12}"
 
 
 def told(failed: Sequence[Prediction], count: int) -> str:

@@ -1,4 +1,4 @@
-"""What is asked of predictions besides the images: a prior, the classes that can be there, and a confidence.
+"""What is asked of predictions besides the images: a prior, the classes that can be there, a confidence, evidence.
 
 It knows nothing of who computes them.
 """
@@ -24,18 +24,24 @@ class Conditions:
         prior: name of a prior in a server's store; or none.
         classes: names of the classes that can be there; none: all.
         confidence: probability of the deepest node to name; None: the server's, or `CONFIDENCE`.
+        known: whether to tell how near the image is to what the head was fitted to.
+        explain: nearest stored rows to name; 0: none.
     """
 
     prior: str | None = None
     classes: tuple[str, ...] = ()
     confidence: float | None = None
+    known: bool = False
+    explain: int = 0
 
     def check(self) -> None:
-        """Refuse a confidence that is no probability.
+        """Refuse a confidence that is no probability, and a number of rows that cannot be.
 
         Raises:
             BreadcrumbsError: naming it.
         """
+        if self.explain < 0:
+            raise BreadcrumbsError(f"--explain {self.explain}: expected a number of stored rows, 0 or more")
         if self.confidence is not None and not 0 < self.confidence <= 1:
             raise BreadcrumbsError(f"--confidence {self.confidence:g}: expected a number over 0, 1 at most")
 
@@ -51,7 +57,8 @@ class OfBundle:
         asked: what is asked for.
 
     Raises:
-        BreadcrumbsError: a prior is named, or a confidence and there is no taxonomy.
+        BreadcrumbsError: a prior or stored rows are asked for, a confidence and there is no taxonomy, or how well a
+            feature is known and the bundle cannot tell.
         UnknownClass: the head does not have a class.
     """
 
@@ -65,6 +72,15 @@ class OfBundle:
             raise BreadcrumbsError(
                 f"--confidence: {bundle.folder} has no taxonomy, so there are no nodes; leave it out"
             )
+        if asked.explain:
+            raise BreadcrumbsError(
+                f"--explain {asked.explain}: a server names the stored rows; leave out --bundle, or leave it out"
+            )
+        self._known = bundle.known() if asked.known else None
+        if asked.known and self._known is None:
+            raise BreadcrumbsError(
+                f"--known: {bundle.folder} carries no points to tell what is known by; leave it out, or refit"
+            )
         self._bundle = bundle
         self._confidence = CONFIDENCE if asked.confidence is None else asked.confidence
         self._log_prior = only(asked.classes, bundle.head()) if asked.classes else None
@@ -73,6 +89,10 @@ class OfBundle:
     def _lineages(self) -> Lineages | None:
         taxonomy = self._bundle.taxonomy
         return None if taxonomy is None else Lineages(taxonomy, self._bundle.manifest.classes)
+
+    def known(self, feature: Floats) -> float | None:
+        """Return how well a feature (D,) is known, 0 … 1; None: that was not asked."""
+        return None if self._known is None else self._known.of(feature[None])[0]
 
     def applied(self, logits: Floats) -> Floats:
         """Return logits (C,) with the prior."""

@@ -1,7 +1,8 @@
 """What came of many images: the classes of each, or why there are none; and files of that, whole or absent.
 
     .csv, .parquet   a row for each of an image's classes: image, rank, class, index, probability, error
-    .jsonl           an object for each image: image, classes and, with a taxonomy, node; or image and error
+    .jsonl           an object for each image: image, classes, with a taxonomy node, what was asked of known and
+                     nearest; or image and error
 
 It knows nothing of who computes them.
 """
@@ -20,6 +21,7 @@ from breadcrumbs.models.files import writing_whole
 from breadcrumbs.models.head import RankedClass
 from breadcrumbs.models.lineages import SureNode
 from breadcrumbs.models.snapshots.parquet import ExtraMissing
+from breadcrumbs.serving.http.schemas import NearRow
 
 SUFFIXES = (".csv", ".jsonl", ".parquet")
 COLUMNS = ("image", "rank", "class", "index", "probability", "error")
@@ -28,12 +30,20 @@ ROWS = 10_000  # of a Parquet file's row group
 
 @dataclass(frozen=True)
 class Prediction:
-    """One image's classes, the most probable first, and its deepest sure node, if any; or an error in words."""
+    """One image's classes, the most probable first, and what else was told; or an error in words.
+
+    Attributes:
+        node: its deepest sure node, if any.
+        known: how near it is to what the head was fitted to, 0 … 1; None: not asked.
+        nearest: the stored rows that are nearest; None: not asked.
+    """
 
     image: Path
     classes: Sequence[RankedClass] = ()
     error: str | None = None
     node: SureNode | None = None
+    known: float | None = None
+    nearest: Sequence[NearRow] | None = None
 
     @property
     def name(self) -> str:
@@ -46,7 +56,12 @@ class Prediction:
         if self.error is not None:
             return {"image": self.name, "error": self.error}
         node = {} if self.node is None else {"node": asdict(self.node)}
-        return {"image": self.name, "classes": list(self.classes), **node}
+        found: dict[str, Any] = {"image": self.name, "classes": list(self.classes), **node}
+        if self.known is not None:
+            found["known"] = self.known
+        if self.nearest is not None:
+            found["nearest"] = [one.model_dump(by_alias=True, exclude_none=True) for one in self.nearest]
+        return found
 
     def rows(self) -> Iterator[tuple[Any, ...]]:
         """Yield a row for each class, as `COLUMNS` says; for an error one."""

@@ -81,7 +81,7 @@ export async function predict(image, head, topK = 5) {
   return (await send(`/v1/predict?top_k=${topK}&head=${head}`, options)).json();
 }
 
-// Several images in one request; conditions are what the address of a prediction may say: `head`, `top_k`, `prior`.
+// Several images in one request; conditions are what the address of a prediction may say: `head`, `top_k`, `prior`, `known`, `explain`.
 export async function predictAll(images, conditions) {
   const form = new FormData();
   for (const image of images) form.append("images", image);

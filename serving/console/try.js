@@ -10,6 +10,7 @@ const MOST = 200; // images on the page; more are named, and not asked about
 const NAMED = 5; // of those; more are counted
 const SMALL = 128; // pixels: below this they are shown as they are
 const TOP = 5; // classes of an answer
+const NEAREST = 3; // stored images that an answer is like
 
 // An image that is loaded needs its address no more.
 function picture(blob) {
@@ -39,6 +40,20 @@ function surest(node) {
   return h("p", { className: "quiet" }, node ? `Sure of: ${node.name} (${node.rank}), ${percent(node.probability)}` : "Not sure of any group.");
 }
 
+// How near the image is to what the head was fitted to; nothing where that was not asked.
+function likeness({ known, nearest }) {
+  const words = known === undefined || known === null ? null
+    : h("p", { className: "quiet" }, `Of the stored images of its group, ${percent(known)} are no nearer to another one than this is to its nearest.`);
+  const rows = nearest?.map((one) => h("li", {}, h("span", { className: "name" }, one.class), ` at ${one.distance.toFixed(3)}, ${origin(one)}`));
+  return [words, rows ? h("div", { className: "quiet near" }, "Most like:", rows.length ? h("ol", {}, rows) : " no stored image that you may see.") : null];
+}
+
+function origin({ source, ref, by, example, row, image }) {
+  const number = image ?? row;
+  if (source === "example") return `example ${ref ?? example}${by ? ` by ${by}` : ""}`;
+  return `${source === "bundle" ? "the model’s own" : "an uploaded"} image ${number}`;
+}
+
 // What an image's heads say, side by side; where the image itself is refused, that is said once.
 function sayings(found) {
   const refused = found.find((one) => one instanceof Error);
@@ -48,7 +63,7 @@ function sayings(found) {
 function answer(found, place) {
   const { head, prediction, timing, batch_size: size } = found;
   return h("section", {}, h("h3", {}, `Head ${head.version}`),
-    bars(prediction.classes.map((one) => [one.class, one.probability, place ? "second" : ""])), surest(prediction.node),
+    bars(prediction.classes.map((one) => [one.class, one.probability, place ? "second" : ""])), surest(prediction.node), likeness(prediction),
     h("p", { className: "quiet timing" }, [`decode ${took(timing.decode_ms)}`, `wait ${took(timing.queue_ms)}`,
       `compute ${took(timing.compute_ms)}`, `batch of\u00a0${size}`].join(", ")));
 }
@@ -164,9 +179,12 @@ export async function show(content, signal) {
   const one = chooser(list, { value: "active", text: "the live one" });
   const other = chooser(list, { value: "", text: "no other" });
   const prior = priorChooser(priors);
+  const known = h("input", { type: "checkbox" });
+  const nearest = h("input", { type: "checkbox" });
+  const more = () => ({ ...(prior.value && { prior: prior.value }), ...(known.checked && { known: true }), ...(nearest.checked && { explain: NEAREST }) });
   const heads = () => [one.value, other.value].filter(Boolean);
-  const { ask, again, work, elements } = desk(() => heads().map((head) => ({ head, top_k: TOP, ...(prior.value ? { prior: prior.value } : {}) })));
-  for (const chosen of [one, other, prior]) chosen.addEventListener("change", again);
+  const { ask, again, work, elements } = desk(() => heads().map((head) => ({ head, top_k: TOP, ...more() })));
+  for (const chosen of [one, other, prior, known, nearest]) chosen.addEventListener("change", again);
   addEventListener("back", work, { signal });
   addEventListener("paste", (event) => ask([...event.clipboardData.files]), { signal });
   const gallery = await Promise.all(samples.map((sample) => sampleButton(sample, ask, signal)));
@@ -178,6 +196,8 @@ export async function show(content, signal) {
         gallery.length ? h("div", { className: "samples" }, gallery) : empty("This bundle carries no samples."))),
     h("div", { className: "fields" }, h("label", {}, "Head", one), h("label", {}, "Compare with", other),
       priors.length ? h("label", {}, "What can be there", prior) : null),
+    h("div", { className: "checks" }, h("label", { className: "check" }, known, "How near it is to what was learned"),
+      h("label", { className: "check" }, nearest, `The ${NEAREST} stored images that it is most like`)),
     ...elements,
   );
 }

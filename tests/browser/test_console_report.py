@@ -1,4 +1,4 @@
-"""A refit's whole report, in a frame that may do nothing."""
+"""A refit's whole report, in a frame that reaches nothing outside it."""
 
 from pathlib import Path
 
@@ -20,7 +20,7 @@ def put_report(store: Path, job: str, page: bytes) -> None:
 
 @pytest.mark.parametrize("guarded", [False, True], ids=["open", "with a key"])
 def test_the_whole_report_is_shown(page: Page, serve: Serve, tmp_path: Path, guarded: bool) -> None:
-    """With its pictures and its style, also where a key is needed; in a frame in which no script runs."""
+    """With its pictures, its style and the script that sorts its table, also where a key is needed."""
     path = tmp_path / "keys.json"
     secret = keys.add(path, "me", ("admin",))
     with serve(**({"keys": path} if guarded else {})) as client:
@@ -38,6 +38,8 @@ def test_the_whole_report_is_shown(page: Page, serve: Serve, tmp_path: Path, gua
         widths = inside.locator("img").evaluate_all("all => all.map(one => one.naturalWidth)")
         assert min(widths) > 100
         assert inside.locator("main").evaluate("main => getComputedStyle(main).maxWidth") == "832px"
+        inside.get_by_role("button", name="recall, candidate").click()
+        expect(inside.locator("[aria-sort]")).to_have_attribute("aria-sort", "ascending")
         with page.expect_download() as saved:
             page.get_by_role("link", name="Save it").click()
         assert saved.value.path().read_bytes() == refit_page.build(told())

@@ -6,9 +6,14 @@ from pathlib import Path
 
 from playwright.sync_api import Page, expect
 from refits import finish
-from running import Serve
+from running import Serve, make_settings, running
 from tabs import drop
-from tiny import picture, png
+from tiny import picture, png, tiny_known, tiny_snapshot
+
+from breadcrumbs.models import bundle as bundles
+from breadcrumbs.models import known as knowns
+from breadcrumbs.models.bundle import Bundle
+from breadcrumbs.models.snapshots import snapshot as snapshots
 
 
 def test_an_image_is_answered_and_two_heads_compared(page: Page, serve: Serve, tmp_path: Path) -> None:
@@ -41,6 +46,30 @@ def test_an_image_is_answered_and_two_heads_compared(page: Page, serve: Serve, t
     left, right = (box for box in boxes if box)
     assert left["y"] == right["y"]
     assert left["x"] + left["width"] <= right["x"]
+
+
+def test_it_says_how_near_an_image_is_to_what_was_learned(page: Page, bundle: Bundle, tmp_path: Path) -> None:
+    """Where that is asked: how near, and the stored images that are nearest."""
+    rows = tiny_snapshot(bundle.backbone_digest)
+    known = knowns.to_bytes(tiny_known(), bundle.head().digest)
+    files = {name: (bundle.folder / name).read_bytes() for name in bundle.manifest.files}
+    files |= {"snapshots/epoch-0002.safetensors": snapshots.to_bytes(rows), bundles.KNOWN: known}
+    learned = bundles.write(tmp_path / "learned", bundle.manifest, files)
+    with running(make_settings(learned, tmp_path / "store")) as client:
+        page.goto(str(client.base_url))
+        page.get_by_role("button", name="sample: elm").click()
+        answer = page.locator(".answer")
+        expect(answer.locator("h3")).to_have_count(1)
+        expect(answer.get_by_text("Most like")).to_have_count(0)
+        page.get_by_label("The 3 stored images that it is most like").check()
+        expect(answer.locator(".near li")).to_have_count(3)
+        image = client.get("/v1/samples/1-0.png").content
+        told = client.post(
+            "/v1/predict", params={"explain": 3, "known": True}, content=image, headers={"content-type": "image/png"}
+        ).json()["predictions"][0]
+        expect(answer.locator(".near .name")).to_have_text([one["class"] for one in told["nearest"]])
+        page.get_by_label("How near it is to what was learned").check()
+        expect(answer).to_contain_text(f"{100 * told['known']:.1f}\xa0% are no nearer")
 
 
 def test_an_image_is_dropped(page: Page, serve: Serve, tmp_path: Path) -> None:

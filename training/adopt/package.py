@@ -32,6 +32,7 @@ from breadcrumbs.training.config import RefitDevice, RefitSpec
 from breadcrumbs.training.data.split import Data, Split
 from breadcrumbs.training.inspect.inspect import Findings, inspected
 from breadcrumbs.training.inspect.looked import Looked
+from breadcrumbs.training.known import unlike
 from breadcrumbs.training.metrics import evaluate, intervals
 from breadcrumbs.training.refit.completion import Refit
 from breadcrumbs.training.refit.refit import refit
@@ -171,6 +172,7 @@ def _write(start: Bundle, made: Refit, data: Data, looks: FeatureSet, origin: Or
         counts=data.train_counts, groups=by_class, convention=origin.groups, config=origin.recipe,
         history=(), labels=data.test.labels, logits=logits, metrics=dict(metrics), exported="balanced",
         notes=(*data.notes, *made.report.notes, *(() if pictures else (IN_FILES,))), trained=False,
+        unlike={} if made.known is None else unlike(made.known, test, data.test.labels, by_class),
         intervals={name: intervals(values, data.test.labels, by_class) for name, values in logits.items()},
     )  # fmt: skip
     findings = _examined(data, looks, made.head, origin.seed)

@@ -9,6 +9,8 @@ import io
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+import numpy as np
+
 from breadcrumbs.models.files import writing_whole
 from breadcrumbs.models.printable import escaped
 from breadcrumbs.training.coverage import Curve
@@ -16,7 +18,7 @@ from breadcrumbs.training.data.split import Split
 from breadcrumbs.training.inspect.class_table import ClassRow
 from breadcrumbs.training.inspect.duplicates import Duplicate
 from breadcrumbs.training.inspect.looked import Looked
-from breadcrumbs.training.inspect.mistakes import Answers, confusions, matrix_rows
+from breadcrumbs.training.inspect.mistakes import Answers, matrix_rows
 from breadcrumbs.training.inspect.suspects import Suspect
 from breadcrumbs.training.metrics import Interval
 
@@ -102,8 +104,12 @@ def write_coverage(path: Path, found: Iterable[Curve]) -> None:
 
 def write_confusions(path: Path, found: Answers, classes: Sequence[str]) -> None:
     """Write the pairs of classes that are confused, the most frequent first, with the columns `CONFUSIONS`."""
-    pairs = confusions(found, len(classes))
-    write(path, CONFUSIONS, ((classes[one.given], classes[one.predicted], one.rows, one.share) for one in pairs))
+    tested = np.bincount(found.given, minlength=len(classes))
+    cells = (
+        (classes[one.true], classes[one.predicted], one.rows, one.rows / int(tested[one.true]))
+        for one in found.confused(len(classes))
+    )
+    write(path, CONFUSIONS, cells)
 
 
 def write_classes(path: Path, table: Iterable[ClassRow]) -> None:

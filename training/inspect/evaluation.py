@@ -16,16 +16,16 @@ from breadcrumbs.models.bundle import Bundle
 from breadcrumbs.models.errors import BreadcrumbsError
 from breadcrumbs.models.files import write_whole
 from breadcrumbs.models.groups import GROUPS
+from breadcrumbs.training.confused import Pair, most_taken_for
 from breadcrumbs.training.coverage import TOLD, Curve, coverage_of
 from breadcrumbs.training.inspect import cards, csv_files
 from breadcrumbs.training.inspect.class_table import ClassRow, class_table
 from breadcrumbs.training.inspect.looked import Looked
-from breadcrumbs.training.inspect.mistakes import Answers, answers, confusions
+from breadcrumbs.training.inspect.mistakes import Answers, answers
 from breadcrumbs.training.inspect.thumbnails import Thumbnails
 from breadcrumbs.training.metrics import Interval
-from breadcrumbs.training.report import class_axis, coverage_plot, html, style
-
-CONFUSIONS = 40  # pairs of classes that the page lists
+from breadcrumbs.training.report import class_axis, confusion_plot, coverage_plot, html, style
+from breadcrumbs.training.report.run_page import CONFUSED, CONFUSION
 
 Found = Mapping[str, Any]
 """What `training.measure.measure` returns."""
@@ -128,6 +128,8 @@ def _check(flag: str, path: Path) -> None:
 def page(bundle: Bundle, found: Found, looked: Looked, told: Answers, curves: Sequence[Curve] = ()) -> bytes:
     """Return the page: groups with intervals, classes, coverage, confusions, and the worst mistakes with pictures."""
     manifest = bundle.manifest
+    confused = told.confused(len(manifest.classes))
+    taken = most_taken_for(confused)
     table = class_table(told, manifest.classes, np.array(manifest.train_counts, np.int64))
     listed, note = _listed(table)
     measured = {_title(found, name): _intervals(head, manifest.groups) for name, head in found["heads"].items()}
@@ -138,10 +140,14 @@ def page(bundle: Bundle, found: Found, looked: Looked, told: Answers, curves: Se
         convention=manifest.groups,
         heads={name: {metric: interval.value for metric, interval in own.items()} for name, own in measured.items()},
         intervals=measured,
-        table=[(table[c], found["classes"]["groups"][manifest.groups][c]) for c in listed],
+        table=[(table[c], found["classes"]["groups"][manifest.groups][c], taken.get(c)) for c in listed],
         class_note=note,
         classes=manifest.classes,
-        confusions=confusions(told, len(table))[:CONFUSIONS],
+        confusion=CONFUSION,
+        confusion_picture=_confusion(table, confused),
+        pairs=confused[:CONFUSED],
+        pair_count=len(confused),
+        tested_by_class=[row.test_images for row in table],
         wrong=cards.wrong_cards(told, looked, manifest.classes, Thumbnails()),
         wrong_count=int((~told.right).sum()),
         tested=len(told),
@@ -150,6 +156,13 @@ def page(bundle: Bundle, found: Found, looked: Looked, told: Answers, curves: Se
         coverage_shares=[f"{share:.0%} answered" for share in TOLD],
         coverage_picture=style.svg(coverage_plot.coverage(curves)) if curves else None,
     )
+
+
+def _confusion(table: Sequence[ClassRow], confused: Sequence[Pair]) -> bytes | None:
+    """The picture of what is taken for what, as SVG."""
+    counts, rows = (np.array([getattr(row, name) for row in table]) for name in ("train_images", "test_images"))
+    figure = confusion_plot.confusion(counts, rows, confused, [row.name for row in table])
+    return None if figure is None else style.svg(figure)
 
 
 def _title(found: Found, name: str) -> str:
@@ -167,6 +180,6 @@ def _listed(table: Sequence[ClassRow]) -> tuple[list[int], str]:
     """The classes that the page lists (≤ C), most training images first, and a sentence that says which they are."""
     recall = [None if row.recall is None else row.recall.value for row in table]
     listed = class_axis.listed(np.array([row.train_images for row in table]), recall)
-    if len(table) <= class_axis.ALL_ROWS:
+    if len(table) <= class_axis.LISTED:
         return listed, "Most training images first."
-    return listed, f"The {len(listed)} of {len(table):,} classes with the lowest recall."
+    return listed, f"The {len(listed):,} of {len(table):,} classes with the lowest recall."

@@ -22,15 +22,13 @@ from breadcrumbs.training.inspect import cards, csv_files, duplicates, suspects
 from breadcrumbs.training.inspect.class_table import class_table
 from breadcrumbs.training.inspect.duplicates import Duplicate
 from breadcrumbs.training.inspect.looked import Looked
-from breadcrumbs.training.inspect.mistakes import Answers, answers, confusions
+from breadcrumbs.training.inspect.mistakes import Answers, answers
 from breadcrumbs.training.inspect.suspects import Suspect
 from breadcrumbs.training.inspect.thumbnails import Thumbnails
 from breadcrumbs.training.report import html
 
 if TYPE_CHECKING:
     from markupsafe import Markup
-
-CONFUSIONS = 20  # pairs of classes that a page lists
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,7 +78,6 @@ class Findings:
         test, found = self.test, self.answers
         return html.fragment(
             "findings.html",
-            classes=self.classes,
             notes=self.notes,
             suspects=cards.suspect_pairs(self.suspects, self.train, self.classes, pictures),
             suspect_count=len(self.suspects),
@@ -91,7 +88,6 @@ class Findings:
             wrong=[] if test is None or found is None else cards.wrong_cards(found, test, self.classes, pictures),
             wrong_count=0 if found is None else int((~found.right).sum()),
             tested=0 if found is None else len(found),
-            confusions=[] if found is None else confusions(found, len(self.classes))[:CONFUSIONS],
         )
 
     def _pairs(self) -> Iterator[csv_files.Pair]:

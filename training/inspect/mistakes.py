@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from breadcrumbs.models.arrays import Floats
 from breadcrumbs.models.head import softmax
+from breadcrumbs.training.confused import Pair, pairs
 
 AT_ONCE = 1_000_000  # probabilities in memory at the same time
 
@@ -44,6 +45,10 @@ class Answers:
         """Whether the row's own class was predicted, (N,)."""
         return np.asarray(self.given == self.predicted)
 
+    def confused(self, classes: int) -> list[Pair]:
+        """Return every pair of the C classes that is confused, most rows first."""
+        return pairs(self.predicted, self.given, classes)
+
     def worst_first(self) -> Integers:
         """Return the numbers of the wrong rows: least probable own class first, then surest of the wrong one."""
         wrong = np.flatnonzero(~self.right)
@@ -72,28 +77,6 @@ def _rank(logits: Floats, own: Integers) -> Integers:
     mine = np.take_along_axis(logits, own, 1)
     before = (logits == mine) & (np.arange(logits.shape[1]) < own)
     return np.asarray(1 + (logits > mine).sum(1) + before.sum(1), np.int64)
-
-
-@dataclass(frozen=True)
-class Confusion:
-    """How many rows of one class were taken for another, and which share of the class's rows that is."""
-
-    given: int
-    predicted: int
-    rows: int
-    share: float
-
-
-def confusions(found: Answers, classes: int) -> list[Confusion]:
-    """Return every pair of classes that is confused, most rows first, then the largest share."""
-    tested = np.bincount(found.given, minlength=classes)
-    wrong = ~found.right
-    pairs, counts = np.unique(found.given[wrong] * classes + found.predicted[wrong], return_counts=True)
-    listed = [
-        Confusion(int(pair) // classes, int(pair) % classes, int(count), int(count) / int(tested[pair // classes]))
-        for pair, count in zip(pairs, counts, strict=True)
-    ]
-    return sorted(listed, key=lambda one: (-one.rows, -one.share, one.given, one.predicted))
 
 
 def matrix_rows(found: Answers, classes: int) -> Iterator[Sequence[int]]:

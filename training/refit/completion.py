@@ -21,6 +21,7 @@ from breadcrumbs.models.refit_report import RefitReport
 from breadcrumbs.models.snapshots.snapshot import Snapshot
 from breadcrumbs.training.calibration import compared
 from breadcrumbs.training.config import Member, RefitDevice, RefitSpec
+from breadcrumbs.training.known import unlike
 from breadcrumbs.training.metrics import as_json
 from breadcrumbs.training.refit import certificate, facts
 from breadcrumbs.training.refit.gate import Decision
@@ -122,6 +123,9 @@ def completed(done: Solved, tell: Tell) -> Refit:
         },
         "certificate": evidence,
         "calibration": _calibration(done),
+        "unlike": {}
+        if done.known is None
+        else as_json(unlike(done.known, rows.features, rows.labels, material.groups)),
     }
     whole = facts.complete(report, *done.both, rows.labels)
     others = {name: head for name, (head, _) in baselines.items()}

@@ -28,7 +28,7 @@ from breadcrumbs.training.pairs import Pairs
 from breadcrumbs.training.refit.gate import Decision
 from breadcrumbs.training.refit.holdout import HeldOut
 from breadcrumbs.training.refit.material import Material
-from breadcrumbs.training.refit.moves import moves, regressions
+from breadcrumbs.training.refit.moves import confused, moves, regressions
 from breadcrumbs.training.refit.pool import Pool
 from breadcrumbs.training.refit.rows import RefitError
 from breadcrumbs.training.refit.selection import Part
@@ -145,7 +145,8 @@ def complete(
     moved = moves(live, candidate, labels, own.names)
     rows = np.bincount(labels, minlength=len(own.names)).tolist()
     try:
-        return RefitReport.model_validate({**found, "class_rows": rows, "regressions": lost, "moves": moved})
+        more = {"class_rows": rows, "regressions": lost, "moves": moved, "confused": confused(live, candidate, labels)}
+        return RefitReport.model_validate(found | more)
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"])

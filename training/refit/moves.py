@@ -11,11 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from breadcrumbs.models.arrays import Floats
-from breadcrumbs.models.refit_report import Classes, Move, Regression
+from breadcrumbs.models.refit_report import Classes, Confused, Move, Regression
 from breadcrumbs.models.report_part import Interval
+from breadcrumbs.training.confused import pairs
 
 REGRESSIONS = 10
 MOVES = 20
+CONFUSED = 1600  # pairs at most: all of 40 classes
 
 Integers = NDArray[np.integer]
 
@@ -54,7 +56,7 @@ def regressions(
 
 def moves(live: Floats, candidate: Floats, labels: Integers, classes: Sequence[str]) -> list[Move]:
     """Return the pairs of a true and another predicted class whose rows changed most in number, from logits (N, C)."""
-    before, after = (_confused(logits, labels) for logits in (live, candidate))
+    before, after = (_by_pair(logits, labels) for logits in (live, candidate))
     change = {pair: after.get(pair, 0) - before.get(pair, 0) for pair in before.keys() | after.keys()}
     most = sorted((pair for pair in change if change[pair]), key=lambda pair: (-abs(change[pair]), pair))[:MOVES]
     return [
@@ -68,9 +70,22 @@ def moves(live: Floats, candidate: Floats, labels: Integers, classes: Sequence[s
     ]
 
 
-def _confused(logits: Floats, labels: Integers) -> dict[tuple[int, int], int]:
-    """Rows that are wrong, by true and predicted class: there are at most N such pairs, whatever C is."""
-    given = logits.argmax(1)
-    wrong = given != labels
-    pairs, counts = np.unique(np.stack([labels[wrong], given[wrong]]), axis=1, return_counts=True)
-    return {(int(true), int(predicted)): int(n) for (true, predicted), n in zip(pairs.T, counts, strict=True)}
+def confused(live: Floats, candidate: Floats, labels: Integers) -> list[Confused]:
+    """Return the pairs of a true and another predicted class with most rows by the candidate, then by the live head."""
+    before, after = (_by_pair(logits, labels) for logits in (live, candidate))
+    both = before.keys() | after.keys()
+    most = sorted(both, key=lambda pair: (-after.get(pair, 0), -before.get(pair, 0), pair))[:CONFUSED]
+    return [
+        Confused(
+            true=true,
+            predicted=predicted,
+            live=before.get((true, predicted), 0),
+            candidate=after.get((true, predicted), 0),
+        )
+        for true, predicted in most
+    ]
+
+
+def _by_pair(logits: Floats, labels: Integers) -> dict[tuple[int, int], int]:
+    """Rows that are wrong, by true and predicted class."""
+    return {(one.true, one.predicted): one.rows for one in pairs(logits.argmax(1), labels, logits.shape[1])}

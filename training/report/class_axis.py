@@ -21,7 +21,7 @@ from breadcrumbs.training.report.style import GROUP_COLOURS, Integers
 NAMED = 40  # more classes than this have no names on the axis
 LABEL = 20  # characters of a class name on an axis
 TILTED = 40  # degrees
-ALL_ROWS, SOME_ROWS = 200, 100  # more classes than the first are not all listed in a table; then it lists the second
+LISTED = 1000  # classes in a table at most, of more those of the lowest score
 
 
 def label(name: str, index: int, longest: int = LABEL) -> str:
@@ -44,16 +44,16 @@ def long_tail(counts: Integers) -> NDArray[np.intp]:
 
 
 def listed(counts: Integers, score: Sequence[float | None]) -> list[int]:
-    """Return the classes that a table lists: all, in the tail's order; of more than ALL_ROWS those of the lowest score.
+    """Return the classes that a table lists: all, in the tail's order; of more than LISTED those of the lowest score.
 
     Args:
         counts: training images of each class (C,).
         score: of each class (C,); one of None is not listed then.
     """
-    if len(counts) <= ALL_ROWS:
+    if len(counts) <= LISTED:
         return [int(c) for c in long_tail(counts)]
     known = {c: value for c, value in enumerate(score) if value is not None}
-    return sorted(known, key=lambda c: (known[c], c))[:SOME_ROWS]
+    return sorted(known, key=lambda c: (known[c], c))[:LISTED]
 
 
 def over_the_tail(

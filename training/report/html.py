@@ -1,10 +1,12 @@
-"""Renders report pages: one HTML file with its style and pictures inside, and nothing that can act.
+"""Renders report pages: one HTML file with its style, its pictures and one script inside, which sorts and searches.
 
-`templates/` has the pages. Every value is escaped when it is written, so a class called `<script>` is only a name. This
-module knows nothing of what a page says; `run_page` and `refit_page` do.
+`templates/` has the pages. Every value is escaped when it is written, so a class called `<script>` is only a name, and
+no script runs but the one whose digest the page's policy names. This module knows nothing of what a page says;
+`run_page` and `refit_page` do.
 """
 
 import base64
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,9 +19,11 @@ if TYPE_CHECKING:
     from markupsafe import Markup
 
 TEMPLATES = Path(__file__).parent / "templates"
-POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
-"""The page's Content-Security-Policy: its own pictures and style, no script, nothing from another address."""
-STYLE = (TEMPLATES / "style.css").read_text("utf-8")
+STYLE, SCRIPT = ((TEMPLATES / name).read_text("utf-8") for name in ("style.css", "tables.js"))
+SCRIPT_SOURCE = f"'sha256-{base64.b64encode(hashlib.sha256(SCRIPT.encode()).digest()).decode()}'"
+"""The script of the pages, as a policy names it."""
+POLICY = f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src {SCRIPT_SOURCE}"
+"""The page's Content-Security-Policy: its own pictures, style and script, nothing from another address."""
 
 MEANING = {
     "all": "share of images whose top class is right",
@@ -76,7 +80,9 @@ def render(template: str, title: str, **values: Any) -> bytes:
         title: of the page.
         values: what the template shows, as text or data; it is escaped.
     """
-    page = _environment().get_template(template).render(title=title, policy=POLICY, style=STYLE, **values)
+    page = (
+        _environment().get_template(template).render(title=title, policy=POLICY, style=STYLE, script=SCRIPT, **values)
+    )
     return page.encode()
 
 

@@ -11,10 +11,33 @@ from matplotlib.figure import Figure
 
 from breadcrumbs.models.calibration import Calibration
 from breadcrumbs.models.refit_report import Measured, MemberPart, RefitReport
-from breadcrumbs.training.report import calibration_plot, class_axis, html, refit_plots, run_plots, style
+from breadcrumbs.training.confused import Pair, most_taken_for
+from breadcrumbs.training.report import (
+    calibration_plot,
+    class_axis,
+    confusion_plot,
+    group_table,
+    html,
+    refit_plots,
+    run_plots,
+    style,
+)
 from breadcrumbs.training.report.html import Picture
 
 Draw = Callable[[RefitReport], Figure | None]
+
+
+def _confused(report: RefitReport) -> list[Pair]:
+    """The pairs of classes that the candidate confuses, most rows first."""
+    return [Pair(one.true, one.predicted, one.candidate) for one in report.confused if one.candidate]
+
+
+def _confusion(report: RefitReport) -> Figure | None:
+    if not report.confused:
+        return None
+    counts, rows = np.array(report.classes.train_images), np.array(report.class_rows)
+    return confusion_plot.confusion(counts, rows, _confused(report), report.classes.names)
+
 
 PICTURES: tuple[tuple[Picture, Draw], ...] = (
     (
@@ -63,6 +86,19 @@ PICTURES: tuple[tuple[Picture, Draw], ...] = (
     ),
     (
         Picture(
+            "confusion",
+            "What is taken for what",
+            "A table of percentages: rows are true classes, columns what the candidate predicts their rows as.",
+            "Each row shows how the held-out rows of a class are classified by the candidate, in percent. The outlined "
+            "cell is the share that is right; another dark cell is a frequent confusion. Up to 40 classes are all "
+            "there, most training images first; of more, the classes that are confused most, each beside those that it "
+            "is confused with.",
+            "The candidate is never wrong, or the report is an older one, so there is nothing to draw.",
+        ),
+        _confusion,
+    ),
+    (
+        Picture(
             "calibration",
             "Do the probabilities hold?",
             "Lines of the share of right answers over the probability of the top class, without and with temperature.",
@@ -71,7 +107,7 @@ PICTURES: tuple[tuple[Picture, Draw], ...] = (
             "deployment prior says, and a group’s rows are those that are answered with one of its classes.",
             "This report has no measured probabilities.",
         ),
-        lambda report: calibration_plot.reliability(report.calibration),
+        lambda report: calibration_plot.reliability(calibration_plot.before_and_after(report.calibration)),
     ),
     (
         Picture(
@@ -97,11 +133,18 @@ PICTURES: tuple[tuple[Picture, Draw], ...] = (
     ),
 )  # fmt: skip
 
+TITLES = (
+    *("class", "training images", "group", "features fitted", "held-out rows", "recall, live", "recall, candidate"),
+    *("change, points", "precision, live", "precision, candidate", "most taken for"),
+)
+"""The columns of the table of classes."""
+
 
 def build(report: RefitReport) -> bytes:
     """Return the page; the same report gives the same bytes."""
     figures = [(picture, draw(report)) for picture, draw in PICTURES]
     classes, class_note = _classes(report)
+    taken = most_taken_for(_confused(report))
     origin = report.origin
     return html.render(
         "refit.html",
@@ -112,8 +155,13 @@ def build(report: RefitReport) -> bytes:
         heads=_heads(report),
         members=[(part, _settings(part)) for part in report.members],
         baselines=_baselines(report),
+        lines=_lines(report),
         classes=classes,
         class_note=class_note,
+        titles=TITLES,
+        new=frozenset(report.classes.new),
+        tested=report.class_rows,
+        taken=[taken.get(c) for c in range(report.classes.count)],
         settings_and_heads={
             **report.spec,
             "backbone": origin.backbone,
@@ -121,6 +169,15 @@ def build(report: RefitReport) -> bytes:
             "new head": origin.candidate,
         },
     )
+
+
+def _lines(report: RefitReport) -> list[group_table.Line]:
+    """Recall by group, of both heads."""
+    own, rows = report.classes, report.class_rows
+    return group_table.lines(
+        np.array(own.train_images), own.groups, np.array(rows) if rows else None, _heads(report), report.intervals,
+        report.unlike,
+    )  # fmt: skip
 
 
 def _heads(report: RefitReport) -> dict[str, dict[str, Any]]:
@@ -192,6 +249,6 @@ def _classes(report: RefitReport) -> tuple[list[int], str]:
     """
     counts = np.array(report.classes.train_images)
     listed = class_axis.listed(counts, [None if one is None else -abs(one.value) for one in report.change])
-    if len(counts) <= class_axis.ALL_ROWS:
+    if len(counts) <= class_axis.LISTED:
         return listed, "Most training images first; change in points, and its 95 % interval."
-    return listed, f"The {len(listed)} of {len(counts):,} classes whose recall changed most, in points."
+    return listed, f"The {len(listed):,} of {len(counts):,} classes whose recall changed most, in points."

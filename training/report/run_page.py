@@ -1,13 +1,15 @@
 """The report that a run ends with: one page that needs nothing beside it, and each picture as SVG and PNG.
 
 The content is a `Story`. If a part is missing, a sentence stands in place of its picture. It knows nothing of training
-or of models. `run_plots` and `trail_plots` draw the pictures, `templates/run.html` is the page.
+or of models. `run_plots`, `trail_plots`, `confusion_plot` and `calibration_plot` draw the pictures, and the page is
+`templates/run.html`.
 
 Letters: N test images, C classes.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,8 +19,19 @@ from numpy.typing import NDArray
 
 from breadcrumbs.models.files import write_whole
 from breadcrumbs.models.groups import Convention, Group
+from breadcrumbs.training.calibration import curves
+from breadcrumbs.training.confused import Pair, most_taken_for, pairs
 from breadcrumbs.training.metrics import wilson
-from breadcrumbs.training.report import class_axis, html, run_plots, style, trail_plots
+from breadcrumbs.training.report import (
+    calibration_plot,
+    class_axis,
+    confusion_plot,
+    group_table,
+    html,
+    run_plots,
+    style,
+    trail_plots,
+)
 from breadcrumbs.training.report.html import Interval, Picture
 
 if TYPE_CHECKING:
@@ -49,6 +62,7 @@ class Story:
         exported: the head that is served; None means `balanced` if there is one, else the first.
         notes: remarks on the data that are not errors, a sentence each.
         trained: whether the backbone was trained; if not, there are no epochs to draw.
+        unlike: share of the test images that are unlike what the exported head was fitted to, of `all` and by group.
         findings: what was found in the images themselves, as a part of the page; None: they were not examined.
     """
 
@@ -65,6 +79,7 @@ class Story:
     intervals: Mapping[str, Mapping[str, Interval]] = field(default_factory=dict)
     exported: str | None = None
     notes: Sequence[str] = ()
+    unlike: group_table.Shares = field(default_factory=dict)
     findings: "Markup | None" = None
     trained: bool = True
 
@@ -82,7 +97,32 @@ class Story:
         """Return a head's recall of each class (C,); None means that the test set has no image of it."""
         return self.metrics[head].get("recall") or (None,) * len(self.classes)
 
+    @cached_property
+    def told(self) -> NDArray[np.int64] | None:
+        """The classes (N,) that the exported head tells; None: its logits were not kept."""
+        logits = self.logits.get(self.head)
+        return None if logits is None else np.asarray(logits.argmax(1), np.int64)
 
+    @cached_property
+    def tested(self) -> NDArray[np.int64]:
+        """Test images of each class (C,)."""
+        return np.bincount(self.labels, minlength=len(self.classes))
+
+    @cached_property
+    def confused(self) -> list[Pair]:
+        """The pairs of classes that the exported head confuses, most images first."""
+        return [] if self.told is None else pairs(self.told, self.labels, len(self.classes))
+
+
+CONFUSION = Picture(
+    "confusion",
+    "What is taken for what",
+    "A table of percentages: rows are true classes, columns what their test images are predicted as.",
+    "Each row shows how the test images of a class are classified by the exported head, in percent. The outlined cell "
+    "is the share that is right; another dark cell is a frequent confusion. Up to 40 classes are all there, most "
+    "training images first; of more, the classes that are confused most, each beside those that it is confused with.",
+    "The exported head’s logits on the test images were not kept, or it is never wrong, so there is nothing to draw.",
+)
 PICTURES = (
     Picture(
         "groups",
@@ -108,13 +148,15 @@ PICTURES = (
         "accuracies below them can. If one still rises at the right edge, more epochs may help.",
         "The log has no epoch with a loss or a balanced accuracy, so there is no curve.",
     ),
+    CONFUSION,
     Picture(
-        "confusion",
-        "What the weakest classes are confused with",
-        "A table of percentages: rows are the true classes with the lowest recall, columns what they are predicted as.",
-        "Each row is one of the classes with the lowest recall of the exported head, and shows how its test images are "
-        "classified. The outlined cell is the share that is right; another dark cell is a frequent confusion.",
-        "The exported head’s logits on the test images were not kept, so confusions cannot be counted.",
+        "calibration",
+        "Do the probabilities hold?",
+        "Lines of the share of right answers over the probability of the top class, for each head.",
+        "Each dot is a share of the test images of about one probability, and all dots of a line weigh the same. On "
+        "the diagonal, answers of 80 % are right in 80 %; below it, the head is too sure of itself. A group’s images "
+        "are those that are answered with one of its classes.",
+        "No head’s logits on the test images were kept, so its probabilities cannot be compared with them.",
     ),
     Picture(
         "drift",
@@ -136,6 +178,7 @@ PICTURES = (
 )  # fmt: skip
 
 
+CONFUSED = 40  # pairs of classes that the page lists
 OF_EPOCHS = ("curves", "drift", "crumbs")
 
 
@@ -161,49 +204,85 @@ def report(story: Story) -> dict[str, bytes]:
 
 
 def _draw(name: str, story: Story) -> Figure | None:
-    if name == "groups":
-        return run_plots.group_bars(story.metrics, story.intervals)
-    if name == "counts-and-recall":
-        recall = {head: story.recall(head) for head in story.metrics}
-        return run_plots.counts_and_recall(story.counts, story.groups, story.classes, recall) if story.classes else None
-    if name == "curves":
-        return run_plots.curves(story.history)
-    if name == "confusion":
-        logits = story.logits.get(story.head)
-        return None if logits is None else run_plots.confusion(logits, story.labels, story.classes)
-    if name == "drift":
-        return trail_plots.drift(story.history, story.counts, story.groups)
-    return trail_plots.crumb_shares(story.history, story.counts, story.groups, story.classes)
+    """The picture of that name; None: the run has nothing to draw."""
+    own, counts = story, story.counts
+    pictures: dict[str, Callable[[], Figure | None]] = {
+        "groups": lambda: run_plots.group_bars(own.metrics, own.intervals),
+        "counts-and-recall": lambda: _tail(own),
+        "curves": lambda: run_plots.curves(own.history),
+        "confusion": lambda: _confusion(own),
+        "calibration": lambda: _reliability(own),
+        "drift": lambda: trail_plots.drift(own.history, counts, own.groups),
+        "crumbs": lambda: trail_plots.crumb_shares(own.history, counts, own.groups, own.classes),
+    }
+    return pictures[name]()
+
+
+def _tail(story: Story) -> Figure | None:
+    recall = {head: story.recall(head) for head in story.metrics}
+    return run_plots.counts_and_recall(story.counts, story.groups, story.classes, recall) if story.classes else None
+
+
+def _confusion(story: Story) -> Figure | None:
+    if story.told is None:
+        return None
+    return confusion_plot.confusion(story.counts, story.tested, story.confused, story.classes)
+
+
+def _reliability(story: Story) -> Figure | None:
+    own = story.logits.items() if len(story.labels) else ()
+    return calibration_plot.reliability({head: curves(values, story.labels, story.groups) for head, values in own})
 
 
 def page(story: Story, files: Mapping[str, bytes]) -> bytes:
     """Return the page of a story, with the pictures in `files` as `report` returns them."""
-    tested = np.bincount(story.labels, minlength=len(story.classes))
     classes, class_note = _classes(story)
     titles = {head: f"{head} (exported)" if head == story.head else head for head in story.metrics}
+    recalls = [f"recall, {head}" for head in story.metrics]
     return html.render(
         "run.html",
         story.title,
         story=story,
         summary=_summary(story),
-        group_note=_group_note(story, int((tested == 0).sum())),
+        group_note=_group_note(story, int((story.tested == 0).sum())),
         heads={title: story.metrics[head] for head, title in titles.items()},
         intervals={titles[head]: story.intervals[head] for head in titles.keys() & story.intervals.keys()},
         figures=[(picture, files.get(f"{picture.name}.svg")) for picture in story.pictures],
         classes=classes,
         class_note=class_note,
-        tested=tested,
-        recall={head: story.recall(head) for head in story.metrics},
-        recall_intervals={head: _recall_intervals(story.recall(head), tested) for head in story.metrics},
+        titles=_titles(story, recalls),
+        lines=group_table.lines(story.counts, story.groups, story.tested, story.metrics, story.intervals, story.unlike),
+        recall_titles=recalls,
+        tested=story.tested,
+        told=story.told is not None,
+        recall=[_intervals(story.recall(head), story.tested) for head in story.metrics],
+        precision=_precision(story),
+        taken=[most_taken_for(story.confused).get(c) for c in range(len(story.classes))],
+        pairs=story.confused[:CONFUSED],
+        pair_count=len(story.confused),
     )
 
 
-def _recall_intervals(recall: Sequence[float | None], tested: NDArray[np.int64]) -> list[Interval | None]:
-    """The interval of each class's recall (C,), from its test images."""
+def _titles(story: Story, recalls: Sequence[str]) -> list[str]:
+    """The titles of the columns of the table of classes."""
+    more = [] if story.told is None else [f"precision, {story.head}", "most taken for"]
+    return ["class", "training images", "group", "test images", *recalls, *more]
+
+
+def _intervals(shares: Sequence[float | None], rows: NDArray[np.int64]) -> list[Interval | None]:
+    """The interval of each class's share (C,), from the rows behind it (C,)."""
     return [
-        wilson(value, int(rows)) if value is not None and rows else None
-        for value, rows in zip(recall, tested, strict=True)
+        wilson(value, int(own)) if value is not None and own else None for value, own in zip(shares, rows, strict=True)
     ]
+
+
+def _precision(story: Story) -> list[Interval | None]:
+    """The exported head's precision of each class (C,); None where it predicts none."""
+    if story.told is None:
+        return []
+    predicted = np.bincount(story.told, minlength=len(story.classes))
+    right = np.bincount(story.told[story.told == story.labels], minlength=len(story.classes))
+    return _intervals((right / np.maximum(predicted, 1)).tolist(), predicted)
 
 
 def _summary(story: Story) -> list[tuple[str, str]]:
@@ -246,9 +325,9 @@ def _classes(story: Story) -> tuple[list[int], str]:
     """
     recall = story.recall(story.head) if story.head in story.metrics else (None,) * len(story.counts)
     listed = class_axis.listed(story.counts, recall)
-    if len(story.counts) <= class_axis.ALL_ROWS:
+    if len(story.counts) <= class_axis.LISTED:
         return listed, "Most training images first."
-    return listed, f"The {len(listed)} of {len(story.counts):,} classes with the lowest recall of the exported head."
+    return listed, f"The {len(listed):,} of {len(story.counts):,} classes with the lowest recall of the exported head."
 
 
 def _duration(seconds: float) -> str:

@@ -3,7 +3,7 @@
 They work for 2 classes and for 8,000: up to 40 classes are drawn and named one by one, more become a curve. It knows
 nothing of runs, files or pages. `trail_plots` has the pictures of the trail; the look is in `style` and `class_axis`.
 
-Letters: N rows, C classes.
+Letters: C classes.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -11,23 +11,17 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
-from matplotlib.patches import Rectangle
 from matplotlib.ticker import FuncFormatter
-from numpy.typing import NDArray
 
 from breadcrumbs.models.arrays import Floats
 from breadcrumbs.models.groups import Group
 from breadcrumbs.training.report import class_axis, style
-from breadcrumbs.training.report.class_axis import NAMED, label
+from breadcrumbs.training.report.class_axis import NAMED
 from breadcrumbs.training.report.html import Interval
 from breadcrumbs.training.report.style import FAINT, GROUP_COLOURS, INK, Integers, styled
 
-WORST = 12  # rows of the confusion
-COLUMNS = 18  # of the confusion, before "others"
 BARS = ("many", "medium", "few", "balanced", "all")
-SHADES = LinearSegmentedColormap.from_list("shades", ["#ffffff", "#9cc4e4", "#0065a8", "#06304f"])
 
 History = Sequence[Mapping[str, Any]]
 
@@ -120,48 +114,6 @@ def group_bars(
     return figure
 
 
-@styled
-def confusion(logits: Floats, labels: Integers, classes: Sequence[str], worst: int = WORST) -> Figure | None:
-    """Draw where the images of the classes with the lowest recall go, rows in percent; None without a row.
-
-    Columns are those classes, then what each is most taken for, then all others.
-    """
-    predicted = logits.argmax(1) if len(labels) else np.zeros(0, np.int64)
-    rows = worst_classes(predicted, labels, len(classes))[: min(worst, WORST)]
-    if not rows:
-        return None
-    shares = np.array([_destinations(predicted[labels == c], len(classes)) for c in rows])  # (rows, C)
-    columns = _columns(shares, rows)
-    others = 1 - shares[:, columns].sum(1)
-    cells, names = shares[:, columns], [label(classes[c], c) for c in columns]
-    if len(columns) < len(classes):
-        cells, names = np.column_stack([cells, others.clip(0)]), [*names, "all others"]
-    room = 0.1 * max(map(len, names))  # inches that the longest name may take
-    figure, (axis,) = style.panels(1.2 + room + 0.3 * len(rows), width=max(4, min(6.4, 1.2 + room + 0.5 * len(names))))
-    axis.grid(visible=False)
-    axis.pcolormesh(cells, cmap=SHADES, vmin=0, vmax=1, edgecolors="white", linewidth=1)
-    for i, j in zip(*np.nonzero(cells > 0.005), strict=True):
-        ink = "white" if cells[i, j] > 0.45 else INK
-        axis.text(j + 0.5, i + 0.5, f"{100 * cells[i, j]:.0f}", ha="center", va="center", fontsize=8, color=ink)
-    for i in range(len(rows)):
-        axis.add_patch(Rectangle((i, i), 1, 1, fill=False, edgecolor=INK, linewidth=1.2))
-    axis.set_xticks(np.arange(len(names)) + 0.5, names, rotation=90, fontsize=8.5)
-    axis.set_yticks(np.arange(len(rows)) + 0.5, [label(classes[c], c) for c in rows], fontsize=8.5)
-    axis.set(xlabel="predicted class, percent of the row", ylabel="true class")
-    axis.tick_params(length=0)
-    axis.spines[:].set_visible(False)
-    axis.invert_yaxis()
-    return figure
-
-
-def worst_classes(predicted: Integers, labels: Integers, classes: int) -> list[int]:
-    """Return the classes that have rows, lowest recall first, from predictions (N,) and labels (N,)."""
-    rows = np.bincount(labels, minlength=classes)
-    right = np.bincount(labels[predicted == labels], minlength=classes)
-    seen = np.flatnonzero(rows)
-    return [int(c) for c in seen[np.argsort(right[seen] / rows[seen], kind="stable")]]
-
-
 def _recall_of_head(axis: Axes, recall: Floats, head: str, colour: str) -> None:
     rank = np.arange(len(recall))
     if len(recall) <= NAMED:
@@ -185,19 +137,6 @@ def _group_names(axis: Axes, ordered: Sequence[Group]) -> None:
                 ordered[start], ((start + end - 1) / 2, 1), (0, 5), xycoords=axis.get_xaxis_transform(),
                 textcoords="offset points", ha="center", fontsize=9, color=GROUP_COLOURS[ordered[start]], weight="bold",
             )  # fmt: skip
-
-
-def _destinations(predicted: Integers, classes: int) -> NDArray[np.float64]:
-    return np.asarray(np.bincount(predicted, minlength=classes) / len(predicted))
-
-
-def _columns(shares: Floats, rows: Sequence[int]) -> list[int]:
-    """The rows' own classes, then the class that each is most taken for, as long as there is room."""
-    columns = list(rows)
-    for own, row in zip(rows, shares, strict=True):
-        wrong = [int(c) for c in np.argsort(-row, kind="stable")[:2] if c != own and row[c] > 0]
-        columns += [c for c in wrong[:1] if c not in columns and len(columns) < COLUMNS]
-    return columns
 
 
 def _scalars(history: History, find: Callable[[Mapping[str, Any]], Mapping[str, Any]]) -> dict[str, dict[int, float]]:

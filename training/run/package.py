@@ -25,7 +25,7 @@ from breadcrumbs.models.files import write_whole
 from breadcrumbs.models.groups import Group, groups
 from breadcrumbs.models.head import LinearHead
 from breadcrumbs.models.images.preprocess import Preprocess
-from breadcrumbs.models.known import to_bytes
+from breadcrumbs.models.known import Known, to_bytes
 from breadcrumbs.models.snapshots import snapshot as snapshots
 from breadcrumbs.models.snapshots.snapshot import Snapshot
 from breadcrumbs.training import export
@@ -36,7 +36,7 @@ from breadcrumbs.training.emanate import back_track, balanced_target
 from breadcrumbs.training.half import gate, to_half
 from breadcrumbs.training.inspect.inspect import inspected
 from breadcrumbs.training.inspect.looked import Looked
-from breadcrumbs.training.known import known
+from breadcrumbs.training.known import known, unlike
 from breadcrumbs.training.metrics import evaluate, intervals
 from breadcrumbs.training.network import TwoHeads
 from breadcrumbs.training.report import run_page
@@ -98,6 +98,9 @@ def package(
     )  # fmt: skip
     epoch = 1 + (config.epochs if watch is None else watch.best)  # of a look by the exported network
     newest = _newest(backbone, own["joint"], data, preprocess, config, epoch)
+    near = _known(newest, class_groups)
+    if near is not None:
+        story = replace(story, unlike=unlike(near, test, data.test.labels, class_groups))
     pages = run_page.write(out / "report", replace(story, findings=_examined(newest, test, data, own, config, out)))
     metrics |= {"groups": config.groups, "test_images": len(data.test), "export_difference": difference}
     if watch is not None:
@@ -120,7 +123,8 @@ def package(
         metrics=metrics, recipe=config.model_dump(mode="json"),
     )  # fmt: skip
     files |= _snapshot_files(newest, data, out / "snapshots")
-    files |= _known_file(newest, next(iter(own.values())), class_groups)
+    if near is not None:
+        files[bundles.KNOWN] = to_bytes(near, next(iter(own.values())).digest)
     files[bundles.HOLDOUT] = snapshots.to_bytes(holdout.drawn(_look(backbone, test, data.test, data, epoch)))
     files |= samples(data.test, len(data.classes), preprocess, config)
     if data.taxonomy is not None:
@@ -129,11 +133,10 @@ def package(
     return bundles.write(out / "bundle", manifest, files)
 
 
-def _known_file(newest: Snapshot, head: LinearHead, class_groups: Sequence[Group]) -> dict[str, bytes]:
+def _known(newest: Snapshot, class_groups: Sequence[Group]) -> Known | None:
     """By what the exported head tells how well a feature is known; none where there are too few images."""
     features = torch.from_numpy(np.asarray(newest.features, np.float32))
-    found = known(lambda chosen: features[chosen], torch.from_numpy(newest.labels), class_groups)
-    return {} if found is None else {bundles.KNOWN: to_bytes(found, head.digest)}
+    return known(lambda chosen: features[chosen], torch.from_numpy(newest.labels), class_groups)
 
 
 def _notes(data: Data, watch: Watch | None) -> tuple[str, ...]:

@@ -29,7 +29,7 @@ from breadcrumbs.training.config import PRIORS, RefitSpec
 from breadcrumbs.training.refit.edits import edited
 from breadcrumbs.training.report import html
 
-POLICY = f"{html.POLICY}; sandbox; base-uri 'none'; form-action 'none'; frame-ancestors 'self'"
+POLICY = f"{html.POLICY}; sandbox allow-scripts; base-uri 'none'; form-action 'none'; frame-ancestors 'self'"
 """Of a report's page: what the page says of itself, and more that only a header can say. The page comes from a child
 that is not trusted."""
 

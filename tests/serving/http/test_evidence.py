@@ -13,13 +13,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from running import make_settings, running
-from tiny import CLASSES, COUNTS, SPACE, tiny_head, write_bundle_of_features
+from tiny import CLASSES, SPACE, tiny_head, tiny_known, write_bundle_of_features
 
 from breadcrumbs.models import bundle as bundles
 from breadcrumbs.models import known as knowns
 from breadcrumbs.models.bundle import Bundle
-from breadcrumbs.models.groups import GROUPS, groups
-from breadcrumbs.models.known import Known
 from breadcrumbs.models.snapshots import snapshot as snapshots
 from breadcrumbs.models.snapshots.snapshot import Snapshot
 from breadcrumbs.serving.client.client import Client, ServerError
@@ -37,14 +35,6 @@ ROWS = np.random.default_rng(4).normal(size=(40, 4)).astype(np.float32)
 FIRST = tuple(ROWS[0].tolist())
 
 
-def points(seed: int = 0) -> Known:
-    """Those of rows at random."""
-    rng = np.random.default_rng(seed)
-    rows = knowns.unit(rng.normal(size=(12, 4)))
-    group = np.array([GROUPS.index(one) for one in groups(COUNTS, "A")])[np.arange(12) % 3]
-    return Known(np.eye(4, dtype=np.float32), rows, group, np.tile(np.linspace(-1, 1, 101, dtype=np.float32), (3, 1)))
-
-
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     """A bundle of features with rows and points."""
@@ -52,7 +42,7 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     own = Snapshot(ROWS, np.arange(40) % 3, CLASSES, SPACE, 1, ids=np.arange(100, 140), dataset="d" * 64)
     files = {name: (plain.folder / name).read_bytes() for name in plain.manifest.files}
     files |= {"snapshots/epoch-0001.safetensors": snapshots.to_bytes(own)}
-    files |= {bundles.KNOWN: knowns.to_bytes(points(), plain.head().digest)}
+    files |= {bundles.KNOWN: knowns.to_bytes(tiny_known(), plain.head().digest)}
     return bundles.write(plain.folder, plain.manifest, files)
 
 
@@ -90,7 +80,7 @@ def test_how_well_each_feature_is_known_is_what_the_points_say(
     client: httpx.Client, features: list[list[float]]
 ) -> None:
     """Of one and of many, whatever else is asked; and only where it is asked."""
-    expected = points().of(np.array(features, np.float32))
+    expected = tiny_known().of(np.array(features, np.float32))
 
     found = [one["known"] for one in ask(client, features, known=1, classes="oak").json()["predictions"]]
 
@@ -173,10 +163,10 @@ def test_each_head_has_its_own_points(bundle: Bundle, tmp_path: Path) -> None:
     """Whatever goes live meanwhile, an answer has those of the head that it names."""
     store = Store.open(tmp_path / "store")
     with running(make_settings(bundle, tmp_path / "store")) as client:
-        expected = {1: points()}
+        expected = {1: tiny_known()}
         for seed in (2, 3):
-            made = heads.add(store, tiny_head(seed), bundle, Lineage(parent=1), {}, points(seed))
-            expected[asyncio.run(made).version] = points(seed)
+            made = heads.add(store, tiny_head(seed), bundle, Lineage(parent=1), {}, tiny_known(seed))
+            expected[asyncio.run(made).version] = tiny_known(seed)
         for version in (2, 3, 1, 2):
             client.post(f"/v1/heads/{version}/activate").raise_for_status()
             for head in ("active", "1", "2", "3"):

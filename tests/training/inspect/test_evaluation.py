@@ -60,9 +60,9 @@ def test_a_path_that_can_be_written_leaves_nothing_behind(flag: str, tmp_path: P
     assert old.read_text() == "as it was"
 
 
-@pytest.mark.parametrize("classes", [2, 200, 201, 1000])
+@pytest.mark.parametrize("classes", [2, 1000, 1001, 2000])
 def test_of_many_classes_the_page_lists_the_worst(classes: int) -> None:
-    """Up to two hundred all, the largest first; of more the hundred with the lowest recall that are tested."""
+    """Up to a thousand all, the largest first; of more the thousand with the lowest recall that are tested."""
     given = np.repeat(np.arange(classes - 1), 2)
     right = np.ones(len(given))
     predicted = np.where(np.arange(len(given)) < 40, classes - 1, given)
@@ -70,12 +70,12 @@ def test_of_many_classes_the_page_lists_the_worst(classes: int) -> None:
 
     order, note = _listed(class_table(found, [str(c) for c in range(classes)], np.arange(classes)))
 
-    if classes <= 200:
+    if classes <= 1000:
         assert order == list(range(classes))[::-1]
     else:
-        assert len(order) == 100
+        assert len(order) == 1000
         assert order[:20] == list(range(20))
-        assert f"100 of {classes:,}" in note
+        assert f"1,000 of {classes:,}" in note
 
 
 @pytest.mark.slow
@@ -100,7 +100,7 @@ def test_evaluate_writes_what_was_asked_for(tmp_path: Path) -> None:
         told["heads"]["balanced"]["recall"]
     )
     page = Page(paths["html"].read_text("utf-8"))
-    assert sum(tag == "img" for tag, _ in page.tags) == 24
+    assert sum(tag == "img" for tag, _ in page.tags) == 24 + 1  # wrong images, and what is taken for what
     assert all(name in "".join(page.words) for name in names)
 
 

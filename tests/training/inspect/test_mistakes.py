@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from breadcrumbs.models.arrays import Floats
 from breadcrumbs.training.inspect import mistakes
 from breadcrumbs.training.inspect.class_table import class_table
-from breadcrumbs.training.inspect.mistakes import answers, confusions, matrix_rows
+from breadcrumbs.training.inspect.mistakes import answers, matrix_rows
 
 Drawn = tuple[Floats, mistakes.Integers]
 
@@ -60,13 +60,12 @@ def test_confusions_are_counted(given: Drawn) -> None:
         counts[label, predicted] += 1
     found = answers(logits, labels)
 
-    pairs = confusions(found, classes)
+    pairs = found.confused(classes)
 
     assert [list(row) for row in matrix_rows(found, classes)] == counts.tolist()
-    assert {(one.given, one.predicted): one.rows for one in pairs} == {
+    assert {(one.true, one.predicted): one.rows for one in pairs} == {
         (a, b): counts[a, b] for a, b in np.argwhere(counts) if a != b
     }
-    assert all(one.share == pytest.approx(one.rows / counts[one.given].sum()) for one in pairs)
     assert [one.rows for one in pairs] == sorted((one.rows for one in pairs), reverse=True)
 
 

@@ -3,7 +3,7 @@
 from pictures import drawn
 from told import told
 
-from breadcrumbs.training.report.calibration_plot import reliability
+from breadcrumbs.training.report.calibration_plot import before_and_after, reliability
 
 
 def test_each_group_has_its_curves_before_and_after() -> None:
@@ -11,7 +11,7 @@ def test_each_group_has_its_curves_before_and_after() -> None:
     calibration = told().calibration
     assert calibration is not None
 
-    figure = drawn(reliability(calibration))
+    figure = drawn(reliability(before_and_after(calibration)))
 
     assert len(figure.axes) == len(calibration.groups)
     for axis, group in zip(figure.axes, calibration.groups.values(), strict=True):
@@ -19,4 +19,4 @@ def test_each_group_has_its_curves_before_and_after() -> None:
         for line, head in ((before, group.before), (after, group.after)):
             assert list(line.get_xdata()) == [one.probability for one in head.curve]
             assert list(line.get_ydata()) == [one.right for one in head.curve]
-    assert reliability(None) is None
+    assert reliability(before_and_after(None)) is None

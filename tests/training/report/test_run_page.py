@@ -13,7 +13,7 @@ from pages import Page
 from PIL import Image
 
 from breadcrumbs.models.groups import groups
-from breadcrumbs.training.metrics import evaluate, intervals, wilson
+from breadcrumbs.training.metrics import Interval, evaluate, intervals, wilson
 from breadcrumbs.training.report import html
 from breadcrumbs.training.report.run_page import PICTURES, Story, page, report, write
 
@@ -74,11 +74,14 @@ def test_every_png_opens(files: dict[str, bytes]) -> None:
 
 
 def test_the_page_refers_to_nothing(files: dict[str, bytes]) -> None:
-    """No script, no link, no style or image from elsewhere, in the page or in its pictures."""
+    """One script, inside and named by its digest; no link, no style or image from elsewhere, also in its pictures."""
     page = Page(files["index.html"].decode())
     pictures = b"".join(data for name, data in files.items() if name.endswith(".svg"))
 
-    assert not {tag for tag, _ in page.tags} & {"script", "link", "iframe", "object", "embed", "a"}
+    assert not {tag for tag, _ in page.tags} & {"link", "iframe", "object", "embed", "a"}
+    assert [attributes for tag, attributes in page.tags if tag == "script"] == [{}]
+    assert html.SCRIPT in page.words
+    assert html.SCRIPT_SOURCE in html.POLICY
     assert all((v or "").startswith("data:") for _, a in page.tags for k, v in a.items() if k in ("src", "href"))
     assert not any(key.startswith("on") for _, attributes in page.tags for key in attributes)
     assert not re.search(r"url\(|@import|https?://", files["index.html"].decode())
@@ -92,7 +95,7 @@ def test_names_and_settings_are_text(files: dict[str, bytes]) -> None:
     text = files["index.html"].decode()
     words = Page(text).words
 
-    assert "<script" not in text
+    assert text.count("<script") == 1
     assert all(name in words for name in NAMES)
     assert "A <b>run</b>" in words
     assert "<i>" in words
@@ -122,7 +125,7 @@ def test_the_tables_hold_the_numbers(files: dict[str, bytes]) -> None:
         assert f"{100 * found['balanced']:.1f} %" in words
         assert f"({100 * own.low:.1f} – {100 * own.high:.1f})" in words
         assert f"{found['nll']:.4g}" in words
-    row = words.index("plain")
+    row = words.index("plain", words.index("Classes"))
     shares = [wilson(found["recall"][4], 4) for found in told.metrics.values()]
     cells = [(f"{100 * s.value:.1f} %", f"({100 * s.low:.1f} – {100 * s.high:.1f})") for s in shares]
     assert [word for word in words[row + 1 : row + 16] if word.strip()][:7] == [
@@ -146,10 +149,10 @@ def test_a_run_of_one_head_has_a_report() -> None:
     [
         ({"history": ()}, {"curves", "drift", "crumbs"}),
         ({"history": ({"epoch": 1, "joint_loss": 1.0},)}, {"drift", "crumbs"}),
-        ({"logits": {}}, {"confusion"}),
+        ({"logits": {}}, {"confusion", "calibration"}),
         ({"intervals": {}}, set()),
         ({"metrics": {}, "intervals": {}}, {"groups"}),
-        ({"labels": np.zeros(0, np.int64), "logits": {"balanced": np.zeros((0, 5))}}, {"confusion"}),
+        ({"labels": np.zeros(0, np.int64), "logits": {"balanced": np.zeros((0, 5))}}, {"confusion", "calibration"}),
     ],
 )
 def test_what_a_run_lacks_is_a_sentence(change: dict[str, Any], absent: set[str]) -> None:
@@ -172,19 +175,69 @@ def test_a_class_without_a_test_image_has_no_recall() -> None:
         report(replace(whole, labels=whole.labels[kept], logits=logits, metrics=metrics))["index.html"].decode()
     )
 
-    row = page.words.index("a & b")
-    assert [word for word in page.words[row : row + 6] if word.strip()][-2:] == ["–", "–"]
+    row = page.words.index("a & b", page.words.index("Classes"))
+    cells = [word for word in page.words[row : row + 20] if word.strip()]
+    assert cells[cells.index("0") + 1 :][:2] == ["–", "–"]
     assert any("1 of 5 classes have no test image" in word for word in page.words)
 
 
 def test_two_thousand_classes_stay_small() -> None:
-    """The page lists the hundred worst and weighs less than 5 MB."""
+    """The page lists the thousand worst and weighs less than 2 MB."""
     files = report(story(classes=2000, per_class=1))
     page = Page(files["index.html"].decode())
 
+    assert len(files["index.html"]) < 2_000_000
     assert sum(len(data) for data in files.values()) < 5_000_000
-    assert sum(tag == "bdi" for tag, _ in page.tags) == 100
-    assert any("The 100 of 2,000 classes" in word for word in page.words)
+    assert any("The 1,000 of 2,000 classes" in word for word in page.words)
+
+
+@pytest.mark.parametrize("classes", [10, 240])
+def test_no_class_is_lost(classes: int) -> None:
+    """Every name is in the table, whole, though it has sixty characters."""
+    names = tuple(f"{'Plantae_Tracheophyta_Magnoliopsida_Rosales_Rosaceae_Rosa':<57}{i:03}" for i in range(classes))
+
+    text = page(replace(story(classes=classes, per_class=2), classes=names), {}).decode()
+
+    own = Page(text).words
+    table = own[own.index("Classes") :]
+    assert set(names) <= set(table)
+
+
+def test_the_groups_tell_what_stands_behind_them() -> None:
+    """Classes, images, test images and recall with its interval; what is unlike the training images where measured."""
+    told = replace(story(), unlike={"all": Interval(0.25, 0.1, 0.5)})
+
+    words = [word for word in Page(page(told, {}).decode()).words if word.strip()]
+
+    own = told.intervals["balanced"]["balanced"]
+    for group in set(told.groups):
+        mask = [one == group for one in told.groups]
+        begin = words.index(group, words.index("By group"))
+        assert words[begin + 1 : begin + 4] == [str(sum(mask)), f"{told.counts[mask].sum():,}", str(4 * sum(mask))]
+    assert f"({100 * own.low:.1f} – {100 * own.high:.1f})" in words
+    assert {"unlike what was fitted", "25.0 %", "(10.0 – 50.0)"} <= set(words)
+    assert "unlike what was fitted" not in Page(page(story(), {}).decode()).words
+
+
+def test_precision_and_what_a_class_is_taken_for() -> None:
+    """Of the exported head, as defined; a class that is never predicted has no precision."""
+    labels = np.repeat(np.arange(3), 4)
+    predicted = np.array([0, 0, 0, 1, 1, 1, 1, 1, 1, 1, 0, 0])
+    logits = {"balanced": np.eye(3)[predicted]}
+    own = groups([300, 50, 5], "A")
+    metrics = {"balanced": evaluate(logits["balanced"], labels, own).as_dict()}
+    whole = replace(
+        story(), classes=("elm", "oak", "yew"), counts=np.array([300, 50, 5]), groups=own, labels=labels, logits=logits,
+        metrics=metrics, intervals={},
+    )  # fmt: skip
+
+    words = [word for word in Page(page(whole, {}).decode()).words if word.strip()]
+
+    table = words[words.index("Classes") :]
+    assert metrics["balanced"]["precision"] == (0.6, pytest.approx(4 / 7), None)
+    assert table[table.index("few") :][:7] == ["few", "4", "0.0 %", "(0.0 – 49.0)", "–", "elm", "2 of 4"]
+    assert "60.0 %" in table[table.index("300") :][:8]
+    assert "57.1 %" in table[table.index("50") :][:8]
 
 
 def test_findings_are_a_part_of_the_page() -> None:

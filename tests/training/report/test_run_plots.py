@@ -12,8 +12,6 @@ from breadcrumbs.models.groups import Group
 from breadcrumbs.training.metrics import Interval
 from breadcrumbs.training.report import class_axis, run_plots, style
 
-LABELS = np.repeat([0, 1, 2], 4)
-
 
 def test_counts_are_bars_and_recall_is_dots_in_the_tails_order() -> None:
     """Most training images first, for the bars, the names and the recall alike."""
@@ -103,41 +101,13 @@ def test_bars_are_as_high_as_the_numbers_and_whiskers_as_long_as_the_intervals()
     assert run_plots.group_bars({}, {}) is None
 
 
-def test_confusion_begins_with_the_worst_class_and_its_rows_are_percentages() -> None:
-    """Lowest recall first; the diagonal is what is right; a class without a row is no row."""
-    predicted = np.array([0, 1, 1, 1, 1, 1, 1, 1, 2, 2, 2, 0])  # recall ¼, 1, ¾
-    logits = np.eye(4)[predicted]
-
-    figure = drawn(run_plots.confusion(logits, LABELS, (*CLASSES, "absent")))
-
-    axis = figure.axes[0]
-    assert [text.get_text() for text in axis.get_yticklabels()] == ["$x_{1}$", "plain", "a_b^c"]
-    assert ticks(figure) == ["$x_{1}$", "plain", "a_b^c", "all others"]
-    cells = {text.get_position(): text.get_text() for text in axis.texts}
-    assert cells == {(0.5, 0.5): "25", (2.5, 0.5): "75", (0.5, 1.5): "25", (1.5, 1.5): "75", (2.5, 2.5): "100"}
-    assert run_plots.confusion(logits[:0], LABELS[:0], CLASSES) is None
-
-
-def test_confusion_of_many_classes_keeps_the_worst_twelve_and_sums_up_the_rest() -> None:
-    """Twelve rows, at most eighteen classes across, and one column for all others."""
-    labels = np.repeat(np.arange(500), 2)
-    predicted = (labels + 100) % 500
-
-    figure = drawn(run_plots.confusion(np.eye(500)[predicted], labels, [f"c{i}" for i in range(500)]))
-
-    assert len(figure.axes[0].get_yticks()) == 12
-    assert len(ticks(figure)) == 19
-    assert ticks(figure)[12:] == ["c100", "c101", "c102", "c103", "c104", "c105", "all others"]
-
-
 @pytest.mark.parametrize("classes", [1, 2, 6, 17, 41])
 def test_no_class_name_stops_a_picture(classes: int) -> None:
     """Widest letters, letters that no font has, half a formula: at any number of classes."""
     counts, groups = np.arange(classes, 0, -1), ("few",) * classes
     names = (["W" * 30, "日本語", "", "a\nb\x00", "\udcff", "$", "$x_{1}$", "\\frac{"] * classes)[:classes]
 
-    drawn(run_plots.counts_and_recall(counts, groups, names, {"joint": (1.0,) * classes}))
-    figure = drawn(run_plots.confusion(np.eye(classes), np.arange(classes), names))
+    figure = drawn(run_plots.counts_and_recall(counts, groups, names, {"joint": (1.0,) * classes}))
 
     assert all(len(text) <= class_axis.LABEL for text in ticks(figure))
 
@@ -147,10 +117,9 @@ def test_the_widest_names_leave_room_for_the_picture(classes: int) -> None:
     """The axes keep their size where every name is as wide as can be."""
     names, counts = ["W" * 30] * classes, np.arange(classes, 0, -1)
 
-    tail = drawn(run_plots.counts_and_recall(counts, ("few",) * classes, names, {}))
-    figure = drawn(run_plots.confusion(np.eye(classes), np.arange(classes), names))
+    figure = drawn(run_plots.counts_and_recall(counts, ("few",) * classes, names, {}))
 
-    for axis in (*tail.axes, *figure.axes):
+    for axis in figure.axes:
         box = axis.get_window_extent().transformed(axis.figure.dpi_scale_trans.inverted())  # inches
         assert box.height > 0.55
         assert box.width > 0.55
