@@ -120,7 +120,7 @@ def package(
         metrics=metrics, recipe=config.model_dump(mode="json"),
     )  # fmt: skip
     files |= _snapshot_files(newest, data, out / "snapshots")
-    files |= _known_file(newest, next(iter(own.values())), class_groups)
+    files |= known_file(newest, next(iter(own.values())), class_groups)
     files[bundles.HOLDOUT] = snapshots.to_bytes(holdout.drawn(_look(backbone, test, data.test, data, epoch)))
     files |= samples(data.test, len(data.classes), preprocess, config)
     if data.taxonomy is not None:
@@ -129,8 +129,14 @@ def package(
     return bundles.write(out / "bundle", manifest, files)
 
 
-def _known_file(newest: Snapshot, head: LinearHead, class_groups: Sequence[Group]) -> dict[str, bytes]:
-    """By what the exported head tells how well a feature is known; none where there are too few images."""
+def known_file(newest: Snapshot, head: LinearHead, class_groups: Sequence[Group]) -> dict[str, bytes]:
+    """Return the file by which a head tells how well a feature is known; none where there are too few images.
+
+    Args:
+        newest: the training images' features, in the space that answers.
+        head: which it is of.
+        class_groups: of each class (C,).
+    """
     features = torch.from_numpy(np.asarray(newest.features, np.float32))
     found = known(lambda chosen: features[chosen], torch.from_numpy(newest.labels), class_groups)
     return {} if found is None else {bundles.KNOWN: to_bytes(found, head.digest)}
