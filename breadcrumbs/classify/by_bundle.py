@@ -8,14 +8,13 @@ from pathlib import Path
 
 from breadcrumbs.classify.conditions import NOTHING, Conditions, OfBundle
 from breadcrumbs.classify.results import Prediction
-from breadcrumbs.models.arrays import Floats
 from breadcrumbs.models.bundle import read as read_bundle
 from breadcrumbs.models.files import read_regular
 from breadcrumbs.models.head import ranked
 from breadcrumbs.models.images.budget import Budget
 from breadcrumbs.models.images.decoding import MAX_PIXELS
 from breadcrumbs.serving.predict.decoder import Decoder, File
-from breadcrumbs.serving.predict.engine import Engine
+from breadcrumbs.serving.predict.engine import Engine, Scores
 
 BATCH = 16
 """Images that are read and computed together."""
@@ -36,8 +35,10 @@ def predict(
     engine = Engine(partial(opened.backbone_path, "full"), head, 0, (transform.height, transform.width))
     decoder = Decoder(transform, max_pixels, Budget(), engine.compute)
 
-    def predicted(path: Path, logits: Floats) -> Prediction:
-        return Prediction(path, ranked(logits, head.classes, top_k), node=conditions.node(logits))
+    def predicted(path: Path, scores: Scores) -> Prediction:
+        logits = conditions.applied(scores.logits)
+        classes = ranked(logits, head.classes, top_k)
+        return Prediction(path, classes, node=conditions.node(logits), known=conditions.known(scores.feature))
 
     def compute(paths: Sequence[Path]) -> list[Prediction]:
         files: dict[int, File] = {}
@@ -51,7 +52,7 @@ def predict(
             found[place] = (
                 Prediction(paths[place], error=str(scores))
                 if isinstance(scores, Exception)
-                else predicted(paths[place], conditions.applied(scores.logits))
+                else predicted(paths[place], scores)
             )
         return [found[place] for place in range(len(paths))]
 

@@ -102,7 +102,7 @@ class Asked:
             yield next(found) if file.error is None else Prediction(file.path, error=file.error)
 
     def _about_what_is_asked(self, error: ServerError) -> bool:
-        """Whether every image would be refused: for a prior, a class or a confidence that cannot be."""
+        """Whether every image would be refused: for a prior, a class, a confidence or a number that cannot be."""
         return error.kind == "prior" or (error.kind == "bad_request" and self._asked != NOTHING)
 
     def _ask(self, files: Sequence[_File]) -> list[Prediction]:
@@ -110,14 +110,19 @@ class Asked:
         asked = self._asked
         answer = self._client.predict(
             [file.data for file in files], self._top_k, head, prior=asked.prior, classes=asked.classes or None,
-            confidence=asked.confidence,
+            confidence=asked.confidence, known=asked.known, explain=asked.explain,
         )  # fmt: skip
         self.head = answer.head
         pairs = zip(files, answer.predictions, strict=True)
-        return [
-            Prediction(file.path, [_ranked(one) for one in given.classes], node=_node(given.node))
-            for file, given in pairs
-        ]
+        return [_prediction(file.path, given) for file, given in pairs]
+
+
+def _prediction(path: Path, given: schemas.Prediction) -> Prediction:
+    near = (
+        None if given.nearest is None else [row.model_dump(by_alias=True, exclude_none=True) for row in given.nearest]
+    )
+    classes = [_ranked(one) for one in given.classes]
+    return Prediction(path, classes, node=_node(given.node), known=given.known, nearest=near)
 
 
 def _ranked(one: Ranked) -> RankedClass:

@@ -22,6 +22,7 @@ from breadcrumbs.training.terminal.bars import track
 from breadcrumbs.training.terminal.refit_events import tell_json
 
 SHOWN = 20  # errors told; `--json` and `--out` have all
+ROW = ("source", "row", "image", "ref", "by")  # of a near row, as it is shown; `--json` and `--out` have all
 
 
 @dataclass(frozen=True)
@@ -139,7 +140,11 @@ def show(found: Classified, *, as_json: bool) -> None:
     for one in found.kept:
         words = "  ".join(f"{ranked['class']} {ranked['probability']:.3f}" for ranked in one.classes)
         sure = "" if one.node is None else f"  {one.node.rank}: {one.node.name} {one.node.probability:.3f}"
-        print(escaped(f"{one.name}  {words}{sure}  ({found.source})"))  # noqa: T201
+        known = "" if one.known is None else f"  known {one.known:.2f}"
+        print(escaped(f"{one.name}  {words}{sure}{known}  ({found.source})"))  # noqa: T201
+        for row in one.nearest or ():
+            named = "  ".join(f"{name} {row[name]}" for name in ROW if row.get(name) not in {None, ""})
+            print(escaped(f"    {row['distance']:.3f}  {row['class']}  {named}"))  # noqa: T201
 
 
 def told(failed: Sequence[Prediction], count: int) -> str:

@@ -1,7 +1,8 @@
 """What came of many images: the classes of each, or why there are none; and files of that, whole or absent.
 
     .csv, .parquet   a row for each of an image's classes: image, rank, class, index, probability, error
-    .jsonl           an object for each image: image, classes and, with a taxonomy, node; or image and error
+    .jsonl           an object for each image: image, classes and, where there is one, node, known and nearest; or image
+                     and error
 
 It knows nothing of who computes them.
 """
@@ -28,12 +29,20 @@ ROWS = 10_000  # of a Parquet file's row group
 
 @dataclass(frozen=True)
 class Prediction:
-    """One image's classes, the most probable first, and its deepest sure node, if any; or an error in words."""
+    """One image's classes, the most probable first, and what else was asked for; or an error in words.
+
+    Attributes:
+        node: the deepest sure node, if any.
+        known: how well the image is known, 0 … 1.
+        nearest: the nearest stored rows, as in the API.
+    """
 
     image: Path
     classes: Sequence[RankedClass] = ()
     error: str | None = None
     node: SureNode | None = None
+    known: float | None = None
+    nearest: Sequence[dict[str, Any]] | None = None
 
     @property
     def name(self) -> str:
@@ -45,8 +54,9 @@ class Prediction:
         """The prediction as JSON's own types."""
         if self.error is not None:
             return {"image": self.name, "error": self.error}
-        node = {} if self.node is None else {"node": asdict(self.node)}
-        return {"image": self.name, "classes": list(self.classes), **node}
+        more = {"node": self.node and asdict(self.node), "known": self.known, "nearest": self.nearest}
+        asked = {name: value for name, value in more.items() if value is not None}
+        return {"image": self.name, "classes": list(self.classes), **asked}
 
     def rows(self) -> Iterator[tuple[Any, ...]]:
         """Yield a row for each class, as `COLUMNS` says; for an error one."""

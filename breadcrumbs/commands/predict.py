@@ -17,6 +17,8 @@ def predict(
     prior: str | None = None,
     classes: tuple[str, ...] = (),
     confidence: float | None = None,
+    known: bool = False,
+    explain: int = 0,
     max_pixels: int = MAX_PIXELS,
     out: Path | None = None,
     json: Json = False,
@@ -36,6 +38,8 @@ def predict(
         prior: Name of a prior in the server's store.
         classes: The classes that can be there; repeat for each. Default: all.
         confidence: Probability that a group of the taxonomy must reach to be named. Default: the server's; here 0.9.
+        known: Also tell how well each image is known, 0 to 1, by the nearest stored row.
+        explain: Number of nearest stored rows to name of each image; only by a server.
         out: File for the result instead of printing it: `.csv`, `.jsonl` or `.parquet` (extra `parquet`).
         json: Print one JSON object: the head that answered, each image's classes as in the API, and errors.
     """
@@ -46,7 +50,7 @@ def predict(
     from breadcrumbs.classify.classify import Source, classify, show, told
     from breadcrumbs.classify.conditions import Conditions
 
-    asked = Conditions(prior, classes, confidence)
+    asked = Conditions(prior, classes, confidence, known, explain)
     found = classify(images, Source(bundle, server, key, max_pixels), top_k, out, asked)
     show(found, as_json=json)
     if found.failed:
