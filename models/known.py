@@ -90,19 +90,25 @@ class Known:
 
     def of(self, features: Floats) -> list[float]:
         """Return how well each feature (N, D) is known, 0 … 1; a feature of zeros is not known: 0."""
-        found: list[float] = []
-        for start in range(0, len(features), CHUNK):
-            found += self._of(directions(features[start : start + CHUNK], self.basis))
-        return found
-
-    def _of(self, rows: Floats) -> list[float]:
-        similarity = rows @ self.points.T  # (n, P)
-        nearest = similarity.argmax(1)
-        best = similarity[np.arange(len(rows)), nearest]
+        similarity, nearest = self.nearest(features)
         shares = np.linspace(0, 1, STEPS)
-        scales = self.scales[self.group[nearest]]  # (n, S)
-        values = [float(np.interp(s, scale, shares)) for s, scale in zip(best, scales, strict=True)]
-        return [value if row.any() else 0.0 for value, row in zip(values, rows, strict=True)]
+        scales = self.scales[self.group[nearest]]  # (N, S)
+        return [float(np.interp(s, scale, shares)) for s, scale in zip(similarity, scales, strict=True)]
+
+    def nearest(self, features: Floats) -> tuple[Floats, NDArray[np.int64]]:
+        """Return of each feature (N, D) the similarity s to its nearest point, f32 (N,), and which that is, i64 (N,).
+
+        A feature of zeros is like no point: −1.
+        """
+        similarity, place = np.empty(len(features), np.float32), np.empty(len(features), np.int64)
+        for start in range(0, len(features), CHUNK):
+            part = slice(start, start + CHUNK)
+            rows = directions(features[part], self.basis)
+            found = rows @ self.points.T  # (n, P)
+            place[part] = found.argmax(1)
+            best = np.take_along_axis(found, place[part, None], 1)[:, 0]
+            similarity[part] = np.where(rows.any(1), best, -1)
+        return similarity, place
 
 
 def directions(features: Floats, basis: Floats) -> Floats:

@@ -13,6 +13,7 @@ from pydantic import BaseModel, Field, TypeAdapter, model_validator
 
 from breadcrumbs.models.calibration import Calibration
 from breadcrumbs.models.groups import Convention, Group
+from breadcrumbs.models.rejection import Rejection
 from breadcrumbs.models.report_part import Interval, ReportPart
 
 FORMAT: Literal["breadcrumbs.refit/2"] = "breadcrumbs.refit/2"
@@ -405,6 +406,8 @@ class RefitReport(ReportPart):
     """Null unless the rows were brought to another backbone."""
     calibration: Calibration | None = None
     """The temperature, and what it did to the probabilities; null in older reports."""
+    rejection: Rejection | None = None
+    """Which judged rows `known` would reject; null where the head has no points, and in older reports."""
 
 
 class OlderReport(BaseModel):

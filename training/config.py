@@ -300,3 +300,8 @@ def read_settings(path: Path) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise ConfigError(f"{path}: expected a JSON object of settings, got {type(value).__name__}")
     return value
+
+
+def read_deployment_prior(value: str) -> str | dict[str, Any]:
+    """Return a deployment prior as it is named, or the weights of a JSON file; raises as `read_settings`."""
+    return read_settings(Path(value)) if value.endswith(".json") else value

@@ -9,6 +9,7 @@ Letters: M rows, D feature dimensions, C classes, K directions, P points.
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -33,9 +34,34 @@ Gather = Callable[[Tensor], Tensor]
 """Reads the features f32 (B, D) of some rows, by numbers (B,)."""
 
 
+@dataclass(frozen=True, eq=False)
+class Points:
+    """The points of a head, and what their scales were measured on.
+
+    Attributes:
+        known: points and scales.
+        labels: int64 (P,), the class of each point.
+        left_out: f32 (n,), the similarity of some rows to their nearest other point.
+        of: int64 (n,), the class of each of these rows.
+    """
+
+    known: Known
+    labels: NDArray[np.int64]
+    left_out: NDArray[np.float32]
+    of: NDArray[np.int64]
+
+
 def known(
     gather: Gather, labels: Tensor, groups: Sequence[Group], averaged: Tensor | None = None, seed: int = 0
 ) -> Known | None:
+    """Return the points of a head alone; arguments and None as of `points`."""
+    found = points(gather, labels, groups, averaged, seed)
+    return None if found is None else found.known
+
+
+def points(
+    gather: Gather, labels: Tensor, groups: Sequence[Group], averaged: Tensor | None = None, seed: int = 0
+) -> Points | None:
     """Make the points of a head.
 
     Args:
@@ -55,16 +81,18 @@ def known(
     if not len(own):
         return None
     basis = _basis(gather(own[:SAMPLE]), draw)
-    points = _projected(gather, own, basis)
+    rows = _projected(gather, own, basis)
     means, classes = _means(gather, examples, labels, basis, len(groups))
     kept = max(0, POINTS - len(means))
-    points, own = points[:kept], own[:kept]
-    every = np.concatenate([points, means])
-    group = np.array([GROUPS.index(one) for one in groups], np.int64)
-    scales = _scales(points, every, labels[own].numpy(), group)
-    if scales is None:
+    rows, of_rows = rows[:kept], labels[own[:kept]].numpy()
+    every = np.concatenate([rows, means])
+    chosen, similarity = _left_out(rows, every, of_rows)
+    if not len(chosen):
         return None
-    return Known(basis, every, group[np.concatenate([labels[own].numpy(), classes])], scales)
+    group = np.array([GROUPS.index(one) for one in groups], np.int64)
+    of_points, of_left_out = np.concatenate([of_rows, classes]), of_rows[chosen]
+    scales = _scales(similarity, group[of_left_out])
+    return Points(Known(basis, every, group[of_points], scales), of_points, similarity, of_left_out)
 
 
 def unlike(known: Known, features: Floats, labels: NDArray[np.int64], groups: Sequence[Group]) -> dict[str, Interval]:
@@ -118,23 +146,25 @@ def _means(
     return directions(means[there].float().numpy(), np.eye(basis.shape[1])), there.numpy()
 
 
-def _scales(
-    points: NDArray[np.float32], every: NDArray[np.float32], labels: NDArray[np.int64], group: NDArray[np.int64]
-) -> NDArray[np.float32] | None:
-    """The similarities of rows to their nearest other point, as quantiles (3, S) of each group.
+def _left_out(
+    rows: NDArray[np.float32], every: NDArray[np.float32], labels: NDArray[np.int64]
+) -> tuple[NDArray[np.intp], NDArray[np.float32]]:
+    """Some of the rows (n,), and their similarities to their nearest other point (n,).
 
     A row that is alone in its class says nothing: without it, its class is not known.
     """
-    several = np.flatnonzero(np.bincount(labels, minlength=len(group))[labels] > 1)[:LEFT_OUT]
-    if not len(several):
-        return None
+    several = np.flatnonzero(np.bincount(labels)[labels] > 1)[:LEFT_OUT]
     nearest = np.empty(len(several), np.float32)
     for start in range(0, len(several), CHUNK // 8):
         part = several[start : start + CHUNK // 8]
-        similarity = points[part] @ every.T  # (n, P)
+        similarity = rows[part] @ every.T  # (n, P)
         similarity[np.arange(len(part)), part] = -np.inf
         nearest[start : start + len(part)] = similarity.max(1)
-    of = group[labels[several]]
+    return several, nearest
+
+
+def _scales(nearest: NDArray[np.float32], of: NDArray[np.int64]) -> NDArray[np.float32]:
+    """The similarities of left-out rows (n,) as quantiles (3, S) of each group; `of` is each row's group (n,)."""
     own = [nearest[of == number] for number in range(len(GROUPS))]
     shares = np.linspace(0, 1, STEPS)
     return np.stack([np.quantile(one if len(one) >= LEAST else nearest, shares) for one in own]).astype(np.float32)

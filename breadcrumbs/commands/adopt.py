@@ -12,7 +12,7 @@ from cyclopts import Parameter
 
 from breadcrumbs.commands.train import print_heads
 from breadcrumbs.training.adopt.config import AdoptConfig
-from breadcrumbs.training.config import RefitDevice
+from breadcrumbs.training.config import RefitDevice, RefitSpec, read_deployment_prior
 from breadcrumbs.training.stopping import STATUS, Terminated, stoppable
 from breadcrumbs.training.terminal.refit_events import Json
 
@@ -30,6 +30,7 @@ def adopt(
     out: Path = Path("runs/latest"),
     cache: Path | None = None,
     device: RefitDevice = "auto",
+    deployment_prior: str | None = None,
     int8: bool = False,
     json: Json = False,
     config: Annotated[AdoptConfig | None, Parameter(name="*")] = None,
@@ -54,23 +55,27 @@ def adopt(
         out: Folder of the run; the bundle goes into its `bundle/`.
         cache: Folder in which features are kept, of all backbones; default: among your caches. It may be deleted.
         device: Where the head is solved, as for `refit`.
+        deployment_prior: How frequent the classes are where the head will answer, as for `refit`: `uniform`, the
+            default, `training`, or a JSON file of weights.
         int8: Also make the backbone in int8, for CPUs, if it is 1.2 times as fast there and costs little recall.
         json: Print one JSON object: the bundle's folder and its metrics.
         config: Images and settings of the backbone.
     """
     named = _features(backbone, features, test_features, space, cache, int8=int8)
     chosen = config or AdoptConfig()
+    prior = None if deployment_prior is None else read_deployment_prior(deployment_prior)
+    spec = RefitSpec.model_validate({"deployment_prior": prior})
     try:
         with stoppable():
             if named is not None:
                 from breadcrumbs.training.adopt.from_features import adopt_features
 
-                bundle = adopt_features(named, chosen, out, device=device)
+                bundle = adopt_features(named, chosen, out, spec=spec, device=device)
             else:
                 from breadcrumbs.training.adopt.adopt import adopt as make
                 from breadcrumbs.training.adopt.cache import default_folder
 
-                bundle = make(backbone or "", chosen, out, cache or default_folder(), device=device)
+                bundle = make(backbone or "", chosen, out, cache or default_folder(), spec=spec, device=device)
                 if int8:
                     from breadcrumbs.training.int8.int8 import add_int8
 

@@ -10,7 +10,7 @@ from cyclopts import Parameter
 
 from breadcrumbs.commands.server import Key
 from breadcrumbs.models.errors import BreadcrumbsError
-from breadcrumbs.training.config import RefitDevice, RefitSpec, read_settings
+from breadcrumbs.training.config import RefitDevice, RefitSpec, read_deployment_prior, read_settings
 from breadcrumbs.training.terminal.refit_events import Json, Tell, tell_json, telling
 from breadcrumbs.training.terminal.tables import show
 
@@ -80,7 +80,7 @@ def refit(
         if values:
             base[field] = {**base.get(field, {}), **_names(field, values)}
     if deployment_prior is not None:
-        base["deployment_prior"] = _prior(deployment_prior)
+        base["deployment_prior"] = read_deployment_prior(deployment_prior)
     wanted = RefitSpec.model_validate(base)
     with telling(as_json=json) as tell:
         if bundle is not None and out is not None:
@@ -123,11 +123,6 @@ def _names(field: str, values: tuple[str, ...]) -> dict[str, str | None]:
             if found.setdefault(name, became) != became:
                 raise BreadcrumbsError(f"--{field}: {name!r:.80} becomes {found[name]!r:.80} and {became!r:.80}")
     return found
-
-
-def _prior(value: str) -> str | dict[str, Any]:
-    """A deployment prior as it is named, or the weights of a JSON file."""
-    return read_settings(Path(value)) if value.endswith(".json") else value
 
 
 def _there(

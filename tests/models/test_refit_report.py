@@ -25,7 +25,7 @@ def test_a_report_of_another_version_or_with_less_in_it_is_none() -> None:
         RefitReport.model_validate({"format": "breadcrumbs.refit/3"})
 
     named = {error["loc"][0] for error in refusal.value.errors()}
-    later = {"migration", "judged_examples", "class_rows", "calibration", "confused", "unlike"}
+    later = {"migration", "judged_examples", "class_rows", "calibration", "rejection", "confused", "unlike"}
     assert named == set(RefitReport.model_fields) - later
 
 

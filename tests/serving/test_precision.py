@@ -5,15 +5,18 @@ import logging
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from running import make_settings, running
-from tiny import SIDE, picture, png, tiny_backbone, tiny_head, tiny_snapshot, write_bundle
+from tiny import CLASSES, SIDE, picture, png, tiny_backbone, tiny_head, tiny_snapshot, write_bundle
 
 from breadcrumbs.models import bundle as bundles
 from breadcrumbs.models.arrays import Pixels
 from breadcrumbs.models.bundle import Bundle, BundleError
 from breadcrumbs.models.head import parse_onnx
+from breadcrumbs.models.known import STEPS, Known, to_bytes, unit
 from breadcrumbs.models.snapshots import snapshot as snapshots
+from breadcrumbs.models.snapshots.snapshot import Snapshot
 from breadcrumbs.serving.precision import chosen
 from breadcrumbs.serving.predict.devices import EngineError
 from breadcrumbs.serving.state import heads
@@ -144,6 +147,37 @@ def test_a_server_names_what_runs(
     path.write_bytes(made.content)
     assert snapshots.read(path).backbone == space
     assert f"in {precision} precision" in caplog.text
+
+
+def with_rows(folder: Path, backbone: bytes, seed: int, int8: Bundle | None = None) -> Bundle:
+    """A tiny bundle with rows of its own space, and their points."""
+    plain = write_bundle(folder, backbone)
+    rows = np.random.default_rng(seed).normal(size=(6, 4)).astype(np.float32)
+    scales = np.tile(np.linspace(-1, 1, STEPS, dtype=np.float32), (3, 1))
+    points = Known(np.eye(4, dtype=np.float32), unit(rows), np.zeros(6, np.int64), scales)
+    files = {name: (plain.folder / name).read_bytes() for name in plain.manifest.files} | {
+        "snapshots/epoch-0002.safetensors": snapshots.to_bytes(
+            Snapshot(rows, np.arange(6) % 3, CLASSES, plain.backbone_digest, 2)
+        ),
+        bundles.KNOWN: to_bytes(points, plain.head().digest),
+    }
+    return bundles.write(plain.folder, plain.manifest, files, int8)
+
+
+@pytest.mark.parametrize("precision", ["full", "int8"])
+def test_what_is_known_and_near_is_told_of_the_space_that_runs(precision: Any, tmp_path: Path) -> None:
+    """Each space has its own points and rows; int8 answers by its own."""
+    own = with_rows(tmp_path / "own", another_backbone(), 1)
+    bundle = with_rows(tmp_path / "bundle", tiny_backbone(), 2, own)
+    rows = np.asarray(bundle.of(precision).snapshots()[0].features, np.float32)
+
+    with running(make_settings(bundle, tmp_path / "store", precision=precision, max_images=6)) as client:
+        asked = {"known": True, "explain": 2}
+        found = client.post("/v1/predict", params=asked, json={"features": rows.tolist()}).json()["predictions"]
+
+    assert [one["known"] for one in found] == pytest.approx([1] * 6, abs=0.01)
+    assert [one["nearest"][0]["row"] for one in found] == list(range(6))
+    assert [one["nearest"][0]["distance"] for one in found] == pytest.approx([0] * 6, abs=1e-5)
 
 
 def test_a_snapshot_of_the_float_space_is_of_another_space(both: Bundle, tmp_path: Path) -> None:

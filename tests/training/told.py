@@ -76,6 +76,12 @@ def told(classes: int = 5, per_class: int = 8, **change: Any) -> RefitReport:
             "prior": "training",
             "groups": compared(1.25 * candidate, candidate, labels, own, counts / counts.sum()),
         },
+        "rejection": {
+            "rows": 321,
+            "one": {"all": 0.05, "many": 0.01, "medium": 0.04, "few": 0.18},
+            "by_group": {"all": 0.05, "many": 0.03, "medium": 0.05, "few": 0.08},
+            "by_class": {"all": 0.05, "many": None, "medium": 0.06, "few": 0.07},
+        },
         "certificate": {"epoch": 2, "older_epoch": 1, "bound_held_share": 0.6, "head": "one", "classes": evidence},
     }
     return facts.complete(found | change, live, candidate, labels)

@@ -31,6 +31,7 @@ from breadcrumbs.training.data.class_names import listed
 from breadcrumbs.training.data.dataset import Data, Split, load
 from breadcrumbs.training.data.sources import check_place
 from breadcrumbs.training.export import open_session
+from breadcrumbs.training.refit.deployment import check_deployment
 from breadcrumbs.training.run.package import samples
 
 LOG = logging.getLogger("breadcrumbs.adopt")
@@ -74,6 +75,7 @@ def adopt(
     for note in opened.notes:
         LOG.info("%s", note)
     data = load(recipe)
+    check_deployment(spec or RefitSpec(), data.classes)
     LOG.info("%d training and %d test images of %d classes", len(data.train), len(data.test), len(data.classes))
     _check(source, data.train)
     looks = _looks(opened, data, config, recipe, cache)

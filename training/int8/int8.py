@@ -33,7 +33,7 @@ from breadcrumbs.training.int8.quantizer import QuantizeError, Quantizer
 from breadcrumbs.training.int8.search import Reference, Speed, Tried, search
 from breadcrumbs.training.measure import config_of
 from breadcrumbs.training.metrics import evaluate
-from breadcrumbs.training.run.package import images_of
+from breadcrumbs.training.run.package import images_of, known_by
 from breadcrumbs.training.run.snapshots import path_of
 
 LOG = logging.getLogger("breadcrumbs.int8")
@@ -149,13 +149,17 @@ def _own(material: Material, tried: Tried) -> Bundle:
     )  # fmt: skip
     features = np.asarray(tried.features, np.float32)
     held = replace(material.held, features=features, backbone=digest, created="")
+    class_groups = groups(manifest.train_counts, manifest.groups)
     kept = [name for name in manifest.files if name.startswith("samples/") or name in KEPT]
     files = {name: read_regular(bundle.folder / name) for name in kept} | {
         bundles.BACKBONE: tried.model,
         bundles.HOLDOUT: snapshots.to_bytes(held),
         f"snapshots/{path_of(bundle.folder, newest.epoch).name}": snapshots.to_bytes(newest),
     }
-    measured = evaluate(bundle.head().logits(features), held.labels, groups(manifest.train_counts, manifest.groups))
+    near = known_by(newest, class_groups)  # by its own rows: it is another space
+    if near is not None:
+        files[bundles.KNOWN] = to_bytes(near, bundle.head().digest)
+    measured = evaluate(bundle.head().logits(features), held.labels, class_groups)
     metrics = {"balanced": measured.as_dict(), "groups": manifest.groups, "held_out_rows": len(held.labels)}
     place = bundle.folder.with_name(f".{bundle.folder.name}.int8")
     return bundles.write(place, manifest.model_copy(update={"metrics": metrics, "created": bundles.now()}), files)

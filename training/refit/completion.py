@@ -18,10 +18,11 @@ from breadcrumbs.models.bundle import Bundle
 from breadcrumbs.models.head import LinearHead
 from breadcrumbs.models.known import Known
 from breadcrumbs.models.refit_report import RefitReport
+from breadcrumbs.models.rejection import Rejection
 from breadcrumbs.models.snapshots.snapshot import Snapshot
 from breadcrumbs.training.calibration import compared
 from breadcrumbs.training.config import Member, RefitDevice, RefitSpec
-from breadcrumbs.training.known import unlike
+from breadcrumbs.training.known import Points, unlike
 from breadcrumbs.training.metrics import as_json
 from breadcrumbs.training.refit import certificate, facts
 from breadcrumbs.training.refit.gate import Decision
@@ -33,6 +34,7 @@ from breadcrumbs.training.refit.offset import Labelled, with_offset, with_tau
 from breadcrumbs.training.refit.pool import Pool
 from breadcrumbs.training.refit.selection import STEP, Part, average
 from breadcrumbs.training.refit.validation import ROUGH
+from breadcrumbs.training.rejection import rejection
 from breadcrumbs.training.temperature import Temperature
 
 STARTS = 0.25  # share of the rows that a head must have been fitted to, to be a start for the head of all
@@ -72,7 +74,7 @@ class Solved:
         both: logits (N, C) of the live head and the new one on the judged rows.
         decision: of the gate.
         found: what the report says of both, ready as it is.
-        known: of the new head.
+        points: of the new head; None: there are too few rows.
     """
 
     bundle: Bundle
@@ -94,7 +96,12 @@ class Solved:
     both: tuple[NDArray[np.float32], NDArray[np.float32]]
     decision: Decision
     found: dict[str, Any]
-    known: Known | None = None
+    points: Points | None
+
+    @property
+    def known(self) -> Known | None:
+        """By what the new head tells how well a feature is known."""
+        return None if self.points is None else self.points.known
 
 
 def completed(done: Solved, tell: Tell) -> Refit:
@@ -126,6 +133,7 @@ def completed(done: Solved, tell: Tell) -> Refit:
         "unlike": {}
         if done.known is None
         else as_json(unlike(done.known, rows.features, rows.labels, material.groups)),
+        "rejection": _rejection(done),
     }
     whole = facts.complete(report, *done.both, rows.labels)
     others = {name: head for name, (head, _) in baselines.items()}
@@ -140,6 +148,14 @@ def _calibration(done: Solved) -> dict[str, Any]:
     prior = np.exp(own) / np.exp(own).sum()
     groups = compared(before, after, labels, done.material.groups, prior, done.spec.seed)
     return facts.calibration(done.temperature, done.spec, groups)
+
+
+def _rejection(done: Solved) -> Rejection | None:
+    """Which of the judged rows `known` would reject."""
+    rows = done.material.judged
+    if done.points is None:
+        return None
+    return rejection(done.points, rows.features, rows.labels, done.material.groups, done.spec.seed)
 
 
 def fit_part(

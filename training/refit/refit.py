@@ -26,7 +26,7 @@ from breadcrumbs.models.known import Known
 from breadcrumbs.models.refit_report import Judged
 from breadcrumbs.models.snapshots.snapshot import Snapshot
 from breadcrumbs.training.config import RefitDevice, RefitSpec
-from breadcrumbs.training.known import known
+from breadcrumbs.training.known import Points, points
 from breadcrumbs.training.pairs import Pairs, pairs
 from breadcrumbs.training.refit import device as devices
 from breadcrumbs.training.refit import facts
@@ -154,7 +154,7 @@ def refit(
         "judged_examples": rows.examples,
     }
 
-    near = _known(material, spec.seed)
+    near = _points(material, spec.seed)
     done = Solved(
         bundle, live, head, uploads, spec, device, material, looks, pool, parts, fitter, fitted, log_prior, temperature,
         deployment, trace, both, decision, {**found, **measured}, near,
@@ -163,13 +163,13 @@ def refit(
         {"candidate": head.digest, "live": live.digest, "candidate_metrics": measured["candidate"], **found}
         | {"rows": len(rows.labels), "holdout": rows.source}
     )
-    return Candidate(head, told, near, partial(completed, done, tell))
+    return Candidate(head, told, done.known, partial(completed, done, tell))
 
 
-def _known(material: Material, seed: int) -> Known | None:
+def _points(material: Material, seed: int) -> Points | None:
     """By what the head tells how well a feature is known: the fitted rows of the deployed backbone."""
     rows = material.base.take(material.fit[material.base.images] & (material.base.labels >= 0))
-    return known(rows.gather, rows.labels, material.groups, material.images.examples[rows.images], seed)
+    return points(rows.gather, rows.labels, material.groups, material.images.examples[rows.images], seed)
 
 
 def _choose(

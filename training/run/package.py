@@ -98,7 +98,7 @@ def package(
     )  # fmt: skip
     epoch = 1 + (config.epochs if watch is None else watch.best)  # of a look by the exported network
     newest = _newest(backbone, own["joint"], data, preprocess, config, epoch)
-    near = _known(newest, class_groups)
+    near = known_by(newest, class_groups)
     if near is not None:
         story = replace(story, unlike=unlike(near, test, data.test.labels, class_groups))
     pages = run_page.write(out / "report", replace(story, findings=_examined(newest, test, data, own, config, out)))
@@ -133,8 +133,13 @@ def package(
     return bundles.write(out / "bundle", manifest, files)
 
 
-def _known(newest: Snapshot, class_groups: Sequence[Group]) -> Known | None:
-    """By what the exported head tells how well a feature is known; none where there are too few images."""
+def known_by(newest: Snapshot, class_groups: Sequence[Group]) -> Known | None:
+    """Return by what a head tells how well a feature is known; None where there are too few images.
+
+    Args:
+        newest: the training images' features, in the space that answers.
+        class_groups: of each class (C,).
+    """
     features = torch.from_numpy(np.asarray(newest.features, np.float32))
     return known(lambda chosen: features[chosen], torch.from_numpy(newest.labels), class_groups)
 

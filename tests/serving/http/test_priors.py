@@ -1,6 +1,8 @@
 """Priors, lists of classes and confidence, asked of a real server in every way that it is asked."""
 
 import asyncio
+import base64
+import io
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,6 +20,7 @@ from tiny import CLASSES, picture, png, tiny_head, write_bundle_of_features
 from breadcrumbs.models import bundle as bundles
 from breadcrumbs.models.bundle import Bundle
 from breadcrumbs.models.head import softmax
+from breadcrumbs.models.safetensor import encode
 from breadcrumbs.serving.client.client import Client, ServerError
 from breadcrumbs.serving.state import heads, keys
 from breadcrumbs.serving.state.heads import Lineage
@@ -128,6 +131,43 @@ def test_what_cannot_be_asked_is_refused_in_a_sentence(
     if params != {"classes": ""}:  # of which /v2 says that it is no name
         assert words in first.json()["error"]["message"]
         assert words in second.json()["error"]
+
+
+def every_form() -> dict[str, dict[str, Any]]:
+    """A request of each form that `/v1/predict` takes."""
+    feature = np.array([FEATURE], np.float32)
+    file = io.BytesIO()
+    np.save(file, feature)
+    octets = {"content-type": "application/octet-stream"}
+    return {
+        "image": {"content": png(picture()), "headers": {"content-type": "image/png"}},
+        "form": {"files": [("image", png(picture()))]},
+        "images in JSON": {"json": {"images": [base64.b64encode(png(picture())).decode()]}},
+        "features in JSON": {"json": {"features": FEATURE}},
+        "npy": {"content": file.getvalue(), "headers": {"content-type": "application/x-npy"}},
+        "safetensors": {"content": encode({"features": feature}, {}), "headers": octets},
+    }
+
+
+@pytest.mark.parametrize("form", every_form())
+def test_every_form_is_refused_and_answered_alike(client: httpx.Client, form: str) -> None:
+    """Whatever is sent, a prior, classes and a confidence that cannot be are the same sentence."""
+    client.put("/v1/priors/bavaria", json={"classes": ["oak"]}).raise_for_status()
+
+    def asked(**params: Any) -> httpx.Response:
+        return client.post("/v1/predict", params=params, **every_form()[form])
+
+    assert probabilities(asked(prior="bavaria")) == {"oak": 1.0}
+    for params, status, words in (
+        ({"prior": "bavria"}, 404, "did you mean 'bavaria'?"),
+        ({"classes": "oak,elf"}, 422, "did you mean 'elm'?"),
+        ({"classes": "elm", "prior": "bavaria"}, 422, "no class in common"),
+        ({"confidence": 0.5}, 422, "leave it out"),
+        ({"known": True}, 409, "carries no points"),
+        ({"explain": 21}, 422, "explain"),
+    ):
+        refused = asked(**params)
+        assert (refused.status_code, words in refused.json()["error"]["message"]) == (status, True), refused.text
 
 
 @pytest.mark.parametrize("name", ["../heads", "A", "a" * 65, "ä"])

@@ -34,6 +34,7 @@ from breadcrumbs.training.make_snapshots import make_snapshots
 from breadcrumbs.training.measure import config_of, measure
 from breadcrumbs.training.metrics import evaluate
 from breadcrumbs.training.refit.files import run as refit
+from breadcrumbs.training.refit.rows import RefitError
 
 pytestmark = pytest.mark.slow
 
@@ -187,6 +188,20 @@ def test_data_that_is_not_there_is_told_first(tmp_path: Path) -> None:
     """Before weights are downloaded."""
     with pytest.raises(DataError, match="no data at nowhere"):
         adopt("resnet18", AdoptConfig(data="nowhere"), tmp_path / "out", tmp_path / "cache")
+
+
+def test_a_prior_that_the_classes_cannot_have_is_told_before_features(
+    images: Path, folder_of_timm: Path, tmp_path: Path
+) -> None:
+    """Which class has no weight."""
+    spec = RefitSpec(deployment_prior={CLASSES[0]: 1.0})
+
+    with pytest.raises(RefitError, match=f"no weight for {CLASSES[1]}"):
+        adopt(
+            f"local-dir:{folder_of_timm}", AdoptConfig(data=str(images), size=SIDE), tmp_path / "out",
+            tmp_path / "cache", spec=spec,
+        )  # fmt: skip
+    assert not list((tmp_path / "cache").rglob("*.npy"))
 
 
 def test_a_training_run_is_not_replaced(tmp_path: Path, images: Path) -> None:

@@ -18,6 +18,7 @@ from breadcrumbs.commands import train as commands
 from breadcrumbs.commands.adopt import adopt
 from breadcrumbs.commands.predict import predict
 from breadcrumbs.models.bundle import Bundle, BundleError, read
+from breadcrumbs.models.errors import BreadcrumbsError
 from breadcrumbs.models.snapshots import snapshot as snapshots
 from breadcrumbs.models.snapshots.snapshot import MAPPED, Snapshot, SnapshotError
 from breadcrumbs.training.adopt.config import AdoptConfig
@@ -274,3 +275,41 @@ def test_the_command_prints_the_bundle(tmp_path: Path) -> None:
     assert read(Path(told["bundle"])).backbone_digest == DINO
     assert {"balanced", "test_images", "groups"} <= told["metrics"].keys()
     assert (failed.returncode, "nowhere.npz: No such file or directory" in failed.stdout) == (2, True)
+
+
+@pytest.mark.parametrize("prior", ["training", "weights.json"])
+def test_the_head_is_for_the_prior_that_is_meant(prior: str, tmp_path: Path) -> None:
+    """A name, or a file of weights; the head and its report know it."""
+    path = write(tmp_path / "train.npz", *rows())
+    weights = dict(zip(CLASSES, (8.0, 4.0, 2.0, 2.0), strict=True))
+    (tmp_path / "weights.json").write_text(json.dumps(weights))
+    given = prior if prior == "training" else str(tmp_path / prior)
+
+    adopt(None, features=path, space="dino", out=tmp_path / "run", deployment_prior=given)
+
+    bundle = read(tmp_path / "run" / "bundle")
+    shares = np.array(list(weights.values()) if prior != "training" else bundle.manifest.train_counts, float)
+    assert bundle.head().log_prior == pytest.approx(np.log(shares / shares.sum()), abs=1e-5)
+    told = json.loads((bundle.folder / "report" / "head.json").read_text())
+    assert told["calibration"]["prior"] == ("training" if prior == "training" else "given")
+
+
+@pytest.mark.parametrize(
+    ("prior", "words"),
+    [
+        ("bavaria", "'bavaria' is a prior in a server's store"),
+        ("nowhere.json", "there is no nowhere.json"),
+        ("few.json", "no weight for "),
+        ("zero.json", "deployment_prior: all weights of the prior are 0"),
+    ],
+)
+def test_a_prior_that_cannot_be_is_refused(prior: str, words: str, tmp_path: Path) -> None:
+    """In one sentence, and no bundle is left."""
+    path = write(tmp_path / "train.npz", *rows())
+    (tmp_path / "few.json").write_text(json.dumps({CLASSES[0]: 1}))
+    (tmp_path / "zero.json").write_text(json.dumps(dict.fromkeys(CLASSES, 0)))
+    given = str(tmp_path / prior) if (tmp_path / prior).exists() else prior
+
+    with pytest.raises((BreadcrumbsError, ValueError), match=words):
+        adopt(None, features=path, space="dino", out=tmp_path / "run", deployment_prior=given)
+    assert not (tmp_path / "run" / "bundle").exists()

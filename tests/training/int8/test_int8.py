@@ -10,6 +10,7 @@ from small_run import CLASSES, COUNTS
 from breadcrumbs.models import bundle as bundles
 from breadcrumbs.models.arrays import Pixels
 from breadcrumbs.models.bundle import Bundle, BundleError
+from breadcrumbs.models.known import directions
 from breadcrumbs.training.data.dataset import DataError
 from breadcrumbs.training.int8 import cost
 from breadcrumbs.training.int8.int8 import add_int8
@@ -56,6 +57,13 @@ def test_it_is_a_bundle_of_its_own(bundle: Bundle) -> None:
     before = bundle.holdout()
     assert before is not None
     assert np.array_equal(held.labels, before.labels)
+    points, theirs = own.known(), bundle.known()
+    assert points is not None
+    assert theirs is not None
+    rows = np.asarray(snapshots[0].features, np.float32)
+    assert (points.points[: len(rows)] @ directions(rows, points.basis).T).max(0) == pytest.approx(1, abs=1e-3)
+    assert min(points.of(rows)) == 1
+    assert not np.array_equal(points.basis, theirs.basis)
     assert not list(bundle.folder.parent.glob(".*"))
 
 

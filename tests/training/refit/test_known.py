@@ -30,7 +30,7 @@ def test_head_and_bundle_carry_the_points_of_their_rows(tmp_path: Path) -> None:
             there.append((tmp_path / "out" / knowns.FILE).exists())
 
     (tmp_path / "out").mkdir()
-    files.run(tmp_path / "bundle", None, [tmp_path / "new.safetensors"], None, SPEC, tmp_path / "out", hear)
+    made = files.run(tmp_path / "bundle", None, [tmp_path / "new.safetensors"], None, SPEC, tmp_path / "out", hear)
 
     head = heads.read(tmp_path / "out" / "head.safetensors")
     found = knowns.read(tmp_path / "out" / knowns.FILE, head.digest, 16)
@@ -41,6 +41,8 @@ def test_head_and_bundle_carry_the_points_of_their_rows(tmp_path: Path) -> None:
     fresh, far = world.draw([3] * 50, 77), np.random.default_rng(7).normal(size=(50, 16)).astype(np.float32)
     assert np.mean(found.of(fresh)) > 2 * np.mean(found.of(far))
     assert packed.of(fresh) == found.of(fresh)
+    assert made.rejection is not None
+    assert made.rejection.rows == made.rows
 
 
 def test_no_example_is_found_in_what_a_head_carries(tmp_path: Path) -> None:

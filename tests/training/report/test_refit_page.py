@@ -202,3 +202,19 @@ def test_the_page_tells_the_temperature_and_what_it_did(text: str) -> None:
     assert {"Probabilities by group", *calibration.groups} <= set(words)
     assert f"({100 * whole.after.ece.low:.1f} – {100 * whole.after.ece.high:.1f})" in words
     assert "Probabilities by group" not in old
+
+
+def test_the_page_tells_what_known_would_reject(text: str) -> None:
+    """By group, for three kinds of thresholds; a head without points has no such section."""
+    words = Page(text).words
+    start = words.index("What known would reject")
+    section = words[start : start + 40]
+
+    assert "What known would reject" not in Page(build(told(rejection=None)).decode()).words
+    for row in (
+        ["one for all", "5.0 %", "1.0 %", "4.0 %", "18.0 %"],
+        ["by group, as known", "5.0 %", "3.0 %", "5.0 %", "8.0 %"],
+        ["by class, shrunk to its group", "5.0 %", "–", "6.0 %", "7.0 %"],
+    ):
+        place = section.index(row[0])
+        assert section[place : place + 5] == row

@@ -327,6 +327,7 @@ def test_overload_and_a_short_timeout_are_told(serve: Serve) -> None:
 def test_tritons_own_client_works_unchanged(serve: Serve) -> None:
     """Metadata, readiness, JSON and binary inference, classes, errors; in a process of its own, as it loads gevent."""
     with serve() as client:
+        client.put("/v1/priors/some", json={"classes": ["oak", "elm"]}).raise_for_status()
         port = client.base_url.port
         ended = subprocess.run(
             [sys.executable, str(INTEROP), f"127.0.0.1:{port}"],

@@ -83,6 +83,20 @@ assert classes.shape == (1, 3)
 with pytest.raises(triton.InferenceServerException, match=r"classification asks for 4 classes; there are 3"):
     client.infer("tiny", [given], outputs=[triton.InferRequestedOutput("logits", class_count=4)])
 
+# What is asked of an answer, as parameters of the types that this client can send.
+answer = client.infer("tiny", [given], parameters={"prior": "some", "classes": "oak,Wollemia nobilis", "explain": 2})
+assert answer.as_numpy("probabilities")[0].tolist() == [1, 0, 0]
+assert json.loads(answer.get_response()["parameters"]["nearest"]) == [[]]
+for parameters, words in (
+    ({"known": True}, r"\[409\].*carries no points"),
+    ({"confidence": 0.5}, r"\[400\].*leave it out, or make a bundle with --taxonomy"),
+    ({"prior": "soma"}, r"\[404\].*did you mean 'some'"),
+    ({"classes": "oka"}, r"\[400\].*did you mean 'oak'"),
+    ({"explain": 21}, r"\[400\].*expected 0 … 20 rows, got 21"),
+):
+    with pytest.raises(triton.InferenceServerException, match=words):
+        client.infer("tiny", [given], parameters=parameters)
+
 # What perf_analyzer reads: counters that grow by what was asked.
 before = client.get_inference_statistics("tiny", "1")["model_stats"][0]
 client.infer("tiny", [given])
