@@ -26,7 +26,9 @@ def measured(words: list[str], out: Path) -> dict[str, Any]:
     """Run a command of `breadcrumbs`; return the metrics of the bundle's exported head, and `cpu` in seconds."""
     before = os.times()
     line = [sys.executable, "-P", "-m", "breadcrumbs", *words, "--out", str(out)]
-    subprocess.run(line, check=True, capture_output=True)
+    ran = subprocess.run(line, check=False, capture_output=True, text=True)
+    if ran.returncode:
+        raise SystemExit(f"{' '.join(words)}: {ran.stderr[-500:]}")
     after = os.times()
     cpu = after.children_user + after.children_system - before.children_user - before.children_system
     return {**json.loads((out / "metrics.json").read_bytes())["balanced"], "cpu": cpu}
