@@ -1,6 +1,6 @@
 """`breadcrumbs adopt` beside `breadcrumbs train` from scratch, on the same images: what each costs and gives.
 
-    python benchmarks/adopt_or_train.py BACKBONE --data photos [--architecture NAME] --train resnet20 --size 32 --epochs 36
+    python benchmarks/adopt_or_train.py BACKBONE --data photos [--architecture NAME] [--train resnet20 --epochs 36]
 
 In turns for each seed, which also draws the images that are held out where the data has no test part. Told are CPU
 seconds (user and system, all threads) and the recall of the head that each bundle serves, in %, mean ± standard
@@ -46,7 +46,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     given = parser.parse_args()
     named = [] if given.architecture is None else ["--architecture", given.architecture]
-    network = ["--architecture", given.train, "--size", str(given.size), "--epochs", str(given.epochs)]
+    network = ["--no-pretrained", "--architecture", given.train, "--size", str(given.size), "--epochs", str(given.epochs)]
     rows: dict[str, list[dict[str, Any]]] = {"adopt": [], f"train {given.train}, {given.epochs} epochs": []}
     for seed in range(given.seeds):
         shared = ["--data", given.data, "--seed", str(seed)]
