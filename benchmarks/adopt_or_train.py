@@ -46,7 +46,8 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     given = parser.parse_args()
     named = [] if given.architecture is None else ["--architecture", given.architecture]
-    network = ["--no-pretrained", "--architecture", given.train, "--size", str(given.size), "--epochs", str(given.epochs)]
+    network = ["--no-pretrained", "--architecture", given.train]
+    network += ["--size", str(given.size), "--epochs", str(given.epochs)]
     rows: dict[str, list[dict[str, Any]]] = {"adopt": [], f"train {given.train}, {given.epochs} epochs": []}
     for seed in range(given.seeds):
         shared = ["--data", given.data, "--seed", str(seed)]
