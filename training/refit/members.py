@@ -43,7 +43,7 @@ class Fitter:
         in_memory = size <= max_memory and devices.fits(self._device, size)
         self._features = pool.features.to(self._device) if in_memory else None
         self._scale = self._variance()
-        self._spread: Spread | None = None  # of the rows, from the first solve on
+        self._spreads: dict[Member, Spread | None] = {}  # of the weighted rows, from a member's first solve on
 
     def fit(
         self,
@@ -70,16 +70,16 @@ class Fitter:
             rows = (self._features, self._pool.labels.to(self._device), weights.to(self._device))
             found = solve(
                 *rows, self._classes, l2, gap=gap, starts=starts, progress=progress, rough=rough,
-                toward=self._pool.toward, spread=self._spread,
+                toward=self._pool.toward, spread=self._spreads.get(member),
             )  # fmt: skip
         else:
             source = devices.moved(self._pool.source(weights), self._device)
             double = in_double(self._pool.size, gap)
             found = solve_stream(
                 source, self._classes, l2, double=double, gap=gap, starts=starts, progress=progress,
-                rough=rough, toward=self._pool.toward, spread=self._spread,
+                rough=rough, toward=self._pool.toward, spread=self._spreads.get(member),
             )  # fmt: skip
-        self._spread = found.spread
+        self._spreads[member] = found.spread
         return Fitted(found.weight.float().cpu(), found.bias.float().cpu(), found)
 
     def _variance(self) -> float:

@@ -60,7 +60,7 @@ class Solution:
         gap_bound: F is at most this far above the optimum; see `training/solver/dual.py`.
         iterations: passes over all rows.
         converged: whether F is proven to be within the gap that was asked for.
-        spread: of the rows, for another solve on them; None: the problem was solved in fewer dimensions.
+        spread: of the first sample, for another solve on these rows; None: the problem was solved in fewer dimensions.
     """
 
     weight: Tensor
@@ -104,7 +104,7 @@ def solve(
         rough: also stop, without proof, where a step gains little, and take less exact steps: enough to choose by.
         half: whether early products are in bf16. None means: if the device is fast at it and float64 is not used.
         toward: W₀ (C, D); None means 0.
-        spread: of the solution of an earlier solve on these rows, with any λ and weights; None: it is computed.
+        spread: of the solution of an earlier solve on these rows with these weights, with any λ; None: it is computed.
         progress: called for every point that is kept.
     """
     if len(features) < features.shape[1]:
@@ -214,7 +214,7 @@ def solve_stream(
     problem = Problem(source, known, l2, kind, start[present])
     draw = _sampler(problem, low, sample_bytes)
     curvature = Curvature(draw(SHARE), len(present), l2, spread)
-    here = _begin(problem, centred, draw, low, curvature.spread)
+    here = _begin(problem, centred, draw, low)
     rows = int(known.counts.sum())
 
     def sharper(current: Curvature) -> Curvature:
@@ -223,7 +223,7 @@ def solve_stream(
             return current
         more = draw(2 * have / rows)
         more_rows = len(more[1])
-        return Curvature(more, len(present), l2, current.spread) if more_rows > have else current
+        return Curvature(more, len(present), l2) if more_rows > have else current
 
     exactness = {"enough": LITTLE, "forcing": LOOSE} if rough else {}
     here, bound, passes = descend(
@@ -268,9 +268,7 @@ def _sampler(problem: Problem, low: torch.dtype, sample_bytes: int) -> Callable[
     return draw
 
 
-def _begin(
-    problem: Problem, starts: Sequence[Found], draw: Callable[[float], Chunk], low: torch.dtype, spread: Spread
-) -> View:
+def _begin(problem: Problem, starts: Sequence[Found], draw: Callable[[float], Chunk], low: torch.dtype) -> View:
     """Return where to start: the best of `starts`, if better than W = b = 0; else the optimum of a small sample."""
     known = problem.known
     classes = len(known.counts)
@@ -285,7 +283,7 @@ def _begin(
         part = replace(problem, source=source, known=profile(source, classes, problem.kind))
         found, _, _ = descend(
             part,
-            Curvature(rows, classes, problem.l2, spread),
+            Curvature(rows, classes, problem.l2),
             part.look(weight, bias, low),
             lambda *_: False,
             sharper=lambda same: same,
