@@ -102,17 +102,17 @@ def _shape(network: nn.Module, side: int) -> tuple[int, ...]:
 def _read(weights: Path) -> dict[str, Any]:
     """Read a state dict, without unpickling anything but tensors."""
     if not weights.is_file():
-        raise BackboneError(f"--weights: there is no file {weights}")
+        raise BackboneError(f"{weights}: there is no file of weights")
     try:
         state = load_state_dict(str(weights), weights_only=True)
     except Exception as error:  # pickle, zip, torch and safetensors each have their own
         reason = " ".join(str(error).split())[:160]
         raise BackboneError(
-            f"--weights: {weights} is no file of weights that can be read safely, expected .safetensors or a state "
-            f"dict by torch.save: {reason}"
+            f"{weights} is no file of weights that can be read safely, expected .safetensors or a state dict by "
+            f"torch.save: {reason}"
         ) from error
     if not state or not all(isinstance(value, Tensor) for value in state.values()):
-        raise BackboneError(f"--weights: {weights}: expected a state dict of tensors by their names")
+        raise BackboneError(f"{weights}: expected a state dict of tensors by their names")
     return state
 
 
@@ -134,7 +134,7 @@ def _with_weights(name: str, options: dict[str, Any], weights: Path, state: dict
                 break
     reason = " ".join(str(error).split())[:200]
     raise BackboneError(
-        f"--weights: {weights} does not fit '{name}': {reason}; name the network of the file by --architecture"
+        f"{weights} does not fit '{name}': {reason}; name the network of the file by --architecture"
     ) from error
 
 
@@ -145,8 +145,9 @@ def _downloaded(name: str, options: dict[str, Any]) -> nn.Module:
     except Exception as error:  # timm and the hub client raise whatever their transport raises
         raise BackboneError(
             f"the pretrained weights of '{name}' could not be downloaded ({type(error).__name__}: "
-            f"{' '.join(str(error).split())[:200]}); name a file that has them with --weights, fill the hub's cache "
-            "(HF_HOME) on a machine with network, or start from random weights with --no-pretrained"
+            f"{' '.join(str(error).split())[:200]}); name a file that has them (`train --weights FILE`, `adopt FILE "
+            f"--architecture {name}`), fill the hub's cache (HF_HOME) on a machine with network, or train from random "
+            "weights with --no-pretrained"
         ) from error
 
 

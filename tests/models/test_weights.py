@@ -65,7 +65,7 @@ def test_a_file_without_all_weights_is_refused(lost: int, tmp_path: Path) -> Non
     state, path = weights_of("test_resnet"), tmp_path / "weights.pth"
     torch.save(dict(list(state.items())[lost:]) or {"other": torch.zeros(1)}, path)
 
-    told = r"--weights: .*weights\.pth does not fit 'test_resnet': .*Missing key.*--architecture"
+    told = r"weights\.pth does not fit 'test_resnet': .*Missing key.*--architecture"
     with pytest.raises(BackboneError, match=told):
         create("test_resnet", weights=path)
 
@@ -101,7 +101,7 @@ def test_a_file_that_is_none_is_refused(what: str, suffix: str, tmp_path: Path) 
     elif what != "nothing":
         path.write_bytes(b"" if what == "empty" else b"<html>not found</html>")
 
-    with pytest.raises(BackboneError, match="--weights: ") as caught:
+    with pytest.raises(BackboneError) as caught:
         create("test_resnet", weights=path)
 
     assert str(path) in str(caught.value)

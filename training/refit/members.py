@@ -18,6 +18,7 @@ from torch import Tensor
 from breadcrumbs.training.config import Member, RefitDevice
 from breadcrumbs.training.refit import device as devices
 from breadcrumbs.training.refit.pool import Pool
+from breadcrumbs.training.solver.curvature import Spread
 from breadcrumbs.training.solver.solver import Found, Progress, Solution, in_double, solve, solve_stream
 
 FLOAT = 4  # bytes
@@ -42,6 +43,7 @@ class Fitter:
         in_memory = size <= max_memory and devices.fits(self._device, size)
         self._features = pool.features.to(self._device) if in_memory else None
         self._scale = self._variance()
+        self._spreads: dict[Member, Spread | None] = {}  # of the weighted rows, from a member's first solve on
 
     def fit(
         self,
@@ -68,15 +70,16 @@ class Fitter:
             rows = (self._features, self._pool.labels.to(self._device), weights.to(self._device))
             found = solve(
                 *rows, self._classes, l2, gap=gap, starts=starts, progress=progress, rough=rough,
-                toward=self._pool.toward,
+                toward=self._pool.toward, spread=self._spreads.get(member),
             )  # fmt: skip
         else:
             source = devices.moved(self._pool.source(weights), self._device)
             double = in_double(self._pool.size, gap)
             found = solve_stream(
                 source, self._classes, l2, double=double, gap=gap, starts=starts, progress=progress,
-                rough=rough, toward=self._pool.toward,
+                rough=rough, toward=self._pool.toward, spread=self._spreads.get(member),
             )  # fmt: skip
+        self._spreads[member] = found.spread
         return Fitted(found.weight.float().cpu(), found.bias.float().cpu(), found)
 
     def _variance(self) -> float:

@@ -43,6 +43,17 @@ class Step:
     gain: float
 
 
+@dataclass(frozen=True, eq=False)
+class Spread:
+    """The within-class covariance S = V diag(s) Vᵀ of some rows: V (D, D) and s (D,).
+
+    It only preconditions, so S of nearly the same rows, or of the same rows with other weights, does as well.
+    """
+
+    basis: Tensor
+    values: Tensor
+
+
 class Curvature:
     """A sample of centred rows and, after `move`, the model around a point.
 
@@ -50,9 +61,10 @@ class Curvature:
         rows: features (M, D) in the type of the products, labels (M,), weights (M,).
         classes: C.
         l2: λ.
+        spread: of these rows or of others like them; None: it is computed, which costs as much as ten products.
     """
 
-    def __init__(self, rows: Chunk, classes: int, l2: float) -> None:
+    def __init__(self, rows: Chunk, classes: int, l2: float, spread: Spread | None = None) -> None:
         self.features, self.labels, self.weights = rows
         self.l2 = l2
         self.caution = 1.0
@@ -62,15 +74,16 @@ class Curvature:
         self._others = torch.empty(rows_count, classes, dtype=self.features.dtype, device=place)  # ω_i p_ic, 0 at y_i
         self._own = torch.empty(rows_count, 1, dtype=kind, device=place)  # p_iy
         self._secant = torch.empty(rows_count, 1, dtype=kind, device=place)  # curvature added along own against rest
-        self._basis, self._spread = self._within(classes)  # V (D, D), s (D,)
+        self.spread = self._within(classes) if spread is None else spread
+        self._basis, self._values = self.spread.basis.to(kind), self.spread.values.to(kind)  # V (D, D), s (D,)
         self._height = torch.ones(classes, dtype=kind, device=place)  # h_c
         self._middle = torch.zeros(classes, self.features.shape[1], dtype=kind, device=place)  # m_c
 
     def _slices(self) -> list[slice]:
         return [slice(first, first + self._size) for first in range(0, len(self.labels), self._size)]
 
-    def _within(self, classes: int) -> Pair:
-        """Return the eigenvectors V (D, D) and eigenvalues s (D,) of the within-class covariance S."""
+    def _within(self, classes: int) -> Spread:
+        """Return V (D, D) and s (D,) of the rows' own within-class covariance S."""
         kind, dim = self.weights.dtype, self.features.shape[1]
         sums = torch.zeros(classes, dim, dtype=kind, device=self.features.device)
         second = torch.zeros(dim, dim, dtype=kind, device=self.features.device)
@@ -85,8 +98,8 @@ class Curvature:
         # S = (Σ_i ω_i z_i z_iᵀ − Σ_c π_c μ_c μ_cᵀ) / Σ_c π_c, with the class means μ_c
         means = sums / total.clamp(min=torch.finfo(kind).tiny).unsqueeze(1)  # (C, D)
         second -= sums.T @ means
-        spread, basis = torch.linalg.eigh(second / total.sum())
-        return basis, spread.clamp(min=0)  # rounding can make an eigenvalue negative
+        values, basis = torch.linalg.eigh(second / total.sum())
+        return Spread(basis, values.clamp(min=0))  # rounding can make an eigenvalue negative
 
     def move(self, weight: Tensor, bias: Tensor) -> None:
         """Build the model around W (C, D), b (C,)."""
@@ -154,7 +167,7 @@ class Curvature:
         """
         bias = bias - bias.mean()
         about = weight - bias.unsqueeze(1) * self._middle  # the gradient in W about m_c (C, D)
-        scale = self._height.unsqueeze(1) * self._spread + self.l2  # eigenvalues h_c s_d + λ (C, D)
+        scale = self._height.unsqueeze(1) * self._values + self.l2  # eigenvalues h_c s_d + λ (C, D)
         to_weight = ((about @ self._basis) / scale) @ self._basis.T  # (h_c S + λ I)⁻¹ about_c (C, D)
         to_bias = bias / self._height - (to_weight * self._middle).sum(1)  # from b at m_c back to b at 0 (C,)
         return to_weight, to_bias - to_bias.mean()

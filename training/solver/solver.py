@@ -26,7 +26,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from breadcrumbs.training.solver.curvature import Curvature
+from breadcrumbs.training.solver.curvature import Curvature, Spread
 from breadcrumbs.training.solver.dual import LowerBound
 from breadcrumbs.training.solver.newton import Problem, View, descend
 from breadcrumbs.training.solver.rows import Chunk, Source, cap_for, profile, sample, whole
@@ -60,6 +60,7 @@ class Solution:
         gap_bound: F is at most this far above the optimum; see `training/solver/dual.py`.
         iterations: passes over all rows.
         converged: whether F is proven to be within the gap that was asked for.
+        spread: of the first sample, for another solve on these rows; None: the problem was solved in fewer dimensions.
     """
 
     weight: Tensor
@@ -69,6 +70,7 @@ class Solution:
     gap_bound: float
     iterations: int
     converged: bool
+    spread: Spread | None = None
 
 
 def solve(
@@ -84,6 +86,7 @@ def solve(
     rough: bool = False,
     half: bool | None = None,
     toward: Tensor | None = None,
+    spread: Spread | None = None,
     progress: Progress | None = None,
 ) -> Solution:
     """Minimise F on rows in memory, in float64 where that costs little. See `solve_stream` for the rest.
@@ -101,6 +104,7 @@ def solve(
         rough: also stop, without proof, where a step gains little, and take less exact steps: enough to choose by.
         half: whether early products are in bf16. None means: if the device is fast at it and float64 is not used.
         toward: W₀ (C, D); None means 0.
+        spread: of the solution of an earlier solve on these rows with these weights, with any λ; None: it is computed.
         progress: called for every point that is kept.
     """
     if len(features) < features.shape[1]:
@@ -112,7 +116,7 @@ def solve(
         )  # fmt: skip
         weight = _out_of_row_space(found.weight, basis.to(found.weight), toward)  # (C, D)
         bias = found.bias - weight @ centre.to(weight)
-        return replace(found, weight=weight, bias=bias - bias.mean())
+        return replace(found, weight=weight, bias=bias - bias.mean(), spread=None)
     double = in_double(features.numel(), gap)
     with _threads(features.numel() * classes):
         return solve_stream(
@@ -126,6 +130,7 @@ def solve(
             rough=rough,
             half=half,
             toward=toward,
+            spread=spread,
             progress=progress,
         )
 
@@ -166,6 +171,7 @@ def solve_stream(
     half: bool | None = None,
     sample_bytes: int = SAMPLE_BYTES,
     toward: Tensor | None = None,
+    spread: Spread | None = None,
     progress: Progress | None = None,
 ) -> Solution:
     """Minimise F on rows that are read chunk by chunk, on the chunks' device.
@@ -207,7 +213,7 @@ def solve_stream(
 
     problem = Problem(source, known, l2, kind, start[present])
     draw = _sampler(problem, low, sample_bytes)
-    curvature = Curvature(draw(SHARE), len(present), l2)
+    curvature = Curvature(draw(SHARE), len(present), l2, spread)
     here = _begin(problem, centred, draw, low)
     rows = int(known.counts.sum())
 
@@ -233,6 +239,7 @@ def solve_stream(
         gap_bound=max(here.value - bound.value, 0.0),
         iterations=passes + 1,
         converged=near(here, bound),
+        spread=curvature.spread,
     )
 
 

@@ -181,6 +181,7 @@ def test_what_is_no_backbone_is_one_sentence_before_images_are_read(
         adopt(backbone, given, tmp_path / "out", tmp_path / "cache")
 
     assert "\n" not in str(raised.value)
+    assert "--weights" not in str(raised.value)  # a flag of `train` alone
     assert not (tmp_path / "out").exists()
 
 

@@ -365,3 +365,25 @@ def test_hessian_products_are_derivatives_of_the_gradient() -> None:
 
     assert torch.allclose(torch.cat([weight, bias.unsqueeze(1)], 1), expected)
     assert torch.allclose(only, of_bias[:, 8])
+
+
+@pytest.mark.parametrize("rough", [True, False])
+@pytest.mark.parametrize("classes", [1, 10, 100])
+def test_a_spread_that_is_known_changes_no_bit(classes: int, rough: bool) -> None:
+    """It is the one that the solver would compute; above the limit of float64, where the Hessian is of a sample."""
+    draw = torch.Generator().manual_seed(classes)
+    labels = torch.randint(classes, (8000,), generator=draw)
+    features = torch.randn(8000, 130, generator=draw)
+    features[torch.arange(8000), labels] += 2
+    omega = torch.full((8000,), 1 / 8000)
+    first = solve(features, labels, omega, classes, 1e-1, gap=1e-2, rough=rough)
+
+    starts = ((first.weight, first.bias),)
+    anew, known = (
+        solve(features, labels, omega, classes, 1e-2, gap=1e-2, rough=rough, starts=starts, spread=spread)
+        for spread in (None, first.spread)
+    )
+
+    assert first.spread is not None
+    assert torch.equal(anew.weight, known.weight)
+    assert torch.equal(anew.bias, known.bias)
