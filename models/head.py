@@ -123,9 +123,14 @@ def ranked(logits: NDArray[np.floating], classes: Sequence[str], top_k: int) -> 
     return [{"class": classes[index], "index": index, "probability": probability} for index, probability in places]
 
 
-def ranked_rows(logits: Floats, classes: Sequence[str], top_k: int) -> list[list[RankedClass]]:
-    """Return the top classes of each row of logits (N, C), as `ranked` does of one row, for a few classes of many rows."""
-    left, probabilities, rows = logits.copy(), softmax(logits), np.arange(len(logits))
+def ranked_rows(
+    logits: Floats, probabilities: NDArray[np.floating], classes: Sequence[str], top_k: int
+) -> list[list[RankedClass]]:
+    """Return what `ranked` returns for each row of logits (N, C), of which the probabilities (N, C) are the softmax.
+
+    For a few top classes of many rows: one by one, they would cost several times as much.
+    """
+    left, rows = logits.copy(), np.arange(len(logits))
     found: list[list[RankedClass]] = [[] for _ in rows]
     for _ in range(min(top_k, len(classes))):
         best = left.argmax(1)  # of equal ones the first

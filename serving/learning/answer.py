@@ -95,8 +95,9 @@ def answered(some: Sequence[Asked], few: NDArray[np.bool_], thumbnails: Sequence
         return []
     head = some[0].scores.head
     logits = np.stack([one.scores.logits for one in some])
-    rare = softmax(logits)[:, few].sum(1).tolist()
-    ranks = ranked_rows(logits, head.head.classes, CLASSES)
+    probabilities = softmax(logits)
+    rare = probabilities[:, few].sum(1).tolist()
+    ranks = ranked_rows(logits, probabilities, head.head.classes, CLASSES)
     features = narrowed(np.stack([one.scores.feature for one in some]))
     parts = zip(some, ranks, rare, features, thumbnails or [None] * len(some), strict=True)
     return [
@@ -110,7 +111,7 @@ def narrowed(features: Floats) -> list[Floats]:
     with np.errstate(over="ignore"):
         narrow = features.astype(np.float16)
     found: list[Floats] = list(narrow)
-    for row in np.flatnonzero(~np.isfinite(narrow).all(1)).tolist():
+    for row in np.flatnonzero(np.abs(features).max(1) >= BEYOND).tolist():
         found[row] = features[row].astype(np.float32)
     return found
 
@@ -138,6 +139,8 @@ def from_record(record: Record) -> Answer:
     )  # fmt: skip
 
 
+BEYOND = 65520.0
+"""From here on, f16 is infinite."""
 DTYPES: dict[str, np.dtype[Any]] = {"F16": np.dtype("<f2"), "F32": np.dtype("<f4")}
 
 
