@@ -138,9 +138,7 @@ class Answers:
     def _unwritten(self, ids: Iterable[str]) -> dict[str, Answer]:
         """Those answers that are not written yet, without thumbnails."""
         some = [self._pending[one] for one in ids if one in self._pending]
-        return {
-            one.id: one for own in _alike(some) for one in answered(own, self._few(own[0].scores.head))
-        }
+        return {one.id: one for own in _alike(some) for one in answered(own, self._few(own[0].scores.head))}
 
     def _few(self, head: BoundHead) -> NDArray[np.bool_]:
         """Which classes of a head have few training images, (C,)."""
