@@ -111,11 +111,12 @@ def test_a_file_whose_reading_was_cut_short_is_completed_by_sending_it_again(
     tiny_bundle: Bundle, tmp_path: Path, when: str, count: int
 ) -> None:
     """Killed in the middle: what is there is sound, and each example is there once at the end."""
-    rows = 2 * ROWS + 100
-    with serving(tiny_bundle, tmp_path) as server:
+    rows, source = 2 * ROWS + 100, tmp_path / "source"
+    source.mkdir()
+    with serving(tiny_bundle, source) as server:
         filled(server.client, rows)
         data = exported(server.client)
-    port, store = free_port(), tmp_path / "other"
+    port, store = free_port(), tmp_path / "store"
     line = (str(tiny_bundle.folder), str(store), str(port), when, "examples/.*", str(count))
     with (
         started(*line, code="import crashing_server; crashing_server.main()") as program,
@@ -128,7 +129,7 @@ def test_a_file_whose_reading_was_cut_short_is_completed_by_sending_it_again(
         with pytest.raises(httpx.TransportError):
             client.post("/v1/examples", content=data)
         assert program.wait() == -signal.SIGKILL
-    with serving(tiny_bundle, tmp_path, "--store", str(store)) as server:
+    with serving(tiny_bundle, tmp_path) as server:
         there = listed(server.client)
         brought = server.client.post("/v1/examples", content=data).raise_for_status().json()
         after = listed(server.client)
