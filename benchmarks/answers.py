@@ -29,7 +29,7 @@ from breadcrumbs.models.bundle import Bundle
 from breadcrumbs.serving.http.examples.schemas import LabelBody
 from breadcrumbs.serving.http.service import groups_of
 from breadcrumbs.serving.learning import answer_ids, answers, worth
-from breadcrumbs.serving.learning.answer import Origin, answered, to_record
+from breadcrumbs.serving.learning.answer import Asked, Origin, answered, to_record
 from breadcrumbs.serving.learning.answers import Answers
 from breadcrumbs.serving.learning.bounds import Bounds
 from breadcrumbs.serving.learning.examples import Examples
@@ -55,9 +55,8 @@ def records(own: World, bundle: Bundle, count: int, together: int) -> Iterator[l
         for place, (feature, own_logits) in enumerate(zip(features, logits, strict=True), start):
             at = begin + place * (DAY - 60_000) // count
             origin = Origin("feature", f"{place:064x}", SPACE, None, f"camera 7/{place}.jpg")
-            scores = Scores(feature, own_logits, head)
-            some.append(to_record(answered(answer_ids.make(at), at * 1000, scores, origin, few)))
-        yield some
+            some.append(Asked(answer_ids.make(at), at * 1000, Scores(feature, own_logits, head), origin))
+        yield [to_record(one) for one in answered(some, few)]
 
 
 async def fill(own: World, bundle: Bundle, folder: Path, count: int) -> list[str]:

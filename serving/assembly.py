@@ -27,6 +27,7 @@ from breadcrumbs.serving.learning import remembering
 from breadcrumbs.serving.learning.answers import Answers
 from breadcrumbs.serving.learning.bounds import Bounds
 from breadcrumbs.serving.learning.examples import Examples
+from breadcrumbs.serving.learning.intake import Intake
 from breadcrumbs.serving.learning.removal import Removal
 from breadcrumbs.serving.pairs import open_pairing
 from breadcrumbs.serving.precision import chosen
@@ -120,7 +121,7 @@ async def open_service(
     answered, labelled = _open_answers(settings, bundle, store, stack)
     trials = await _open_trials(settings, bundle, store, current, engine, labelled, metrics, stack)
     jobs = await _jobs(settings, bundle, store, current, trials, refitting)
-    converter = Converter(settings.max_snapshot_bytes)
+    most = settings.max_snapshot_bytes
     uploads = Turnstile(settings.max_uploads, "uploads")
     await jobs.open()
     if settings.follow:
@@ -128,8 +129,8 @@ async def open_service(
         stack.callback(following.cancel)
     stack.push_async_callback(jobs.close)
     service = Service(
-        settings, bundle, precision, store, engine, batcher, inference, current, jobs, metrics, converter, uploads,
-        answered, labelled, trials, pairing, _label_studio(settings, stack),
+        settings, bundle, precision, store, engine, batcher, inference, current, jobs, metrics, Converter(most),
+        Intake(most), uploads, answered, labelled, trials, pairing, _label_studio(settings, stack),
     )  # fmt: skip
     if settings.workers > 1:
         counting = asyncio.create_task(system.keep_counting(service))

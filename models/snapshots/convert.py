@@ -3,12 +3,11 @@
     python -P -m models.snapshots.convert SOURCE TARGET LIMIT GIVEN
 
 The server starts it for what strangers upload, and `breadcrumbs convert` for what its user has (`in_child`), since a
-file may lie about what reading it takes, and pyarrow believes it, or ends the process. It prints one JSON object:
-`converted` with what was changed, or `refused` with the error's type and message.
+file may lie about what reading it takes (`models.untrusted`). It prints one JSON object: `converted` with what was
+changed, or `refused` with the error's type and message.
 """
 
 import json
-import resource
 import secrets
 import signal
 import subprocess
@@ -18,6 +17,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from breadcrumbs.models import untrusted
 from breadcrumbs.models.errors import BreadcrumbsError
 from breadcrumbs.models.files import open_regular
 from breadcrumbs.models.snapshots import snapshot as snapshots
@@ -30,10 +30,6 @@ from breadcrumbs.models.spool import FileTooLarge
 COMMAND = (sys.executable, "-P", "-m", "breadcrumbs.models.snapshots.convert")
 SECONDS = 3600.0
 """Limit for converting a local file."""
-MEMORY = 2 * 2**30
-"""Bytes of data that the process may allocate; mapped files do not count."""
-
-
 REFUSALS: dict[str, type[BreadcrumbsError]] = {
     error.__name__: error for error in (SnapshotError, FileTooLarge, ExtraMissing)
 }
@@ -116,25 +112,16 @@ def convert(source: Path, target: Path, given: Given, limit: int) -> Opened:
 
 def main(source: str, target: str, limit: str, given: str) -> None:
     """Convert within the memory limit and print the result."""
-    _, most = resource.getrlimit(resource.RLIMIT_DATA)
-    least = MEMORY if most == resource.RLIM_INFINITY else min(MEMORY, most)
-    resource.setrlimit(resource.RLIMIT_DATA, (least, most))
     words: dict[str, Any] = json.loads(given)
     said = Given(**words | {"classes": tuple(words["classes"]) if words.get("classes") else None})
-    try:
+
+    def work() -> dict[str, Any]:
         opened = convert(Path(source), Path(target), said, int(limit))
-    except BreadcrumbsError as error:
-        told: dict[str, Any] = {"event": "refused", "type": type(error).__name__, "message": str(error)[:2000]}
-    except OSError as error:
-        told = {"event": "refused", "type": "OSError", "message": f"{error.filename or target}: {error.strerror}"}
-    except MemoryError:
-        message = f"{Path(source).name}: reading it takes more than {MEMORY} bytes of memory, which is the limit"
-        told = {"event": "refused", "type": "FileTooLarge", "message": message}
-    else:
         made = opened.snapshot
         counts = {"rows": len(made.labels), "classes": len(made.classes), "epoch": made.epoch}
-        told = {"event": "converted", "changes": opened.changes, **counts}
-    print(json.dumps(told))  # noqa: T201 - the parent reads it
+        return {"event": "converted", "changes": opened.changes, **counts}
+
+    untrusted.report(work, Path(source))
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ from breadcrumbs.serving.http.schemas import ProblemResponse
 from breadcrumbs.serving.http.shares import Turnstile
 from breadcrumbs.serving.learning.answers import Answers
 from breadcrumbs.serving.learning.examples import Examples
+from breadcrumbs.serving.learning.intake import Intake
 from breadcrumbs.serving.learning.removal import Removal
 from breadcrumbs.serving.predict.batcher import Batcher
 from breadcrumbs.serving.predict.engine import BoundHead, Engine, Scores
@@ -58,6 +59,7 @@ class Service:
     jobs: Jobs
     metrics: Metrics
     converter: Converter
+    intake: Intake
     uploads: Turnstile
     answers: Answers
     examples: Examples

@@ -6,21 +6,23 @@
 It knows nothing of what an answer is.
 """
 
+import os
 import re
-import secrets
 import time
+from functools import lru_cache
 
 ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 LENGTH, TIME = 26, 10
 """Characters of an id, and of the time in it."""
 ID = re.compile(rf"[0-7][{ALPHABET}]{{{LENGTH - 1}}}")
-RANDOM_BITS = 80
+LETTERS = bytes(ord(ALPHABET[byte % len(ALPHABET)]) for byte in range(256))
+"""The letter of a random byte: 5 bits of it."""
 
 
 def make(milliseconds: int | None = None) -> str:
     """Return a new id, of now unless a time is given."""
     now = time.time_ns() // 1_000_000 if milliseconds is None else milliseconds
-    return _written((now << RANDOM_BITS) | secrets.randbits(RANDOM_BITS))
+    return _written(now) + os.urandom(LENGTH - TIME).translate(LETTERS).decode()
 
 
 def made_at(answer: str) -> int | None:
@@ -33,9 +35,10 @@ def made_at(answer: str) -> int | None:
     return number
 
 
-def _written(number: int) -> str:
+@lru_cache(maxsize=16)
+def _written(milliseconds: int) -> str:
     letters = []
-    for _ in range(LENGTH):
-        number, place = divmod(number, len(ALPHABET))
+    for _ in range(TIME):
+        milliseconds, place = divmod(milliseconds, len(ALPHABET))
         letters.append(ALPHABET[place])
     return "".join(reversed(letters))

@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -22,7 +22,7 @@ from breadcrumbs.models.groups import Group
 from breadcrumbs.models.images.errors import ImageError
 from breadcrumbs.models.images.thumbnail import thumbnail
 from breadcrumbs.serving.learning import answer_ids
-from breadcrumbs.serving.learning.answer import Answer, Origin, answered, from_record, to_record
+from breadcrumbs.serving.learning.answer import Answer, Asked, Origin, answered, from_record, to_record
 from breadcrumbs.serving.learning.bounds import DAY, Bounds, beyond
 from breadcrumbs.serving.learning.columns import Columns
 from breadcrumbs.serving.learning.indexes import Indexes, Measure, unmeasured
@@ -31,6 +31,7 @@ from breadcrumbs.serving.state import erasure
 from breadcrumbs.serving.state.segment_file import Record
 from breadcrumbs.serving.state.segments import Segments
 from breadcrumbs.serving.state.store import NotFound, Store, StoreError
+from breadcrumbs.serving.state.unhurried import unhurried
 
 LOG = logging.getLogger("breadcrumbs.answers")
 PREFIX = "answers"
@@ -48,6 +49,8 @@ SHARES = 16
 """Parts of the bounds; a segment is merged until it is one, so that what is removed at a time is no more."""
 LARGEST = 4 * 2**20
 """Bytes of a merged segment, about."""
+TOGETHER = 64
+"""Answers that are worked out together: what numpy does of so many takes less than a millisecond."""
 
 
 class Expired(NotFound):
@@ -55,17 +58,9 @@ class Expired(NotFound):
 
 
 @dataclass(frozen=True, eq=False)
-class _Pending:
-    id: str
-    at: int
-    scores: Scores
-    origin: Origin
+class _Pending(Asked):
     image: bytes | Pixels | None = field(repr=False)
-
-    @property
-    def size(self) -> int:
-        image = 0 if self.image is None else len(self.image) if isinstance(self.image, bytes) else self.image.nbytes
-        return self.scores.feature.nbytes + self.scores.logits.nbytes + image
+    size: int
 
 
 class Answers:
@@ -98,14 +93,15 @@ class Answers:
         """Remember an answer from now on, and return its id. None means that there is no memory left for it."""
         now = time.time_ns() // 1_000_000
         kept = image if self._bounds.images else None
-        one = _Pending(answer_ids.make(now), now * 1000, scores, origin, kept)
-        if self._size + one.size > PENDING_BYTES:
+        size = scores.feature.nbytes + scores.logits.nbytes + _size(kept)
+        if self._size + size > PENDING_BYTES:
             if not self._full:
                 LOG.warning("answers come faster than the store takes them: some are not remembered")
             self._full = True
             return None
+        one = _Pending(answer_ids.make(now), now * 1000, scores, origin, kept, size)
         self._pending[one.id] = one
-        self._size += one.size
+        self._size += size
         return one.id
 
     async def flush(self) -> None:
@@ -118,7 +114,7 @@ class Answers:
             some = list(self._pending.values())
             if not some:
                 return
-            records = await asyncio.to_thread(lambda: [to_record(self._answer(one)) for one in some])
+            records = await asyncio.to_thread(self._records, some)
             for start in range(0, len(records), self._share):
                 await self._segments.append(records[start : start + self._share])
             for one in some:
@@ -131,12 +127,18 @@ class Answers:
         """Answers of a segment at most."""
         return max(1, self._bounds.count // SHARES)
 
-    def _answer(self, one: _Pending, *, pictured: bool = True) -> Answer:
-        small = None
-        if pictured and one.image is not None:
-            with contextlib.suppress(ImageError):
-                small = thumbnail(one.image)
-        return answered(one.id, one.at, one.scores, one.origin, self._few(one.scores.head), small)
+    def _records(self, some: Sequence[_Pending]) -> list[Record]:
+        """What is written of answers, in their order."""
+        made: dict[str, Record] = {}
+        for own in _alike(some):
+            small = [None if one.image is None else _thumbnail(one.image) for one in own]
+            made |= {one.id: to_record(one) for one in unhurried(answered(own, self._few(own[0].scores.head), small))}
+        return [made[one.id] for one in some]
+
+    def _unwritten(self, ids: Iterable[str]) -> dict[str, Answer]:
+        """Those answers that are not written yet, without thumbnails."""
+        some = [self._pending[one] for one in ids if one in self._pending]
+        return {one.id: one for own in _alike(some) for one in answered(own, self._few(own[0].scores.head))}
 
     def _few(self, head: BoundHead) -> NDArray[np.bool_]:
         """Which classes of a head have few training images, (C,)."""
@@ -160,7 +162,7 @@ class Answers:
         until = time.monotonic() + PATIENCE
         while True:
             left = {one: at for one, at in wanted.items() if one not in found}
-            found |= {one: self._answer(self._pending[one], pictured=False) for one in left if one in self._pending}
+            found |= self._unwritten(left)
             found |= await self._stored({one: at for one, at in left.items() if one not in found})
             left = {one: at for one, at in left.items() if one not in found}
             if not left:
@@ -306,3 +308,22 @@ class Answers:
             await self.flush()
         except StoreError as error:
             LOG.warning("the last %d answers are not remembered: %s", len(self._pending), error)
+
+
+def _alike(some: Sequence[_Pending]) -> Iterator[list[_Pending]]:
+    """Groups of one head and one length of features, `TOGETHER` at most."""
+    groups: dict[tuple[int, int], list[_Pending]] = {}
+    for one in some:
+        groups.setdefault((id(one.scores.head), len(one.scores.feature)), []).append(one)
+    for own in groups.values():
+        yield from (own[start : start + TOGETHER] for start in range(0, len(own), TOGETHER))
+
+
+def _thumbnail(image: bytes | Pixels) -> bytes | None:
+    with contextlib.suppress(ImageError):
+        return thumbnail(image)
+    return None
+
+
+def _size(image: bytes | Pixels | None) -> int:
+    return 0 if image is None else len(image) if isinstance(image, bytes) else image.nbytes

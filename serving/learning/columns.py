@@ -26,6 +26,7 @@ from breadcrumbs.serving.learning.example import identity
 from breadcrumbs.serving.learning.means import Means, distances
 from breadcrumbs.serving.state.segment_file import Place, Record, places
 from breadcrumbs.serving.state.store import StoreError
+from breadcrumbs.serving.state.unhurried import unhurried
 
 ROW = np.dtype(
     [
@@ -67,13 +68,13 @@ def columns(segment: str, records: Sequence[Record], means: Means | None, backbo
         means: (C, D). None means that there are none.
         backbone: whose space the means are in.
     """
-    answers = [from_record(record) for record in records]
+    answers = [from_record(record) for record in unhurried(records)]
     backbones = tuple(dict.fromkeys(one.origin.backbone for one in answers))
     owners = tuple(dict.fromkeys(one.origin.owner for one in answers))
     numbers = {name: place for place, name in enumerate(backbones)}
     owned = {name: place for place, name in enumerate(owners)}
     rows = np.empty(len(answers), ROW)
-    for row, (one, place) in enumerate(zip(answers, places(records), strict=True)):
+    for row, (one, place) in enumerate(unhurried(zip(answers, places(records), strict=True))):
         origin = one.origin
         rows[row] = (
             short(identity(origin.owner, origin.content)), one.at, one.rare, uncertainty(one), np.inf,

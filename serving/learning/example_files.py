@@ -96,6 +96,7 @@ def read(path: Path) -> Iterator[list[Label]]:
         ExamplesError: it is neither Parquet nor JSON lines, or a row is no example; naming the row.
         ExtraMissing: it is Parquet, and pyarrow is not installed.
         OSError: it cannot be read.
+        MemoryError: it takes more than there is; a process of its own should read what is not trusted (`intake`).
     """
     with path.open("rb") as file:
         begins = file.read(len(MAGIC))
@@ -104,14 +105,14 @@ def read(path: Path) -> Iterator[list[Label]]:
 
 def _from_lines(path: Path) -> Iterator[list[Label]]:
     rows: list[dict[str, Any]] = []
-    number = 0
+    number = size = 0
     with path.open("rb") as file:
         while line := file.readline(LINE + 1):
-            number += 1
+            number, size = number + 1, size + len(line)
             rows.append(_row(line, number))
-            if len(rows) == ROWS:
+            if len(rows) == ROWS or size > LINE:
                 yield list(from_rows(rows, number - len(rows) + 1))
-                rows = []
+                rows, size = [], 0
     yield list(from_rows(rows, number - len(rows) + 1))
 
 
@@ -138,7 +139,9 @@ def _from_parquet(path: Path) -> Iterator[list[Label]]:
             for batch in file.iter_batches(batch_size=ROWS, use_threads=False):
                 yield list(from_rows(batch.to_pylist(), number))
                 number += batch.num_rows
-    except (pa.ArrowException, ValueError, OSError, MemoryError) as error:
+    except MemoryError:  # also Arrow's
+        raise
+    except (pa.ArrowException, ValueError, OSError) as error:
         raise ExamplesError(f"damaged Parquet file: {error!s:.200}") from error
 
 

@@ -8,15 +8,20 @@ It knows nothing of where segments are kept, or of what records mean.
 import hashlib
 import json
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from pydantic_core import to_json
+
 from breadcrumbs.serving.state.store import StoreError
+from breadcrumbs.serving.state.unhurried import unhurried
 
 FORMAT = "breadcrumbs.segment/1"
 DIGEST, LENGTH = 32, 8
 """Bytes of the sha256 at the beginning, and of the header's length after it."""
+HEADER, END = b'{"format":"%s","records":[' % FORMAT.encode(), b"]}"
+"""What the header begins and ends with; between them are the records."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,6 +34,7 @@ class Record:
         names: whoever erases one of these erases this record.
         data: what it says, as JSON.
         blob: bytes beside that.
+        told: all but the blob as JSON, as a segment has it. None means that no segment has it yet.
     """
 
     id: str
@@ -36,6 +42,7 @@ class Record:
     names: tuple[str, ...]
     data: Mapping[str, Any]
     blob: bytes = field(default=b"", repr=False)
+    told: bytes | None = field(default=None, repr=False)
 
 
 class Place(NamedTuple):
@@ -58,7 +65,7 @@ class Place(NamedTuple):
 
 def encode(records: Sequence[Record]) -> bytes:
     """Return the bytes of a segment."""
-    header = _header([_told(one) for one in records])
+    header = HEADER + b",".join(_told(one) for one in unhurried(records)) + END
     body = len(header).to_bytes(LENGTH, "little") + header + b"".join(one.blob for one in records)
     return hashlib.sha256(body).digest() + body
 
@@ -72,26 +79,24 @@ def decode(name: str, data: bytes) -> list[Record]:
     if hashlib.sha256(data[DIGEST:]).digest() != data[:DIGEST]:
         raise StoreError(f"{name} is damaged: its bytes do not have the sha256 that they begin with")
     begin = DIGEST + LENGTH
-    end = begin + int.from_bytes(data[DIGEST:begin], "little")
-    header = json.loads(data[begin:end])
-    if header.get("format") != FORMAT:
-        raise StoreError(f"{name}: expected format {FORMAT}, got {header.get('format')!r:.80}")
+    place = begin + int.from_bytes(data[DIGEST:begin], "little")
+    header = data[begin:place]
+    if not (header.startswith(HEADER) and header.endswith(END)):
+        raise StoreError(f"{name}: expected format {FORMAT}, got {_format(header)!r:.80}")
     found = []
-    for one in header["records"]:
-        blob = data[end : end + one["size"]]
-        found.append(_record(one, blob))
-        end += one["size"]
+    for fields, told in unhurried(_objects(header[len(HEADER) : -len(END)].decode())):
+        found.append(_record(fields, told, data[place : place + fields["size"]]))
+        place += fields["size"]
     return found
 
 
 def places(records: Sequence[Record]) -> list[Place]:
     """Return where each record lies in the segment that `encode` makes of all of them."""
-    told = [_told(one) for one in records]
-    header = _header(told)
-    place = DIGEST + LENGTH + header.index(b"[") + 1
-    blob = DIGEST + LENGTH + len(header)
+    told = [_told(one) for one in unhurried(records)]
+    place = DIGEST + LENGTH + len(HEADER)
+    blob = place + sum(map(len, told)) + max(0, len(told) - 1) + len(END)
     found = []
-    for one, text in zip(records, told, strict=True):
+    for one, text in unhurried(zip(records, told, strict=True)):
         found.append(Place(place, len(text), blob, len(one.blob), zlib.crc32(one.blob, zlib.crc32(text))))
         place += len(text) + 1  # and a comma
         blob += len(one.blob)
@@ -102,19 +107,35 @@ def record_at(place: Place, told: bytes, blob: bytes) -> Record | None:
     """Return the record of which the bytes at a place were read. None means that they are not what was written."""
     if zlib.crc32(blob, zlib.crc32(told)) != place.check:
         return None
-    return _record(json.loads(told), blob)
+    return _record(json.loads(told), told, blob)
 
 
 def _told(record: Record) -> bytes:
+    """A record as JSON: as it was read, so that it is not written anew each time that segments are merged."""
+    if record.told is not None:
+        return record.told
     fields = {
         "id": record.id, "at": record.at, "names": record.names, "data": record.data, "size": len(record.blob),
     }  # fmt: skip
-    return json.dumps(fields, separators=(",", ":")).encode()
+    return to_json(fields)
 
 
-def _header(told: Sequence[bytes]) -> bytes:
-    return b'{"format":"%s","records":[%s]}' % (FORMAT.encode(), b",".join(told))
+def _objects(text: str) -> Iterator[tuple[dict[str, Any], bytes]]:
+    """JSON objects with a comma between them, and the bytes of each."""
+    read, place = json.JSONDecoder().raw_decode, 0
+    while place < len(text):
+        fields, end = read(text, place)
+        yield fields, text[place:end].encode()
+        place = end + 1
 
 
-def _record(told: Mapping[str, Any], blob: bytes) -> Record:
-    return Record(told["id"], told["at"], tuple(told["names"]), told["data"], blob)
+def _format(header: bytes) -> object:
+    try:
+        found = json.loads(header)
+    except ValueError:
+        return None
+    return found.get("format") if isinstance(found, dict) else None
+
+
+def _record(fields: Mapping[str, Any], told: bytes, blob: bytes) -> Record:
+    return Record(fields["id"], fields["at"], tuple(fields["names"]), fields["data"], blob, told)

@@ -16,8 +16,9 @@ from tiny import CLASSES, tiny_backbone, tiny_head
 
 from breadcrumbs.models import head as heads
 from breadcrumbs.models import printable
+from breadcrumbs.models.arrays import Floats
 from breadcrumbs.models.errors import FormatError
-from breadcrumbs.models.head import FORMAT, WITH_PRIOR, HeadError, LinearHead, ranked, softmax
+from breadcrumbs.models.head import FORMAT, WITH_PRIOR, HeadError, LinearHead, ranked, ranked_rows, softmax
 
 FLOATS = st.floats(allow_nan=False, allow_infinity=False, width=32)
 LETTERS = st.characters(exclude_categories=["Cc", "Cs", "Zl", "Zp"]).filter(lambda one: not printable.defect(one))
@@ -282,6 +283,24 @@ def test_equal_logits_keep_the_order_of_the_classes(values: list[float], top_k: 
     found = ranked(logits, [f"class {place}" for place in range(len(values))], top_k)
 
     assert [one["index"] for one in found] == [place for _, place in whole]
+
+
+@given(
+    logits=arrays.arrays(
+        np.float32, st.tuples(st.integers(1, 6), st.integers(1, 30)),
+        elements=st.sampled_from([-np.inf, -1e30, -2.0, 0.0, 0.5, 1e30]) | st.floats(-50, 50, width=32),
+    ),
+    top_k=st.integers(1, 40),
+)  # fmt: skip
+def test_many_rows_are_ranked_as_each_alone(logits: Floats, top_k: int) -> None:
+    """Ties and classes that cannot be, too."""
+    logits[:, 0] = np.maximum(logits[:, 0], -1e30)  # some class can be
+    classes = [f"class {place}" for place in range(logits.shape[1])]
+    before = logits.copy()
+    found = ranked_rows(logits, softmax(logits), classes, top_k)
+
+    assert found == [ranked(row, classes, top_k) for row in logits]
+    assert np.array_equal(logits, before)
 
 
 def test_the_top_classes_are_ranked_as_the_interface_gives_them() -> None:

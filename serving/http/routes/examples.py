@@ -28,7 +28,7 @@ from breadcrumbs.serving.http.examples.schemas import (
     labels_schema,
 )
 from breadcrumbs.serving.http.service import BYTES, AfterName, Limit, Service, Serving, body, problems
-from breadcrumbs.serving.learning import example_files
+from breadcrumbs.serving.learning import example_files, intake
 from breadcrumbs.serving.learning.answer_ids import ID
 from breadcrumbs.serving.learning.example import Label, Said
 from breadcrumbs.serving.learning.example_files import FileFormat
@@ -135,16 +135,17 @@ async def bring(request: Request, service: Serving) -> BroughtRows:
     The file is checked as a whole first: of a damaged one nothing is kept. The same file again changes nothing.
     """
     with service.uploads.enter(request.scope), scratch("examples") as folder:
-        path = folder / "examples"
+        path, read = folder / "examples", folder / "checked"
         await bodies.save_body(request, path, service.settings.max_snapshot_bytes, "file of examples")
-        brought = await service.examples.bring(lambda: _checked(path, service))
+        await service.intake.check(path, read)
+        brought = await service.examples.bring(lambda: _fitting(read, service))
     return BroughtRows(**asdict(brought))
 
 
-def _checked(path: FilePath, service: Service) -> Iterator[list[Label]]:
-    """The examples of a file; those of the deployed backbone have its dimensions."""
+def _fitting(path: FilePath, service: Service) -> Iterator[list[Label]]:
+    """The examples of a file that was checked; those of the deployed backbone have its dimensions."""
     backbone, width = service.bundle.backbone_digest, service.engine.feature_dim
-    for part in example_files.read(path):
+    for part in intake.checked(path):
         for label in part:
             if label.said.backbone == backbone and len(label.feature) != width:
                 raise ExamplesError(

@@ -3,6 +3,7 @@
 import base64
 import io
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,8 @@ from running import Serve, make_settings, running
 from tiny import picture, png
 
 from breadcrumbs.models.bundle import Bundle
+from breadcrumbs.serving.learning import example_files
+from breadcrumbs.serving.learning.portable import ExamplesError
 from breadcrumbs.serving.state import keys
 
 LONG = "Großer Brachvogel (Numenius arquata), Küken im zweiten Jahr"
@@ -117,7 +120,6 @@ BAD: list[tuple[Callable[[dict[str, Any]], dict[str, Any]], str]] = [
     (changed(feature=[1e39] * 4, dtype="F32"), "row 2: feature: expected finite numbers"),
     (changed(feature=[0.1] * 4, dtype="F16"), "row 2: feature: expected finite numbers that F16 has exactly"),
     (changed(feature=[]), "row 2: feature: List should have at least 1 item"),
-    (changed(feature=[1.0] * 5, dtype="F32"), "5 dimensions; the deployed backbone has 4"),
     (changed(at="2999-01-01T00:00:00Z"), "row 2: at: expected a time from 1970 to now"),
     (changed(at="1969-01-01T00:00:00Z"), "row 2: at: expected a time from 1970 to now"),
     (changed(at="yesterday"), "row 2: at: "),
@@ -131,16 +133,39 @@ BAD: list[tuple[Callable[[dict[str, Any]], dict[str, Any]], str]] = [
 ]
 
 
-@pytest.mark.parametrize(("spoil", "told"), BAD)
-def test_one_bad_row_refuses_the_file(
-    tiny_bundle: Bundle, tmp_path: Path, spoil: Callable[[dict[str, Any]], dict[str, Any]], told: str
-) -> None:
-    """By its number and field, and nothing of the file is kept."""
-    with running(make_settings(tiny_bundle, tmp_path / "one", remember=10)) as client:
+@pytest.fixture(scope="module")
+def good(tiny_bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
+    """Three rows; the last one is of a feature."""
+    with running(make_settings(tiny_bundle, tmp_path_factory.mktemp("good"), remember=10)) as client:
         fill(client, 0)
-        good = sorted(rows(exported(client, "jsonl"), "jsonl"), key=lambda one: one["class"] == LONG)
-    lines = [json.dumps(row) for row in (good[0], spoil(good[2]), good[1])]
-    with running(make_settings(tiny_bundle, tmp_path / "two")) as client:
+        return sorted(rows(exported(client, "jsonl"), "jsonl"), key=lambda one: one["class"] == "elm")
+
+
+@pytest.mark.parametrize(("spoil", "told"), BAD)
+def test_a_bad_row_is_named(
+    good: list[dict[str, Any]], tmp_path: Path, spoil: Callable[[dict[str, Any]], dict[str, Any]], told: str
+) -> None:
+    """By its number and field."""
+    path = tmp_path / "examples"
+    path.write_text("\n".join(json.dumps(row) for row in (good[0], spoil(good[1]), good[2])))
+
+    with pytest.raises(ExamplesError, match=f"^{re.escape(told)}"):
+        list(example_files.read(path))
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"feature": [1.0] * 5, "dtype": "F32"}, "5 dimensions; the deployed backbone has 4"),
+        ({"class": ""}, "row 2: class: "),
+    ],
+)
+def test_one_bad_row_refuses_the_file(
+    serve: Serve, good: list[dict[str, Any]], change: dict[str, Any], told: str
+) -> None:
+    """Nothing of it is kept."""
+    lines = [json.dumps(row) for row in (good[0], good[1] | change, good[2])]
+    with serve() as client:
         answer = client.post("/v1/examples", content="\n".join(lines))
         left = client.get("/v1/examples").json()["examples"]
 

@@ -163,7 +163,7 @@ def test_the_child_has_a_memory_limit() -> None:
     """More data than the limit is an error in the child, which becomes a refusal."""
     program = (
         "import sys, breadcrumbs.models.snapshots.convert as c\n"
-        "c.open_snapshot = lambda *_: bytearray(c.MEMORY + 1)\n"
+        "c.open_snapshot = lambda *_: bytearray(c.untrusted.MEMORY + 1)\n"
         "c.main(*sys.argv[1:])"
     )
 

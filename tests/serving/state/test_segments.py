@@ -79,13 +79,49 @@ def test_a_changed_byte_is_noticed(place: int, other: int) -> None:
         decode("answers/x", bytes(data))
 
 
-def test_a_segment_of_another_format_is_refused() -> None:
+@pytest.mark.parametrize(
+    ("header", "came"),
+    [
+        ('{"format": "breadcrumbs.segment/9", "records": []}', "'breadcrumbs.segment/9'"),
+        ("[]", "None"),
+        ("{", "None"),
+        ("\x00", "None"),
+    ],
+)
+def test_a_segment_of_another_format_is_refused(header: str, came: str) -> None:
     """By name."""
-    header = json.dumps({"format": "breadcrumbs.segment/9", "records": []}).encode()
-    body = len(header).to_bytes(8, "little") + header
+    body = len(header).to_bytes(8, "little") + header.encode()
 
-    with pytest.raises(StoreError, match=r"expected format breadcrumbs.segment/1, got 'breadcrumbs.segment/9'"):
+    with pytest.raises(StoreError, match=f"expected format breadcrumbs.segment/1, got {came}"):
         decode("x", hashlib.sha256(body).digest() + body)
+
+
+@given(names=st.lists(st.text(max_size=60), min_size=1, max_size=6))
+def test_a_segment_of_an_earlier_version_is_read_and_merged(
+    tmp_path_factory: pytest.TempPathFactory, names: list[str]
+) -> None:
+    """Its JSON was escaped to ASCII: places are those of its own bytes, which stay as they are in a merged segment."""
+    told = [
+        json.dumps(
+            {"id": f"r{place}", "at": place, "names": [], "data": {"class": name}, "size": 1}, separators=(",", ":")
+        )
+        for place, name in enumerate(names)
+    ]
+    header = f'{{"format":"breadcrumbs.segment/1","records":[{",".join(told)}]}}'.encode()
+    body = len(header).to_bytes(8, "little") + header + b"x" * len(names)
+    old = hashlib.sha256(body).digest() + body
+
+    async def walk() -> None:
+        store = Store.open(tmp_path_factory.mktemp("store"))
+        own, name = Segments(store, "some"), f"some/{0:016x}-{len(names) - 1:016x}-{len(names):06x}-{1:016x}"
+        await store.create(name, old)
+        (segment,) = await own.listed()
+        records = await own.read(segment)
+        found = await own.read_some(name, places(records))
+        assert [one and one.data["class"] for one in found] == [one.data["class"] for one in records] == names
+        assert encode(records) == old
+
+    asyncio.run(walk())
 
 
 def test_its_name_tells_times_and_number(tmp_path: Path) -> None:
