@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from breadcrumbs.models.groups import groups
 from breadcrumbs.serving.trials.evidence import Tally, shows_less
-from breadcrumbs.serving.trials.state import GROUPS
+from breadcrumbs.serving.trials.trial import GROUPS
 
 ALPHA = 0.05
 Right = tuple[NDArray[np.bool_], NDArray[np.bool_]]

@@ -42,6 +42,12 @@ class Counts(BaseModel):
     """Answers for which the head on trial failed."""
     dropped: int = 0
     """Answers that were not compared, since too many waited."""
+    placed: int = 0
+    """Answers of which it was looked at how well they are known; only with `stop_if.unknown`."""
+    unknown: int = 0
+    """Those that only the head on trial does not know."""
+    unknown_against: int = 0
+    """Those that only the other head does not know."""
 
     @property
     def compared(self) -> int:
@@ -67,6 +73,9 @@ class Counts(BaseModel):
             self.count(name, one.compared, one.disagreed)
         self.errors += other.errors
         self.dropped += other.dropped
+        self.placed += other.placed
+        self.unknown += other.unknown
+        self.unknown_against += other.unknown_against
 
 
 class CountsStore:

@@ -108,7 +108,7 @@ async def check_bake(trials: Trials, version: int, until: str, stop_if: StopIf) 
         Conflict, NotFound, StoreError: the head cannot go live.
     """
     if stop_if.none:
-        raise BadRequest("bake: expected a rule in stop_if, got none: worse, disagreement or errors")
+        raise BadRequest("bake: expected a rule in stop_if, got none: worse, disagreement, errors or unknown")
     now = datetime.now(UTC)
     end = ends_at(until, now)
     head = await trials.live.named(version)
