@@ -23,6 +23,11 @@ class StopIf(BaseModel):
     than the share that the other head does not know, beyond chance."""
 
     @property
+    def level(self) -> float:
+        """The level of what labels must show, 0.05 where `worse` says none."""
+        return 0.05 if self.worse is None else self.worse
+
+    @property
     def none(self) -> bool:
         """Whether nothing stops the trial."""
         return self == StopIf()

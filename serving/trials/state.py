@@ -4,6 +4,7 @@ It knows nothing of where counts and labels come from.
 """
 
 from collections.abc import Iterable, Mapping
+
 from pydantic import BaseModel, ConfigDict
 
 from breadcrumbs.serving.trials.counts import Counts

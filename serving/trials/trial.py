@@ -110,7 +110,7 @@ class Start(BaseModel):
     @property
     def alpha(self) -> float:
         """The level of what labels must show."""
-        return 0.05 if self.stop_if.worse is None else self.stop_if.worse
+        return self.stop_if.level
 
     def is_over(self, now: datetime) -> bool:
         """Whether its time has passed."""

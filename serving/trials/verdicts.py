@@ -119,6 +119,11 @@ def check(stop_if: StopIf, margin: float | None, outlook: Outlook) -> None:
             f"stop_if.{differ} can never be decided: both heads have the same numbers, so they never disagree; leave "
             "the rule out"
         )
+    if margin is not None and outlook.same and fewest(Tally(even=1), -margin, stop_if.level) >= MOST:
+        raise BadRequest(
+            f"margin={margin:g} can never be decided: both heads have the same numbers, and it takes over {MOST:,} labels "
+            "to show that one is not worse by so little; expected a larger one"
+        )
     if stop_if.unknown is not None:
         _check_points(outlook.points)
     for name in SHARES:
@@ -148,8 +153,7 @@ def notes(stop_if: StopIf, margin: float | None, outlook: Outlook) -> list[str]:
     if stop_if.worse is not None:
         asked.append(("stop_if.worse", fewest(Tally(gained=1), 0, stop_if.worse / len(GROUPS))))
     if margin is not None:
-        alpha = 0.05 if stop_if.worse is None else stop_if.worse
-        asked.append(("margin", fewest(Tally(even=1), -margin, alpha)))
+        asked.append(("margin", fewest(Tally(even=1), -margin, stop_if.level)))
     expected = outlook.lately * outlook.seconds / WEEK
     return [
         f"{name} takes {least} verified labels of answers or more, and about {expected:.0f} will come before the end, "
