@@ -121,8 +121,8 @@ def check(stop_if: StopIf, margin: float | None, outlook: Outlook) -> None:
         )
     if margin is not None and outlook.same and fewest(Tally(even=1), -margin, stop_if.level) >= MOST:
         raise BadRequest(
-            f"margin={margin:g} can never be decided: both heads have the same numbers, and it takes over {MOST:,} labels "
-            "to show that one is not worse by so little; expected a larger one"
+            f"margin={margin:g} can never be decided: both heads have the same numbers, and it takes over {MOST:,} "
+            "labels to show that one is not worse by so little; expected a larger one"
         )
     if stop_if.unknown is not None:
         _check_points(outlook.points)
