@@ -218,7 +218,8 @@ class Trials:
     async def _pair(self, start: Start) -> Pair:
         head, against = await self.live.named(start.head), await self.live.named(start.against)
         became = {**await self._renames.of(start.against), **await self._renames.of(start.head)}
-        points = None if start.stop_if.unknown is None else await self._points(start)
+        looks = start.stop_if.unknown is not None and start.number not in self.log.ends
+        points = await self._points(start) if looks else None
         return paired(start, head, against, became, self._groups, points)
 
     async def _points(self, start: Start) -> Points | None:
