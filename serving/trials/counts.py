@@ -4,7 +4,7 @@
     trial-counts/00000012/all.json
 
 Every process replaces its own object when its counts changed. A process that is killed loses what it counted since,
-one or two seconds. When a trial has long ended, `settle` makes their sum one object in place of theirs: it is not a part
+one or two seconds. When a trial has long ended, `settle` makes their sum one object in place of theirs; it is no part
 of the trial's end, since every server reads all of that log. It knows nothing of how heads are compared.
 """
 

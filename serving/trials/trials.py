@@ -247,6 +247,7 @@ class Trials:
             await self.flush()
         except StoreError as error:
             LOG.warning("the last counts of trials are lost: %s", error)
+        self._opinions.close()
 
 
 class _Ended(Exception):

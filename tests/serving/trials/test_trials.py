@@ -2,6 +2,9 @@
 
 import asyncio
 import json
+import os
+import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +22,7 @@ from breadcrumbs.models.known import STEPS, Known
 from breadcrumbs.serving.state import heads
 from breadcrumbs.serving.state.heads import Lineage
 from breadcrumbs.serving.state.store import Store
+from breadcrumbs.serving.trials.opinions import LOWEST, THREAD
 
 FEATURES = np.random.default_rng(3).normal(size=(40, 4)).astype(np.float32)
 LIVE = tiny_head()
@@ -87,6 +91,9 @@ def test_a_shadow_is_counted_and_never_answers(serve: Serve, tiny_bundle: Bundle
         assert (group["labels"], group["recall_against"]) == (10, 1.0)
         assert group["recall"] == pytest.approx((own[:10] == SAID[:10]).mean())
         assert group["low"] <= group["recall"] - group["recall_against"] <= group["high"]
+        behind = [one.native_id for one in threading.enumerate() if one.name.startswith(THREAD)]
+        if sys.platform == "linux":
+            assert [os.getpriority(os.PRIO_PROCESS, one or 0) for one in behind] == [LOWEST]
         numbers = client.get("/metrics").text
         assert 'breadcrumbs_trials{mode="shadow"} 1.0' in numbers
         assert 'breadcrumbs_trial_answers_total{agrees="yes",group="few",mode="shadow"}' in numbers
