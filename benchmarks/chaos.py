@@ -1,11 +1,13 @@
-"""A server to which all happens at once: load, uploads, refits, swaps, labels; kill -9, a full disk, damaged files.
+"""A server to which all happens at once: load, uploads, refits, swaps, trials, labels; kill -9, a full disk, damage.
 
     python benchmarks/chaos.py [--seconds 300] [--users 4] [--seed 0]
 
 The server is `breadcrumbs serve` on the embedded bundle and remembers its answers, refits are real. Somebody labels all
-the time, so that kills come while labels are written. It counts what users feel: requests sent, answered and wrong
-(each answer is compared with the head that it names, read from the store afterwards), acknowledged writes that are
-gone, and how long no request was answered after each kill. Exit status 1 if an answer was wrong or a write was lost.
+the time, so that kills come while labels are written. Canaries answer with heads that are not live, and some heads
+that go live are watched. It counts what users feel: requests sent, answered and wrong (each answer is compared with the
+head that it names, read from the store afterwards), answers of which the store remembers another head than their user
+was told, acknowledged writes that are gone, and how long no request was answered after each kill. Exit status 1 if an
+answer was wrong or a write was lost.
 The disk is filled only where this process may mount one of its own.
 """
 
@@ -41,12 +43,17 @@ from breadcrumbs.models.images.preprocess import load
 from breadcrumbs.models.snapshots import snapshot as snapshots
 from breadcrumbs.serving.client.client import Client, ServerError
 from breadcrumbs.serving.http.examples.schemas import LabelBody
+from breadcrumbs.serving.learning.answer import from_record
 from breadcrumbs.serving.learning.answers import PREFIX as ANSWERS
 from breadcrumbs.serving.learning.examples import Examples
 from breadcrumbs.serving.processes.child import family
 from breadcrumbs.serving.state import heads
 from breadcrumbs.serving.state.segments import Segments
+from breadcrumbs.serving.state.stop_rules import StopIf
 from breadcrumbs.serving.state.store import Store, StoreError
+from breadcrumbs.serving.trials.log import TrialLog
+from breadcrumbs.serving.trials.state import TrialState
+from breadcrumbs.serving.trials.trial import TrialSpec
 from breadcrumbs.serving.upkeep import verify
 from breadcrumbs.training.config import RefitSpec
 
@@ -60,13 +67,16 @@ REMEMBER = 1_000_000
 
 
 class Row(NamedTuple):
-    """One request: when it was answered, its photo, the head and the probabilities by class; or what went wrong."""
+    """One request: when it was answered, its photo, the head, the probabilities by class and the answer's id; or what
+    went wrong.
+    """
 
     at: float
     photo: int
     version: int
     classes: dict[int, float]
     failure: str = ""
+    id: str = ""
 
 
 class Acknowledged(NamedTuple):
@@ -77,6 +87,7 @@ class Acknowledged(NamedTuple):
     activations: dict[int, int]
     labels: dict[str, str]
     answers: set[str]
+    trials: dict[int, int]
 
 
 class Chaos:
@@ -90,7 +101,7 @@ class Chaos:
 
     def __init__(self, folder: Path, fillable: bool, seed: int) -> None:
         self.store = folder / "store"
-        self.known = Acknowledged(set(), set(), {}, {}, set())
+        self.known = Acknowledged(set(), set(), {}, {}, set(), {})
         self.happened: Counter[str] = Counter()
         self.kills: list[float] = []
         self.damaged: set[int] = set()
@@ -116,7 +127,7 @@ class Chaos:
         """Let things happen."""
         until = time.monotonic() + seconds
         acts = [self.upload, self.refit, self.refit, self.activate, self.activate, self.rollback, self.kill_child]
-        acts += [self.label, self.label_answer]
+        acts += [self.label, self.label_answer, self.canary, self.canary, self.bake]
         acts += [self.kill, self.damage, self.damage_log] + [self.fill] * self._fillable
         for act in acts:  # each once, then as it comes
             self._do(act)
@@ -183,9 +194,27 @@ class Chaos:
 
     def activate(self, client: Client) -> None:
         """Make some head live."""
-        versions = [record.version for record in client.heads().heads if record.version not in self.damaged]
-        done = client.activate(self._draw.choice(versions), "chaos")
+        done = client.activate(self._sound(client), "chaos")
         self.known.activations[done.number] = done.head
+
+    def canary(self, client: Client) -> None:
+        """Let some head answer a share of the requests for a while."""
+        spec = TrialSpec(head=self._sound(client), mode="canary", share=self._draw.uniform(0.05, 0.5), until="5s")
+        self._tried(client.start_trial(spec))
+
+    def bake(self, client: Client) -> None:
+        """Make some head live and watch it."""
+        done = client.activate(self._sound(client), "chaos", bake="5s", stop_if=StopIf(disagreement=0.9))
+        self.known.activations[done.number] = done.head
+        self._tried(*(client.trial(one.start.number) for one in client.trials()[:1]))
+
+    def _tried(self, *states: TrialState) -> None:
+        self.known.trials.update((one.start.number, one.start.head) for one in states)
+
+    def _sound(self, client: Client) -> int:
+        """Some head that is not damaged."""
+        versions = [record.version for record in client.heads().heads]
+        return self._draw.choice([version for version in versions if version not in self.damaged])
 
     def rollback(self, client: Client) -> None:
         """Go back."""
@@ -284,7 +313,8 @@ def ask(photos: list[bytes], first: int, over: threading.Event, rows: list[Row])
             rows.append(Row(time.monotonic(), photo, 0, {}, str(answer.status)))
             continue
         classes = {one["index"]: one["probability"] for one in body["predictions"][0]["classes"]}
-        rows.append(Row(time.monotonic(), photo, body["head"]["version"], classes))
+        told = body["predictions"][0]["id"] or ""
+        rows.append(Row(time.monotonic(), photo, body["head"]["version"], classes, id=told))
         time.sleep(0.005)  # steady load is enough; the rows are kept in memory
 
 
@@ -331,7 +361,18 @@ def lost(known: Acknowledged, store: Path) -> list[str]:
         path = store / f"activations/{number:08d}.json"
         if not path.exists() or json.loads(path.read_text())["head"] != head:
             gone.append(f"activation {number} of head {head}")
+    log = TrialLog(Store.open(store))
+    asyncio.run(log.read())
+    gone += [f"trial {one} of head {head}" for one, head in known.trials.items() if log.trial(one).head != head]
     return gone + asyncio.run(forgotten(known, Store.open(store)))
+
+
+async def mistold(rows: list[Row], store: Store) -> int:
+    """How many answers have another head in the store than their user was told."""
+    told, other = {row.id: row.version for row in rows if row.id}, 0
+    async for _, records in Segments(store, ANSWERS).records():
+        other += sum(told.get(one.id, one.head) != one.head for one in map(from_record, records))
+    return other
 
 
 async def forgotten(known: Acknowledged, store: Store) -> list[str]:
@@ -383,6 +424,7 @@ def main() -> None:
         gone = lost(chaos.known, chaos.store)
         findings = asyncio.run(verify(Store.open(chaos.store))).findings
         false = wrong(rows, photos, chaos.store, chaos.damaged)
+        other = asyncio.run(mistold(rows, Store.open(chaos.store)))
     unforeseen = [
         f for f in findings if f.kind == "damaged" and not any(heads.folder(v) in f.name for v in chaos.damaged)
     ]
@@ -394,9 +436,10 @@ def main() -> None:
     print(f"requests: {len(rows)} sent, {len(answered)} answered, {false} wrong; "
           f"not answered: {dict(Counter(row.failure for row in rows if row.failure))}")  # fmt: skip
     print(f"acknowledged: {counts[0]} snapshots, {counts[1]} refits, {counts[2]} activations, "
-          f"{len(chaos.known.labels)} labels, {len(chaos.known.answers)} answers; lost: {gone or 0}")  # fmt: skip
+          f"{len(chaos.known.trials)} trials, {len(chaos.known.labels)} labels, {len(chaos.known.answers)} answers; "
+          f"lost: {gone or 0}; remembered with another head: {other}")  # fmt: skip
     print(f"killed {len(chaos.kills)} times; nothing answered for {down}; other damage: {unforeseen or 0}")
-    sys.exit(bool(false or gone or unforeseen))
+    sys.exit(bool(false or gone or unforeseen or other))
 
 
 if __name__ == "__main__":

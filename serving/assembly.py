@@ -55,7 +55,7 @@ from breadcrumbs.serving.state.live_head import Live
 from breadcrumbs.serving.state.store import Store
 from breadcrumbs.serving.trials.judge import Judge
 from breadcrumbs.serving.trials.starting import of_refit
-from breadcrumbs.serving.trials.state import TrialGroup
+from breadcrumbs.serving.trials.trial import TrialGroup
 from breadcrumbs.serving.trials.trials import Trials
 from breadcrumbs.serving.trials.verified import Verified
 

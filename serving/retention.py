@@ -4,7 +4,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 
 class Retention(BaseModel):
-    """What is kept. The live head, snapshots of unfinished refits and the activation log always are."""
+    """What is kept. The live head, both heads of running trials, snapshots of unfinished refits and the logs always
+    are.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 

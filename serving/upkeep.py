@@ -26,6 +26,8 @@ from breadcrumbs.serving.state.heads import HeadRecord
 from breadcrumbs.serving.state.owners import sweep
 from breadcrumbs.serving.state.snapshot_record import SnapshotRecord
 from breadcrumbs.serving.state.store import Item, NotFound, Store, StoreError
+from breadcrumbs.serving.trials import counts
+from breadcrumbs.serving.trials.log import TrialLog
 from breadcrumbs.training.terminal.bars import Told, silent
 
 SETTLE = 2.0
@@ -72,6 +74,7 @@ async def verify(store: Store, told: Told = silent) -> Verified:
     log = Log(store)
     records = await log.readable()
     findings = [Finding("activations", "damaged", defect) for defect in log.defects]
+    findings += [Finding("trials", "damaged", defect) for defect in (await _trials(store)).defects]
     findings += await _verify_live(store, records)
     versions = sorted({heads.version_of(name) for name in items if heads.version_of(name)})
     names = sorted({name.partition(".")[0] for name in items if name.startswith("snapshots/")})
@@ -176,8 +179,10 @@ async def collect(
     """
     now = now or datetime.now(UTC)
     gone = await _plan(store, retention, now)
+    ended = [end.trial for end in (await _trials(store)).ends.values() if _before(end.at, now - UNDER_WAY)]
+    counted = [item for trial in ended for item in await counts.unsettled(store, trial)]
     if dry:
-        return _told(gone)
+        return _told([*gone, *counted])
     known, marks = {item.name for item in gone}, dict[str, str]()
     taken = {_owner(name) for name in known if _is_mark(name)}
     try:
@@ -193,7 +198,21 @@ async def collect(
     finally:  # whatever happens, what is kept becomes visible again
         for name in [name for name in marks if _owner(name) in taken]:
             await snapshot_deletion.put_back(store, marks.pop(name), name)
-    return await _remove(store, [item for item in gone if _owner(item.name) not in taken], marks, now, told)
+    for trial in ended:
+        await counts.settle(store, trial)
+    removed = await _remove(store, [item for item in gone if _owner(item.name) not in taken], marks, now, told)
+    return [*removed, *counted]
+
+
+async def _trials(store: Store) -> TrialLog:
+    log = TrialLog(store)
+    await log.read()
+    return log
+
+
+def _before(at: str, time: datetime) -> bool:
+    """Whether ISO 8601 `at` is before a time."""
+    return datetime.fromisoformat(at) < time
 
 
 async def _remove(store: Store, gone: list[Item], marks: dict[str, str], now: datetime, told: Told) -> list[Item]:
@@ -258,7 +277,8 @@ async def _needed(store: Store, retention: Retention, records: dict[int, HeadRec
         line = {record.lineage.parent or 0 for version in line if (record := records.get(version))}
         versions |= line
     newest = set(sorted(records, reverse=True)[: retention.keep_heads])
-    needed = {heads.folder(version) for version in versions if version}
+    tried = {version for start in (await _trials(store)).running for version in (start.head, start.against)}
+    needed = {heads.folder(version) for version in versions | tried if version}
     for name in await store.names("refits"):
         if name.endswith("/request.json"):
             try:

@@ -37,7 +37,7 @@ from breadcrumbs.models.snapshots.snapshot import Snapshot
 from breadcrumbs.training import export
 from breadcrumbs.training.network import Features
 
-SIDES = {"resnet18": (224, 256), "resnet10t": (64, 64)}
+SIDES = {"resnet18": (224, 256), "resnet10t": (64, 64), "efficientnet_lite0": (224, 256)}
 """Of the photos of each model, from … to; the first is also the network's input."""
 PHOTOS = 256
 CLASSES = tuple(f"class {index}" for index in range(10))

@@ -68,7 +68,8 @@ def gc(
 ) -> None:
     """Remove old heads, snapshots and refits from a store, even while a server is using it.
 
-    Never removed: the live head, `--parents` of its ancestors, the activation log, and what an unfinished refit needs.
+    Never removed: the live head, `--parents` of its ancestors, both heads of running trials, the logs, and what an
+    unfinished refit needs. What processes counted of a trial is added up an hour after its end.
     Everything else stays while it is younger than `--days` or belongs to one of the newest `--keep-heads` heads,
     unless the store exceeds `--max-bytes`.
 

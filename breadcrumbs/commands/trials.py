@@ -64,6 +64,7 @@ def start_trial(
     worse: Rule = None,
     disagreement: Rule = None,
     errors: Rule = None,
+    unknown: Rule = None,
     margin: Rule = None,
     reason: str = "",
     server: Server = LOCAL,
@@ -82,6 +83,7 @@ def start_trial(
         worse: Stop it when verified labels show at this level that the head is worse.
         disagreement: Stop it when the heads disagree on more than this share of the answers.
         errors: Stop it when the head fails on more than this share of the answers.
+        unknown: Stop it when the share of answers that the head does not know is larger by more than this.
         margin: Make the head live when labels show that its recall is not lower by this much.
         reason: Reason to record in the log of trials.
         json: Print what the server answers.
@@ -90,7 +92,7 @@ def start_trial(
     from breadcrumbs.serving.state.stop_rules import StopIf
     from breadcrumbs.serving.trials.trial import TrialSpec
 
-    rules = StopIf(worse=worse, disagreement=disagreement, errors=errors)
+    rules = StopIf(worse=worse, disagreement=disagreement, errors=errors, unknown=unknown)
     spec = TrialSpec(head=head, mode=mode, share=share, by=by, until=until, stop_if=rules, margin=margin, reason=reason)
     with Client(server, key=key) as client:
         _tell(client.start_trial(spec), json)

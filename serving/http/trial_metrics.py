@@ -7,8 +7,7 @@ from collections.abc import Sequence
 from typing import get_args
 
 from breadcrumbs.serving.http.metrics import Metrics
-from breadcrumbs.serving.trials.state import TrialGroup
-from breadcrumbs.serving.trials.trial import Mode, Start
+from breadcrumbs.serving.trials.trial import Mode, Start, TrialGroup
 
 
 class TrialMetrics:

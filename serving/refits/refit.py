@@ -283,7 +283,7 @@ async def _go_live(
 
 
 async def _on_trial(job: str, first: First, compared: int, record: HeadRecord, actor: str) -> str:
-    """Start the trial that comes before, and say so."""
+    """Start the trial that comes before, and say so; where it was started, it is not started again."""
     asked = "" if actor == NO_KEY else f" by {actor}"
     try:
         started = await first(record.version, compared, f"refit {job}{asked}")
@@ -292,14 +292,29 @@ async def _on_trial(job: str, first: First, compared: int, record: HeadRecord, a
     return f"on trial {started.number} until {started.until}: the gate says yes, and a trial comes first"
 
 
-def concluded(record: HeadRecord, judged: bytes, log: Sequence[Activation]) -> Verdict | None:
-    """Return the verdict on a refit whose server stopped before it wrote one. None means that `judged` is invalid."""
+async def concluded(
+    job: str, request: RefitRequest, record: HeadRecord, judged: bytes, log: Sequence[Activation], actor: str,
+    first: First | None,
+) -> Verdict | None:  # fmt: skip
+    """Return the verdict on a refit whose server stopped before it wrote one. None means that `judged` is invalid.
+
+    A trial that comes before its head may go live is started, if that was not done; an activation is left to people.
+
+    Args:
+        job, request, actor: which refit, of what, and who asked.
+        record: of its head, which is stored.
+        judged: what the gate said of it.
+        log: of activations.
+        first: as `settle`.
+    """
     try:
         told = Judged.model_validate_json(judged)
     except ValidationError:
         return None
     live = next((one.number for one in log if one.head == record.version and one.digest == record.digest), None)
     note = "activated" if live else "not activated: the server ended before it came to that; activate it if you want it"
+    if not live and first is not None and request.spec.activate == "if_better" and told.gate.answer == "yes":
+        note = await _on_trial(job, first, record.lineage.parent or 0, record, actor)
     return Verdict(
         compared=record.lineage.parent or 0,
         head=record.version,

@@ -85,7 +85,7 @@ class Refitter:
     async def conclude(self, history: History) -> None:
         """End or restart a job that a dead server left; its head may be stored already, and even live."""
         job = history.job.id
-        verdict = history.job.verdict or await self._concluded(job)
+        verdict = history.job.verdict or await self._concluded(history)
         if verdict is not None:
             if not await self._store.has(f"refits/{job}/report.json"):
                 verdict = refit.without_report(verdict, STOPPED)
@@ -96,13 +96,16 @@ class Refitter:
         else:
             await history.end("interrupted", error=INTERRUPTED)
 
-    async def _concluded(self, job: str) -> Verdict | None:
+    async def _concluded(self, history: History) -> Verdict | None:
         """The verdict on a job whose head is stored, from what the store has of it. None means that it is not."""
+        job = history.job.id
         made = [head for head in await heads.records(self._store) if head.lineage.refit == job]
         if made:
             with contextlib.suppress(NotFound):
                 judged = await self._store.get(f"refits/{job}/judged.json")
-                return refit.concluded(made[0], judged, await self._live.log())
+                return await refit.concluded(
+                    job, history.job.request, made[0], judged, await self._live.log(), history.actor, self._first
+                )
         return None
 
     def _may_again(self, history: History) -> bool:

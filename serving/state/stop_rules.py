@@ -18,6 +18,14 @@ class StopIf(BaseModel):
     """The two heads disagree on more than this share of the answers, beyond chance."""
     errors: float | None = Field(default=None, gt=0, lt=1)
     """The head on trial fails on more than this share of the answers, beyond chance."""
+    unknown: float | None = Field(default=None, gt=0, lt=1)
+    """Of the answers, the share that the head on trial does not know (`known` below 0.05) is larger by more than this
+    than the share that the other head does not know, beyond chance."""
+
+    @property
+    def level(self) -> float:
+        """The level of what labels must show, 0.05 where `worse` says none."""
+        return 0.05 if self.worse is None else self.worse
 
     @property
     def none(self) -> bool:

@@ -1,19 +1,22 @@
 """What the answers of a trial came to, counted by each process and added up over all.
 
     trial-counts/00000012/<process>.json
+    trial-counts/00000012/all.json
 
 Every process replaces its own object when its counts changed. A process that is killed loses what it counted since,
-about a second. It knows nothing of how heads are compared.
+one or two seconds. When a trial has long ended, `settle` makes their sum one object in place of theirs; it is no part
+of the trial's end, since every server reads all of that log. It knows nothing of how heads are compared.
 """
 
 import asyncio
+import contextlib
 import logging
 import secrets
 from collections.abc import Iterable
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from breadcrumbs.serving.state.store import Store
+from breadcrumbs.serving.state.store import Conflict, Item, Store
 
 LOG = logging.getLogger("breadcrumbs.trials")
 
@@ -42,6 +45,12 @@ class Counts(BaseModel):
     """Answers for which the head on trial failed."""
     dropped: int = 0
     """Answers that were not compared, since too many waited."""
+    placed: int = 0
+    """Answers of which it was looked at how well they are known; only with `stop_if.unknown`."""
+    unknown: int = 0
+    """Those that only the head on trial does not know."""
+    unknown_against: int = 0
+    """Those that only the other head does not know."""
 
     @property
     def compared(self) -> int:
@@ -67,6 +76,9 @@ class Counts(BaseModel):
             self.count(name, one.compared, one.disagreed)
         self.errors += other.errors
         self.dropped += other.dropped
+        self.placed += other.placed
+        self.unknown += other.unknown
+        self.unknown_against += other.unknown_against
 
 
 class CountsStore:
@@ -96,12 +108,37 @@ class CountsStore:
         Raises:
             StoreError: the store cannot be read.
         """
-        found = await self._store.get_all(await self._store.names(_folder(trial)))
+        names = await self._store.names(_folder(trial))
+        settled = _settled(trial)
+        found = await self._store.get_all([settled] if settled in names else names)
         return _sum(_parsed(found.items()))
 
     def forget(self, trial: int) -> None:
         """Forget a trial that has ended."""
         self._written.pop(trial, None)
+
+
+async def unsettled(store: Store, trial: int) -> list[Item]:
+    """Return what `settle` would remove of a trial."""
+    return [item for item in await store.items(_folder(trial)) if item.name != _settled(trial)]
+
+
+async def settle(store: Store, trial: int) -> None:
+    """Write the sum of a trial's counts as one object, and remove the others. Whatever comes later does not count.
+
+    Raises:
+        StoreError: the store cannot be read or written; a second time goes on.
+    """
+    gone = await unsettled(store, trial)
+    counts = await CountsStore(store).read(trial)
+    with contextlib.suppress(Conflict):  # it was settled before
+        await store.create(_settled(trial), counts.model_dump_json().encode())
+    for item in gone:
+        await store.delete(item.name)
+
+
+def _settled(trial: int) -> str:
+    return f"{_folder(trial)}/all.json"
 
 
 def _folder(trial: int) -> str:

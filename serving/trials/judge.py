@@ -92,8 +92,10 @@ class Judge:
 
     async def _judge(self, pair: Pair) -> None:
         start = pair.start
+        if start.stop_if.none and start.margin is None:
+            return
         counts = await self._trials.counts.read(start.number)
-        labels = tallies(await self._verified.of(pair), self._trials.groups(pair))
+        labels = tallies(await self._verified.of(pair), pair.groups)
         decision = decide(start, counts, labels)
         if decision is None:
             return

@@ -77,6 +77,8 @@ async def start(trials: Trials, spec: TrialSpec, actor: str) -> Start:
 async def of_refit(trials: Trials, until: str, version: int, compared: int, actor: str) -> Start:
     """Start the trial of a head that a refit made, which goes live by itself when labels say that it may.
 
+    Where this refit has started one, that one is returned: a server may have died before it could say so.
+
     Args:
         trials: of the store.
         until: as `TrialSpec.until`.
@@ -87,6 +89,10 @@ async def of_refit(trials: Trials, until: str, version: int, compared: int, acto
     Raises:
         BadRequest, Conflict, StoreError: as `start`; or another head is live than was compared with.
     """
+    await trials.catch_up()
+    for known in trials.log.starts.values():
+        if (known.head, known.actor) == (version, actor):
+            return known
     live = trials.live.head.version
     if live != compared:
         raise Conflict(f"head {live} is live; expected head {compared}: someone else was first")
@@ -108,7 +114,7 @@ async def check_bake(trials: Trials, version: int, until: str, stop_if: StopIf) 
         Conflict, NotFound, StoreError: the head cannot go live.
     """
     if stop_if.none:
-        raise BadRequest("bake: expected a rule in stop_if, got none: worse, disagreement or errors")
+        raise BadRequest("bake: expected a rule in stop_if, got none: worse, disagreement, errors or unknown")
     now = datetime.now(UTC)
     end = ends_at(until, now)
     head = await trials.live.named(version)

@@ -4,18 +4,13 @@ It knows nothing of where counts and labels come from.
 """
 
 from collections.abc import Iterable, Mapping
-from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
 from breadcrumbs.serving.trials.counts import Counts
 from breadcrumbs.serving.trials.evidence import Tally, interval
-from breadcrumbs.serving.trials.trial import End, Start
+from breadcrumbs.serving.trials.trial import GROUPS, End, Start, TrialGroup
 from breadcrumbs.serving.trials.verified import Recall
-
-TrialGroup = Literal["all", "many", "medium", "few", "new"]
-GROUPS: tuple[TrialGroup, ...] = ("all", "many", "medium", "few", "new")
-"""What a trial is judged on; `new` has the classes that came after the bundle."""
 
 
 class Measured(BaseModel):
@@ -77,6 +72,12 @@ class TrialState(TrialSummary):
     """Answers for which the head on trial failed."""
     dropped: int = 0
     """Answers that were not compared, since too many waited."""
+    placed: int = 0
+    """Answers of which it was looked at how well they are known; only with `stop_if.unknown`."""
+    unknown: int = 0
+    """Those that only the head on trial does not know."""
+    unknown_against: int = 0
+    """Those that only the other head does not know."""
     groups: dict[TrialGroup, GroupMeasured] = {}
     """By group, and of all classes."""
     classes: list[ClassMeasured] = []
@@ -87,11 +88,6 @@ class TrialState(TrialSummary):
 
 CLASSES = 1_000
 """Classes that are shown at most."""
-
-
-def groups_of(names: Iterable[str], groups: Mapping[str, TrialGroup]) -> dict[str, TrialGroup]:
-    """Return the group of each class; `new` for one that the bundle does not know."""
-    return {name: groups.get(name, "new") for name in names}
 
 
 def tallies(recalls: Mapping[str, Recall], groups: Mapping[str, TrialGroup]) -> dict[TrialGroup, Tally]:
@@ -127,6 +123,9 @@ def state_of(
         answered=counts.answered,
         errors=counts.errors,
         dropped=counts.dropped,
+        placed=counts.placed,
+        unknown=counts.unknown,
+        unknown_against=counts.unknown_against,
         groups={group: _of_group(group, classes, told.get(group), level) for group in GROUPS},
         classes=sorted(classes, key=lambda one: -(one.disagreed + one.lost))[:CLASSES],
         notes=notes,

@@ -17,6 +17,9 @@ from breadcrumbs.serving.state.stop_rules import StopIf
 Mode = Literal["shadow", "canary", "bake"]
 By = Literal["key", "ref", "random"]
 Outcome = Literal["over", "ended", "stopped", "rolled_back", "activated", "overtaken"]
+TrialGroup = Literal["all", "many", "medium", "few", "new"]
+GROUPS: tuple[TrialGroup, ...] = ("all", "many", "medium", "few", "new")
+"""What a trial is judged on; `new` has the classes that came after the bundle."""
 DURATION = re.compile(r"([0-9]{1,9})([smhd])")
 UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 LONGEST = timedelta(days=90)
@@ -107,7 +110,7 @@ class Start(BaseModel):
     @property
     def alpha(self) -> float:
         """The level of what labels must show."""
-        return 0.05 if self.stop_if.worse is None else self.stop_if.worse
+        return self.stop_if.level
 
     def is_over(self, now: datetime) -> bool:
         """Whether its time has passed."""

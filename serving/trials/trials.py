@@ -14,6 +14,7 @@ from typing import Protocol
 
 from breadcrumbs.models.errors import BreadcrumbsError
 from breadcrumbs.serving.predict.engine import BoundHead, Engine, Scores
+from breadcrumbs.serving.state import heads
 from breadcrumbs.serving.state.live_head import Live
 from breadcrumbs.serving.state.renames import Renames
 from breadcrumbs.serving.state.store import Store, StoreError
@@ -22,9 +23,9 @@ from breadcrumbs.serving.trials.canary import answering
 from breadcrumbs.serving.trials.counts import CountsStore
 from breadcrumbs.serving.trials.log import TrialLog, page
 from breadcrumbs.serving.trials.opinions import Opinions
-from breadcrumbs.serving.trials.pair import Pair, paired
-from breadcrumbs.serving.trials.state import TrialGroup, TrialState, TrialSummary, groups_of, state_of
-from breadcrumbs.serving.trials.trial import End, Mode, Outcome, Start
+from breadcrumbs.serving.trials.pair import Compared, Pair, Points, paired
+from breadcrumbs.serving.trials.state import TrialState, TrialSummary, state_of
+from breadcrumbs.serving.trials.trial import End, Mode, Outcome, Start, TrialGroup
 from breadcrumbs.serving.trials.verdicts import Outlook
 from breadcrumbs.serving.trials.verified import Verified
 
@@ -72,6 +73,7 @@ class Trials:
         self.live = live
         self.verified = verified
         self.remembers = remembers
+        self._store = store
         self._renames = Renames(store)
         self._groups = groups
         self._watch = watch
@@ -102,14 +104,10 @@ class Trials:
         if self.pairs:
             self._opinions.saw(scores)
 
-    def _tell(self, pair: Pair, classes: dict[str, tuple[int, int]], errors: int) -> None:
-        for name, group in groups_of(classes, self.groups(pair)).items():
-            self._watch.compared(pair.start.mode, group, *classes[name])
-        self._watch.failed(pair.start.mode, errors)
-
-    def groups(self, pair: Pair) -> dict[str, TrialGroup]:
-        """Return the group of each of the bundle's classes, by the names that the heads of a pair have for them."""
-        return {pair.became.get(name) or name: group for name, group in self._groups.items()}
+    def _tell(self, pair: Pair, found: Compared) -> None:
+        for group, compared, disagreed in pair.by_group(found):
+            self._watch.compared(pair.start.mode, group, compared, disagreed)
+        self._watch.failed(pair.start.mode, found.errors)
 
     async def end(self, number: int, outcome: Outcome, actor: str, reason: str) -> TrialSummary:
         """End a trial; one that has ended stays as it is.
@@ -154,13 +152,14 @@ class Trials:
         await self.flush()
         recalls = await self.verified.of(pair)
         notes = [] if end is not None or recalls else await self._notes(pair)
-        return state_of(start, end, await self.counts.read(number), recalls, self.groups(pair), notes)
+        return state_of(start, end, await self.counts.read(number), recalls, pair.groups, notes)
 
     async def outlook(self, head: BoundHead, against: BoundHead, seconds: float) -> Outlook:
         """Return what is known of a trial of two heads that may take so many seconds."""
         now = int(datetime.now(UTC).timestamp() * 1e6)
         lately = await self.verified.lately(now) if self.remembers else 0
-        return Outlook(self.remembers, lately, seconds, head.head.digest == against.head.digest)
+        points = {one.version: (await heads.record(self._store, one.version)).known for one in (head, against)}
+        return Outlook(self.remembers, lately, seconds, head.head.digest == against.head.digest, points)
 
     async def _notes(self, pair: Pair) -> list[str]:
         start = pair.start
@@ -219,7 +218,14 @@ class Trials:
     async def _pair(self, start: Start) -> Pair:
         head, against = await self.live.named(start.head), await self.live.named(start.against)
         became = {**await self._renames.of(start.against), **await self._renames.of(start.head)}
-        return paired(start, head, against, became)
+        looks = start.stop_if.unknown is not None and start.number not in self.log.ends
+        points = await self._points(start) if looks else None
+        return paired(start, head, against, became, self._groups, points)
+
+    async def _points(self, start: Start) -> Points | None:
+        """By what both heads tell how well a feature is known; they could when the trial started."""
+        head, against = [await heads.read_known(self._store, one) for one in (start.head, start.against)]
+        return None if head is None or against is None else (head, against)
 
     async def flush(self) -> None:
         """Write what this process counted.
@@ -241,6 +247,7 @@ class Trials:
             await self.flush()
         except StoreError as error:
             LOG.warning("the last counts of trials are lost: %s", error)
+        self._opinions.close()
 
 
 class _Ended(Exception):

@@ -11,8 +11,7 @@ from breadcrumbs.serving.refusals import BadRequest
 from breadcrumbs.serving.state.stop_rules import StopIf
 from breadcrumbs.serving.trials.counts import Counts
 from breadcrumbs.serving.trials.evidence import MOST, Tally, fewest, shows_less, shows_more
-from breadcrumbs.serving.trials.state import GROUPS, TrialGroup
-from breadcrumbs.serving.trials.trial import Start
+from breadcrumbs.serving.trials.trial import GROUPS, Start, TrialGroup
 
 LEVEL = 0.01
 """Probability that a rule about a share stops a trial although the share is not over its bound."""
@@ -27,6 +26,14 @@ SHARES: Mapping[str, tuple[str, Callable[[Counts], Tally]]] = {
     "errors": (
         "the head on trial fails on",
         lambda counts: Tally(gained=counts.errors, even=counts.compared),
+    ),
+    "unknown": (
+        "the head on trial alone does not know",
+        lambda counts: Tally(
+            gained=counts.unknown,
+            even=counts.placed - counts.unknown - counts.unknown_against,
+            lost=counts.unknown_against,
+        ),
     ),
 }
 """Rules about shares, by their field in `StopIf`: what it is called, and the answers that count or do not."""
@@ -52,7 +59,10 @@ def decide(start: Start, counts: Counts, labels: Mapping[TrialGroup, Tally]) -> 
         bound = getattr(start.stop_if, name)
         tally = tally_of(counts)
         if bound is not None and shows_more(tally, bound, LEVEL):
-            return Decision("stop", f"{told} {tally.gained} of {tally.count} answers; stop_if.{name} is {bound:g}")
+            less = f", the other head alone {tally.lost}" if tally.lost else ""
+            return Decision(
+                "stop", f"{told} {tally.gained} of {tally.count} answers{less}; stop_if.{name} is {bound:g}"
+            )
     if start.stop_if.worse is not None:
         for group, tally in labels.items():
             if shows_less(tally, 0, start.stop_if.worse / len(GROUPS)):
@@ -81,12 +91,14 @@ class Outlook:
         lately: verified labels of answers that came in the last week.
         seconds: that the trial may take.
         same: whether both heads have the same numbers.
+        points: sha256 of what each head tells by how well a feature is known, by version. None means that it cannot.
     """
 
     remembers: bool
     lately: int
     seconds: float
     same: bool
+    points: Mapping[int, str | None]
 
 
 def check(stop_if: StopIf, margin: float | None, outlook: Outlook) -> None:
@@ -107,6 +119,13 @@ def check(stop_if: StopIf, margin: float | None, outlook: Outlook) -> None:
             f"stop_if.{differ} can never be decided: both heads have the same numbers, so they never disagree; leave "
             "the rule out"
         )
+    if margin is not None and outlook.same and fewest(Tally(even=1), -margin, stop_if.level) >= MOST:
+        raise BadRequest(
+            f"margin={margin:g} can never be decided: both heads have the same numbers, and it takes over {MOST:,} "
+            "labels to show that one is not worse by so little; expected a larger one"
+        )
+    if stop_if.unknown is not None:
+        _check_points(outlook.points)
     for name in SHARES:
         bound = getattr(stop_if, name)
         if bound is not None and fewest(Tally(gained=1), bound, LEVEL) >= MOST:
@@ -115,14 +134,26 @@ def check(stop_if: StopIf, margin: float | None, outlook: Outlook) -> None:
             )
 
 
+def _check_points(points: Mapping[int, str | None]) -> None:
+    for version, sha in points.items():
+        if sha is None:
+            raise BadRequest(
+                f"stop_if.unknown can never be decided: head {version} carries no points to tell what is known by, as "
+                "heads do that were made from too few rows; leave the rule out"
+            )
+    if len(set(points.values())) == 1:
+        raise BadRequest(
+            "stop_if.unknown can never be decided: both heads tell by the same points what is known; leave the rule out"
+        )
+
+
 def notes(stop_if: StopIf, margin: float | None, outlook: Outlook) -> list[str]:
     """Return what a reader should know of rules that are unlikely to be decided in time."""
     asked = []
     if stop_if.worse is not None:
         asked.append(("stop_if.worse", fewest(Tally(gained=1), 0, stop_if.worse / len(GROUPS))))
     if margin is not None:
-        alpha = 0.05 if stop_if.worse is None else stop_if.worse
-        asked.append(("margin", fewest(Tally(even=1), -margin, alpha)))
+        asked.append(("margin", fewest(Tally(even=1), -margin, stop_if.level)))
     expected = outlook.lately * outlook.seconds / WEEK
     return [
         f"{name} takes {least} verified labels of answers or more, and about {expected:.0f} will come before the end, "

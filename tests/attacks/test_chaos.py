@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.mark.slow
 def test_nothing_is_wrong_or_lost_while_everything_happens() -> None:
-    """Load, labels, refits, swaps, kill -9 of child and server, damage, a full disk where that may be."""
+    """Load, labels, refits, swaps, trials, kill -9 of child and server, damage, a full disk where that may be."""
     line = [sys.executable, str(ROOT / "benchmarks" / "chaos.py"), "--seconds", "12"]
     done = subprocess.run(
         line,
@@ -28,7 +28,8 @@ def test_nothing_is_wrong_or_lost_while_everything_happens() -> None:
 
     assert done.returncode == 0, done.stdout + done.stderr[-3000:]
     assert re.search(r"requests: \d{3,} sent, \d{3,} answered, 0 wrong", done.stdout), done.stdout
-    assert "lost: 0" in done.stdout
+    assert "lost: 0; remembered with another head: 0" in done.stdout
+    assert re.search(r"[1-9]\d* trials, ", done.stdout), done.stdout
     assert re.search(r"[1-9]\d* labels, [1-9]\d* answers; lost", done.stdout), done.stdout
     for act in ("upload", "refit", "label", "label_answer", "activate", "kill", "kill_child", "damage", "damage_log"):
         assert f"'{act}': " in done.stdout, (act, done.stdout)

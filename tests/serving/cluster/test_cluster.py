@@ -203,18 +203,28 @@ def test_limits_hold_behind_rays_proxy(machines: Machines, http: httpx.Client) -
 
 
 def test_an_activation_reaches_every_replica(machines: Machines, http: httpx.Client) -> None:
-    """Whichever was asked for it."""
+    """Whichever was asked for it; so does a canary, which the activation ends."""
     record = asyncio.run(heads.add(machines.store, tiny_head(7), machines.bundle, Lineage(parent=1), {}))
+    tried = asyncio.run(heads.add(machines.store, tiny_head(9), machines.bundle, Lineage(parent=1), {}))
+    trial = http.post("/v1/trials", json={"head": tried.version, "mode": "canary", "share": 1}).json()["start"][
+        "number"
+    ]
+    until(lambda: set(versions(http).values()) == {tried.version}, "the canary on every replica")
     done = http.post(f"/v1/heads/{record.version}/activate", json={"reason": "test"})
 
     until(lambda: set(versions(http).values()) == {record.version}, "the new head on every replica")
     assert done.status_code == 200
     assert len(versions(http)) == 3
+    end = until(lambda: http.get(f"/v1/trials/{trial}").json()["end"], "the end of the canary")
+    assert end["outcome"] == "overtaken"
 
 
 def test_no_request_fails_when_a_replica_and_then_a_node_is_lost(machines: Machines, http: httpx.Client) -> None:
-    """By the client's rules; and there are three replicas again."""
+    """By the client's rules; there are three replicas again, and the trial that ran goes on."""
     over, counts = threading.Event(), Counter[str]()
+    tried = asyncio.run(heads.add(machines.store, tiny_head(11), machines.bundle, Lineage(parent=1), {}))
+    body = {"head": tried.version, "mode": "canary", "share": 0.5}
+    trial = http.post("/v1/trials", json=body).json()["start"]["number"]
 
     def user() -> None:
         while not over.is_set():
@@ -243,6 +253,7 @@ def test_no_request_fails_when_a_replica_and_then_a_node_is_lost(machines: Machi
 
     assert counts["failed"] == 0
     assert counts["answered"] > 40
+    assert http.delete(f"/v1/trials/{trial}").json()["end"]["outcome"] == "ended"
     assert len(until(lambda: len(versions(http)) == 3 and versions(http), "answers of three replicas")) == 3
 
 

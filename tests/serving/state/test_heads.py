@@ -24,6 +24,7 @@ from breadcrumbs.serving.state.heads import Lineage
 from breadcrumbs.serving.state.store import Store
 
 PNG = {"content-type": "image/png"}
+CANARY = {"mode": "canary", "share": 0.5}
 SWAPS = 200
 
 
@@ -57,7 +58,7 @@ def check(answer: httpx.Response, known: dict[int, LinearHead], seeds: list[int]
 
 
 def test_two_hundred_swaps_under_load_lose_and_mix_nothing(serve: Serve, tiny_bundle: Bundle, tmp_path: Path) -> None:
-    """While heads change, every answer succeeds and is wholly that of the head it names."""
+    """While heads change and canaries come and go, every answer succeeds and is wholly that of the head it names."""
     known = fill(tmp_path / "store", tiny_bundle, 3)
     images = [png(picture(seed)) for seed in range(6)]
     over = threading.Event()
@@ -75,16 +76,22 @@ def test_two_hundred_swaps_under_load_lose_and_mix_nothing(serve: Serve, tiny_bu
 
     with serve(max_batch=4) as client, ThreadPoolExecutor(2) as pool:
         loads = [pool.submit(load, str(client.base_url), several) for several in (False, True)]
+        tried: list[int] = []
         try:
             for swap in range(SWAPS):
                 answer = client.post(f"/v1/heads/{(swap + 1) % 4 + 1}/activate")
                 assert answer.status_code == 200, answer.text
+                if swap % 20 == 0:  # refused where that head is on trial still
+                    tried.append(client.post("/v1/trials", json=CANARY | {"head": (swap + 2) % 4 + 1}).status_code)
         finally:
             over.set()
         seen = [version for one in loads for version in one.result()]
         log = client.get("/v1/activations", params={"limit": 1000}).json()["activations"]
+        trials = client.get("/v1/trials").json()["trials"]
 
     assert len(log) == SWAPS + 1
+    assert (len(trials), set(tried) <= {201, 409}) == (tried.count(201), True)
+    assert {one["end"]["outcome"] for one in trials if one["end"]} <= {"overtaken"}
     assert set(seen) == set(known)
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from patience import PATIENCE
+from patience import soon as wait
 from running import make_settings, running
 from tiny import SIDE, picture, png, tiny_backbone, tiny_head, write_bundle
 
@@ -285,7 +286,12 @@ def test_servers_on_one_store_follow_each_other(tiny_bundle: Bundle, tmp_path: P
             assert soon(number), one.get(f"/v1/refit/{job}").json()
         answer = other.post("/v1/predict", content=png(picture()), headers={"content-type": "image/png"}).json()
         assert answer["head"]["version"] == 3
+        assert one.post("/v1/trials", json={"head": 1}).status_code == 201
         assert other.post("/v1/heads/rollback").json()["head"] == 2
+        assert soon(2)
+        for server in (one, other):
+            end = wait(lambda server=server: server.get("/v1/trials/1").json()["end"], "the end of a trial that it met")
+            assert end["outcome"] == "overtaken"
         assert one.get("/v1/activations").json()["activations"][0]["head"] == 2
         path = tmp_path / "store" / "heads" / "000003" / "head.safetensors"
         whole = path.read_bytes()

@@ -11,6 +11,7 @@ import pytest
 from forked import started
 from patience import PATIENCE, soon
 from ports import free_port
+from refits import upload
 from running import make_settings, running
 from tiny import tiny_head
 
@@ -23,6 +24,7 @@ from breadcrumbs.serving.trials.log import TrialLog
 from breadcrumbs.serving.trials.trial import End, Start
 
 SERVER = "import crashing_server; crashing_server.main()"
+REMEMBERING = {"COLUMNS": "200", "BREADCRUMBS_REMEMBER": "1000"}
 FEATURES = [[1.0, 2.0, 3.0, 4.0], [-1.0, 0.5, 0.0, 2.0]]
 
 
@@ -121,6 +123,62 @@ def test_a_killed_server_leaves_a_log_that_tells(
         assert live == (2 if baked and left else 1)
         told = [json.loads(path.read_text()) for path in sorted((folder / "trials").glob("*"))]
         assert [one["head"] for one in told] == [2] * len(left)
+
+
+@pytest.mark.slow
+def test_a_killed_server_leaves_who_answered_what(tiny_bundle: Bundle, tmp_path: Path) -> None:
+    """`kill -9` in a canary: each answer that was written names its head; the trial goes on, and each sender's head."""
+    folder, port, met, answers = tmp_path / "store", free_port(), {}, {}
+    with running(make_settings(tiny_bundle, folder)):
+        asyncio.run(heads.add(Store.open(folder), tiny_head(5), tiny_bundle, Lineage(), {}))
+    words = (str(tiny_bundle.folder), str(folder), str(port), "before", "trials/00000002.json", "1")
+    asking = httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=PATIENCE, verify=False)
+    with started(*words, code=SERVER, environment=REMEMBERING) as program, asking as client:
+        soon(lambda: ready(client), "the server")
+        body = {"head": 2, "mode": "canary", "share": 0.5, "by": "ref"}
+        client.post("/v1/trials", json=body).raise_for_status()
+        for ref in map(str, range(12)):
+            told = client.post("/v1/predict", params={"ref": ref}, json={"features": FEATURES}).json()
+            met[ref] = told["head"]["version"]
+            answers |= {one["id"]: met[ref] for one in told["predictions"]}
+        assert {client.get(f"/v1/answers/{one}").status_code for one in answers} == {200}, "they are written now"
+        counted = soon(lambda: client.get("/v1/trials/1").json()["answered"], "what was counted")
+        with contextlib.suppress(httpx.TransportError):
+            client.delete("/v1/trials/1")
+        assert program.wait() == -signal.SIGKILL
+    with running(make_settings(tiny_bundle, folder, remember=1000)) as client:
+        heads_told = {one: client.get(f"/v1/answers/{one}").json()["head"]["version"] for one in answers}
+        again = {
+            ref: client.post("/v1/predict", params={"ref": ref}, json={"features": FEATURES}).json() for ref in met
+        }
+        trial = client.get("/v1/trials/1").json()
+
+        assert set(met.values()) == {1, 2}
+        assert heads_told == answers
+        assert {ref: one["head"]["version"] for ref, one in again.items()} == met
+        assert trial["end"] is None
+        assert all(trial["answered"][head] >= 2 * count for head, count in counted.items()), "counts go on"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_a_refits_head_is_tried_whenever_its_server_was_killed(tiny_bundle: Bundle, tmp_path: Path, when: str) -> None:
+    """Before or after its trial was written: the next server has one trial of it, and the refit's verdict names it."""
+    folder, port = tmp_path / "store", free_port()
+    words = (str(tiny_bundle.folder), str(folder), str(port), when, "trials/00000001.json", "1")
+    asking = httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=PATIENCE, verify=False)
+    trying = REMEMBERING | {"BREADCRUMBS_GATE_TRIAL": "24h"}
+    with started(*words, code=SERVER, environment=trying) as program, asking as client:
+        soon(lambda: ready(client), "the server")
+        with contextlib.suppress(httpx.TransportError):
+            client.post("/v1/refit", json={"snapshots": [upload(client)]}).raise_for_status()
+        assert program.wait() == -signal.SIGKILL, program.err
+    with running(make_settings(tiny_bundle, folder, remember=1000, gate_trial="24h")) as client:
+        (job,) = client.get("/v1/refit").json()["refits"]
+        (trial,) = client.get("/v1/trials").json()["trials"]
+
+        assert (job["state"], job["verdict"]["note"].partition(" until")[0]) == ("succeeded", "on trial 1")
+        assert (trial["start"]["head"], trial["start"]["margin"], trial["end"]) == (2, 0.02, None)
 
 
 def ready(client: httpx.Client) -> bool:

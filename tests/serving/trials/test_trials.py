@@ -2,6 +2,9 @@
 
 import asyncio
 import json
+import os
+import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +18,11 @@ from tiny import CLASSES, tiny_head
 
 from breadcrumbs.models.bundle import Bundle
 from breadcrumbs.models.head import LinearHead
+from breadcrumbs.models.known import STEPS, Known
 from breadcrumbs.serving.state import heads
 from breadcrumbs.serving.state.heads import Lineage
 from breadcrumbs.serving.state.store import Store
+from breadcrumbs.serving.trials.opinions import LOWEST, THREAD
 
 FEATURES = np.random.default_rng(3).normal(size=(40, 4)).astype(np.float32)
 LIVE = tiny_head()
@@ -86,6 +91,9 @@ def test_a_shadow_is_counted_and_never_answers(serve: Serve, tiny_bundle: Bundle
         assert (group["labels"], group["recall_against"]) == (10, 1.0)
         assert group["recall"] == pytest.approx((own[:10] == SAID[:10]).mean())
         assert group["low"] <= group["recall"] - group["recall_against"] <= group["high"]
+        behind = [one.native_id for one in threading.enumerate() if one.name.startswith(THREAD)]
+        if sys.platform == "linux":
+            assert [os.getpriority(os.PRIO_PROCESS, one or 0) for one in behind] == [LOWEST]
         numbers = client.get("/metrics").text
         assert 'breadcrumbs_trials{mode="shadow"} 1.0' in numbers
         assert 'breadcrumbs_trial_answers_total{agrees="yes",group="few",mode="shadow"}' in numbers
@@ -160,6 +168,36 @@ def test_a_jump_in_disagreement_stops_a_trial(serve: Serve, tiny_bundle: Bundle,
         soon(lambda: predict(client)["head"]["version"] == 1, "the live head's answers")
 
 
+def test_a_jump_in_unknowns_stops_a_trial(serve: Serve, tiny_bundle: Bundle, tmp_path: Path) -> None:
+    """Of what both heads answer, one alone does not know much; a head that cannot tell is refused."""
+    near = FEATURES / np.linalg.norm(FEATURES, axis=1, keepdims=True)
+    known, same = points(near), turned(2)
+    with serve(follow=0.05) as client:
+        store, rules = Store.open(tmp_path / "store"), {"stop_if": {"unknown": 0.3}}
+        for head, some in ((LIVE, known), (turned(), points(near[:1])), (same, known), (LIVE, known)):
+            asyncio.run(heads.add(store, head, tiny_bundle, Lineage(), {}, some))
+        cannot = client.post("/v1/trials", json={"head": 3, **rules})
+        client.post("/v1/heads/2/activate").raise_for_status()
+        never = client.post("/v1/trials", json={"head": 5, **rules})
+        assert client.post("/v1/trials", json={"head": 3, **rules}).status_code == 201
+        assert client.post("/v1/trials", json={"head": 4, **rules}).status_code == 201
+        predict(client)
+        end = ended(client, 1)
+        told, other = state(client, 1), state(client, 2)
+
+        assert (cannot.status_code, "head 1 carries no points" in cannot.text) == (422, True)
+        assert (never.status_code, "the same points" in never.text) == (422, True)
+        assert (end["outcome"], "alone does not know 39 of 40 answers" in end["reason"]) == ("stopped", True)
+        assert [told[name] for name in ("placed", "unknown", "unknown_against")] == [40, 39, 0]
+        assert [other[name] for name in ("end", "placed", "unknown", "unknown_against")] == [None, 40, 0, 0]
+
+
+def points(some: np.ndarray) -> Known:
+    """By what a head tells how well a feature is known: 1 at these points, 0 a little away from them."""
+    scales = np.tile(np.linspace(0.999, 1, STEPS, dtype=np.float32), (3, 1))
+    return Known(np.eye(4, dtype=np.float32), some.astype(np.float32), np.zeros(len(some), np.int64), scales)
+
+
 def test_a_trial_ends_in_time(serve: Serve, tiny_bundle: Bundle, tmp_path: Path) -> None:
     """And is the same after a restart."""
     with serve(follow=0.05) as client:
@@ -187,6 +225,8 @@ CASES: list[tuple[dict[str, Any], int, str]] = [
     ({"head": 2, "margin": 0.05}, 422, "can never be decided"),
     ({"head": 3, "stop_if": {"disagreement": 0.5}}, 422, "never disagree"),
     ({"head": 2, "stop_if": {"errors": 0.9999999999}}, 422, "can never be decided"),
+    ({"head": 2, "stop_if": {"unknown": 0.5}}, 422, "carries no points"),
+    ({"head": 2, "stop_if": {"unknown": 1}}, 422, "unknown"),
     ({"head": 2, "stop_if": {"unheard_of": 0.5}}, 422, "unheard_of"),
     ({"head": 2, "reason": "a\nb"}, 422, "control character"),
     ({"head": 4}, 409, "backbone"),
