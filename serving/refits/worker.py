@@ -13,15 +13,17 @@ from typing import Any
 
 from breadcrumbs.models.bundle import Bundle
 from breadcrumbs.models.errors import BreadcrumbsError
-from breadcrumbs.serving.predict.engine import BoundHead
 from breadcrumbs.serving.processes import child
 from breadcrumbs.serving.refits import refit
-from breadcrumbs.serving.refits.job import ENDED, History, State
+from breadcrumbs.serving.refits.job import ENDED, History, Job, State
 from breadcrumbs.serving.refits.outputs import Made, RefitFailed, Report
 from breadcrumbs.serving.refits.pinned import Pinned
 from breadcrumbs.serving.refits.refit import First, RefitRequest, Verdict
 from breadcrumbs.serving.state import heads
+from breadcrumbs.serving.state.activation_log import Log
 from breadcrumbs.serving.state.lease import Lost
+from breadcrumbs.serving.state.line_names import DEFAULT
+from breadcrumbs.serving.state.lines import Lines, folder
 from breadcrumbs.serving.state.live_head import Live
 from breadcrumbs.serving.state.store import Conflict, NotFound, Store
 
@@ -40,7 +42,7 @@ class Refitter:
     Args:
         store: where they are kept.
         bundle: whose backbone the heads are for.
-        live: the head that they are compared with, and may replace.
+        lines: whose live heads they are compared with, and may replace.
         command: the child, without its arguments.
         limits: what a child may take.
         run: runs the child, here or on another machine.
@@ -51,13 +53,13 @@ class Refitter:
     """
 
     def __init__(
-        self, store: Store, bundle: Bundle, live: Live, command: Sequence[str], limits: child.Limits,
+        self, store: Store, bundle: Bundle, lines: Lines, command: Sequence[str], limits: child.Limits,
         run: child.Run = child.run, retries: int = 0, confirm: Callable[[], Awaitable[None]] | None = None,
         pinned: Pinned | None = None, first: First | None = None,
     ) -> None:  # fmt: skip
         self._store = store
         self._bundle = bundle
-        self._live = live
+        self._lines = lines
         self._command = tuple(command)
         self._limits = limits
         self._child = run
@@ -85,7 +87,7 @@ class Refitter:
     async def conclude(self, history: History) -> None:
         """End or restart a job that a dead server left; its head may be stored already, and even live."""
         job = history.job.id
-        verdict = history.job.verdict or await self._concluded(job)
+        verdict = history.job.verdict or await self._concluded(history.job)
         if verdict is not None:
             if not await self._store.has(f"refits/{job}/report.json"):
                 verdict = refit.without_report(verdict, STOPPED)
@@ -96,13 +98,14 @@ class Refitter:
         else:
             await history.end("interrupted", error=INTERRUPTED)
 
-    async def _concluded(self, job: str) -> Verdict | None:
+    async def _concluded(self, job: Job) -> Verdict | None:
         """The verdict on a job whose head is stored, from what the store has of it. None means that it is not."""
-        made = [head for head in await heads.records(self._store) if head.lineage.refit == job]
+        made = [head for head in await heads.records(self._store) if head.lineage.refit == job.id]
         if made:
             with contextlib.suppress(NotFound):
-                judged = await self._store.get(f"refits/{job}/judged.json")
-                return refit.concluded(made[0], judged, await self._live.log())
+                judged = await self._store.get(f"refits/{job.id}/judged.json")
+                log = Log(self._store, folder(job.request.line or DEFAULT))
+                return refit.concluded(made[0], judged, await log.readable())
         return None
 
     def _may_again(self, history: History) -> bool:
@@ -203,8 +206,7 @@ class Refitter:
         await history.end("succeeded", verdict=refit.without_report(verdict, why).model_dump(mode="json"))
 
     async def _refit(self, history: History) -> None:
-        compared = self._live.head
-        making = asyncio.create_task(self._make(history, compared))
+        making = asyncio.create_task(self._make(history))
         self._running = (history, making)
         try:
             report = await making
@@ -213,21 +215,23 @@ class Refitter:
             raise
         await child.to_the_end(self._finish(history, report))
 
-    async def _make(self, history: History, compared: BoundHead) -> Report:
+    async def _make(self, history: History) -> Report:
         job = history.job
         await self._confirm()
+        line = await self._lines.find(job.request.line or DEFAULT)
+        compared = line.head
         await history.say({"event": "state", "state": "running", "compared": compared.version})
         request = await refit.whole(job.request, self._store, compared.version, compared.head)
 
         async def take(made: Made) -> None:
-            await self._settle(history, request, compared.version, made)
+            await self._settle(history, request, line, compared.version, made)
 
         return await refit.make(
             job.id, request, self._store, self._bundle, compared.head, self._command, self._limits,
             _Hearing(history), take, self._child, self._pinned,
         )  # fmt: skip
 
-    async def _settle(self, history: History, request: RefitRequest, compared: int, made: Made) -> None:
+    async def _settle(self, history: History, request: RefitRequest, line: Live, compared: int, made: Made) -> None:
         """Store the head, make it live if it may be, and say so; from now on the job cannot be cancelled."""
         self._running = (history, None)
         job = history.job.id
@@ -238,7 +242,7 @@ class Refitter:
             request,
             self._store,
             self._bundle,
-            self._live,
+            line,
             compared,
             made,
             history.actor,
