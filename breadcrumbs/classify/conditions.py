@@ -24,11 +24,13 @@ class Conditions:
         prior: name of a prior in a server's store; or none.
         classes: names of the classes that can be there; none: all.
         confidence: probability of the deepest node to name; None: the server's, or `CONFIDENCE`.
+        line: of a server, that answers; None: the key's first one, or the default one.
     """
 
     prior: str | None = None
     classes: tuple[str, ...] = ()
     confidence: float | None = None
+    line: str | None = None
 
     def check(self) -> None:
         """Refuse a confidence that is no probability.
@@ -51,7 +53,7 @@ class OfBundle:
         asked: what is asked for.
 
     Raises:
-        BreadcrumbsError: a prior is named, or a confidence and there is no taxonomy.
+        BreadcrumbsError: a prior or a line is named, or a confidence and there is no taxonomy.
         UnknownClass: the head does not have a class.
     """
 
@@ -61,6 +63,8 @@ class OfBundle:
                 f"--prior {asked.prior}: priors are in a server's store; leave out --bundle, or name the classes with "
                 "--classes"
             )
+        if asked.line is not None:
+            raise BreadcrumbsError(f"--line {asked.line}: lines are a server's; leave out --bundle or --line")
         if asked.confidence is not None and bundle.taxonomy is None:
             raise BreadcrumbsError(
                 f"--confidence: {bundle.folder} has no taxonomy, so there are no nodes; leave it out"

@@ -45,7 +45,7 @@ RIGHTS: tuple[tuple[str, str, KeyScope | None], ...] = (
 )
 """Method, path, and the scope that a key needs. None means that no key is needed. The first match counts."""
 
-OF_ALL_LINES = re.compile(r"(GET|HEAD|POST|DELETE) /v1/trials(/.*)?|(GET|HEAD) /metrics|(PUT|DELETE) /v1/priors/.*")
+OF_ALL_LINES = re.compile(r"[A-Z]+ (/v1/trials(/.*)?|/metrics)|(PUT|DELETE) /v1/(lines|priors)/.*")
 """Method and path of what is not for a key that is bound to lines."""
 BASIC = re.compile(r"/label-studio(/|$)")
 """Paths where a key may also come as a password."""

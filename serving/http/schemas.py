@@ -161,6 +161,14 @@ class Timing(BaseModel):
     compute_ms: float = Field(description="backbone and head")
 
 
+class LineAnswer(BaseModel):
+    """One prediction per image or feature, all made by the head of a line."""
+
+    head: HeadName
+    predictions: list[Prediction]
+    rows: Searched | None = Field(default=None, description="present with `explain`")
+
+
 class PredictResponse(BaseModel):
     """One prediction per image or feature, all made by one head."""
 
@@ -169,6 +177,9 @@ class PredictResponse(BaseModel):
     timing: Timing
     batch_size: int = Field(description="the largest batch that one of the images was computed in")
     rows: Searched | None = Field(default=None, description="present with `explain`")
+    lines: dict[str, LineAnswer] | None = Field(
+        default=None, description="by line, if the request names several; the first one's answer is also above"
+    )
 
 
 class FeaturesResponse(BaseModel):

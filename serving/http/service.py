@@ -27,9 +27,10 @@ from breadcrumbs.serving.processes.child import Limits
 from breadcrumbs.serving.refits.fitted_rows import FittedRows
 from breadcrumbs.serving.refits.jobs import Jobs
 from breadcrumbs.serving.refits.suspects import Suspects
-from breadcrumbs.serving.refusals import BadRequest
+from breadcrumbs.serving.refusals import BadRequest, Forbidden
 from breadcrumbs.serving.settings import Settings
 from breadcrumbs.serving.state.conversion import Converter
+from breadcrumbs.serving.state.heads import HeadRecord
 from breadcrumbs.serving.state.known_heads import KnownHeads
 from breadcrumbs.serving.state.line_names import DEFAULT
 from breadcrumbs.serving.state.lines import Lines
@@ -184,6 +185,27 @@ async def choose(request: Request, line: Live, head: str) -> BoundHead | None:
     return await line.named(int(head))
 
 
+async def check_head(request: Request, service: Service, record: HeadRecord) -> None:
+    """Refuse a head that has nothing to do with the lines of the request's key.
+
+    Raises:
+        Forbidden: it was neither made for one of them nor ever live in one.
+    """
+    if not await may_see_head(request, service, record):
+        raise Forbidden(f"head {record.version} is of a line that this key is not bound to")
+
+
+async def may_see_head(request: Request, service: Service, record: HeadRecord) -> bool:
+    """Whether a request's key may see a head: one that was made for a line of its, or was ever live there."""
+    bound = lines_of(request)
+    if bound is None or (record.lineage.line or DEFAULT) in bound:
+        return True
+    return any([await live.had(record.version) for live in service.lines.all if live.line in bound])
+
+
+LineOf = Annotated[
+    str | None, Query(description="the line; absent: the first one that the key is bound to, or the default one")
+]
 Limit = Annotated[int, Query(ge=1, le=MOST, description="entries at most; a page of large ones may have fewer")]
 AfterNumber = Annotated[
     int | None, Query(ge=1, lt=10**9, description="only entries older than this number: `next` of the page before")

@@ -71,12 +71,13 @@ class Log:
         folder: its place in the store.
 
     Attributes:
+        folder: its place in the store.
         next: the number that the next record gets, as of the last reading.
     """
 
     def __init__(self, store: Store, folder: str = FOLDER) -> None:
         self._store = store
-        self._folder = folder
+        self.folder = folder
         self._records: list[Activation] = []
         self._hash: str | None = None
         self._defects: list[str] = []
@@ -86,7 +87,7 @@ class Log:
         self._busy = asyncio.Lock()
 
     def _name(self, number: int) -> str:
-        return f"{self._folder}/{number:08d}.json"
+        return f"{self.folder}/{number:08d}.json"
 
     def had(self, head: int) -> bool:
         """Whether a head was ever live, as of the last reading."""
@@ -129,8 +130,8 @@ class Log:
     async def _read(self) -> list[Activation]:
         """Read what follows the last good record. A damaged end is read again each time: it may have been repaired."""
         known = self._records[-1].number if self._records else 0
-        names = await self._store.names(self._folder)
-        names = [name for name in names if _FILE.fullmatch(name.removeprefix(f"{self._folder}/"))]
+        names = await self._store.names(self.folder)
+        names = [name for name in names if _FILE.fullmatch(name.removeprefix(f"{self.folder}/"))]
         self._end, self._at_end, self.next = self._hash, [], known + 1
         for name in names[bisect_right(names, self._name(known)) :]:
             if name != self._name(self.next):

@@ -42,7 +42,6 @@ async def get(name: Name, request: Request, service: Serving) -> LineRecord:
 )
 async def put(name: Name, request: Request, service: Serving) -> LineRecord:
     """Create a line, with a head that is live in it from the beginning."""
-    check_line(request, name)
     wanted = bodies.parse_json(await bodies.read_body(request, SMALL_BODY, "JSON body") or b"{}", LineBody, "JSON body")
     return _record(await service.lines.create(name, wanted.head, actor(request), wanted.reason))
 
@@ -50,7 +49,6 @@ async def put(name: Name, request: Request, service: Serving) -> LineRecord:
 @router.delete("/v1/lines/{name}", responses=problems(403, 404, 409, 422, 503, 507))
 async def delete(name: Name, request: Request, service: Serving) -> Activation:
     """Remove a line; its heads and its activation log stay. A line of that name that is created later goes on in it."""
-    check_line(request, name)
     return await service.lines.remove(name, actor(request), "it was removed by request")
 
 
