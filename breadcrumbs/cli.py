@@ -23,8 +23,8 @@ from breadcrumbs.commands.adopt import adopt
 from breadcrumbs.commands.cluster import cluster
 from breadcrumbs.commands.examples import examples
 from breadcrumbs.commands.heads import heads
-from breadcrumbs.commands.lines import lines
 from breadcrumbs.commands.keys import keys
+from breadcrumbs.commands.lines import lines
 from breadcrumbs.commands.migrate import migrate
 from breadcrumbs.commands.predict import predict
 from breadcrumbs.commands.refit import refit
