@@ -46,8 +46,8 @@ from breadcrumbs.serving.state.live_head import Live
 LIMITS = (
     "max_batch", "queue", "deadline", "receipt", "receipt_idle", "receipt_rate", "max_image_bytes", "max_pixels",
     "max_images", "max_body_bytes",
-    "max_held_bytes", "max_snapshot_bytes", "max_snapshots", "max_uploads", "max_store_bytes", "max_lines", "refit_queue",
-    "refit_timeout", "refit_memory",
+    "max_held_bytes", "max_snapshot_bytes", "max_snapshots", "max_uploads", "max_store_bytes", "max_lines",
+    "refit_queue", "refit_timeout", "refit_memory",
 )  # fmt: skip
 """Of the settings, those that bound what clients may ask."""
 FORMAT_LIMITS = {

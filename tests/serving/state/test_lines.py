@@ -129,7 +129,9 @@ def test_of_servers_that_create_a_line_at_once_one_wins(tiny_bundle: Bundle, tmp
 
     async def main() -> None:
         servers = [(await opened(tmp_path, tiny_bundle, 1 if number == 0 else 0))[1] for number in range(3)]
-        made = await asyncio.gather(*(one.create("a", 2, "api", "") for one in servers), return_exceptions=True)
+        made = await asyncio.gather(
+            *(one.create("a", 2, f"key {number}", "") for number, one in enumerate(servers)), return_exceptions=True
+        )
 
         assert sum(isinstance(one, Live) for one in made) == 1
         assert sum(isinstance(one, Conflict) for one in made) == 2
