@@ -24,6 +24,7 @@ from breadcrumbs.commands.cluster import cluster
 from breadcrumbs.commands.examples import examples
 from breadcrumbs.commands.heads import heads
 from breadcrumbs.commands.keys import keys
+from breadcrumbs.commands.lines import lines
 from breadcrumbs.commands.migrate import migrate
 from breadcrumbs.commands.predict import predict
 from breadcrumbs.commands.refit import refit
@@ -68,7 +69,7 @@ COMMANDS: tuple[Callable[..., None], ...] = (adopt, train, evaluate, export, sna
 for number, command in enumerate(COMMANDS):
     app.command(command, group=MAKE, sort_key=number)
 app.command(group=USE)(predict)
-for number, nouns in enumerate((heads, trials, examples, store, keys)):
+for number, nouns in enumerate((heads, lines, trials, examples, store, keys)):
     nouns.group, nouns.sort_key = (KEEP,), number
     app.command(nouns)
 cluster.group = (USE,)

@@ -40,6 +40,7 @@ from breadcrumbs.serving.http.routes import (
     examples,
     heads,
     label_studio,
+    lines,
     open_inference,
     predict,
     priors,
@@ -60,8 +61,8 @@ LOG = logging.getLogger("breadcrumbs.server")
 REFIT = (sys.executable, "-P", "-m", "breadcrumbs", "refit", "--debug")
 """The program that a refit runs; with the traceback of a bug, for this server's log."""
 ROUTES = (
-    predict, priors, answers, examples, classes, snapshots, refit, heads, trials, label_studio, open_inference, system,
-    console,
+    predict, priors, answers, examples, classes, snapshots, refit, heads, lines, trials, label_studio, open_inference,
+    system, console,
 )  # fmt: skip
 GRACE = 30
 """Seconds that requests in flight have to finish after SIGTERM."""

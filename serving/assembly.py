@@ -47,10 +47,12 @@ from breadcrumbs.serving.refits.worker import Refitter
 from breadcrumbs.serving.setting_names import about
 from breadcrumbs.serving.settings import Settings
 from breadcrumbs.serving.state import live_head
-from breadcrumbs.serving.state.activation_log import Log
+from breadcrumbs.serving.state.activation_log import Activation, Log
+from breadcrumbs.serving.state.bound_heads import BoundHeads
 from breadcrumbs.serving.state.conversion import Converter
 from breadcrumbs.serving.state.heads import read as read_head
 from breadcrumbs.serving.state.lease import Lease
+from breadcrumbs.serving.state.lines import Lines
 from breadcrumbs.serving.state.live_head import Live
 from breadcrumbs.serving.state.store import Store
 from breadcrumbs.serving.trials.judge import Judge
@@ -117,19 +119,16 @@ async def open_service(
     stack.push_async_callback(asyncio.to_thread, batcher.close)
     pairing = await open_pairing(settings, bundle, store)
     inference = _inference(settings, engine, decoder, batcher, pairing, stack)
-    current = Live(store, bundle, engine, log, activation, lambda one: metrics.swapped(one.actor))
+    current, lines = await _open_lines(settings, bundle, store, engine, log, activation, metrics, stack)
     answered, labelled = _open_answers(settings, bundle, store, stack)
     trials = await _open_trials(settings, bundle, store, current, engine, labelled, metrics, stack)
-    jobs = await _jobs(settings, bundle, store, current, trials, refitting)
+    jobs = await _jobs(settings, bundle, store, lines, trials, refitting)
     most = settings.max_snapshot_bytes
     uploads = Turnstile(settings.max_uploads, "uploads")
     await jobs.open()
-    if settings.follow:
-        following = asyncio.create_task(current.follow(settings.follow))
-        stack.callback(following.cancel)
     stack.push_async_callback(jobs.close)
     service = Service(
-        settings, bundle, precision, store, engine, batcher, inference, current, jobs, metrics, Converter(most),
+        settings, bundle, precision, store, engine, batcher, inference, lines, jobs, metrics, Converter(most),
         Intake(most), uploads, answered, labelled, trials, pairing, _label_studio(settings, stack),
     )  # fmt: skip
     if settings.workers > 1:
@@ -141,6 +140,25 @@ async def open_service(
         f" in {precision} precision" if engine.size else "; features only",
     )  # fmt: skip
     return service
+
+
+async def _open_lines(
+    settings: Settings, bundle: Bundle, store: Store, engine: Engine, log: Log, activation: Activation,
+    metrics: Metrics, stack: contextlib.AsyncExitStack,
+) -> tuple[Live, Lines]:  # fmt: skip
+    """The default line and all lines of the store, which are followed beside the requests."""
+
+    def observe(one: Activation) -> None:
+        metrics.swapped(one.actor)
+
+    bound = BoundHeads(store, bundle, engine)
+    default = Live(bound, log, activation, engine.live, engine.swap, observe)
+    lines = Lines(bound, default, settings.max_lines, observe)
+    with about("store"):
+        await lines.open()
+    for following in [default.follow, lines.follow] if settings.follow else []:
+        stack.callback(asyncio.create_task(following(settings.follow)).cancel)
+    return default, lines
 
 
 def _inference(
@@ -158,14 +176,14 @@ def _inference(
 
 
 async def _jobs(
-    settings: Settings, bundle: Bundle, store: Store, live: Live, trials: Trials, refitting: Callable[..., Refitter]
+    settings: Settings, bundle: Bundle, store: Store, lines: Lines, trials: Trials, refitting: Callable[..., Refitter]
 ) -> Jobs:
     """The refits of the store, and what runs them where this server does."""
     limits = child.Limits(settings.refit_timeout, settings.refit_memory or memory() * 3 // 4, settings.refit_cpu)
     lease = Lease(store, "refits")
     pinned = await asyncio.to_thread(_pinned, settings.gate_holdout, bundle)
     first = None if settings.gate_trial is None else partial(of_refit, trials, settings.gate_trial)
-    refitter = partial(refitting, store, bundle, live, limits=limits, confirm=lease.renew, pinned=pinned, first=first)
+    refitter = partial(refitting, store, bundle, lines, limits=limits, confirm=lease.renew, pinned=pinned, first=first)
     runs = refitter() if settings.refit == "here" else None
     return Jobs(store, settings.refit_queue, runs, lease, settings.follow)
 

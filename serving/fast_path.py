@@ -22,7 +22,7 @@ from breadcrumbs.serving.http.routes import open_inference, predict
 from breadcrumbs.serving.http.service import Service
 
 PREDICT = "/v1/predict"
-_INFER = re.compile(r"/v2/models/([A-Za-z0-9._-]+)/infer")
+_INFER = re.compile(r"/v2/models/([A-Za-z0-9._@-]+)/infer")
 
 Answer = Callable[[Request, Service], Awaitable[Response]]
 

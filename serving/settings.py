@@ -165,6 +165,8 @@ class Settings(BaseSettings):
     max_uploads: Annotated[int, LIMITS] = Field(default=16, ge=1, le=10_000)
     """Largest number of simultaneous snapshot uploads. Beyond it, a stalled upload is ended; if none has stalled, the
     new one is refused with 503. One key (or one address, if there are no keys) may use three quarters of them."""
+    max_lines: Annotated[int, LIMITS] = Field(default=1000, ge=0, le=100_000)
+    """Largest number of named lines. A head that is live in several lines is in memory once."""
     remember: Annotated[int, ANSWERS] = Field(default=0, ge=0, le=10_000_000)
     """Number of answers that are remembered in the store, so that they can be labelled by their `id`; 0 means none.
     Beyond it, the oldest are removed. What is remembered of an answer can be personal data."""

@@ -20,8 +20,8 @@ from breadcrumbs.models import refit_report
 from breadcrumbs.serving.refits import examples, job
 from breadcrumbs.serving.refits.job import ENDED
 from breadcrumbs.serving.retention import Retention
-from breadcrumbs.serving.state import heads, segment_file, snapshot_deletion
-from breadcrumbs.serving.state.activation_log import Activation, Log
+from breadcrumbs.serving.state import heads, lines, segment_file, snapshot_deletion
+from breadcrumbs.serving.state.activation_log import Activation
 from breadcrumbs.serving.state.heads import HeadRecord
 from breadcrumbs.serving.state.owners import sweep
 from breadcrumbs.serving.state.snapshot_record import SnapshotRecord
@@ -71,11 +71,13 @@ class Verified:
 async def verify(store: Store, told: Told = silent) -> Verified:
     """Read everything in a store and compare it with its digests; `told` is called with the progress."""
     items = {item.name: item for item in await store.items()}
-    log = Log(store)
-    records = await log.readable()
-    findings = [Finding("activations", "damaged", defect) for defect in log.defects]
+    count, findings = 0, list[Finding]()
+    for log in (await lines.logs(store)).values():
+        records = await log.readable()
+        count += len(records)
+        findings += [Finding(log.folder, "damaged", defect) for defect in log.defects]
+        findings += await _verify_live(store, log.folder, records)
     findings += [Finding("trials", "damaged", defect) for defect in (await _trials(store)).defects]
-    findings += await _verify_live(store, records)
     versions = sorted({heads.version_of(name) for name in items if heads.version_of(name)})
     names = sorted({name.partition(".")[0] for name in items if name.startswith("snapshots/")})
     jobs = sorted({name.split("/")[1] for name in items if name.startswith("refits/")})
@@ -89,12 +91,12 @@ async def verify(store: Store, told: Told = silent) -> Verified:
     half = "half-written by a writer that was killed"
     findings += [Finding(path.name, "leftover", half) for path in store.leftovers()]
     size = sum(item.size for item in items.values())
-    return Verified(len(versions), len(names), len(jobs), len(records), size, tuple(findings))
+    return Verified(len(versions), len(names), len(jobs), count, size, tuple(findings))
 
 
-async def _verify_live(store: Store, records: list[Activation]) -> list[Finding]:
+async def _verify_live(store: Store, name: str, records: list[Activation]) -> list[Finding]:
     """Compare the newest activation with the head that it names; the head itself is verified later."""
-    if not records:
+    if not records or records[-1].kind == "remove":
         return []
     live = records[-1]
     try:
@@ -104,7 +106,7 @@ async def _verify_live(store: Store, records: list[Activation]) -> list[Finding]
     except StoreError:
         return []
     if digest != live.digest:
-        return [Finding("activations", "damaged", f"{live.number} is of digest {live.digest}; its head has {digest}")]
+        return [Finding(name, "damaged", f"{live.number} is of digest {live.digest}; its head has {digest}")]
     return []
 
 
@@ -268,14 +270,16 @@ async def _records(store: Store, marks: dict[str, str]) -> dict[int, HeadRecord]
 
 async def _needed(store: Store, retention: Retention, records: dict[int, HeadRecord]) -> tuple[set[str], set[str]]:
     """Return what must stay, and what may go only if the store is too large."""
-    log = await Log(store).read()
-    versions = {log[-1].head} if log else set[int]()
-    if log and (known := records.get(log[-1].head)) and known.digest != log[-1].digest:
-        raise StoreError(f"activation {log[-1].number} is of digest {log[-1].digest}; its head has {known.digest}")
-    line = set(versions)
+    versions = set[int]()
+    for log in (await lines.logs(store)).values():
+        for live in [record for record in (await log.read())[-1:] if record.kind != "remove"]:
+            versions.add(live.head)
+            if (known := records.get(live.head)) and known.digest != live.digest:
+                raise StoreError(f"activation {live.number} is of digest {live.digest}; its head has {known.digest}")
+    parents = set(versions)
     for _ in range(retention.parents):
-        line = {record.lineage.parent or 0 for version in line if (record := records.get(version))}
-        versions |= line
+        parents = {record.lineage.parent or 0 for version in parents if (record := records.get(version))}
+        versions |= parents
     newest = set(sorted(records, reverse=True)[: retention.keep_heads])
     tried = {version for start in (await _trials(store)).running for version in (start.head, start.against)}
     needed = {heads.folder(version) for version in versions | tried if version}

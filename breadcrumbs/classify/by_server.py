@@ -110,7 +110,7 @@ class Asked:
         asked = self._asked
         answer = self._client.predict(
             [file.data for file in files], self._top_k, head, prior=asked.prior, classes=asked.classes or None,
-            confidence=asked.confidence, known=asked.known, explain=asked.explain,
+            confidence=asked.confidence, known=asked.known, explain=asked.explain, line=asked.line,
         )  # fmt: skip
         self.head = answer.head
         pairs = zip(files, answer.predictions, strict=True)

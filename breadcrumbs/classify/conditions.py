@@ -26,6 +26,7 @@ class Conditions:
         confidence: probability of the deepest node to name; None: the server's, or `CONFIDENCE`.
         known: whether to tell how near the image is to what the head was fitted to.
         explain: nearest stored rows to name; 0: none.
+        line: of a server, that answers; None: the key's first one, or the default one.
     """
 
     prior: str | None = None
@@ -33,6 +34,7 @@ class Conditions:
     confidence: float | None = None
     known: bool = False
     explain: int = 0
+    line: str | None = None
 
     def check(self) -> None:
         """Refuse a confidence that is no probability, and a number of rows that cannot be.
@@ -57,8 +59,8 @@ class OfBundle:
         asked: what is asked for.
 
     Raises:
-        BreadcrumbsError: a prior or stored rows are asked for, a confidence and there is no taxonomy, or how well a
-            feature is known and the bundle cannot tell.
+        BreadcrumbsError: a prior, a line or stored rows are asked for, a confidence and there is no taxonomy, or how
+            well a feature is known and the bundle cannot tell.
         UnknownClass: the head does not have a class.
     """
 
@@ -68,6 +70,8 @@ class OfBundle:
                 f"--prior {asked.prior}: priors are in a server's store; leave out --bundle, or name the classes with "
                 "--classes"
             )
+        if asked.line is not None:
+            raise BreadcrumbsError(f"--line {asked.line}: lines are a server's; leave out --bundle or --line")
         if asked.confidence is not None and bundle.taxonomy is None:
             raise BreadcrumbsError(
                 f"--confidence: {bundle.folder} has no taxonomy, so there are no nodes; leave it out"

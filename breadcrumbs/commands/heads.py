@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import App, Parameter
 from rich.table import Table
 
-from breadcrumbs.commands.server import LOCAL, Key, Server
+from breadcrumbs.commands.server import LOCAL, Key, Line, Server
 from breadcrumbs.models.printable import escaped
 from breadcrumbs.training.terminal.refit_events import Json, tell_json
 from breadcrumbs.training.terminal.tables import show
@@ -28,7 +28,7 @@ heads = App(name="heads", help=HELP)
 
 
 @heads.default
-def list_heads(*, server: Server = LOCAL, json: Json = False, key: Key = None) -> None:
+def list_heads(*, server: Server = LOCAL, line: Line = None, json: Json = False, key: Key = None) -> None:
     """List the heads of a server, the newest first.
 
     Example: `breadcrumbs heads --server http://127.0.0.1:8000`
@@ -39,7 +39,7 @@ def list_heads(*, server: Server = LOCAL, json: Json = False, key: Key = None) -
     from breadcrumbs.serving.client.client import Client
 
     with Client(server, key=key) as client:
-        answer = client.heads()
+        answer = client.heads(line)
     if json:
         tell_json(answer.model_dump(mode="json"))
         return
@@ -61,6 +61,7 @@ def activate(
     server: Server = LOCAL,
     reason: Reason = "",
     expected_live: ExpectedLive = None,
+    line: Line = None,
     bake: str | None = None,
     json: Json = False,
     key: Key = None,
@@ -78,7 +79,7 @@ def activate(
     from breadcrumbs.serving.client.client import Client
 
     with Client(server, key=key) as client:
-        _print_change(client.activate(version, reason, expected_live, bake), json)
+        _print_change(client.activate(version, reason, expected_live, bake, line=line), json)
 
 
 @heads.command
@@ -87,6 +88,7 @@ def rollback(
     server: Server = LOCAL,
     reason: Reason = "",
     expected_live: ExpectedLive = None,
+    line: Line = None,
     json: Json = False,
     key: Key = None,
 ) -> None:
@@ -100,7 +102,7 @@ def rollback(
     from breadcrumbs.serving.client.client import Client
 
     with Client(server, key=key) as client:
-        _print_change(client.rollback(reason, expected_live), json)
+        _print_change(client.rollback(reason, expected_live, line), json)
 
 
 def _print_change(done: "Activation", as_json: bool) -> None:

@@ -30,13 +30,13 @@ def list_keys(*, file: Path = Path("keys.json"), json: Json = False) -> None:
 
     found = read(file).keys
     if json:
-        shown = {"name", "scopes", "created", "max_bytes", "max_jobs"}
+        shown = {"name", "scopes", "created", "max_bytes", "max_jobs", "lines"}
         tell_json({"keys": [one.model_dump(mode="json", include=shown, exclude_none=True) for one in found]})
         return
-    table = Table("name", "scopes", "bytes at most", "refits at most", "made")
+    table = Table("name", "scopes", "bytes at most", "refits at most", "lines", "made")
     for one in found:
         quota = ("–" if most is None else str(most) for most in (one.max_bytes, one.max_jobs))
-        table.add_row(one.name, ", ".join(one.scopes), *quota, one.created)
+        table.add_row(one.name, ", ".join(one.scopes), *quota, ", ".join(one.lines or ("–",)), one.created)
     show(table)
 
 
@@ -48,6 +48,7 @@ def add_key(
     scope: tuple[KeyScope, ...],
     max_bytes: int | None = None,
     max_jobs: int | None = None,
+    line: tuple[str, ...] = (),
     file: Path = Path("keys.json"),
     json: Json = False,
 ) -> None:
@@ -62,16 +63,18 @@ def add_key(
         scope: What the key may do; may be repeated.
         max_bytes: Bytes of the snapshots that it has uploaded, at most; absent: no limit.
         max_jobs: Refits of its own that wait or run, at most; absent: no limit.
+        line: Line that the key is bound to; may be repeated, and the first one answers what names none; absent: all.
         file: File of keys; created if missing.
         json: Print one JSON object.
     """
     from breadcrumbs.serving.state.keys import add
 
-    secret = add(file, name, scope, max_bytes, max_jobs)
+    secret = add(file, name, scope, max_bytes, max_jobs, line or None)
     if json:
         quota = {"max_bytes": max_bytes, "max_jobs": max_jobs}
+        bound = {"lines": list(line)} if line else {}
         given = {limit: most for limit, most in quota.items() if most is not None}
-        tell_json({"name": name, "scopes": list(scope), **given, "key": secret})
+        tell_json({"name": name, "scopes": list(scope), **given, **bound, "key": secret})
         return
     print(secret)  # noqa: T201
 

@@ -3,7 +3,7 @@
 import sys
 from pathlib import Path
 
-from breadcrumbs.commands.server import LOCAL, Key, Server
+from breadcrumbs.commands.server import LOCAL, Key, Line, Server
 from breadcrumbs.models.errors import BreadcrumbsError
 from breadcrumbs.models.images.decoding import MAX_PIXELS
 from breadcrumbs.training.terminal.refit_events import Json
@@ -19,6 +19,7 @@ def predict(
     confidence: float | None = None,
     known: bool = False,
     explain: int = 0,
+    line: Line = None,
     max_pixels: int = MAX_PIXELS,
     out: Path | None = None,
     json: Json = False,
@@ -50,7 +51,7 @@ def predict(
     from breadcrumbs.classify.classify import Source, classify, show, told
     from breadcrumbs.classify.conditions import Conditions
 
-    asked = Conditions(prior, classes, confidence, known, explain)
+    asked = Conditions(prior, classes, confidence, known, explain, line)
     found = classify(images, Source(bundle, server, key, max_pixels), top_k, out, asked)
     show(found, as_json=json)
     if found.failed:

@@ -32,6 +32,7 @@ def refit(
     classes: Names = (),
     aliases: Names = (),
     deployment_prior: str | None = None,
+    line: str | None = None,
     new_bundle: bool = True,
     json: Json = False,
     key: Key = None,
@@ -61,12 +62,15 @@ def refit(
             `--classes` otherwise.
         deployment_prior: How frequent the classes are where the head will answer: `uniform`, `training`, a JSON file of
             weights, `{"oak": 3, "elm": 1}`, or with `--server` the name of a stored prior.
+        line: Line of the server whose live head it is compared with, and where its head may go live.
         new_bundle: Also write a complete bundle with the new head to `bundle/` in `--out`; only without `--server`.
         json: Print one JSON object per line: stages, progress, the result.
         device: Where to solve, if locally. `auto`: on the GPU if there is one with room and the rows are many enough to
             pay for it; `cuda`: an error where it cannot be used.
         given: Settings of the refit.
     """
+    if bundle is not None and line is not None:
+        raise BreadcrumbsError(f"--line {line}: lines are a server's; leave it out, or name --server")
     here = (head, gate_holdout, examples) != (None, None, ()) or device != "auto"
     theirs = server is not None and here
     if (bundle is None) == (server is None) or (bundle is not None and out is None) or theirs:
@@ -93,7 +97,7 @@ def refit(
             report: dict[str, Any] | None = made.model_dump()
             verdict = f"The gate says {made.gate.words}"
         else:
-            report, verdict = _there(server or "", key, snapshot, holdout, wanted, out, tell)
+            report, verdict = _there(server or "", key, snapshot, holdout, wanted, out, tell, line)
     if json:
         tell_json({"event": "done", "verdict": verdict})
         return
@@ -127,12 +131,12 @@ def _names(field: str, values: tuple[str, ...]) -> dict[str, str | None]:
 
 def _there(
     server: str, key: str | None, snapshots: tuple[Path, ...], holdout: Path | None, spec: RefitSpec, out: Path | None,
-    tell: Tell,
+    tell: Tell, line: str | None,
 ) -> tuple[dict[str, Any] | None, str]:  # fmt: skip
     """The report of a refit on a server, if there is one, and what became of its head."""
     from breadcrumbs.serving.client.client import Client
     from breadcrumbs.serving.client.refit import refit as refit_on_server
 
     with Client(server, key=key) as client:
-        report, became = refit_on_server(client, snapshots, holdout, spec, out, tell)
+        report, became = refit_on_server(client, snapshots, holdout, spec, out, tell, line)
     return report, f"head {became.head}: {became.note}"

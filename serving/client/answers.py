@@ -16,7 +16,8 @@ from breadcrumbs.models import safetensor
 from breadcrumbs.models.errors import FormatError
 from breadcrumbs.models.snapshots.snapshot import UNLABELLED, Snapshot, to_bytes
 from breadcrumbs.models.snapshots.snapshot import read as read_snapshot
-from breadcrumbs.serving.http.schemas import PredictResponse, Timing
+from breadcrumbs.serving.client.retries import ServerError
+from breadcrumbs.serving.http.schemas import LineAnswer, PredictResponse, Timing
 
 T = TypeVar("T")
 
@@ -82,7 +83,27 @@ def joined_predictions(parts: Sequence[PredictResponse]) -> PredictResponse:
         timing=Timing(**slowest),
         batch_size=max(one.batch_size for one in parts),
         rows=first.rows,
+        lines=_joined_lines([one.lines for one in parts if one.lines is not None]),
     )
+
+
+def _joined_lines(parts: Sequence[dict[str, LineAnswer]]) -> dict[str, LineAnswer] | None:
+    """The answers of several lines to the parts of one question.
+
+    Raises:
+        ServerError: another head went live in one of them between two parts.
+    """
+    if not parts:
+        return None
+    for name in parts[0]:
+        if len({one[name].head.version for one in parts}) > 1:
+            raise ServerError(
+                f"another head went live in the line {name} between two requests; ask again", kind="changed"
+            )
+    return {
+        name: first.model_copy(update={"predictions": [one for part in parts for one in part[name].predictions]})
+        for name, first in parts[0].items()
+    }
 
 
 def joined_features(parts: Sequence[Features]) -> Features:

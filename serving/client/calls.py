@@ -11,6 +11,7 @@ from dataclasses import asdict
 from operator import add
 from pathlib import Path
 from typing import Any, TypeVar
+from urllib.parse import quote
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +30,9 @@ from breadcrumbs.serving.http.schemas import (
     Health,
     JobDetail,
     JobList,
+    LineBody,
+    LineList,
+    LineRecord,
     PredictResponse,
     PriorDetail,
     PriorList,
@@ -146,7 +150,7 @@ def delete_snapshot(sha256: str) -> Call[None]:
 
 def refit(
     snapshots: Sequence[str] = (), spec: RefitSpec | None = None, holdout: str | None = None, key: str | None = None,
-    examples: Which | None = None,
+    examples: Which | None = None, line: str | None = None,
 ) -> Call[Job]:  # fmt: skip
     """Start a refit from stored snapshots, named by their sha256, and from examples that people labelled.
 
@@ -157,8 +161,10 @@ def refit(
         key: the `Idempotency-Key`, under which repeated requests start one job; absent: a random one.
         examples: which examples to fit to: `verified`, `all` or `none`. None means the verified ones where there is no
             snapshot, else none.
+        line: whose live head it is compared with. None means the first one of the key, or the default one.
     """
-    wanted = RefitRequest(snapshots=list(snapshots), examples=examples, holdout=holdout, spec=spec or RefitSpec())
+    own = spec or RefitSpec()
+    wanted = RefitRequest(snapshots=list(snapshots), examples=examples, holdout=holdout, line=line, spec=own)
     headers = {"Idempotency-Key": key or secrets.token_hex(16)}
     more = {"json": wanted.model_dump(mode="json"), "headers": headers}
     return Call("POST", "/v1/refit", Job.model_validate_json, more, repeatable=True)
@@ -200,9 +206,15 @@ def cancel(job: str) -> Call[Job]:
     return Call("DELETE", f"/v1/refit/{job}", Job.model_validate_json, repeatable=True)
 
 
-def heads() -> Call[HeadList]:
-    """List all heads, the newest first, however many pages they take, and say which is live."""
-    return _pages("/v1/heads", HeadList.model_validate_json, _more_heads)
+def heads(line: str | None = None) -> Call[HeadList]:
+    """List all heads, the newest first, however many pages they take, and say which is live in a line."""
+    more = {"params": {"limit": MOST} | _line(line)}
+    return Call("GET", "/v1/heads", HeadList.model_validate_json, more, repeatable=True, join=_more_heads)
+
+
+def _line(line: str | None) -> dict[str, Any]:
+    """The parameter that names a line; without one, the first one of the key, or the default one."""
+    return {} if line is None else {"line": line}
 
 
 def _more_heads(first: HeadList, more: HeadList) -> HeadList:
@@ -221,7 +233,7 @@ def head_onnx(version: int) -> Call[bytes]:
 
 def activate(
     version: int, reason: str = "", expected_live: int | None = None, bake: str | None = None,
-    stop_if: StopIf | None = None,
+    stop_if: StopIf | None = None, line: str | None = None,
 ) -> Call[Activation]:  # fmt: skip
     """Make a head live, provided that `expected_live` is live now; retried only if that is given.
 
@@ -231,27 +243,60 @@ def activate(
         expected_live: the head that must be live. None means any.
         bake: how long the head is watched then, as `2h`. None means not at all.
         stop_if: what brings the head before it back. None means verified labels, at level 0.05.
+        line: where. None means the first one of the key, or the default one.
     """
     body = GoLiveBody(reason=reason, expected_live=expected_live, bake=bake, stop_if=stop_if)
-    return _change(f"/v1/heads/{version}/activate", body)
+    return _change(f"/v1/heads/{version}/activate", body, line)
 
 
-def rollback(reason: str = "", expected_live: int | None = None) -> Call[Activation]:
-    """Go back to the head that was live before; `expected_live` as for `activate`."""
-    return _change("/v1/heads/rollback", ActivateBody(reason=reason, expected_live=expected_live))
+def rollback(reason: str = "", expected_live: int | None = None, line: str | None = None) -> Call[Activation]:
+    """Go back to the head that was live before; `expected_live` and `line` as for `activate`."""
+    return _change("/v1/heads/rollback", ActivateBody(reason=reason, expected_live=expected_live), line)
 
 
-def _change(path: str, body: ActivateBody) -> Call[Activation]:
+def _change(path: str, body: ActivateBody, line: str | None) -> Call[Activation]:
     repeatable = body.expected_live is not None  # what is live has changed by then: a repeat changes nothing
-    more = {"json": body.model_dump(exclude_none=True)}
+    more = {"json": body.model_dump(exclude_none=True), "params": _line(line)}
     return Call("POST", path, Activation.model_validate_json, more, repeatable=repeatable)
 
 
-def activations(limit: int = 100) -> Call[list[Activation]]:
-    """List at most `limit` entries of the activation log, the newest first."""
+def activations(limit: int = 100, line: str | None = None) -> Call[list[Activation]]:
+    """List at most `limit` entries of the activation log of a line, the newest first."""
     return _get(
-        "/v1/activations", lambda data: ActivationList.model_validate_json(data).activations, params={"limit": limit}
-    )
+        "/v1/activations", lambda data: ActivationList.model_validate_json(data).activations,
+        params={"limit": limit} | _line(line),
+    )  # fmt: skip
+
+
+def lines() -> Call[list[LineRecord]]:
+    """List all lines, the default one first, however many pages they take."""
+    return _pages("/v1/lines", lambda data: LineList.model_validate_json(data).lines, add)
+
+
+def line(name: str) -> Call[LineRecord]:
+    """Return what is live in a line."""
+    return _get(_place(name), LineRecord.model_validate_json)
+
+
+def create_line(name: str, head: int | None = None, reason: str = "") -> Call[LineRecord]:
+    """Create a line; never retried, since a second one would be refused.
+
+    Args:
+        name: letters, digits, `.`, `_` and `-`, 60 at most.
+        head: that is live in it. None means the one that is live in the default line.
+        reason: recorded in its activation log.
+    """
+    body = LineBody(head=head, reason=reason).model_dump(exclude_none=True)
+    return Call("PUT", _place(name), LineRecord.model_validate_json, {"json": body})
+
+
+def remove_line(name: str) -> Call[Activation]:
+    """Remove a line; its heads and its activation log stay."""
+    return Call("DELETE", _place(name), Activation.model_validate_json)
+
+
+def _place(name: str) -> str:
+    return f"/v1/lines/{quote(name, safe='')}"
 
 
 def put_prior(

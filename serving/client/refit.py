@@ -18,7 +18,13 @@ Tell = Callable[[dict[str, Any]], None]
 
 
 def refit(
-    client: Client, snapshots: Sequence[Path], holdout: Path | None, spec: RefitSpec, out: Path | None, tell: Tell
+    client: Client,
+    snapshots: Sequence[Path],
+    holdout: Path | None,
+    spec: RefitSpec,
+    out: Path | None,
+    tell: Tell,
+    line: str | None = None,
 ) -> tuple[dict[str, Any] | None, Verdict]:
     """Upload snapshots, refit from them on the server, wait, and leave head and report in `out`, if there is one.
 
@@ -31,6 +37,7 @@ def refit(
         spec: how to fit, and when to go live.
         out: folder for head.safetensors, head.onnx, and, where there is a report, report.json and report.html.
         tell: hears of the job's id and of every event of it.
+        line: whose live head it is compared with. None means the first one of the key, or the default one.
 
     Returns:
         The report, and what became of the head. None means that the head is stored, and its report came to nothing; the
@@ -42,7 +49,7 @@ def refit(
     tell({"event": "stage", "stage": "upload"})
     stored = [_upload(client, path, tell) for path in snapshots]
     held = None if holdout is None else _upload(client, holdout, tell)
-    job = client.refit(stored, spec, held).id
+    job = client.refit(stored, spec, held, line=line).id
     tell({"event": "stage", "stage": f"refit {job}"})
     for event in client.events(job):
         tell(event)

@@ -80,6 +80,7 @@ ASK: Call[Bounds] = Call("GET", "/v2", _bounds, repeatable=True)
 def predict(
     images: Images, top_k: int = 5, head: str | int = "active", ref: str = "", *, prior: str | None = None,
     classes: Sequence[str] | None = None, confidence: float | None = None, known: bool = False, explain: int = 0,
+    line: str | Sequence[str] | None = None,
 ) -> Steps[PredictResponse]:  # fmt: skip
     """Classify one image or several.
 
@@ -96,21 +97,24 @@ def predict(
         confidence: probability of the deepest node to name; None: the server's.
         known: also tell how well each image is known.
         explain: nearest stored rows to name of each image; 0: none.
+        line: that answers, or several, whose answers are in `lines`. None means the first one of the key, or the
+            default one.
 
     Raises:
         InputError: an image is none of these, or cannot be read.
     """
 
     def ask(part: list[File], before: Sequence[PredictResponse]) -> Call[PredictResponse]:
-        return calls.predict(part, {**asked, "head": before[0].head.version if before else head})
+        return calls.predict(part, {**asked, "head": _head(before, head)})
 
-    asked = _parameters(top_k, ref, prior, classes, confidence, known=known, explain=explain)
+    asked = _parameters(top_k, ref, prior, classes, confidence, known=known, explain=explain, line=line)
     return answers.joined_predictions((yield from _asked(files(images), ask)))
 
 
 def predict_features(
     features: ArrayLike, top_k: int = 5, head: str | int = "active", ref: str = "", *, prior: str | None = None,
     classes: Sequence[str] | None = None, confidence: float | None = None, known: bool = False, explain: int = 0,
+    line: str | Sequence[str] | None = None,
 ) -> Steps[PredictResponse]:  # fmt: skip
     """Classify features that were computed elsewhere by the server's backbone: an array (N, D), or one vector (D,).
 
@@ -120,7 +124,7 @@ def predict_features(
         features: what numpy can make an array of, a torch tensor on the CPU among it.
         top_k: classes per feature.
         head: `active`, or a version.
-        ref, prior, classes, confidence, known, explain: as for `predict`.
+        ref, prior, classes, confidence, known, explain, line: as for `predict`.
 
     Raises:
         InputError: they are no array (N, D) of finite numbers.
@@ -129,11 +133,16 @@ def predict_features(
 
     def ask(part: list[File], before: Sequence[PredictResponse]) -> Call[PredictResponse]:
         own = np.frombuffer(b"".join(data for _, data in part), np.float32).reshape(len(part), -1)
-        return calls.predict_features(own, {**asked, "head": before[0].head.version if before else head})
+        return calls.predict_features(own, {**asked, "head": _head(before, head)})
 
-    asked = _parameters(top_k, ref, prior, classes, confidence, known=known, explain=explain)
+    asked = _parameters(top_k, ref, prior, classes, confidence, known=known, explain=explain, line=line)
     rows = (("feature", row.tobytes()) for row in array)
     return answers.joined_predictions((yield from _asked(rows, ask)))
+
+
+def _head(before: Sequence[PredictResponse], head: str | int) -> str | int:
+    """The head that answers the next part: the one that answered the first; of several lines each has its own."""
+    return before[0].head.version if before and before[0].lines is None else head
 
 
 def _parameters(
@@ -145,6 +154,7 @@ def _parameters(
     *,
     known: bool,
     explain: int,
+    line: str | Sequence[str] | None,
 ) -> dict[str, Any]:
     """The parameters of a predict request, those that are given."""
     if isinstance(classes, str):
@@ -152,6 +162,7 @@ def _parameters(
     names = None if classes is None else [*classes] or ""
     given = {"ref": ref or None, "prior": prior, "classes": names, "confidence": confidence}
     given |= {"known": known or None, "explain": explain or None}
+    given |= {"line": line if line is None or isinstance(line, str) else [*line]}
     return {"top_k": top_k, **{name: value for name, value in given.items() if value is not None}}
 
 

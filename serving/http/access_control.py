@@ -34,7 +34,8 @@ RIGHTS: tuple[tuple[str, str, KeyScope | None], ...] = (
     (r"GET|HEAD|POST|PUT|DELETE", r"/v1/(refit|snapshots)(/.*)?", "refit"),
     (r"PUT|DELETE", r"/v1/priors/[^/]+", "promote"),
     (r"POST|DELETE", r"/v1/trials(/[^/]+)?", "promote"),
-    (r"GET|HEAD", r"/v1/(heads(/.*)?|priors(/.*)?|trials(/.*)?|activations|samples(/.*)?)|/metrics", "predict"),
+    (r"PUT|DELETE", r"/v1/lines/[^/]+", "promote"),
+    (r"GET|HEAD", r"/v1/((heads|lines|priors|trials|samples)(/.*)?|activations)|/metrics", "predict"),
     (r"POST", r"/v1/(predict|features|labels)", "predict"),
     (r"GET|HEAD|DELETE", r"/v1/(answers|examples)(/.*)?", "predict"),
     (r"GET|HEAD", r"/v1/(queue|classes)", "predict"),
@@ -44,6 +45,8 @@ RIGHTS: tuple[tuple[str, str, KeyScope | None], ...] = (
 )
 """Method, path, and the scope that a key needs. None means that no key is needed. The first match counts."""
 
+OF_ALL_LINES = re.compile(r"[A-Z]+ (/v1/trials(/.*)?|/metrics)|(PUT|DELETE) /v1/(lines|priors)/.*")
+"""Method and path of what is not for a key that is bound to lines."""
 BASIC = re.compile(r"/label-studio(/|$)")
 """Paths where a key may also come as a password."""
 _RIGHTS = tuple((re.compile(method), re.compile(path), right) for method, path, right in RIGHTS)
@@ -118,6 +121,8 @@ class AccessControl:
         scope["breadcrumbs.key"] = key
         if not key.may(right):
             raise Forbidden(f"the key {key.name!r} may {', '.join(key.scopes)}; this takes {right}")
+        if key.lines is not None and OF_ALL_LINES.fullmatch(f"{scope['method']} {scope['path']}"):
+            raise Forbidden(f"the key {key.name!r} is bound to {_named(key.lines)}; this is of all lines")
 
 
 def _secret(authorization: bytes, path: str) -> bytes:
@@ -146,6 +151,27 @@ def key_of(request: Request) -> Key | None:
     """Return the key of a request. None means that it has no key."""
     key: Key | None = request.scope["breadcrumbs.key"]
     return key
+
+
+def _named(lines: Sequence[str]) -> str:
+    return f"the line{'s' if len(lines) > 1 else ''} {', '.join(lines)}"
+
+
+def lines_of(request: Request) -> tuple[str, ...] | None:
+    """Return the lines that a request's key is bound to. None means that it reaches all."""
+    key = key_of(request)
+    return None if key is None else key.lines
+
+
+def check_line(request: Request, line: str) -> None:
+    """Refuse a line that the request's key is not bound to.
+
+    Raises:
+        Forbidden: it is bound to others.
+    """
+    key = key_of(request)
+    if key is not None and key.lines is not None and line not in key.lines:
+        raise Forbidden(f"the key {key.name!r} is bound to {_named(key.lines)}; this is of the line {line!r:.80}")
 
 
 def check_owner(request: Request, owners: Collection[str], what: str) -> None:

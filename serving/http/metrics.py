@@ -28,6 +28,10 @@ SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.
 SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 
 
+LINES = 100
+"""Lines that are counted by name."""
+
+
 class Metrics:
     """All metrics of one app."""
 
@@ -49,6 +53,9 @@ class Metrics:
         self.capacity = self._gauge("queue_capacity", "Images that may wait to be computed.", several="livesum")
         self.rejected = self._counter("rejected", "Requests answered with an error, by its type.", "reason")
         self.predictions = self._counter("predictions", "Top classes, by head and group.", "head", "group")
+        self.lines = self._gauge("lines", "Lines that there are, the default one among them.")
+        self.line_predictions = self._counter("line_predictions", "Answers, by line.", "line")
+        self._lines: set[str] = set()
         self.head_info = self._gauge("head_info", "1 for the live head.", "version", "digest")
         self.head_age = self._gauge("head_age_seconds", "Since the live head went live.")
         self.swaps = self._counter("head_swaps", "Times that a head went live.", "actor")
@@ -80,6 +87,12 @@ class Metrics:
     def swapped(self, actor: str) -> None:
         """Count that a head went live; of `refit <id>` only the first word, so that the label is bounded."""
         self.swaps.labels(actor.partition(" ")[0]).inc()
+
+    def answered(self, line: str, answers: int) -> None:
+        """Count answers of a line; those of lines beyond the first `LINES` together, so that the label is bounded."""
+        if len(self._lines) < LINES:
+            self._lines.add(line)
+        self.line_predictions.labels(line if line in self._lines else "other lines").inc(answers)
 
     def live(self, version: int, digest: str) -> None:
         """Set the live head, and no other."""

@@ -10,14 +10,13 @@ from breadcrumbs.serving.http.service import Service
 from breadcrumbs.serving.predict.inference import Outcome
 
 
-def record(request: Request, service: Service, outcome: Outcome, *, predicts: bool) -> dict[str, float]:
+def record(request: Request, service: Service, outcome: Outcome) -> dict[str, float]:
     """Count the outcome of a request, put it on its log line, and return the milliseconds of `Timing`.
 
     Args:
         request: the one that is answered.
         service: whose metrics count.
         outcome: what was computed for it.
-        predicts: whether the answer has classes; features alone are not a prediction.
     """
     timing = {
         "queue_ms": round(1000 * outcome.queued, 3),
@@ -26,14 +25,13 @@ def record(request: Request, service: Service, outcome: Outcome, *, predicts: bo
     }
     service.metrics.queue.observe(outcome.queued)
     note(request.scope, images=len(outcome.scores), head=outcome.head.version, batch_size=outcome.batch_size, **timing)
-    if predicts:
-        _count_groups(service, outcome)
     return timing
 
 
-def _count_groups(service: Service, outcome: Outcome) -> None:
-    """Count the top class of each image, by its group."""
+def count_predictions(service: Service, line: str, outcome: Outcome) -> None:
+    """Count the top class of each image, by its group, and the answers of the line; features alone are none."""
     version, classes = str(outcome.head.version), outcome.head.head.classes
     for scores in outcome.scores:
         group = service.groups.get(classes[int(scores.logits.argmax())], "new")
         service.metrics.predictions.labels(version, group).inc()
+    service.metrics.answered(line, len(outcome.scores))

@@ -161,6 +161,14 @@ class Timing(BaseModel):
     compute_ms: float = Field(description="backbone and head")
 
 
+class LineAnswer(BaseModel):
+    """One prediction per image or feature, all made by the head of a line."""
+
+    head: HeadName
+    predictions: list[Prediction]
+    rows: Searched | None = Field(default=None, description="present with `explain`")
+
+
 class PredictResponse(BaseModel):
     """One prediction per image or feature, all made by one head."""
 
@@ -169,6 +177,9 @@ class PredictResponse(BaseModel):
     timing: Timing
     batch_size: int = Field(description="the largest batch that one of the images was computed in")
     rows: Searched | None = Field(default=None, description="present with `explain`")
+    lines: dict[str, LineAnswer] | None = Field(
+        default=None, description="by line, if the request names several; the first one's answer is also above"
+    )
 
 
 class FeaturesResponse(BaseModel):
@@ -212,10 +223,35 @@ class JobDetail(Job):
     )
 
 
+class LineBody(Strict):
+    """Optional body of the creation of a line."""
+
+    head: int | None = Field(default=None, ge=1, lt=10**9)
+    """Version of the head that is live in it; absent: the one that is live in the default line."""
+    reason: Printable = Field(default="", max_length=1000)
+    """Reason, recorded in its activation log; one line of printable text."""
+
+
+class LineRecord(BaseModel):
+    """A line, and what is live in it."""
+
+    name: str = Field(description="what requests call it")
+    head: HeadName = Field(description="its live head")
+    classes: int = Field(description="classes that this head knows")
+    activation: Activation = Field(description="what made it live")
+
+
+class LineList(BaseModel):
+    """A page of lines, the default one first, then by name."""
+
+    lines: list[LineRecord]
+    next: str | None = Field(default=None, description=NEXT)
+
+
 class HeadList(BaseModel):
     """A page of heads, the newest first."""
 
-    live: int = Field(description="the version that answers")
+    live: int = Field(description="the version that is live in the line")
     heads: list[HeadRecord]
     next: int | None = Field(default=None, description=NEXT)
 
@@ -287,6 +323,7 @@ class Health(BaseModel):
 
     status: str = Field(description="`alive` or `ready`")
     head: int | None = Field(default=None, description="version of the live head")
+    lines: int | None = Field(default=None, description="how many lines there are, the default one among them")
     model: str | None = Field(default=None, description="name of the bundle's model")
     classes: int | None = Field(default=None, description="classes that the live head knows")
     device: str | None = Field(default=None, description="where the models run")

@@ -10,7 +10,7 @@ from breadcrumbs.models import machine
 from breadcrumbs.models.bundle import Bundle, Precision
 from breadcrumbs.models.groups import Group, groups
 from breadcrumbs.models.lineages import HeadLineages
-from breadcrumbs.serving.http.access_control import key_of
+from breadcrumbs.serving.http.access_control import check_line, key_of, lines_of
 from breadcrumbs.serving.http.label_studio.images import LabelStudio
 from breadcrumbs.serving.http.metrics import Metrics
 from breadcrumbs.serving.http.open_inference.statistics import Statistics
@@ -28,16 +28,19 @@ from breadcrumbs.serving.processes.child import Limits
 from breadcrumbs.serving.refits.fitted_rows import FittedRows
 from breadcrumbs.serving.refits.jobs import Jobs
 from breadcrumbs.serving.refits.suspects import Suspects
-from breadcrumbs.serving.refusals import BadRequest
+from breadcrumbs.serving.refusals import BadRequest, Forbidden
 from breadcrumbs.serving.settings import Settings
 from breadcrumbs.serving.state.conversion import Converter
+from breadcrumbs.serving.state.heads import HeadRecord
 from breadcrumbs.serving.state.known_heads import KnownHeads
+from breadcrumbs.serving.state.line_names import DEFAULT
+from breadcrumbs.serving.state.lines import Lines
 from breadcrumbs.serving.state.live_head import Live
 from breadcrumbs.serving.state.owners import Claims
 from breadcrumbs.serving.state.pages import MOST
 from breadcrumbs.serving.state.priors import Priors
 from breadcrumbs.serving.state.renames import Renames
-from breadcrumbs.serving.state.store import Store
+from breadcrumbs.serving.state.store import NotFound, Store
 from breadcrumbs.serving.trials.trials import Trials
 
 EXPLAINING = 4
@@ -55,7 +58,7 @@ class Service:
     engine: Engine
     batcher: Batcher[Item, Scores]
     inference: Inference
-    live: Live
+    lines: Lines
     jobs: Jobs
     metrics: Metrics
     converter: Converter
@@ -67,6 +70,11 @@ class Service:
     pairing: Pairing | None = None
     label_studio: LabelStudio | None = None
     statistics: Statistics = field(default_factory=Statistics)
+
+    @property
+    def live(self) -> Live:
+        """The default line."""
+        return self.lines.default
 
     @cached_property
     def claims(self) -> Claims:
@@ -135,31 +143,71 @@ async def _service(request: Request) -> Service:
 Serving = Annotated[Service, Depends(_service)]
 
 
-async def answering(request: Request, service: Service, head: str, ref: str = "") -> BoundHead | None:
-    """Return the head that answers a request: the one that it names, or else that of a canary.
+async def line_of(request: Request, service: Service, name: str | None = None) -> Live:
+    """Return the line that a request is about: the one that it names, or its key's first one, or the default one.
 
-    None means the head that is live when its batch begins. Raises as `choose` does.
+    Raises:
+        BadRequest: no line can be called so.
+        NotFound: there is no such line.
+        Forbidden: the request's key is bound to other lines.
+        StoreError: the store cannot be read.
     """
-    if head != "active":
-        return await choose(service, head)
+    if name is None:
+        name = (lines_of(request) or (DEFAULT,))[0]
+    check_line(request, name)
+    return await service.lines.find(name)
+
+
+async def answering(request: Request, service: Service, line: Live, head: str, ref: str = "") -> BoundHead | None:
+    """Return the head that answers a request: the one that it names, or that of a canary, or the live one of a line.
+
+    None means the default line's at the time when its batch begins. Raises as `choose` does.
+    """
+    if head != "active" or line is not service.live:
+        return await choose(request, line, head) or line.head
     key = key_of(request)
     return service.trials.answering(None if key is None else key.name, ref)
 
 
-async def choose(service: Service, head: str) -> BoundHead | None:
-    """Return the head that a request names. None means `active`: the head that is live when its batch begins.
+async def choose(request: Request, line: Live, head: str) -> BoundHead | None:
+    """Return the head that a request names. None means `active`: the live head of the line.
 
     Raises:
         BadRequest: it is neither `active` nor a number.
-        NotFound, StoreError: there is no such head, or it cannot serve.
+        NotFound: there is no such head, or it was never live in this line, where the line or the key asks for that.
+        StoreError: it cannot serve.
     """
     if head == "active":
         return None
     if not (head.isascii() and head.isdecimal() and len(head) < 10):
         raise BadRequest(f"head={head!r:.40}: expected active or a version number")
-    return await service.live.named(int(head))
+    bound = line.line != DEFAULT or lines_of(request) is not None
+    if bound and not await line.had(int(head)):
+        raise NotFound(f"head {int(head)} was never live in the line {line.line!r}; GET /v1/activations tells what was")
+    return await line.named(int(head))
 
 
+async def check_head(request: Request, service: Service, record: HeadRecord) -> None:
+    """Refuse a head that has nothing to do with the lines of the request's key.
+
+    Raises:
+        Forbidden: it was neither made for one of them nor ever live in one.
+    """
+    if not await may_see_head(request, service, record):
+        raise Forbidden(f"head {record.version} is of a line that this key is not bound to")
+
+
+async def may_see_head(request: Request, service: Service, record: HeadRecord) -> bool:
+    """Whether a request's key may see a head: one that was made for a line of its, or was ever live there."""
+    bound = lines_of(request)
+    if bound is None or (record.lineage.line or DEFAULT) in bound:
+        return True
+    return any([await live.had(record.version) for live in service.lines.all if live.line in bound])
+
+
+LineOf = Annotated[
+    str | None, Query(description="the line; absent: the first one that the key is bound to, or the default one")
+]
 Limit = Annotated[int, Query(ge=1, le=MOST, description="entries at most; a page of large ones may have fewer")]
 AfterNumber = Annotated[
     int | None, Query(ge=1, lt=10**9, description="only entries older than this number: `next` of the page before")

@@ -224,10 +224,10 @@ class Engine:
         if features.shape != (len(rows), self.feature_dim):
             raise EngineError(f"backbone gave {features.shape}; expected {(len(rows), self.feature_dim)}")
         scores: list[Scores | BadRequest] = [
-            Scores(feature, logits[head.version][place], head, sum(seconds))
-            for place, (feature, head) in enumerate(zip(features, wanted, strict=True))
+            Scores(feature, own, head, sum(seconds))
+            for feature, own, head in zip(features, logits, wanted, strict=True)
         ]
-        if not all(np.isfinite(values).all() for values in logits.values()):
+        if not all(np.isfinite(own).all() for own in ([logits] if isinstance(logits, np.ndarray) else logits)):
             scores = [_checked(row, one) for row, one in zip(rows, scores, strict=True)]
         self.answered = time.monotonic()
         return scores, seconds
@@ -264,16 +264,27 @@ class Engine:
 
     def _run(
         self, session: Any, rows: Sequence[Row], wanted: list[BoundHead]
-    ) -> tuple[Floats, dict[int, Floats], tuple[float, float]]:
-        """The features (N, D), on the device between the sessions; each wanted head's logits (N, C); seconds."""
+    ) -> tuple[Floats, Floats | list[Floats], tuple[float, float]]:
+        """The features (N, D), on the device between the sessions; each row's logits (C,) by its head; seconds."""
         began = time.perf_counter()
         feature = self._feature(session, rows)
         middle = time.perf_counter()
-        logits = {}
-        for head in {head.version: head for head in wanted}.values():
-            logits[head.version] = self._logits(feature, head)
-        features = feature.numpy().copy()  # given features lie in memory that ends with `feature`
+        heads = {head.version: head for head in wanted}
+        if len(heads) == 1:
+            logits: Floats | list[Floats] = self._logits(feature, wanted[0])
+            features = feature.numpy().copy()  # given features lie in memory that ends with `feature`
+        else:
+            features = feature.numpy().copy()
+            logits = self._by_head(features, heads, wanted)
         return features, logits, (middle - began, time.perf_counter() - middle)
+
+    def _by_head(self, features: Floats, heads: dict[int, BoundHead], wanted: list[BoundHead]) -> list[Floats]:
+        """The logits (C,) of each feature (D,), each head computing only the features that want it."""
+        logits: dict[int, Floats] = {}
+        for version, head in heads.items():
+            places = [place for place, one in enumerate(wanted) if one.version == version]
+            logits |= zip(places, self._logits(self._value(features[places]), head), strict=True)
+        return [logits[place] for place in range(len(wanted))]
 
     def logits(self, features: Floats, head: BoundHead) -> Floats:
         """Return a head's logits (N, C) of features f32 (N, D), beside the batches; for any thread.

@@ -9,7 +9,7 @@ import asyncio
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import cast
 
 import numpy as np
@@ -18,7 +18,7 @@ from breadcrumbs.models.arrays import Floats, Pixels
 from breadcrumbs.serving.predict.batcher import Answer, Batcher
 from breadcrumbs.serving.predict.decoder import Decoder, File
 from breadcrumbs.serving.predict.engine import BoundHead, Engine, Row, Scores
-from breadcrumbs.serving.refusals import Overloaded
+from breadcrumbs.serving.refusals import BadRequest, Overloaded
 
 FRESH = 5.0
 """Seconds that a computed batch counts as proof that the engine answers."""
@@ -148,6 +148,29 @@ class Inference:
                 if job.done() and not job.cancelled():
                     job.exception()  # the first bad image has told; a second one is not news
                 job.cancel()
+
+    async def also(self, outcome: Outcome, heads: Sequence[BoundHead]) -> list[Outcome]:
+        """Return what other heads say of the features of an outcome, without another pass of the backbone.
+
+        Raises:
+            BadRequest: a feature is too large for one of them.
+            EngineError: the model failed.
+        """
+        features = np.stack([one.feature for one in outcome.scores])
+
+        def compute() -> list[Outcome]:
+            found = []
+            for head in heads:
+                logits = self._engine.logits(features, head)
+                if not np.isfinite(logits).all():
+                    raise BadRequest(f"a feature is too large for head {head.version}: its logits are not finite")
+                scores = [
+                    Scores(one.feature, own, head, one.seconds) for one, own in zip(outcome.scores, logits, strict=True)
+                ]
+                found.append(replace(outcome, scores=scores))
+            return found
+
+        return await asyncio.to_thread(compute)
 
     async def prove(self) -> float:
         """Return how many seconds ago the engine answered, after asking it where that is long ago.

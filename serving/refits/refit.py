@@ -30,6 +30,7 @@ from breadcrumbs.serving.state import heads, snapshots
 from breadcrumbs.serving.state.activation_log import Activation
 from breadcrumbs.serving.state.heads import HeadRecord, Lineage
 from breadcrumbs.serving.state.keys import NO_KEY, owner_of
+from breadcrumbs.serving.state.line_names import DEFAULT, LineName
 from breadcrumbs.serving.state.live_head import Live
 from breadcrumbs.serving.state.priors import Priors
 from breadcrumbs.serving.state.store import Conflict, NotFound, Store
@@ -59,6 +60,9 @@ class RefitRequest(BaseModel):
     holdout: str | None = None
     """sha256 of the snapshot to judge on, unless the server has pinned one (`gate_holdout`); if absent, the bundle's
     hold-out, or a share of the images where it has none."""
+    line: LineName | None = None
+    """Line whose live head it is compared with, and where its head may go live; if absent, the first one of the key, or
+    the default one."""
     spec: RefitSpec = RefitSpec()
     """How to fit, and when to go live."""
 
@@ -227,6 +231,7 @@ async def settle(
         refit=job,
         spec=request.spec.model_dump(mode="json"),
         owner=owner_of(actor),
+        line=None if live.line == DEFAULT else live.line,
     )
     gate, metrics = made.judged.gate, made.judged.candidate_metrics
     record = await heads.add(store, made.head, bundle, lineage, metrics.model_dump(mode="json"), made.known)
@@ -271,13 +276,15 @@ async def _go_live(
         return None, "not activated: the spec says never"
     if when == "if_better" and gate.answer != "yes":
         return None, f"not activated: the gate says {gate.words}"
+    if when == "if_better" and first is not None and live.line != DEFAULT:
+        return None, "not activated: this server tries heads first, and trials are of the default line; activate it"
     if when == "if_better" and first is not None:
         return None, await _on_trial(job, first, compared, record, actor)
     reason = "the gate says yes" if gate.answer == "yes" else f"the spec says always; the gate says {gate.answer}"
     try:
         asked = "" if actor == NO_KEY else f" by {actor}"
         activation = await live.activate(record.version, f"refit {job}{asked}", reason, compared)
-    except Conflict as error:
+    except (Conflict, NotFound) as error:
         return None, f"not activated: compared with head {compared}, but {error}"
     return activation.number, f"activated: {reason}"
 
@@ -313,7 +320,8 @@ async def concluded(
         return None
     live = next((one.number for one in log if one.head == record.version and one.digest == record.digest), None)
     note = "activated" if live else "not activated: the server ended before it came to that; activate it if you want it"
-    if not live and first is not None and request.spec.activate == "if_better" and told.gate.answer == "yes":
+    asked = request.spec.activate == "if_better" and request.line in {None, DEFAULT}  # trials are of the default line
+    if not live and first is not None and asked and told.gate.answer == "yes":
         note = await _on_trial(job, first, record.lineage.parent or 0, record, actor)
     return Verdict(
         compared=record.lineage.parent or 0,

@@ -13,15 +13,17 @@ from typing import Any
 
 from breadcrumbs.models.bundle import Bundle
 from breadcrumbs.models.errors import BreadcrumbsError
-from breadcrumbs.serving.predict.engine import BoundHead
 from breadcrumbs.serving.processes import child
 from breadcrumbs.serving.refits import refit
-from breadcrumbs.serving.refits.job import ENDED, History, State
+from breadcrumbs.serving.refits.job import ENDED, History, Job, State
 from breadcrumbs.serving.refits.outputs import Made, RefitFailed, Report
 from breadcrumbs.serving.refits.pinned import Pinned
 from breadcrumbs.serving.refits.refit import First, RefitRequest, Verdict
 from breadcrumbs.serving.state import heads
+from breadcrumbs.serving.state.activation_log import Log
 from breadcrumbs.serving.state.lease import Lost
+from breadcrumbs.serving.state.line_names import DEFAULT
+from breadcrumbs.serving.state.lines import Lines, folder
 from breadcrumbs.serving.state.live_head import Live
 from breadcrumbs.serving.state.store import Conflict, NotFound, Store
 
@@ -40,7 +42,7 @@ class Refitter:
     Args:
         store: where they are kept.
         bundle: whose backbone the heads are for.
-        live: the head that they are compared with, and may replace.
+        lines: whose live heads they are compared with, and may replace.
         command: the child, without its arguments.
         limits: what a child may take.
         run: runs the child, here or on another machine.
@@ -51,13 +53,13 @@ class Refitter:
     """
 
     def __init__(
-        self, store: Store, bundle: Bundle, live: Live, command: Sequence[str], limits: child.Limits,
+        self, store: Store, bundle: Bundle, lines: Lines, command: Sequence[str], limits: child.Limits,
         run: child.Run = child.run, retries: int = 0, confirm: Callable[[], Awaitable[None]] | None = None,
         pinned: Pinned | None = None, first: First | None = None,
     ) -> None:  # fmt: skip
         self._store = store
         self._bundle = bundle
-        self._live = live
+        self._lines = lines
         self._command = tuple(command)
         self._limits = limits
         self._child = run
@@ -98,14 +100,13 @@ class Refitter:
 
     async def _concluded(self, history: History) -> Verdict | None:
         """The verdict on a job whose head is stored, from what the store has of it. None means that it is not."""
-        job = history.job.id
+        job, request = history.job.id, history.job.request
         made = [head for head in await heads.records(self._store) if head.lineage.refit == job]
         if made:
             with contextlib.suppress(NotFound):
                 judged = await self._store.get(f"refits/{job}/judged.json")
-                return await refit.concluded(
-                    job, history.job.request, made[0], judged, await self._live.log(), history.actor, self._first
-                )
+                records = await Log(self._store, folder(request.line or DEFAULT)).readable()
+                return await refit.concluded(job, request, made[0], judged, records, history.actor, self._first)
         return None
 
     def _may_again(self, history: History) -> bool:
@@ -206,8 +207,7 @@ class Refitter:
         await history.end("succeeded", verdict=refit.without_report(verdict, why).model_dump(mode="json"))
 
     async def _refit(self, history: History) -> None:
-        compared = self._live.head
-        making = asyncio.create_task(self._make(history, compared))
+        making = asyncio.create_task(self._make(history))
         self._running = (history, making)
         try:
             report = await making
@@ -216,21 +216,23 @@ class Refitter:
             raise
         await child.to_the_end(self._finish(history, report))
 
-    async def _make(self, history: History, compared: BoundHead) -> Report:
+    async def _make(self, history: History) -> Report:
         job = history.job
         await self._confirm()
+        line = await self._lines.find(job.request.line or DEFAULT)
+        compared = line.head
         await history.say({"event": "state", "state": "running", "compared": compared.version})
         request = await refit.whole(job.request, self._store, compared.version, compared.head)
 
         async def take(made: Made) -> None:
-            await self._settle(history, request, compared.version, made)
+            await self._settle(history, request, line, compared.version, made)
 
         return await refit.make(
             job.id, request, self._store, self._bundle, compared.head, self._command, self._limits,
             _Hearing(history), take, self._child, self._pinned,
         )  # fmt: skip
 
-    async def _settle(self, history: History, request: RefitRequest, compared: int, made: Made) -> None:
+    async def _settle(self, history: History, request: RefitRequest, line: Live, compared: int, made: Made) -> None:
         """Store the head, make it live if it may be, and say so; from now on the job cannot be cancelled."""
         self._running = (history, None)
         job = history.job.id
@@ -241,7 +243,7 @@ class Refitter:
             request,
             self._store,
             self._bundle,
-            self._live,
+            line,
             compared,
             made,
             history.actor,

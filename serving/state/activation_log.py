@@ -1,8 +1,8 @@
 """The log of what went live: one immutable record a change, each carrying the sha256 of the one before it.
 
-The record with the highest number is live. Appending creates the next number if it is absent: of two writers one
-succeeds and the other gets a Conflict. A damaged record is reported and skipped; the next record carries the hash of
-its bytes, so that the log continues. It knows nothing of engines.
+Each line of a store has one. The record with the highest number is live. Appending creates the next number if it is
+absent: of two writers one succeeds and the other gets a Conflict. A damaged record is reported and skipped; the next
+record carries the hash of its bytes, so that the log continues. It knows nothing of engines.
 """
 
 import asyncio
@@ -19,15 +19,17 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from breadcrumbs.serving.state.heads import HeadRecord
 from breadcrumbs.serving.state.stop_rules import Bake
-from breadcrumbs.serving.state.store import Conflict, Store, StoreError
+from breadcrumbs.serving.state.store import Conflict, NotFound, Store, StoreError
 
 LOG = logging.getLogger("breadcrumbs.activations")
-Kind = Literal["activate", "rollback"]
-NAME = re.compile(r"activations/[0-9]{8}\.json")
+Kind = Literal["activate", "rollback", "create", "remove"]
+FOLDER = "activations"
+"""Where the log of the default line is."""
+_FILE = re.compile(r"[0-9]{8}\.json")
 
 
 class Activation(BaseModel):
-    """One change of what is live; `activations/<number>.json`."""
+    """One change of what is live; `activations/<number>.json`, in the folder of its line."""
 
     model_config = ConfigDict(frozen=True, use_attribute_docstrings=True)
 
@@ -38,7 +40,7 @@ class Activation(BaseModel):
     digest: str
     """sha256 over that head's classes, weight and bias."""
     kind: Kind = "activate"
-    """`rollback`: the previous head was restored."""
+    """`rollback`: the previous head was restored. `create`: the line began with this head. `remove`: it ended."""
     actor: str
     """Who did it: `bundle`, `api`, `refit <id>`, `server`."""
     reason: str
@@ -51,29 +53,31 @@ class Activation(BaseModel):
     """How long and by which rules the head is watched; null: it is not."""
 
 
-def _name(number: int) -> str:
-    return f"activations/{number:08d}.json"
-
-
 def _parse(name: str, data: bytes) -> Activation:
     try:
         record = Activation.model_validate_json(data)
     except ValidationError as error:
         raise StoreError(f"{name} is damaged: {error.errors()[0]['msg']}") from error
-    if name != _name(record.number):
+    if int(Path(name).stem) != record.number:
         raise StoreError(f"{name} is damaged: expected activation {int(Path(name).stem)}, got {record.number}")
     return record
 
 
 class Log:
-    """The log of a store. Records are read and verified once; later only new ones are read.
+    """The log of a line. Records are read and verified once; later only new ones are read.
+
+    Args:
+        store: where it is.
+        folder: its place in the store.
 
     Attributes:
+        folder: its place in the store.
         next: the number that the next record gets, as of the last reading.
     """
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, folder: str = FOLDER) -> None:
         self._store = store
+        self.folder = folder
         self._records: list[Activation] = []
         self._hash: str | None = None
         self._defects: list[str] = []
@@ -81,6 +85,13 @@ class Log:
         self._end: str | None = None
         self.next = 1
         self._busy = asyncio.Lock()
+
+    def _name(self, number: int) -> str:
+        return f"{self.folder}/{number:08d}.json"
+
+    def had(self, head: int) -> bool:
+        """Whether a head was ever live, as of the last reading."""
+        return any(record.head == head for record in self._records)
 
     @property
     def defects(self) -> list[str]:
@@ -114,16 +125,17 @@ class Log:
 
     async def is_newest(self, number: int) -> bool:
         """Whether nothing follows a record; it reads one name, however long the log is."""
-        return not await self._store.has(_name(number + 1))
+        return not await self._store.has(self._name(number + 1))
 
     async def _read(self) -> list[Activation]:
         """Read what follows the last good record. A damaged end is read again each time: it may have been repaired."""
         known = self._records[-1].number if self._records else 0
-        names = [name for name in await self._store.names("activations") if NAME.fullmatch(name)]
+        names = await self._store.names(self.folder)
+        names = [name for name in names if _FILE.fullmatch(name.removeprefix(f"{self.folder}/"))]
         self._end, self._at_end, self.next = self._hash, [], known + 1
-        for name in names[bisect_right(names, _name(known)) :]:
-            if name != _name(self.next):
-                self._at_end.append(f"{_name(self.next)} is missing: {name} comes instead")
+        for name in names[bisect_right(names, self._name(known)) :]:
+            if name != self._name(self.next):
+                self._at_end.append(f"{self._name(self.next)} is missing: {name} comes instead")
             data = await self._store.get(name)
             before, self._end, self.next = self._end, hashlib.sha256(data).hexdigest(), int(Path(name).stem) + 1
             try:
@@ -159,15 +171,18 @@ class Log:
             actor: who does it.
             reason: why.
             expected_live: the version that must be live. None means any.
-            kind: an activation or a rollback.
+            kind: what happens; `create` where there is no such line, anything else where there is one.
             number: number that the activation must get. None means the next.
             bake: how the head is watched then.
 
         Raises:
-            Conflict: another head is live than was expected, or another writer appended first.
+            Conflict: another head is live than was expected, another writer appended first, or the line to create is
+                there.
+            NotFound: the line was removed.
         """
         async with self._busy:
             records = await self._read()
+            _check_there(records, kind)
             check_live(records, expected_live)
             if number not in {None, self.next}:
                 raise Conflict(f"the next activation is {self.next}; expected {number}: someone else was first")
@@ -184,7 +199,7 @@ class Log:
             )
             data = record.model_dump_json(indent=1).encode() + b"\n"
             try:
-                await self._store.create(_name(record.number), data)
+                await self._store.create(self._name(record.number), data)
             except StoreError as error:
                 if not await self._has(record.number, data):
                     if not isinstance(error, Conflict):
@@ -200,8 +215,17 @@ class Log:
         write.
         """
         with contextlib.suppress(StoreError):
-            return await self._store.get(_name(number)) == data
+            return await self._store.get(self._name(number)) == data
         return False
+
+
+def _check_there(records: list[Activation], kind: Kind) -> None:
+    """Check that a line is there, or, to create it, that it is not."""
+    removed = bool(records) and records[-1].kind == "remove"
+    if kind == "create" and records and not removed:
+        raise Conflict("the line is there already: someone else was first")
+    if kind != "create" and removed:
+        raise NotFound(f"the line was removed, by {records[-1].actor}")
 
 
 def check_live(records: list[Activation], expected: int | None) -> None:
@@ -219,7 +243,9 @@ def before(records: list[Activation]) -> int | None:
     """Return the version that a rollback leads to: the one live before the last change that was not rolled back."""
     trail: list[int] = []
     for record in records:
-        if record.kind == "rollback" and record.head in trail:
+        if record.kind == "create":
+            trail = [record.head]
+        elif record.kind == "rollback" and record.head in trail:
             while trail[-1] != record.head:
                 trail.pop()
         elif not trail or trail[-1] != record.head:

@@ -47,6 +47,8 @@ class Lineage(BaseModel):
     """How it was fitted."""
     owner: str | None = None
     """Name of the key that started the refit; absent: none came with it."""
+    line: str | None = None
+    """Line whose live head it was compared with; absent: the default one."""
 
 
 class HeadRecord(BaseModel):

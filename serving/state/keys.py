@@ -11,12 +11,13 @@ import os
 import secrets
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from breadcrumbs.models.errors import BreadcrumbsError
 from breadcrumbs.models.files import read_regular, write_whole
+from breadcrumbs.serving.state.line_names import LineName
 
 LOG = logging.getLogger("breadcrumbs.keys")
 PREFIX = "crumb_"
@@ -52,6 +53,14 @@ class Key(BaseModel):
     """Largest total size of the snapshots that it has uploaded, in bytes; absent means no limit."""
     max_jobs: int | None = Field(default=None, ge=0)
     """Largest number of its refits that wait or run; absent means no limit."""
+    lines: tuple[LineName, ...] | None = Field(default=None, min_length=1)
+    """Lines that it reaches; what names no line is about the first one. Absent means all lines."""
+
+    @model_validator(mode="after")
+    def _check_lines(self) -> Self:
+        if self.lines is not None and "admin" in self.scopes:
+            raise ValueError("a key with the scope admin reaches all lines; leave out either")
+        return self
 
     def may(self, scope: KeyScope) -> bool:
         """Whether the key has a scope; `admin` has all."""
@@ -94,8 +103,9 @@ def read(path: Path) -> KeyFile:
 
 
 def add(
-    path: Path, name: str, scopes: tuple[KeyScope, ...], max_bytes: int | None = None, max_jobs: int | None = None
-) -> str:
+    path: Path, name: str, scopes: tuple[KeyScope, ...], max_bytes: int | None = None, max_jobs: int | None = None,
+    lines: tuple[str, ...] | None = None,
+) -> str:  # fmt: skip
     """Add a key to a file, which is created if missing, and return the key, which is stored nowhere.
 
     Args:
@@ -103,9 +113,10 @@ def add(
         name: of the key; what it uploads and starts belongs to that name.
         scopes: what it may do.
         max_bytes, max_jobs: its quota. None means no limit.
+        lines: that it reaches. None means all.
 
     Raises:
-        KeysError: there is a key of that name, or the name, the scopes or the quota are invalid.
+        KeysError: there is a key of that name, or the name, the scopes, the quota or the lines are invalid.
     """
     known = read(path) if path.exists() else KeyFile()
     if any(key.name == name for key in known.keys):
@@ -115,7 +126,7 @@ def add(
     try:
         key = Key(
             name=name, sha256=_digest(secret.encode()), scopes=scopes, created=now, max_bytes=max_bytes,
-            max_jobs=max_jobs,
+            max_jobs=max_jobs, lines=lines,
         )  # fmt: skip
     except ValidationError as error:
         first = error.errors(include_url=False)[0]

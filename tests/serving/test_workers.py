@@ -82,15 +82,16 @@ def several(bundle: Bundle, store: Path, patience: float = 60, **more: object) -
         process.wait()
 
 
-def heads_of(client: httpx.Client, tries: int = 40) -> set[int]:
+def heads_of(client: httpx.Client, tries: int = 40, line: str = "") -> set[int]:
     """The versions that answer, over many connections."""
-    answers = [client.post("/v1/predict", content=png(picture()), headers=PNG) for _ in range(tries)]
+    path = f"/v1/predict?line={line}" if line else "/v1/predict"
+    answers = [client.post(path, content=png(picture()), headers=PNG) for _ in range(tries)]
     assert {answer.status_code for answer in answers} == {200}
     return {answer.json()["head"]["version"] for answer in answers}
 
 
 def test_several_processes_are_one_server(tiny_bundle: Bundle, tmp_path: Path) -> None:
-    """One port, one /metrics, heads and refits known to all; a killed one is replaced; SIGTERM ends all with 0."""
+    """One port, one /metrics; all know heads, lines and refits; a killed one is replaced; SIGTERM ends all with 0."""
     with running(make_settings(tiny_bundle, tmp_path / "store")) as alone:
         assert finish(alone, {"spec": {"activate": "never"}})["verdict"]["head"] == 2
     with several(tiny_bundle, tmp_path / "store") as server, server.client() as client:
@@ -114,6 +115,11 @@ def test_several_processes_are_one_server(tiny_bundle: Bundle, tmp_path: Path) -
         while heads_of(client) != {2}:
             assert time.monotonic() < deadline, "head 2 did not reach every process"
         assert "breadcrumbs_head_info{digest=" in client.get("/metrics").text
+
+        assert client.put("/v1/lines/lab-a", json={"head": 1}).status_code == 201
+        assert heads_of(client, line="lab-a") == {1}  # whichever process is asked finds it at once
+        assert client.post("/v1/heads/2/activate?line=lab-a", json={}).status_code == 200
+        soon(lambda: heads_of(client, line="lab-a") == {2}, "the line's head in every process")
 
         before = server.workers()
         os.kill(max(before), signal.SIGKILL)

@@ -22,6 +22,7 @@ from breadcrumbs.models import bundle as bundles
 from breadcrumbs.models.bundle import Bundle
 from breadcrumbs.models.files import read_regular
 from breadcrumbs.models.groups import groups
+from breadcrumbs.models.known import to_bytes
 from breadcrumbs.models.snapshots import snapshot as snapshots
 from breadcrumbs.models.snapshots.snapshot import Snapshot
 from breadcrumbs.models.speed import times_as_fast

@@ -18,7 +18,7 @@ from breadcrumbs.serving.http.disconnect import while_connected
 from breadcrumbs.serving.http.examples.schemas import LabelBody
 from breadcrumbs.serving.http.prediction.remembered import content_of
 from breadcrumbs.serving.http.prediction.upload import check_takes_images
-from breadcrumbs.serving.http.service import Service
+from breadcrumbs.serving.http.service import Service, line_of
 from breadcrumbs.serving.learning.answer import Answer
 from breadcrumbs.serving.learning.example import Label, Said, identity
 from breadcrumbs.serving.refusals import BadRequest, Forbidden, TooLarge
@@ -43,7 +43,8 @@ async def read(request: Request, service: Service, asked: Sequence[LabelBody]) -
         raise TooLarge(f"the request has {len(asked)} labels; the limit is {MOST}: send them in several requests")
     for place, one in enumerate(asked):
         _check(one, _name(place))
-    classes = [_class(service, one, place) for place, one in enumerate(asked)]
+    known = (await line_of(request, service)).head.head.classes
+    classes = [_class(known, one, place) for place, one in enumerate(asked)]
     if any(one.verified for one in asked):
         check_right(request, "refit", "a verified label")
     answers = await service.answers.find({one.answer for one in asked if one.answer is not None})
@@ -161,11 +162,10 @@ def may_verify(request: Request) -> bool:
     return key is None or key.may("refit")
 
 
-def _class(service: Service, one: LabelBody, place: int) -> str:
-    """The name of a label's class; a number is an index into the live head's classes."""
+def _class(known: Sequence[str], one: LabelBody, place: int) -> str:
+    """The name of a label's class; a number is an index into the known ones, of the live head."""
     if isinstance(one.cls, str):
         return one.cls
-    known = service.live.head.head.classes
     if not 0 <= one.cls < len(known):
         raise BadRequest(f"{_name(place)}: class {one.cls}: expected 0 … {len(known) - 1}, or a class name")
     return known[one.cls]
@@ -187,7 +187,7 @@ async def check_verified(request: Request, service: Service, labels: Sequence[La
             raise Forbidden(f"{_name(place)}: its example {known.id} is verified; replacing it takes the scope refit")
 
 
-def unknown(service: Service, labels: Sequence[Label]) -> list[str]:
+async def unknown(request: Request, service: Service, labels: Sequence[Label]) -> list[str]:
     """Return the names among the labels that the live head does not know, in order."""
-    known = set(service.live.head.head.classes)
+    known = set((await line_of(request, service)).head.head.classes)
     return list(dict.fromkeys(label.said.label for label in labels if label.said.label not in known))

@@ -4,7 +4,7 @@ It knows nothing of bodies, of how scores are computed, or of the Open Inference
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -14,7 +14,11 @@ from breadcrumbs.models.near_names import suggestion
 from breadcrumbs.models.printable import Printable
 from breadcrumbs.serving.http.prediction.evidence import NEIGHBOURS, NO_EVIDENCE, Evidence
 from breadcrumbs.serving.predict.inference import Outcome
+from breadcrumbs.serving.state.line_names import LineName
 from breadcrumbs.serving.state.priors import NAME
+
+LINES = 16
+"""Lines that a request may name."""
 
 
 class PredictOptions(BaseModel):
@@ -24,6 +28,12 @@ class PredictOptions(BaseModel):
 
     top_k: int = Field(default=5, ge=1, description="classes per image or feature, at most all of them")
     head: str = Field(default="active", description="`active`, or a version number")
+    line: list[LineName] | None = Field(
+        default=None,
+        max_length=LINES,
+        description="the line that answers; repeat for several, which share one pass of the backbone; absent: the "
+        "first one that the key is bound to, or the default one",
+    )
     prior: str | None = Field(
         default=None, pattern=f"^{NAME}$", description="a stored prior: log π is added to the logits"
     )
@@ -41,6 +51,12 @@ class PredictOptions(BaseModel):
     ref: Printable = Field(
         default="", max_length=200, description="your own name for the images, remembered with their answers"
     )
+
+    @model_validator(mode="after")
+    def _check_lines(self) -> Self:
+        if self.head != "active" and self.line is not None and len(self.line) > 1:
+            raise ValueError(f"head={self.head!r:.40} and {len(self.line)} lines: expected one line with a version")
+        return self
 
     @model_validator(mode="before")
     @classmethod

@@ -10,18 +10,18 @@ from breadcrumbs.models.groups import groups
 from breadcrumbs.serving.http.access_control import key_of
 from breadcrumbs.serving.http.examples.schemas import ClassList, ClassRecord
 from breadcrumbs.serving.http.schemas import HeadName
-from breadcrumbs.serving.http.service import Serving
+from breadcrumbs.serving.http.service import LineOf, Serving, line_of, problems
 
 router = APIRouter(tags=["labels"])
 
 
-@router.get("/v1/classes")
-async def listing(request: Request, service: Serving) -> ClassList:
+@router.get("/v1/classes", responses=problems(403, 404, 422))
+async def listing(request: Request, service: Serving, line: LineOf = None) -> ClassList:
     """List every class with its training images and its examples; a key without `admin` counts its own examples.
 
     First come the classes of the live head, in its order, then the new ones that only examples name.
     """
-    live = service.live.head
+    live = (await line_of(request, service, line)).head
     key = key_of(request)
     newest = (await service.examples.newest()).values()
     own = [said for said in newest if key is None or key.may("admin") or key.name == said.owner]

@@ -72,7 +72,7 @@ async def post(request: Request, service: Serving) -> LabelsResponse:
     found = await labels.read(request, service, asked.labels)
     changes = await service.examples.add(found)
     told = [Labelled(example=one.said.id, change=change) for one, change in zip(found, changes, strict=True)]
-    return LabelsResponse(labels=told, new_classes=labels.unknown(service, found))
+    return LabelsResponse(labels=told, new_classes=await labels.unknown(request, service, found))
 
 
 @router.get("/v1/examples", responses=problems(415, 422) | FILES, response_model=ExampleList)

@@ -22,7 +22,7 @@ from breadcrumbs.serving.http.label_studio.bodies import Pair, PredictBody, Setu
 from breadcrumbs.serving.http.label_studio.images import LabelStudio
 from breadcrumbs.serving.http.label_studio.labeling import Labeling
 from breadcrumbs.serving.http.prediction.upload import check_takes_images
-from breadcrumbs.serving.http.service import Service, Serving, body, problems
+from breadcrumbs.serving.http.service import Service, Serving, body, line_of, problems
 from breadcrumbs.serving.learning.removal import Found
 from breadcrumbs.serving.predict.engine import BoundHead, Scores
 from breadcrumbs.serving.refusals import BadRequest, Forbidden, TooLarge
@@ -59,7 +59,7 @@ async def setup(request: Request, service: Serving) -> dict[str, str]:
     asked = await bodies.read_json(request, SetupBody)
     if asked.config:
         labeling.read(asked.config)
-    return {"model_version": _version(service, service.live.head)}
+    return {"model_version": _version(service, (await line_of(request, service)).head)}
 
 
 @router.post("/predict", responses=ERRORS, openapi_extra=body(json={"type": "object"}))
@@ -73,7 +73,7 @@ async def predict(request: Request, service: Serving) -> dict[str, Any]:
     asked = await bodies.read_json(request, PredictBody, service.settings.max_body_bytes)
     if len(asked.tasks) > words.MOST:
         raise TooLarge(f"the request has {len(asked.tasks)} tasks; the limit is {words.MOST}")
-    config, head = labeling.read(asked.label_config), service.live.head
+    config, head = labeling.read(asked.label_config), (await line_of(request, service)).head
     turns = asyncio.Semaphore(AT_ONCE)
 
     async def one(task: Task) -> Scores | BreadcrumbsError:

@@ -5,6 +5,7 @@ A version is a head's; without one the live head answers. Errors are `{"error": 
 
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from importlib import metadata
 from typing import Annotated, Any
 
@@ -21,29 +22,32 @@ from breadcrumbs.models.head import softmax
 from breadcrumbs.models.images import decoding
 from breadcrumbs.models.snapshots import fields, npy, npz
 from breadcrumbs.serving.http import bodies, protocol
+from breadcrumbs.serving.http.access_control import lines_of
 from breadcrumbs.serving.http.disconnect import while_connected
 from breadcrumbs.serving.http.open_inference import repository
 from breadcrumbs.serving.http.open_inference.repository import Model
 from breadcrumbs.serving.http.open_inference.request import InferRequest, decode
 from breadcrumbs.serving.http.open_inference.response import encode
-from breadcrumbs.serving.http.outcomes import record
+from breadcrumbs.serving.http.outcomes import count_predictions, record
 from breadcrumbs.serving.http.prediction.conditions import Resolved, resolve
 from breadcrumbs.serving.http.prediction.evidence import NEIGHBOURS, Evidence, evidence
 from breadcrumbs.serving.http.prediction.remembered import remember
-from breadcrumbs.serving.http.service import Service, Serving, answering, body, choose
+from breadcrumbs.serving.http.service import Service, Serving, answering, body, choose, line_of, may_see_head
 from breadcrumbs.serving.http.shares import SMALL_BODY
 from breadcrumbs.serving.predict.devices import EngineError
 from breadcrumbs.serving.predict.engine import BoundHead
 from breadcrumbs.serving.predict.inference import Outcome
-from breadcrumbs.serving.refusals import Forbidden, Overloaded, TooLarge
+from breadcrumbs.serving.refusals import BadRequest, Forbidden, Overloaded, TooLarge
 from breadcrumbs.serving.state import heads
 from breadcrumbs.serving.state.heads import HeadRecord
+from breadcrumbs.serving.state.line_names import DEFAULT
+from breadcrumbs.serving.state.live_head import Live
 
 LIMITS = (
     "max_batch", "queue", "deadline", "receipt", "receipt_idle", "receipt_rate", "max_image_bytes", "max_pixels",
     "max_images", "max_body_bytes",
-    "max_held_bytes", "max_snapshot_bytes", "max_snapshots", "max_uploads", "max_store_bytes", "refit_queue",
-    "refit_timeout", "refit_memory",
+    "max_held_bytes", "max_snapshot_bytes", "max_snapshots", "max_uploads", "max_store_bytes", "max_lines",
+    "refit_queue", "refit_timeout", "refit_memory",
 )  # fmt: skip
 """Of the settings, those that bound what clients may ask."""
 FORMAT_LIMITS = {
@@ -57,7 +61,12 @@ FORMAT_LIMITS = {
 """That no setting changes."""
 EXTENSIONS = ["binary_tensor_data", "classification", "model_configuration", "statistics"]
 
-ModelName = Annotated[str, Path(description="the bundle's name, or that and `-files`, `-probabilities` or `-features`")]
+ModelName = Annotated[
+    str,
+    Path(
+        description="the bundle's name, or that and `-files`, `-probabilities` or `-features`; with `@LINE`, a line's"
+    ),
+]
 
 router = APIRouter(prefix="/v2", tags=["open inference"])
 
@@ -103,42 +112,50 @@ async def ready(service: Serving) -> Response:
 
 
 @router.get("/models/stats", responses=ERRORS)
-async def statistics(service: Serving) -> dict[str, Any]:
+async def statistics(request: Request, service: Serving) -> dict[str, Any]:
     """Tell what this process has inferred by every model and version since its start."""
-    return {"model_stats": await _statistics(service, list(_models(service)), "active")}
+    line = await line_of(request, service)
+    return {"model_stats": await _statistics(request, service, list(_models(service)), line, "active")}
 
 
 @router.get("/models/{model}", responses=ERRORS)
 @router.get("/models/{model}/versions/{version}", responses=ERRORS)
-async def model_metadata(service: Serving, model: ModelName, version: str = "active") -> dict[str, Any]:
+async def model_metadata(
+    request: Request, service: Serving, model: ModelName, version: str = "active"
+) -> dict[str, Any]:
     """Tell a model's versions, inputs and outputs."""
-    found = _model(service, model)
-    widths = await _widths(service, version)
-    known = [str(one) for one in await heads.versions(service.store)]
+    found, line = await _model(request, service, model)
+    widths = await _widths(request, service, line, version)
+    known = [str(one) for one in await heads.versions(service.store) if await _reaches(request, line, one)]
     return repository.metadata(found, known, widths)
 
 
 @router.get("/models/{model}/config", responses=ERRORS)
 @router.get("/models/{model}/versions/{version}/config", responses=ERRORS)
-async def model_configuration(service: Serving, model: ModelName, version: str = "active") -> dict[str, Any]:
+async def model_configuration(
+    request: Request, service: Serving, model: ModelName, version: str = "active"
+) -> dict[str, Any]:
     """Tell a model's configuration, as Triton's clients read it."""
-    found = _model(service, model)
-    return repository.configuration(found, await _widths(service, version), service.settings.max_images)
+    found, line = await _model(request, service, model)
+    return repository.configuration(found, await _widths(request, service, line, version), service.settings.max_images)
 
 
 @router.get("/models/{model}/stats", responses=ERRORS)
 @router.get("/models/{model}/versions/{version}/stats", responses=ERRORS)
-async def model_statistics(service: Serving, model: ModelName, version: str = "active") -> dict[str, Any]:
+async def model_statistics(
+    request: Request, service: Serving, model: ModelName, version: str = "active"
+) -> dict[str, Any]:
     """Tell what this process has inferred by a model since its start; without a version, by all of them."""
-    return {"model_stats": await _statistics(service, [_model(service, model).name], version)}
+    found, line = await _model(request, service, model)
+    return {"model_stats": await _statistics(request, service, [found.name], line, version)}
 
 
 @router.get("/models/{model}/ready", responses=ERRORS)
 @router.get("/models/{model}/versions/{version}/ready", responses=ERRORS)
-async def model_ready(service: Serving, model: ModelName, version: str = "active") -> Response:
+async def model_ready(request: Request, service: Serving, model: ModelName, version: str = "active") -> Response:
     """Tell whether a version of a model can answer now."""
-    _model(service, model)
-    await choose(service, version)
+    _, line = await _model(request, service, model)
+    await choose(request, line, version)
     return await _ready(service, {"name": model})
 
 
@@ -175,19 +192,20 @@ async def answer(
         length: what the header `Inference-Header-Content-Length` says. None means that it did not come.
     """
     began = time.perf_counter()
-    known = _model(service, model)
-    head = await answering(request, service, version)
+    known, line = await _model(request, service, model)
+    head = await answering(request, service, line, version)
     try:
-        return await _inferred(request, service, known, head, length, began)
+        return await _inferred(request, service, known, line, head, length, began)
     except BreadcrumbsError:
-        failed = service.live.head.version if head is None else head.version
+        failed = line.head.version if head is None else head.version
         service.statistics.failed(known.name, failed, time.perf_counter() - began)
         raise
 
 
 async def _inferred(
-    request: Request, service: Service, model: Model, head: BoundHead | None, length: str | None, began: float
-) -> Response:
+    request: Request, service: Service, model: Model, line: Live, head: BoundHead | None, length: str | None,
+    began: float,
+) -> Response:  # fmt: skip
     data = await bodies.read_body(request, service.settings.max_body_bytes, "request")
     asked = decode(data, length, model.input, model.outputs, service.settings.max_images, NEIGHBOURS)
     _check_size(service, asked, model.input.one)
@@ -198,9 +216,11 @@ async def _inferred(
     encoding = time.perf_counter()
     found = _found(outcome, asked)
     predicts = bool(found.keys() - {"feature"})
-    if predicts:
+    if predicts and line is service.live:
         service.trials.saw(computed.scores)
-    record(request, service, outcome, predicts=predicts)
+    record(request, service, outcome)
+    if predicts:
+        count_predictions(service, line.line, outcome)
     told = await evidence(request, service, outcome, known=asked.known, explain=asked.explain)
     ids = await remember(request, service, asked.values, outcome, asked.ref) if predicts else []
     parameters = _ids(ids) | ({} if asked.confidence is None else await _nodes(outcome, conditions)) | _evidence(told)
@@ -224,6 +244,7 @@ async def index(request: Request, service: Serving) -> list[dict[str, str]]:
     found = [
         {"name": name, "version": str(record.version), **_state(service, record)}
         for record in await heads.records(service.store)
+        if await may_see_head(request, service, record)
         for name in _models(service)
     ]
     return [one for one in found if one["state"] == "READY"] if asked.ready else found
@@ -231,9 +252,9 @@ async def index(request: Request, service: Serving) -> list[dict[str, str]]:
 
 @router.post("/repository/models/{model}/load", responses={403: {"model": RefusedAnswer}, **ERRORS})
 @router.post("/repository/models/{model}/unload", responses={403: {"model": RefusedAnswer}, **ERRORS})
-async def load(service: Serving, model: ModelName) -> None:
+async def load(request: Request, service: Serving, model: ModelName) -> None:
     """Refuse: a head goes live by its activation, and the backbone stays."""
-    _model(service, model)
+    await _model(request, service, model)
     raise Forbidden("models are not loaded here: POST /v1/heads/{version}/activate makes a head live")
 
 
@@ -247,20 +268,33 @@ def _state(service: Service, record: HeadRecord) -> dict[str, str]:
     return {"state": "UNAVAILABLE", "reason": f"made for the backbone {record.backbone[:12]}, which does not serve"}
 
 
-def _model(service: Service, name: str) -> Model:
-    return repository.find(name, _models(service))
+async def _model(request: Request, service: Service, name: str) -> tuple[Model, Live]:
+    """A model, under the name that it was asked by, and its line: `NAME@LINE`, or `NAME`."""
+    base, at, line = name.partition("@")
+    if "@" in line:
+        raise BadRequest(f"model {name!r:.160}: expected NAME or NAME@LINE, got {name.count('@')} lines")
+    found = repository.find(base, _models(service))
+    return replace(found, name=name), await line_of(request, service, line if at else None)
 
 
-async def _widths(service: Service, version: str) -> dict[str, int]:
+async def _reaches(request: Request, line: Live, version: int) -> bool:
+    """Whether a version is one of a line's; the default line has all, unless the key is bound to lines."""
+    return (line.line == DEFAULT and lines_of(request) is None) or await line.had(version)
+
+
+async def _widths(request: Request, service: Service, line: Live, version: str) -> dict[str, int]:
     """D or C of each output of a version."""
-    bound = await choose(service, version) or service.live.head
+    bound = await choose(request, line, version) or line.head
     count = len(bound.head.classes)
     return {"feature": service.bundle.manifest.feature_dim, "logits": count, "probabilities": count}
 
 
-async def _statistics(service: Service, names: Sequence[str], version: str) -> list[dict[str, Any]]:
-    head = await choose(service, version)
-    versions = [record.version for record in await heads.records(service.store)] if head is None else [head.version]
+async def _statistics(
+    request: Request, service: Service, names: Sequence[str], line: Live, version: str
+) -> list[dict[str, Any]]:
+    head = await choose(request, line, version)
+    every = [head.version] if head is not None else await heads.versions(service.store)
+    versions = [one for one in every if await _reaches(request, line, one)]
     return [service.statistics.told(name, number) for name in names for number in versions]
 
 

@@ -13,15 +13,17 @@ from breadcrumbs.models.snapshots.snapshot import UNLABELLED, Snapshot, to_bytes
 from breadcrumbs.serving.http import image_upload
 from breadcrumbs.serving.http.disconnect import while_connected
 from breadcrumbs.serving.http.image_upload import Upload
-from breadcrumbs.serving.http.outcomes import record
+from breadcrumbs.serving.http.outcomes import count_predictions, record
 from breadcrumbs.serving.http.prediction import upload as brought
-from breadcrumbs.serving.http.prediction.conditions import resolve
+from breadcrumbs.serving.http.prediction.conditions import Resolved, resolve
 from breadcrumbs.serving.http.prediction.evidence import NO_EVIDENCE, evidence
 from breadcrumbs.serving.http.prediction.predictions import PLAIN, PredictOptions, predicted
-from breadcrumbs.serving.http.prediction.remembered import remember
+from breadcrumbs.serving.http.prediction.remembered import Came, remember
 from breadcrumbs.serving.http.schemas import FeaturesBody, FeaturesResponse, PredictBody, PredictResponse, Timing
-from breadcrumbs.serving.http.service import BYTES, Service, Serving, answering, body, problems
+from breadcrumbs.serving.http.service import BYTES, Service, Serving, answering, body, line_of, problems
+from breadcrumbs.serving.predict.inference import Outcome
 from breadcrumbs.serving.refusals import BadRequest
+from breadcrumbs.serving.state.live_head import Live
 
 SAFETENSORS = "application/octet-stream"
 ERRORS = problems(413, 415, 422, 503)
@@ -40,7 +42,7 @@ router = APIRouter(tags=["predict"])
 
 @router.post(
     "/v1/predict",
-    responses=problems(404, 409, 413, 415, 422, 503),
+    responses=problems(403, 404, 409, 413, 415, 422, 503),
     openapi_extra=body(
         *image_upload.DOCUMENTED,
         brought.NPY,
@@ -60,23 +62,45 @@ async def predict(request: Request, service: Serving, options: Annotated[Predict
 
 async def answer(request: Request, service: Service, options: PredictOptions = PLAIN) -> Response:
     """Answer a predict request; raises what the problems of the route say."""
+    first, *others = [await line_of(request, service, name) for name in dict.fromkeys(options.line or (None,))]
     came = await brought.read(request, service)
-    chosen = await answering(request, service, options.head, options.ref)
-    asked = await resolve(service, chosen, options.prior, options.classes, options.confidence)
-    computed = await while_connected(request, service.inference.run(came, asked.head))
-    service.trials.saw(computed.scores)
-    outcome = asked.applied(computed)
-    timing = record(request, service, outcome, predicts=True)
+    chosen = await answering(request, service, first, options.head, options.ref)
+    also = [line.head for line in others]
+    asked = [
+        await resolve(service, head, options.prior, options.classes, options.confidence) for head in (chosen, *also)
+    ]
+    computed = [await while_connected(request, service.inference.run(came, asked[0].head))]
+    if others:
+        computed += await service.inference.also(computed[0], also)
+    answers = {
+        line.line: await _answered(request, service, line, came, options, conditions, outcome)
+        for line, conditions, outcome in zip((first, *others), asked, computed, strict=True)
+    }
+    timing = record(request, service, computed[0])
+    made = {**answers[first.line], "timing": timing, "batch_size": computed[0].batch_size}
+    return Response(to_json(made | ({"lines": answers} if others else {})), media_type="application/json")
+
+
+async def _answered(
+    request: Request, service: Service, line: Live, came: Came, options: PredictOptions, conditions: Resolved,
+    computed: Outcome,
+) -> dict[str, Any]:  # fmt: skip
+    """The answer of one line, as JSON."""
+    if line is service.live:
+        service.trials.saw(computed.scores)
+    outcome = conditions.applied(computed)
+    count_predictions(service, line.line, outcome)
     told = NO_EVIDENCE
     if options.known or options.explain:
         told = await evidence(request, service, outcome, known=options.known, explain=options.explain)
     ids = await remember(request, service, came, outcome, options.ref)
-    predictions = predicted(outcome, options, ids, await asked.nodes(outcome), told)
     name = {"version": outcome.head.version, "digest": outcome.head.head.digest}
-    made = {"head": name, "predictions": predictions, "timing": timing, "batch_size": outcome.batch_size}
+    answer = {
+        "head": name, "predictions": predicted(outcome, options, ids, await conditions.nodes(outcome), told)
+    }  # fmt: skip
     if told.nearest is not None:
-        made["rows"] = {"searched": told.searched, "of": told.of}
-    return Response(to_json(made), media_type="application/json")
+        answer["rows"] = {"searched": told.searched, "of": told.of}
+    return answer
 
 
 BINARY: dict[int | str, dict[str, Any]] = {
@@ -106,8 +130,10 @@ async def features(
     upload = await image_upload.read(request, service.settings)
     binary = format == "safetensors" or (format is None and SAFETENSORS in request.headers.get("accept", ""))
     _check_form(upload, binary)
-    outcome = await while_connected(request, service.inference.run(upload.images))
-    timing = record(request, service, outcome, predicts=False)
+    line = await line_of(request, service)
+    head = None if line is service.live else line.head
+    outcome = await while_connected(request, service.inference.run(upload.images, head))
+    timing = record(request, service, outcome)
     values = np.stack([scores.feature for scores in outcome.scores])
     if not binary:
         return FeaturesResponse(

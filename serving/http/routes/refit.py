@@ -13,9 +13,19 @@ from starlette.datastructures import FormData, UploadFile
 
 from breadcrumbs.models.files import sha256
 from breadcrumbs.serving.http import bodies
-from breadcrumbs.serving.http.access_control import actor, check_owner, check_right, key_of
+from breadcrumbs.serving.http.access_control import actor, check_line, check_owner, check_right, key_of, lines_of
 from breadcrumbs.serving.http.schemas import JobDetail, JobList
-from breadcrumbs.serving.http.service import BYTES, AfterName, Limit, Service, Serving, body, content, problems
+from breadcrumbs.serving.http.service import (
+    BYTES,
+    AfterName,
+    Limit,
+    Service,
+    Serving,
+    body,
+    content,
+    line_of,
+    problems,
+)
 from breadcrumbs.serving.processes.scratch import scratch
 from breadcrumbs.serving.refits import examples
 from breadcrumbs.serving.refits.examples import Which
@@ -23,6 +33,7 @@ from breadcrumbs.serving.refits.job import History, Job
 from breadcrumbs.serving.refits.refit import RefitRequest, deployment_weights
 from breadcrumbs.serving.refusals import BadRequest, Forbidden, TooLarge
 from breadcrumbs.serving.state import snapshots
+from breadcrumbs.serving.state.line_names import DEFAULT, check_name
 from breadcrumbs.serving.state.pages import LIMIT
 from breadcrumbs.serving.state.store import NotFound
 from breadcrumbs.training.config import PRIORS, RefitSpec
@@ -36,6 +47,7 @@ that is not trusted."""
 FORM: dict[str, Any] = {
     "snapshot": {"type": "array", "items": BYTES, "description": "snapshots to fit to, in any format"},
     "holdout": BYTES | {"description": "snapshot to judge on; absent: the bundle's hold-out, or a share of the images"},
+    "line": {"type": "string", "description": "the line, as in JSON"},
     "spec": {"type": "string", "description": "JSON of a RefitSpec"},
     "examples": {
         "type": "string",
@@ -43,7 +55,7 @@ FORM: dict[str, Any] = {
         "description": "which examples to fit to, as in JSON",
     },
 }
-FIELDS = "snapshot, holdout, spec or examples"
+FIELDS = "snapshot, holdout, line, spec or examples"
 JobId = Annotated[str, Path(description="the refit's id")]
 
 router = APIRouter(tags=["refit"])
@@ -76,7 +88,7 @@ async def start(
         wanted = await bodies.read_json(request, RefitRequest)
     if wanted.spec.activate != "never":
         check_right(request, "promote", f"a refit with activate = {wanted.spec.activate}, which may go live,")
-    await _check(wanted, service)
+    wanted = await _check(request, wanted, service)
     job = await service.jobs.start(wanted, idempotency_key, actor(request), _most_jobs(request))
     response.headers["Location"] = f"/v1/refit/{job.id}"
     return job
@@ -92,12 +104,14 @@ def _check_on(service: Service) -> None:
         raise Forbidden("refits are switched off on this server (refit = off)")
 
 
-async def _check(wanted: RefitRequest, service: Service) -> None:
+async def _check(request: Request, wanted: RefitRequest, service: Service) -> RefitRequest:
+    """Refuse what cannot be refitted; return it with the line that it is about, where that is a named one."""
+    line = await line_of(request, service, wanted.line)
     if not wanted.snapshots and not wanted.spec.use_bundle_snapshots and wanted.examples in {None, "none"}:
         raise BadRequest("no snapshots: name some, ask for examples, or let the spec use those of the bundle")
     if wanted.examples is not None:
         await examples.require(service.examples, wanted.examples, service.bundle.backbone_digest)
-    edited(service.live.head.head.classes, wanted.spec.classes)
+    edited(line.head.head.classes, wanted.spec.classes)
     await _check_prior(wanted.spec, service)
     if len(wanted.snapshots) > service.settings.max_snapshots:
         raise TooLarge(f"{len(wanted.snapshots)} snapshots; the limit is {service.settings.max_snapshots}")
@@ -114,6 +128,7 @@ async def _check(wanted: RefitRequest, service: Service) -> None:
             raise BadRequest(
                 f"the hold-out {sha[:12]} has {found.unlabelled} rows without a label; expected a label in each"
             )
+    return wanted.model_copy(update={"line": None if line is service.live else line.line})
 
 
 async def _check_prior(spec: RefitSpec, service: Service) -> None:
@@ -134,13 +149,16 @@ async def _from_form(request: Request, service: Service) -> RefitRequest:
             raise BadRequest(f"form field {unknown[0]!r:.80}: expected {FIELDS}")
         parsed = bodies.parse_json(_text(form, "spec", "{}", "JSON text"), RefitSpec, "spec")
         which = _which(form)
+        line = _text(form, "line", "", "the name of a line") if "line" in form else None
         fitted = [await _keep(item, request, service) for item in _files(form, "snapshot")]
         held = [await _keep(item, request, service) for item in _files(form, "holdout")]
     finally:
         await form.close()
     if len(held) > 1:
         raise BadRequest(f"{len(held)} hold-out files; expected one at most")
-    return RefitRequest(snapshots=fitted, examples=which, holdout=held[0] if held else None, spec=parsed)
+    if line is not None:
+        check_name(line)
+    return RefitRequest(snapshots=fitted, examples=which, holdout=held[0] if held else None, line=line, spec=parsed)
 
 
 def _text(form: FormData, name: str, default: str, expected: str) -> str:
@@ -192,16 +210,25 @@ async def _keep(file: UploadFile, request: Request, service: Service) -> str:
 
 
 @router.get("/v1/refit", responses=problems(422))
-async def listing(service: Serving, limit: Limit = LIMIT, after: AfterName = None) -> JobList:
-    """List refits, the newest first."""
+async def listing(request: Request, service: Serving, limit: Limit = LIMIT, after: AfterName = None) -> JobList:
+    """List refits, the newest first; a key that is bound to lines sees those of its lines."""
     found, more = await service.jobs.page(limit, after)
-    return JobList(refits=found, next=more)
+    bound = lines_of(request)
+    shown = [job for job in found if bound is None or (job.request.line or DEFAULT) in bound]
+    return JobList(refits=shown, next=more)
 
 
-@router.get("/v1/refit/{job_id}", responses=problems(404))
-async def get(job_id: JobId, service: Serving) -> JobDetail:
+async def _find(request: Request, job_id: str, service: Service) -> History:
+    """A refit that the request's key may see; raises NotFound or Forbidden."""
+    found = await service.jobs.find(job_id)
+    check_line(request, found.job.request.line or DEFAULT)
+    return found
+
+
+@router.get("/v1/refit/{job_id}", responses=problems(403, 404))
+async def get(job_id: JobId, request: Request, service: Serving) -> JobDetail:
     """Tell how far a refit has come: its verdict once its head is stored, its report once it has one."""
-    job = (await service.jobs.find(job_id)).job
+    job = (await _find(request, job_id, service)).job
     report = await service.jobs.report(job_id)
     return JobDetail(**dict(job), report=json.loads(report) if report else None)
 
@@ -210,10 +237,10 @@ async def get(job_id: JobId, service: Serving) -> JobDetail:
 async def restart(job_id: JobId, request: Request, response: Response, service: Serving) -> Job:
     """Restart an interrupted, failed or cancelled refit from its stored inputs, as a new job."""
     _check_on(service)
-    wanted = (await service.jobs.find(job_id)).job.request
+    wanted = (await _find(request, job_id, service)).job.request
     if wanted.spec.activate != "never":
         check_right(request, "promote", f"a refit with activate = {wanted.spec.activate}, which may go live,")
-    await _check(wanted, service)
+    await _check(request, wanted.model_copy(update={"line": wanted.line or DEFAULT}), service)
     job = await service.jobs.again(job_id, actor(request), _most_jobs(request))
     response.headers["Location"] = f"/v1/refit/{job.id}"
     return job
@@ -221,20 +248,22 @@ async def restart(job_id: JobId, request: Request, response: Response, service: 
 
 @router.get(
     "/v1/refit/{job_id}/report.html", response_model=None, response_class=Response,
-    responses=content("text/html") | problems(404),
+    responses=content("text/html") | problems(403, 404),
 )  # fmt: skip
-async def report(job_id: JobId, service: Serving) -> HTMLResponse:
+async def report(job_id: JobId, request: Request, service: Serving) -> HTMLResponse:
     """Show a refit's report as a self-contained page."""
+    await _find(request, job_id, service)
     data = await service.jobs.report_page(job_id)
     return HTMLResponse(data, headers={"Content-Security-Policy": POLICY, "X-Content-Type-Options": "nosniff"})
 
 
 @router.get(
     "/v1/refit/{job_id}/events", response_class=StreamingResponse,
-    responses=content("text/event-stream") | problems(404, 422),
+    responses=content("text/event-stream") | problems(403, 404, 422),
 )  # fmt: skip
 async def events(
     job_id: JobId,
+    request: Request,
     service: Serving,
     last_event_id: Annotated[str, Header(description="number of the event after which to begin")] = "0",
 ) -> StreamingResponse:
@@ -242,7 +271,7 @@ async def events(
     if not re.fullmatch(r"[0-9]{1,9}", last_event_id):
         raise BadRequest(f"Last-Event-ID {last_event_id!r:.40}: expected a whole number")
     return StreamingResponse(
-        _stream(await service.jobs.find(job_id), int(last_event_id)),
+        _stream(await _find(request, job_id, service), int(last_event_id)),
         media_type="text/event-stream",
         headers={"Cache-Control": "no-cache", "X-Accel-Buffering": "no"},
     )
@@ -259,6 +288,6 @@ async def _stream(history: History, after: int) -> AsyncIterator[str]:
 @router.delete("/v1/refit/{job_id}", responses=problems(403, 404, 409))
 async def cancel(job_id: JobId, request: Request, service: Serving) -> Job:
     """Cancel a refit whose head is not stored yet; its process has stopped when the answer arrives."""
-    owner = (await service.jobs.find(job_id)).job.owner
+    owner = (await _find(request, job_id, service)).job.owner
     check_owner(request, [] if owner is None else [owner], f"refit {job_id}")
     return await service.jobs.cancel(job_id, actor(request))

@@ -36,6 +36,7 @@ async def ready(service: Serving) -> Health | Response:
     return Health(
         status="ready",
         head=service.live.head.version,
+        lines=len(service.lines),
         model=service.bundle.manifest.name,
         classes=len(service.live.head.head.classes),
         device=service.engine.device,
@@ -75,6 +76,7 @@ def _count(service: Service) -> None:
     numbers.pending.set(service.batcher.pending)
     numbers.capacity.set(service.settings.queue)
     numbers.live(service.live.head.version, service.live.head.head.digest)
+    numbers.lines.set(len(service.lines))
     numbers.head_age.set(time.time() - datetime.fromisoformat(service.live.activation.at).timestamp())
     counts = service.jobs.counts()
     for state in get_args(State):

@@ -146,12 +146,12 @@ def http(machines: Machines) -> Iterator[httpx.Client]:
         yield client
 
 
-def ask(client: httpx.Client, tries: int = 1) -> tuple[httpx.Response | None, int]:
+def ask(client: httpx.Client, tries: int = 1, line: str = "default") -> tuple[httpx.Response | None, int]:
     """Predict by the client's rules: a lost connection, 502, 503 and 504 are tried again, after longer and longer."""
     answer = None
     for number in range(tries):
         try:
-            answer = client.post("/v1/predict", content=png(picture()), headers=IMAGE)
+            answer = client.post("/v1/predict", params={"line": line}, content=png(picture()), headers=IMAGE)
         except httpx.TransportError:
             answer = None
         if answer is not None and answer.status_code not in {502, 503, 504}:
@@ -160,13 +160,13 @@ def ask(client: httpx.Client, tries: int = 1) -> tuple[httpx.Response | None, in
     return answer, tries
 
 
-def versions(client: httpx.Client) -> dict[str, int]:
+def versions(client: httpx.Client, line: str = "default") -> dict[str, int]:
     """The head of each replica by its newest answer, asked over many connections: a proxy prefers its own node's."""
     found: dict[str, int] = {}
     for _ in range(30):
         with httpx.Client(base_url=client.base_url, timeout=PATIENCE, verify=False) as fresh:
             for _ in range(3):
-                answer, _ = ask(fresh, 8)
+                answer, _ = ask(fresh, 8, line)
                 assert answer is not None
                 found[answer.headers["x-replica"]] = answer.json()["head"]["version"]
     return found
@@ -203,7 +203,7 @@ def test_limits_hold_behind_rays_proxy(machines: Machines, http: httpx.Client) -
 
 
 def test_an_activation_reaches_every_replica(machines: Machines, http: httpx.Client) -> None:
-    """Whichever was asked for it; so does a canary, which the activation ends."""
+    """Whichever was asked for it; so does a canary, which it ends; in a line, too, and other lines keep their heads."""
     record = asyncio.run(heads.add(machines.store, tiny_head(7), machines.bundle, Lineage(parent=1), {}))
     tried = asyncio.run(heads.add(machines.store, tiny_head(9), machines.bundle, Lineage(parent=1), {}))
     trial = http.post("/v1/trials", json={"head": tried.version, "mode": "canary", "share": 1}).json()["start"][
@@ -217,6 +217,13 @@ def test_an_activation_reaches_every_replica(machines: Machines, http: httpx.Cli
     assert len(versions(http)) == 3
     end = until(lambda: http.get(f"/v1/trials/{trial}").json()["end"], "the end of the canary")
     assert end["outcome"] == "overtaken"
+    assert http.put("/v1/lines/lab-a", json={"head": 1}).status_code == 201
+    assert set(versions(http, "lab-a").values()) == {1}
+    assert http.post(f"/v1/heads/{record.version}/activate", params={"line": "lab-a"}).status_code == 200
+    until(lambda: set(versions(http, "lab-a").values()) == {record.version}, "the line's head on every replica")
+    assert http.post("/v1/heads/rollback", params={"line": "lab-a"}).json()["head"] == 1
+    until(lambda: set(versions(http, "lab-a").values()) == {1}, "the line's rollback on every replica")
+    assert set(versions(http).values()) == {record.version}
 
 
 def test_no_request_fails_when_a_replica_and_then_a_node_is_lost(machines: Machines, http: httpx.Client) -> None:

@@ -140,7 +140,11 @@ def test_features_come_as_safetensors_where_binary_is_accepted(client: httpx.Cli
 
 @pytest.mark.parametrize(
     ("name", "told"),
-    [("topk", "did you mean 'top_k'?"), ("Prior", "did you mean 'prior'?"), ("zzzz", "there are: top_k, head, prior")],
+    [
+        ("topk", "did you mean 'top_k'?"),
+        ("Prior", "did you mean 'prior'?"),
+        ("zzzz", "there are: top_k, head, line, prior"),
+    ],
 )
 def test_a_parameter_that_is_none_is_refused(client: httpx.Client, name: str, told: str) -> None:
     """Ignored, it would be an answer to another question; the sentence says which one may be meant."""

@@ -89,6 +89,23 @@ def test_a_batch_of_several_heads_gives_every_row_its_own() -> None:
         np.testing.assert_allclose(s.logits, head.logits(s.feature), atol=1e-5)
 
 
+@pytest.mark.parametrize("count", [1, 2, 30])
+def test_each_head_of_a_batch_computes_its_own_rows(count: int) -> None:
+    """Rows of many heads with different classes, in any order, by images and by features."""
+    one = engine()
+    known = [tiny_head(seed, tuple(f"class {place}" for place in range(1 + seed))) for seed in range(count)]
+    order = np.random.default_rng(count).permutation(3 * count) % count
+    bound = [one.bind(100 + place, head) for place, head in enumerate(known)]
+    given = [Row(picture(place), bound[head]) for place, head in enumerate(order)]
+    given += [Row(feature=feature, head=bound[0]) for feature in features(3)]
+
+    scores = one.compute(given)
+
+    for s, head in zip(scores, [known[place] for place in order] + [known[0]] * 3, strict=True):
+        assert s.head.head is head
+        np.testing.assert_allclose(s.logits, head.logits(s.feature), atol=1e-5)
+
+
 def features(count: int) -> np.ndarray:
     return np.random.default_rng(count).normal(size=(count, 4)).astype(np.float32)
 

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import time
+import weakref
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from breadcrumbs.serving.retention import Retention
 from breadcrumbs.serving.state import heads
 from breadcrumbs.serving.state import live_head as lives
 from breadcrumbs.serving.state.activation_log import Log
+from breadcrumbs.serving.state.bound_heads import CACHE, BoundHeads
 from breadcrumbs.serving.state.heads import Lineage
 from breadcrumbs.serving.state.live_head import Live
 from breadcrumbs.serving.state.store import Conflict, NotFound, Store, StoreError
@@ -32,7 +34,7 @@ async def opened(folder: Path, bundle: Bundle, more: int = 0) -> tuple[Store, Li
         await heads.add(store, tiny_head(10 + seed), bundle, Lineage(parent=1), {"all": 0.1})
     _, head = await heads.read(store, activation.head)
     engine = Engine(bundle.backbone, head, activation.head, (SIDE, SIDE), "cpu", 1)
-    return store, Live(store, bundle, engine, log, activation)
+    return store, Live(BoundHeads(store, bundle, engine), log, activation, engine.live, engine.swap)
 
 
 def test_an_empty_store_gets_the_bundles_head(tiny_bundle: Bundle, tmp_path: Path) -> None:
@@ -255,14 +257,14 @@ def test_named_heads_are_bound_once_and_the_cache_is_bounded(tiny_bundle: Bundle
     """A version asked for twice is the same object; the least recently used goes first."""
 
     async def main() -> None:
-        _, live = await opened(tmp_path, tiny_bundle, lives.CACHE + 1)
-        second = await live.named(2)
-        assert await live.named(2) is second
-        for version in range(3, lives.CACHE + 3):
+        _, live = await opened(tmp_path, tiny_bundle, CACHE + 1)
+        second = weakref.ref(await live.named(2))
+        assert await live.named(2) is second()
+        for version in range(3, CACHE + 3):
             await live.named(version)
 
-        assert await live.named(lives.CACHE + 2) is not None
-        assert await live.named(2) is not second
+        assert await live.named(CACHE + 2) is not None
+        assert second() is None
 
     asyncio.run(main())
 

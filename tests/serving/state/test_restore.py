@@ -49,6 +49,7 @@ def test_a_copy_taken_in_the_pages_order_is_whole(serve: Serve, tiny_bundle: Bun
     """Whatever goes live meanwhile: the copy has all that its log speaks of, and a server goes on from there."""
     with serve() as client:
         learn(client, 1)
+        client.put("/v1/lines/lab-a")
         expected = client.post("/v1/predict?head=2", content=png(picture()), headers=PNG).json()
         for epoch, part in enumerate(PARTS, 2):
             copy(BACKUP.replace(" ".join(PARTS), part), tmp_path / "store", tmp_path / "backup")
@@ -61,6 +62,7 @@ def test_a_copy_taken_in_the_pages_order_is_whole(serve: Serve, tiny_bundle: Bun
         answer = client.post("/v1/predict", content=png(picture()), headers=PNG).json()
         assert answer["head"] == expected["head"]
         assert answer["predictions"] == expected["predictions"]
+        assert client.get("/v1/lines/lab-a").json()["activation"]["kind"] == "create"
         assert log_of(tmp_path / "restored") == [1, 2]  # nothing had to be put right
         assert learn(client, 9) > 2
         assert client.post("/v1/heads/rollback").json()["head"] == 2
