@@ -142,7 +142,7 @@ def test_images_are_pulled_by_digest() -> None:
 
 
 def test_the_bill_of_materials_has_what_is_installed() -> None:
-    """In CycloneDX: every locked package of this machine in its version, with a package URL and nearly always a licence."""
+    """In CycloneDX: every locked package in its version, with a package URL, and nearly always a licence."""
     told = subprocess.run([sys.executable, ROOT / "requirements/sbom.py"], capture_output=True, check=True).stdout
     bill = json.loads(told)
     found = {one["name"]: one for one in bill["components"]}
