@@ -386,6 +386,20 @@ class RefitReport(ReportPart):
     calibration: Calibration | None = None
     """The temperature, and what it did to the probabilities; null in older reports."""
 
+    def columns(self) -> dict[str, list[Any]]:
+        """Return the recall of both heads as a table by columns, a row for each class (C); pandas takes it.
+
+        `rows` are the class's in the hold-out; a recall is None where there are none.
+        """
+        return {
+            "class": self.classes.names,
+            "group": self.classes.groups,
+            "train_images": self.classes.train_images,
+            "rows": self.class_rows,
+            "live": self.live.recall,
+            "candidate": self.candidate.recall,
+        }
+
 
 class OlderReport(BaseModel):
     """A report of version 1, which had other parts: it is kept beside the page that was made of it."""
