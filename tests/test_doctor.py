@@ -145,7 +145,9 @@ def test_a_clock_that_is_behind_the_store_is_bad(tiny_bundle: Bundle, tmp_path: 
     assert [one.state for one in states] == ["good", "good", "bad"]
     assert "the store was written 3" in states[-1].text
     assert "NTP" in states[-1].remedy
-    assert asyncio.run(clock(make_settings(tiny_bundle, tmp_path).model_copy(update={"store": "ftp://x"}))).state == "note"
+    assert (
+        asyncio.run(clock(make_settings(tiny_bundle, tmp_path).model_copy(update={"store": "ftp://x"}))).state == "note"
+    )
 
 
 def test_a_file_system_without_hard_links_is_named(
