@@ -180,8 +180,8 @@ def evaluate(
     other = None if against is None else _opened(against)
     places = {name: None if place is None else str(place) for name, place in (("data", data), ("test_data", test_data))}
     if features is None:
-        config = config_of(opened, **places)
-        return Evaluation(opened, evaluated(opened, config, other and (other, config_of(other, **places))).found)
+        beside = None if other is None else (other, config_of(other, **places))
+        return Evaluation(opened, evaluated(opened, config_of(opened, **places), beside).found)
     if any(places.values()):
         raise BreadcrumbsError("evaluate: got images and features; expected one of them: leave the other out")
     return Evaluation(opened, evaluated_rows(opened, feature_rows.read(opened, Path(features)), other).found)
