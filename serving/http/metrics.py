@@ -66,6 +66,10 @@ class Metrics:
         self.precision = self._gauge("precision_info", "1 for the precision of the backbone.", "precision")
         self.build = self._gauge("build_info", "1 for the program that runs.", "version", "python")
         self.build.labels(version("breadcrumbs-longtail"), python_version()).set(1)
+        for by in ("request", "schedule"):  # there from the start: Prometheus sees no growth in what begins at 1
+            self.refit_starts.labels(by)
+        for kept in ("yes", "no"):
+            self.remembered.labels(kept)
         ProcessCollector(registry=self.registry)
 
     def _counter(self, name: str, text: str, *labels: str) -> Counter:
