@@ -111,7 +111,7 @@ def test_what_is_learned_from_use_is_counted(serve: Serve) -> None:
     """Answers that are remembered, labels by what they did, refits by who started them, and the precision."""
     with serve("ok", remember=10) as client:
         before = total(client, "breadcrumbs_refit_starts_total")
-        answer = client.post("/v1/predict", **PNG).json()
+        answer = client.post("/v1/predict", content=png(picture()), headers=PNG).json()
         label = {"answer": answer["predictions"][0]["id"], "class": "oak", "verified": True}
         for changes in (["new"], ["same"]):
             told = client.post("/v1/labels", json={"labels": [label]}).json()
