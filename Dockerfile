@@ -20,14 +20,16 @@ FROM builder AS serve-builder
 COPY requirements/serve.txt .
 RUN pip install --require-hashes --requirement serve.txt
 COPY . .
-RUN pip install --no-deps --no-build-isolation --no-compile . && pip uninstall --yes pip setuptools
+RUN pip install --no-deps --no-build-isolation --no-compile . && pip uninstall --yes pip setuptools \
+    && python requirements/sbom.py > /opt/breadcrumbs/sbom.cdx.json
 
 # Triton is torch.compile's, 900 MB that a refit never calls.
 FROM builder AS full-builder
 COPY requirements/full.txt .
 RUN pip install --require-hashes --requirement full.txt && pip uninstall --yes triton
 COPY . .
-RUN pip install --no-deps --no-build-isolation --no-compile . && pip uninstall --yes pip setuptools
+RUN pip install --no-deps --no-build-isolation --no-compile . && pip uninstall --yes pip setuptools \
+    && python requirements/sbom.py > /opt/breadcrumbs/sbom.cdx.json
 
 # What both are. Inside a container every address is one of "others", so `insecure` lets the server start without keys;
 # who reaches it is the publisher's choice: -p 127.0.0.1:8000:8000, or keys (docs/deploy.md). It answers to `localhost`
@@ -45,9 +47,15 @@ ENV PATH=/opt/breadcrumbs/bin:$PATH \
     BREADCRUMBS_ALLOWED_HOSTS=localhost \
     BREADCRUMBS_BUNDLE=/bundle \
     BREADCRUMBS_STORE=/store
+# What no file knows: docker build --build-arg REVISION=$(git rev-parse HEAD) --build-arg SOURCE=$(git remote get-url origin)
+ARG REVISION=unknown
+ARG SOURCE=unknown
 LABEL org.opencontainers.image.title="Breadcrumbs" \
       org.opencontainers.image.description="Long-tailed image classification over HTTP; heads refitted and swapped under load" \
-      org.opencontainers.image.licenses="Apache-2.0"
+      org.opencontainers.image.version="0.2.0" \
+      org.opencontainers.image.revision="$REVISION" \
+      org.opencontainers.image.source="$SOURCE" \
+      org.opencontainers.image.licenses="Apache-2.0 AND MIT"
 USER breadcrumbs
 WORKDIR /tmp
 VOLUME ["/store", "/tmp"]

@@ -97,7 +97,7 @@ def serve(*, settings: Annotated[Settings | None, Parameter(name="*")] = None) -
 
 @app.command(group=BEGIN)
 def doctor(*, json: Json = False, settings: Annotated[Settings | None, Parameter(name="*")] = None) -> None:
-    """Check this installation: versions, GPU, bundle, store, keys; for each problem, say how to fix it.
+    """Check this installation: versions, GPU, memory, bundle, store, clock, proxies, keys; say how to fix each problem.
 
     Exits with status 2 if something must be fixed.
 

@@ -9,47 +9,38 @@ import secrets
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from importlib import metadata, util
-from typing import Literal
+from pathlib import Path
 
 import onnxruntime as ort
 
 from breadcrumbs.models.bundle import read as read_bundle
 from breadcrumbs.models.errors import BreadcrumbsError
-from breadcrumbs.models.images.budget import Budget
-from breadcrumbs.models.machine import cores, memory
 from breadcrumbs.serving.environment import strangers
 from breadcrumbs.serving.predict import devices
 from breadcrumbs.serving.setting_names import PREFIX, both
 from breadcrumbs.serving.settings import Settings
 from breadcrumbs.serving.state import keys
 from breadcrumbs.serving.state.store import Store
+from breadcrumbs.surroundings import Finding, clock, links, machine, proxies
 
 TORCH = "import torch; print(torch.__version__, torch.cuda.is_available())"
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One thing that was looked at: how it is, in words, and what to do about it."""
-
-    name: str
-    state: Literal["good", "note", "bad"]
-    text: str
-    remedy: str = ""
 
 
 def examine(settings: Settings) -> Iterator[Finding]:
     """Look at everything that a server with these settings needs."""
     checks: tuple[Callable[[Settings], Finding], ...] = (
         _python,
-        _machine,
+        machine,
         _engine,
         _gpu,
         _refits,
         _environment,
+        lambda _: proxies(),
         _bundle,
+        _precision,
         _store,
+        lambda settings: asyncio.run(clock(settings)),
         _keys,
     )
     for check in checks:
@@ -68,11 +59,6 @@ def _python(_: Settings) -> Finding:
     return Finding(
         "version", "good", f"breadcrumbs {version}, Python {platform.python_version()}, {platform.platform()}"
     )
-
-
-def _machine(settings: Settings) -> Finding:
-    decoding = f"{Budget(settings.decode_memory).size / 2**30:.1f} GiB of it to decode images"
-    return Finding("machine", "good", f"{cores()} cores and {memory() / 2**30:.1f} GiB of memory, {decoding}")
 
 
 def _engine(_: Settings) -> Finding:
@@ -142,6 +128,24 @@ def _bundle(settings: Settings) -> Finding:
     return Finding("bundle", "good", text)
 
 
+def _precision(settings: Settings) -> Finding:
+    """The backbone that is asked for, beside those that the bundle has."""
+    wish = settings.precision
+    try:
+        int8 = read_bundle(settings.bundle).has("int8")
+    except BreadcrumbsError:
+        return Finding("precision", "note", f"{wish} is asked for, of a bundle that cannot be read")
+    on_gpu = settings.device != "cpu" and devices.cuda_defect() is None
+    if wish == "int8" and on_gpu:
+        remedy = f"set {both('precision')} to auto, or {both('device')} to cpu"
+        return Finding("precision", "note", "int8 is asked for, which is no faster on a GPU", remedy)
+    if wish in {"full", "half"} and int8 and not on_gpu:
+        text = f"{wish}; the bundle has a backbone in int8 too, which is not used"
+        return Finding("precision", "note", text, f"{both('precision')} auto takes it where it is faster")
+    there = "the bundle has int8" if int8 else "the bundle has no int8"
+    return Finding("precision", "good", f"{wish}; {there}")
+
+
 def _store(settings: Settings) -> Finding:
     name = f"doctor-{secrets.token_hex(4)}"
 
@@ -153,6 +157,9 @@ def _store(settings: Settings) -> Finding:
     try:
         asyncio.run(write())
     except BreadcrumbsError as error:
+        if "://" not in settings.store and (why := links(Path(settings.store))):
+            text = f"{settings.store} is on a file system without hard links ({why}): nothing can be stored there"
+            return Finding("store", "bad", text, f"name a folder on another one (ext4, xfs, NFS) by {both('store')}")
         return Finding(
             "store",
             "bad",

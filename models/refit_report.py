@@ -409,6 +409,20 @@ class RefitReport(ReportPart):
     rejection: Rejection | None = None
     """Which judged rows `known` would reject; null where the head has no points, and in older reports."""
 
+    def columns(self) -> dict[str, list[Any]]:
+        """Return the recall of both heads as a table by columns, a row for each class (C); pandas takes it.
+
+        `rows` are the class's in the hold-out; a recall is None where there are none.
+        """
+        return {
+            "class": self.classes.names,
+            "group": self.classes.groups,
+            "train_images": self.classes.train_images,
+            "rows": self.class_rows,
+            "live": self.live.recall,
+            "candidate": self.candidate.recall,
+        }
+
 
 class OlderReport(BaseModel):
     """A report of version 1, which had other parts: it is kept beside the page that was made of it."""

@@ -42,7 +42,7 @@ from breadcrumbs.serving.processes.scratch import locked, sweep
 from breadcrumbs.serving.refits.jobs import Jobs
 from breadcrumbs.serving.refits.pinned import Pinned
 from breadcrumbs.serving.refits.pinned import read as read_pinned
-from breadcrumbs.serving.refits.schedule import Occasions, Schedule
+from breadcrumbs.serving.refits.schedule import ACTOR, Occasions, Schedule
 from breadcrumbs.serving.refits.worker import Refitter
 from breadcrumbs.serving.setting_names import about
 from breadcrumbs.serving.settings import Settings
@@ -110,6 +110,8 @@ async def open_service(
     engine = await in_time(start_engine, limit, f"the models of {bundle.folder}")
     await asyncio.to_thread(decoding.load_codecs)
     metrics.device.labels(engine.device).set(1)
+    if size is not None:
+        metrics.precision.labels(precision).set(1)
     budget = Budget(settings.decode_memory)
     decoder = Decoder(transform, settings.max_pixels, budget, engine.compute, metrics.decode.observe)
     batcher: Batcher[Item, Scores] = Batcher(
@@ -122,7 +124,7 @@ async def open_service(
     current, lines = await _open_lines(settings, bundle, store, engine, log, activation, metrics, stack)
     answered, labelled = _open_answers(settings, bundle, store, stack)
     trials = await _open_trials(settings, bundle, store, current, engine, labelled, metrics, stack)
-    jobs = await _jobs(settings, bundle, store, lines, trials, refitting)
+    jobs = await _jobs(settings, bundle, store, lines, trials, refitting, metrics)
     most = settings.max_snapshot_bytes
     uploads = Turnstile(settings.max_uploads, "uploads")
     await jobs.open()
@@ -176,8 +178,9 @@ def _inference(
 
 
 async def _jobs(
-    settings: Settings, bundle: Bundle, store: Store, lines: Lines, trials: Trials, refitting: Callable[..., Refitter]
-) -> Jobs:
+    settings: Settings, bundle: Bundle, store: Store, lines: Lines, trials: Trials, refitting: Callable[..., Refitter],
+    metrics: Metrics,
+) -> Jobs:  # fmt: skip
     """The refits of the store, and what runs them where this server does."""
     limits = child.Limits(settings.refit_timeout, settings.refit_memory or memory() * 3 // 4, settings.refit_cpu)
     lease = Lease(store, "refits")
@@ -185,7 +188,11 @@ async def _jobs(
     first = None if settings.gate_trial is None else partial(of_refit, trials, settings.gate_trial)
     refitter = partial(refitting, store, bundle, lines, limits=limits, confirm=lease.renew, pinned=pinned, first=first)
     runs = refitter() if settings.refit == "here" else None
-    return Jobs(store, settings.refit_queue, runs, lease, settings.follow)
+
+    def started(actor: str) -> None:
+        metrics.refit_starts.labels(ACTOR if actor == ACTOR else "request").inc()
+
+    return Jobs(store, settings.refit_queue, runs, lease, settings.follow, started)
 
 
 def _bundle(folder: Path) -> Bundle:
@@ -243,7 +250,8 @@ def open_schedule(service: Service, stack: contextlib.AsyncExitStack) -> None:
     occasions = Occasions(settings.refit_after_labels, None if nightly is None else time.fromisoformat(nightly))
     if settings.refit == "here" and occasions:
         backbone = service.bundle.backbone_digest
-        schedule = Schedule(service.jobs, service.store, service.examples, backbone, occasions)
+        waiting = service.metrics.waiting_labels.set
+        schedule = Schedule(service.jobs, service.store, service.examples, backbone, occasions, waiting=waiting)
         stack.callback(asyncio.create_task(schedule.run()).cancel)
 
 

@@ -99,6 +99,13 @@ def steady(name: str, value: int, more: str = "") -> dict[str, str]:
     return {"series": f"{name}{{{WHERE}{more}}}", "values": f"{value}x90"}
 
 
+def compared(group: str, agree: int, disagree: int) -> list[dict[str, str]]:
+    """Answers of a trial, so many a minute."""
+    name, more = "breadcrumbs_trial_answers_total", f', mode="shadow", group="{group}", agrees='
+    return [counter(name, f'{more}"{word}"', each) for word, each in (("yes", agree), ("no", disagree))]
+
+
+REMEMBERED = "breadcrumbs_remembered_answers_total"
 REQUESTS, REJECTED = "breadcrumbs_requests_total", "breadcrumbs_rejected_total"
 FAILED, STARTED = "breadcrumbs_refit_jobs", "process_start_time_seconds"
 CASES: dict[str, tuple[list[dict[str, str]], list[dict[str, str]]]] = {
@@ -124,6 +131,15 @@ CASES: dict[str, tuple[list[dict[str, str]], list[dict[str, str]]]] = {
         [{"series": f'{FAILED}{{{WHERE}, state="failed"}}', "values": "3x70 4x20"}],
         [steady(FAILED, 3, ', state="failed"'), counter(FAILED, ', state="succeeded"', 1)],
     ),
+    "Forgets": (
+        [counter(REMEMBERED, ', kept="yes"', 600), counter(REMEMBERED, ', kept="no"', 6)],
+        [counter(REMEMBERED, ', kept="yes"', 600)],
+    ),
+    "TrialFails": (
+        [counter("breadcrumbs_trial_errors_total", ', mode="shadow"', 1)],
+        [steady("breadcrumbs_trial_errors_total", 7, ', mode="shadow"')],
+    ),
+    "TrialDisagrees": (compared("few", 7, 3) + compared("many", 99, 1), compared("few", 9, 1)),
     "Restarts": (
         [
             {"series": f'{STARTED}{{{WHERE}, pid="{pid}"}}', "values": f"_x{start} {start}x4"}

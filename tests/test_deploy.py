@@ -76,3 +76,16 @@ def test_dependencies_are_installed_before_the_source_is_copied() -> None:
         stage = DOCKERFILE.split(f"AS {target}")[1].split("FROM")[0]
 
         assert stage.index("--requirement") < stage.index("COPY . .")
+
+
+def test_the_image_says_what_it_is() -> None:
+    """Its labels have this version and licence; revision and source are told by who builds it."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    labels = dict(re.findall(r'org\.opencontainers\.image\.(\w+)="([^"]*)"', DOCKERFILE))
+
+    assert labels["version"] == project["version"]
+    assert labels["licenses"] == project["license"]
+    assert labels["title"]
+    for name in ("revision", "source"):
+        assert labels[name] == f"${name.upper()}"
+        assert f"ARG {name.upper()}=" in DOCKERFILE.split("AS runtime")[1].split("LABEL")[0]

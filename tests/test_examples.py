@@ -1,14 +1,16 @@
-"""The scripts in `examples/`, run as a user runs them, on a real server with real refits of the tiny bundle.
+"""The examples, run as a user runs them: scripts on a server with real refits of the tiny bundle, and a notebook.
 
 Real refits of the demo bundle, which take three times as long, are in `test_end_to_end.py`.
 """
 
+import json
 import os
 import re
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -100,8 +102,37 @@ def test_refit_from_features(folder: Path, url: str) -> None:
     assert after.live == before
 
 
-@pytest.mark.parametrize("script", sorted(path.name for path in (ROOT / "examples").glob("*.py")))
-def test_a_script_is_short_and_tested(script: str) -> None:
-    """Under 80 lines, and run by a test of its name."""
-    assert len((ROOT / "examples" / script).read_text().splitlines()) < 80
+def cells() -> list[dict[str, Any]]:
+    """The cells of the notebook."""
+    found: list[dict[str, Any]] = json.loads((ROOT / "examples/local.ipynb").read_text())["cells"]
+    return found
+
+
+def test_local(tmp_path: Path) -> None:
+    """The notebook's cells, one after the other in one process, adopt, measure, look and refit."""
+    lines = ["".join(cell["source"]) for cell in cells() if cell["cell_type"] == "code"]
+    (tmp_path / "cells.py").write_text("\n\n".join(lines))
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    line = [sys.executable, "cells.py"]
+    done = subprocess.run(line, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert re.search(r"^balanced recall \d+\.\d%, between", done.stdout, re.MULTILINE)
+    assert re.search(r"^sandal +8 images, recall \d+%$", done.stdout, re.MULTILINE)
+    assert re.search(r"^the gate says (yes|no|not measured)", done.stdout, re.MULTILINE)
+    assert "'class': ['dress', 'sandal', 'trouser'], 'group': [" in done.stdout
+    assert (tmp_path / "local-notebook/refitted/bundle/manifest.json").exists()
+
+
+def test_the_notebook_is_kept_without_outputs() -> None:
+    """So that a change of it can be read."""
+    assert [cell["outputs"] for cell in cells() if cell["cell_type"] == "code"] == [[]] * 5
+
+
+@pytest.mark.parametrize(
+    "script", sorted(path.name for path in (ROOT / "examples").iterdir() if path.suffix in {".py", ".ipynb"})
+)
+def test_an_example_is_short_and_tested(script: str) -> None:
+    """A script of under 80 lines, or a notebook, run by a test of its name."""
+    assert script.endswith(".ipynb") or len((ROOT / "examples" / script).read_text().splitlines()) < 80
     assert f"test_{Path(script).stem}" in globals()

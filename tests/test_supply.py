@@ -1,7 +1,11 @@
 """What is installed and pulled, held to its bytes: every package by its hashes, every image by its digest."""
 
+import json
 import re
+import subprocess
+import sys
 import tomllib
+from importlib.metadata import distributions
 from pathlib import Path
 from typing import NamedTuple
 
@@ -135,3 +139,39 @@ def test_images_are_pulled_by_digest() -> None:
 
     assert len(pulled) == 3
     assert [image for image in pulled if not re.fullmatch(DIGEST, image)] == []
+
+
+def test_the_bill_of_materials_has_what_is_installed() -> None:
+    """In CycloneDX: every locked package in its version, with a package URL, and nearly always a licence."""
+    told = subprocess.run([sys.executable, ROOT / "requirements/sbom.py"], capture_output=True, check=True).stdout
+    bill = json.loads(told)
+    found = {one["name"]: one for one in bill["components"]}
+    here = {name.replace("_", "-") for name in map(canonicalize_name, (one.name for one in distributions()))}
+
+    assert (bill["bomFormat"], bill["specVersion"]) == ("CycloneDX", "1.6")
+    assert bill["metadata"]["component"]["name"] == PROJECT["project"]["name"]
+    for one in locked("serve"):
+        if one.name in here:
+            assert found[one.name]["version"] == one.version
+            assert found[one.name]["purl"] == f"pkg:pypi/{one.name}@{one.version}"
+    assert sum(one["licenses"] == [] for one in found.values()) < len(found) / 10
+
+
+@pytest.mark.parametrize("builder", ["serve", "full"])
+def test_an_image_brings_its_bill_of_materials(builder: str) -> None:
+    """Written when nothing is installed or removed any more."""
+    stage = (ROOT / "Dockerfile").read_text().split(f"AS {builder}-builder")[1].split("FROM")[0]
+
+    assert stage.rpartition("pip uninstall")[2].count("requirements/sbom.py > /opt/breadcrumbs/sbom.cdx.json") == 1
+
+
+def test_the_citation_is_of_this_version() -> None:
+    """And of the paper, by all its authors."""
+    cited = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    (paper,) = cited["references"]
+    changes = (ROOT / "CHANGELOG.md").read_text()
+
+    assert cited["version"] == PROJECT["project"]["version"]
+    assert f"## [{cited['version']}] - {cited['date-released']}" in changes
+    assert paper["title"] == "Breadcrumbs: Adversarial Class-Balanced Sampling for Long-tailed Recognition"
+    assert [one["family-names"] for one in paper["authors"]] == ["Liu", "Li", "Kang", "Hua", "Vasconcelos"]

@@ -10,7 +10,7 @@ import tomllib
 import venv
 import zipfile
 from collections.abc import Iterator, Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import pytest
 
@@ -18,6 +18,8 @@ pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[1]
 SOURCES = ("breadcrumbs", "models", "training", "serving")
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".svg", ".ico", ".npz")
+"""Suffixes of pictures; an archive of arrays has some too."""
 SCRIPT = """
 import sys
 from pathlib import Path
@@ -90,17 +92,20 @@ class Environment:
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The wheel, built from a copy: setuptools writes beside what it builds from."""
+    """The wheel, built from the sdist, and that from a copy: setuptools writes beside what it builds from."""
     folder = tmp_path_factory.mktemp("wheel")
     for name in SOURCES:
         ignored = shutil.ignore_patterns("__pycache__", *(SOURCES if name == "breadcrumbs" else ()))
         shutil.copytree(ROOT / name, folder / "source" / name, ignore=ignored)
     for link in SOURCES[1:]:
         (folder / "source" / "breadcrumbs" / link).symlink_to(f"../{link}")
-    for file in ("pyproject.toml", "README.md", "LICENSE"):
+    for file in ("pyproject.toml", "README.md", "LICENSE", "REUSE.toml"):
         shutil.copy(ROOT / file, folder / "source")
+    sdist = [sys.executable, "-c", f"from setuptools import build_meta; build_meta.build_sdist({str(folder)!r})"]
+    subprocess.run(sdist, cwd=folder / "source", capture_output=True, check=True)
+    (packed,) = folder.glob("*.tar.gz")
     line = [sys.executable, "-m", "pip", "--disable-pip-version-check", "wheel", "--quiet", "--no-deps"]
-    line += ["--no-build-isolation", "--no-index", "--wheel-dir", str(folder), str(folder / "source")]
+    line += ["--no-build-isolation", "--no-index", "--wheel-dir", str(folder), str(packed)]
     subprocess.run(line, check=True)
     (built,) = folder.glob("*.whl")
     return built
@@ -168,6 +173,30 @@ def test_the_wheel_has_the_packages_and_their_data(wheel: Path) -> None:
         PROJECT["tool"]["setuptools"]["packages"]
     )
     assert "breadcrumbs = breadcrumbs.cli:main" in points
+
+
+def test_every_picture_in_the_wheel_has_a_source_and_a_licence(wheel: Path) -> None:
+    """By the list in the wheel, with the licences' texts beside it; so has every other picture of the repository."""
+    with zipfile.ZipFile(wheel) as archive:
+        names = set(archive.namelist())
+        info = f"{wheel.stem.split('-py3')[0]}.dist-info/licenses"
+        listed = tomllib.loads(archive.read(f"{info}/REUSE.toml").decode())["annotations"]
+        texts = [archive.read(name).decode() for name in names if name.startswith(info) and "LICENSE" in name]
+        told = archive.read(f"{info.partition('/')[0]}/METADATA").decode()
+    patterns = [path for one in listed for path in ([one["path"]] if isinstance(one["path"], str) else one["path"])]
+    licences = {one["SPDX-License-Identifier"] for one in listed}
+    inside = {name.removeprefix("breadcrumbs/") for name in names if Path(name).suffix in PICTURES}
+    others = {name for folder in ("docs/img", "tests") for name in files(folder, PICTURES)}
+
+    assert {"serving/console/icon.svg", "models/demo/samples/0-0.png"} < inside
+    for picture in sorted(inside | others):
+        assert any(PurePosixPath(picture).match(pattern) for pattern in patterns), f"REUSE.toml has no {picture}"
+    for pattern in patterns:
+        assert list(ROOT.glob(pattern)), f"REUSE.toml: nothing is at {pattern}"
+    assert all(one["SPDX-FileCopyrightText"] for one in listed)
+    assert licences == {"Apache-2.0", "MIT", "Apache-2.0 AND MIT"}
+    assert [title for title in ("Apache License", "The MIT License") if not any(title in text for text in texts)] == []
+    assert "License-Expression: Apache-2.0 AND MIT\n" in told
 
 
 def test_the_client_is_imported_without_torch(installed: Environment) -> None:

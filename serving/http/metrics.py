@@ -64,10 +64,19 @@ class Metrics:
             "trial_answers", "Answers that two heads were compared on.", "mode", "group", "agrees"
         )
         self.trial_errors = self._counter("trial_errors", "Answers for which a head on trial failed.", "mode")
+        self.remembered = self._counter("remembered_answers", "Answers to remember, and whether they were.", "kept")
+        self.labels = self._counter("labels", "Labels of examples, by what they did.", "change", "verified")
+        self.waiting_labels = self._gauge("waiting_labels", "Verified labels that no refit has taken.")
         self.device = self._gauge("execution_provider_info", "1 for where the models run.", "provider")
         self.refits = self._gauge("refit_jobs", "Refits, by state.", "state")
+        self.refit_starts = self._counter("refit_starts", "Refits started here, by who started them.", "by")
+        self.precision = self._gauge("precision_info", "1 for the precision of the backbone.", "precision")
         self.build = self._gauge("build_info", "1 for the program that runs.", "version", "python")
         self.build.labels(version("breadcrumbs-longtail"), python_version()).set(1)
+        for by in ("request", "schedule"):  # there from the start: Prometheus sees no growth in what begins at 1
+            self.refit_starts.labels(by)
+        for kept in ("yes", "no"):
+            self.remembered.labels(kept)
         ProcessCollector(registry=self.registry)
 
     def _counter(self, name: str, text: str, *labels: str) -> Counter:

@@ -181,6 +181,19 @@ class PredictResponse(BaseModel):
         default=None, description="by line, if the request names several; the first one's answer is also above"
     )
 
+    def columns(self) -> dict[str, list[Any]]:
+        """Return the answer as a table by columns, a row for each class of each image; pandas takes it.
+
+        `image` is the place of the image in the request, `rank` that of the class among its answers; 0 is the first.
+        """
+        rows = [
+            (image, answer.id, rank, one.name, one.probability)
+            for image, answer in enumerate(self.predictions)
+            for rank, one in enumerate(answer.classes)
+        ]
+        names = ("image", "id", "rank", "class", "probability")
+        return {name: [row[place] for row in rows] for place, name in enumerate(names)}
+
 
 class FeaturesResponse(BaseModel):
     """One feature per image."""

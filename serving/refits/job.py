@@ -27,7 +27,7 @@ State = Literal["queued", "running", "succeeded", "failed", "cancelled", "interr
 ENDED: frozenset[State] = frozenset({"succeeded", "failed", "cancelled", "interrupted"})
 
 
-REMOVED = ("gradient_norm",)
+REMOVED = ("gradient_norm", "target_mean", "missing_mean")
 """Fields of a spec that earlier versions stored; no request may send them now."""
 QUIET = 2.0
 """Seconds without an event after which a job's `end.json` is read."""

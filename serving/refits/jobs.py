@@ -10,6 +10,7 @@ import contextlib
 import json
 import logging
 from collections import Counter
+from collections.abc import Callable
 from datetime import UTC, datetime
 
 from breadcrumbs.models.errors import BreadcrumbsError
@@ -40,9 +41,13 @@ class Jobs:
         own: runs them here while this server has the lease. None means that another server on this store runs them.
         lease: says which server runs them.
         poll: seconds between two polls of the store. 0 means no polling, except while another server has the lease.
+        started: is told who starts a refit.
     """
 
-    def __init__(self, store: Store, queue: int, own: Refitter | None, lease: Lease, poll: float = 0.0) -> None:
+    def __init__(
+        self, store: Store, queue: int, own: Refitter | None, lease: Lease, poll: float = 0.0,
+        started: Callable[[str], None] = lambda _: None,
+    ) -> None:  # fmt: skip
         self._store = store
         self._queue = queue
         self._own = own
@@ -50,6 +55,7 @@ class Jobs:
         self._leads = False
         self._leading: asyncio.Task[None] | None = None
         self._seconds = poll
+        self._started = started
         self._polling: asyncio.Task[None] | None = None
         self._catalog = Catalog(store)
         self._starting = asyncio.Lock()
@@ -211,6 +217,7 @@ class Jobs:
             history = await self._catalog.create(request, key, actor, elsewhere=self._refitter is None)
             if history is None:  # another server created the job of this key first
                 return self._same(await self.find(named(key or "")), request, key)
+            self._started(actor)
             if self._refitter is not None:
                 await self._refitter.add(history)
             return history.job

@@ -68,11 +68,12 @@ class Schedule:
         backbone: sha256 of the deployed backbone; examples of others do not count.
         occasions: when refits start.
         clock: tells the time, UTC.
+        waiting: is told how many verified labels no refit has taken.
     """
 
     def __init__(
         self, jobs: Jobs, store: Store, labelled: Examples, backbone: str, occasions: Occasions,
-        clock: Callable[[], datetime] = now,
+        clock: Callable[[], datetime] = now, waiting: Callable[[int], None] = lambda _: None,
     ) -> None:  # fmt: skip
         self._jobs = jobs
         self._store = store
@@ -80,6 +81,7 @@ class Schedule:
         self._backbone = backbone
         self._occasions = occasions
         self._clock = clock
+        self._waiting = waiting
         self._taken: dict[str, int | None] = {}  # of ended refits: until when they knew labels; None: they took none
         self._tried = 0
         self._night = ""
@@ -106,6 +108,7 @@ class Schedule:
         if not self._jobs.run_here or await self._jobs.busy():
             return None
         fresh = await self._fresh()
+        self._waiting(len(fresh))
         if not fresh:
             return None
         night = self._occasions.night(self._clock())

@@ -21,6 +21,7 @@ from breadcrumbs.serving.http.prediction.upload import check_takes_images
 from breadcrumbs.serving.http.service import Service, line_of
 from breadcrumbs.serving.learning.answer import Answer
 from breadcrumbs.serving.learning.example import Label, Said, identity
+from breadcrumbs.serving.learning.examples import Change
 from breadcrumbs.serving.refusals import BadRequest, Forbidden, TooLarge
 
 MOST = 10_000
@@ -185,6 +186,18 @@ async def check_verified(request: Request, service: Service, labels: Sequence[La
         known = newest.get(label.said.id)
         if known is not None and known.verified:
             raise Forbidden(f"{_name(place)}: its example {known.id} is verified; replacing it takes the scope refit")
+
+
+async def keep(service: Service, labels: Sequence[Label]) -> list[Change]:
+    """Store labels, count them, and return what each did.
+
+    Raises:
+        StoreError: the store cannot be read or written.
+    """
+    changes = await service.examples.add(labels)
+    for label, change in zip(labels, changes, strict=True):
+        service.metrics.labels.labels(change, "yes" if label.said.verified else "no").inc()
+    return changes
 
 
 async def unknown(request: Request, service: Service, labels: Sequence[Label]) -> list[str]:

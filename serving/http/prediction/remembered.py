@@ -44,7 +44,9 @@ async def remember(request: Request, service: Service, came: Came, outcome: Outc
     found = []
     for one, scores, content in zip(came, outcome.scores, contents, strict=True):
         origin = Origin(kind, content, service.bundle.backbone_digest, owner, ref)
-        found.append(service.answers.remember(scores, origin, None if kind == "feature" else one))
+        kept = service.answers.remember(scores, origin, None if kind == "feature" else one)
+        service.metrics.remembered.labels("no" if kept is None else "yes").inc()
+        found.append(kept)
     return found
 
 

@@ -70,7 +70,7 @@ async def post(request: Request, service: Serving) -> LabelsResponse:
     """
     asked = await bodies.read_json(request, LabelsBody, service.settings.max_body_bytes)
     found = await labels.read(request, service, asked.labels)
-    changes = await service.examples.add(found)
+    changes = await labels.keep(service, found)
     told = [Labelled(example=one.said.id, change=change) for one, change in zip(found, changes, strict=True)]
     return LabelsResponse(labels=told, new_classes=await labels.unknown(request, service, found))
 

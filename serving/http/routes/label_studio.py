@@ -140,7 +140,7 @@ async def _keep(request: Request, service: Service, studio: LabelStudio, asked: 
         told = labels.Told(chosen, pair.annotation.author, labels.may_verify(request), pair.ref(asked.project.id))
         found.append(labels.of_image(request, service, told, data, scores.feature))
     await labels.check_verified(request, service, found)
-    changes = await service.examples.add(found)
+    changes = await labels.keep(service, found)
     return {
         "status": "ok",
         "labels": [[one.said.id, change] for one, change in zip(found, changes, strict=True)],

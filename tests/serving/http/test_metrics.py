@@ -105,3 +105,24 @@ def test_the_process_and_the_program_tell_of_themselves(serve: Serve) -> None:
     assert mine["process_resident_memory_bytes"] > 2**20
     assert build == {"version": metadata.version("breadcrumbs-longtail"), "python": platform.python_version()}
     assert room == 77
+
+
+def test_what_is_learned_from_use_is_counted(serve: Serve) -> None:
+    """Answers that are remembered, labels by what they did, refits by who started them, and the precision."""
+    with serve("ok", remember=10) as client:
+        before = total(client, "breadcrumbs_refit_starts_total")
+        answer = client.post("/v1/predict", content=png(picture()), headers=PNG).json()
+        label = {"answer": answer["predictions"][0]["id"], "class": "oak", "verified": True}
+        for changes in (["new"], ["same"]):
+            told = client.post("/v1/labels", json={"labels": [label]}).json()
+            assert [one["change"] for one in told["labels"]] == changes
+        upload(client)
+        finish(client)
+        found = {name: had for name, had, value in samples(client) if value == 1 and "precision" in name}
+
+        assert before == 0
+        assert total(client, "breadcrumbs_remembered_answers_total", kept="yes") == 1
+        assert total(client, "breadcrumbs_labels_total", change="new", verified="yes") == 1
+        assert total(client, "breadcrumbs_labels_total", change="same") == 1
+        assert total(client, "breadcrumbs_refit_starts_total", by="request") == 1
+        assert found == {"breadcrumbs_precision_info": {"precision": "full"}}
