@@ -15,7 +15,7 @@ from breadcrumbs.models.bundle import Bundle
 from breadcrumbs.models.errors import BreadcrumbsError
 from breadcrumbs.serving.processes import child
 from breadcrumbs.serving.refits import refit
-from breadcrumbs.serving.refits.job import ENDED, History, Job, State
+from breadcrumbs.serving.refits.job import ENDED, History, State
 from breadcrumbs.serving.refits.outputs import Made, RefitFailed, Report
 from breadcrumbs.serving.refits.pinned import Pinned
 from breadcrumbs.serving.refits.refit import First, RefitRequest, Verdict
