@@ -21,7 +21,7 @@ from breadcrumbs.models.snapshots import snapshot as snapshots
 
 ROOT = DOCS.parent
 SECTIONS = sections("commands.md")
-ASKING = ("heads", "trials", "examples", "refit --server", "predict tree.png")
+ASKING = ("heads", "lines", "trials", "examples", "refit --server", "predict tree.png")
 """Commands that ask the server, which is at another address here."""
 ELSEWHERE = {"breadcrumbs demo", "breadcrumbs cluster up", "breadcrumbs cluster status", "breadcrumbs cluster down"}
 """Examples that this does not run: the demo trains in full, the cluster's take minutes."""
