@@ -1,13 +1,14 @@
 """Heads: the line of versions, what is live, and the way there and back, each confirmed."""
 
 import re
+from pathlib import Path
 
 from playwright.sync_api import Page, expect
 from refits import finish
 from running import Serve
 
 
-def test_heads_are_listed_with_their_recalls(page: Page, serve: Serve) -> None:
+def test_heads_are_listed_with_their_recalls(page: Page, serve: Serve, tmp_path: Path) -> None:
     """many, medium, few and all in percent, where they come from, what the gate said, and the report."""
     with serve("worse") as client:
         job = finish(client, {"spec": {"activate": "never"}})["id"]
@@ -24,8 +25,11 @@ def test_heads_are_listed_with_their_recalls(page: Page, serve: Serve) -> None:
         expect(row.locator("td")).to_have_text(["2", made, "3", *shares, came, gate, "read", "Activate Try"])
         row.get_by_role("cell").get_by_text("no", exact=True).click()
         expect(row.get_by_text("few fell by 0.2")).to_be_visible()
+        report = tmp_path / "store" / "refits" / job / "report.html"
+        report.write_text("<h1>what changed</h1>")  # the fake child's has a script, which the policy refuses
         row.get_by_role("link", name="read").click()
         expect(page).to_have_url(f"{client.base_url}/console/report.html#{job}")
+        expect(page.frame_locator("#report").get_by_role("heading")).to_have_text("what changed")
 
 
 def test_what_changes_is_shown_before_it_does(page: Page, serve: Serve) -> None:

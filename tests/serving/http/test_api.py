@@ -76,6 +76,8 @@ def prepared(name: str, client: httpx.Client) -> dict[str, str]:
         client.put("/v1/priors/bavaria", json={"weights": {"oak": 3, "elm": 1}}).raise_for_status()
     if "/v1/trials" in name and not name.startswith("POST"):
         client.post("/v1/trials", json={"head": 1}).raise_for_status()
+    if "/v1/lines" in name and not name.startswith("PUT"):
+        client.put("/v1/lines/lab-a", json={"head": 1}).raise_for_status()
     if REMEMBERING.search(name):
         answer = client.post("/v1/predict?ref=tree.png", files=[("image", (Path.cwd() / "tree.png").read_bytes())])
         known[ANSWER] = answer.json()["predictions"][0]["id"]

@@ -127,7 +127,7 @@ CASES: list[tuple[str, str, dict[str, Any], int, str, str]] = [
     ("POST", "/v1/refit", {"json": {}, "headers": {"Idempotency-Key": "k" * 300}}, 422, "bad_request", "dempotency"),
     ("POST", "/v1/refit", {"files": [("snapshot", b"junk")]}, 422, "format", "not a snapshot: expected safetensors, .npz"),
     ("POST", "/v1/refit", {"files": [("snapshot", b"x" * 50_001)]}, 413, "too_large", "50001 bytes; the limit is 50000"),
-    ("POST", "/v1/refit", {"files": [("snapshots", b"junk")]}, 422, "bad_request", "expected snapshot, holdout, spec or examples"),
+    ("POST", "/v1/refit", {"files": [("snapshots", b"junk")]}, 422, "bad_request", "expected snapshot, holdout, line, spec or examples"),
     ("POST", "/v1/refit", {"files": [("spec", b"{}")]}, 422, "bad_request", "expected JSON text, got a file"),
     ("POST", "/v1/refit", {"files": [("snapshot", snapshot())], "data": {"spec": "{"}}, 422, "bad_request", "spec: "),
     ("POST", "/v1/refit", {"files": [("x", b"")], "data": {"holdout": "x"}}, 422, "bad_request", "form field 'x'"),

@@ -4,6 +4,7 @@ import asyncio
 import hashlib
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import httpx
@@ -27,6 +28,7 @@ from breadcrumbs.serving.refits.examples import Taken
 from breadcrumbs.serving.refits.outputs import Made, RefitFailed
 from breadcrumbs.serving.refits.refit import RefitRequest
 from breadcrumbs.serving.state import heads
+from breadcrumbs.serving.state.line_names import DEFAULT
 from breadcrumbs.serving.state.live_head import Live
 from breadcrumbs.serving.state.store import Store
 from breadcrumbs.serving.upkeep import verify
@@ -198,9 +200,8 @@ def test_what_is_erased_while_a_head_is_stored_takes_the_head_with_it(tmp_path: 
         judged = Judged.model_validate(told | {"gate": {"answer": "yes", "reasons": []}})
         made = Made(tiny_head(), judged, b"{}")
         with pytest.raises(RefitFailed, match=r"1 of the 1 examples that it took were erased"):
-            await refit.settle(
-                "job", RefitRequest(), store, tiny_bundle, cast("Live", None), 1, made
-            )  # fmt: skip
+            live = cast("Live", SimpleNamespace(line=DEFAULT))  # of which only the name is read: nothing goes live
+            await refit.settle("job", RefitRequest(), store, tiny_bundle, live, 1, made)
         assert await heads.versions(store) == []
         assert await store.names("heads") == []
 
