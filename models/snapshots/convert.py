@@ -3,8 +3,8 @@
     python -P -m models.snapshots.convert SOURCE TARGET LIMIT GIVEN
 
 The server starts it for what strangers upload, and `breadcrumbs convert` for what its user has (`in_child`), since a
-file may lie about what reading it takes (`models.untrusted`). It prints one JSON object: `converted` with what was
-changed, or `refused` with the error's type and message.
+file may lie about what reading it takes (`untrusted`). It prints one JSON object: `converted` with what was changed,
+or `refused` with the error's type and message.
 """
 
 import json
@@ -17,10 +17,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from breadcrumbs.models import untrusted
 from breadcrumbs.models.errors import BreadcrumbsError
 from breadcrumbs.models.files import open_regular
 from breadcrumbs.models.snapshots import snapshot as snapshots
+from breadcrumbs.models.snapshots import untrusted
 from breadcrumbs.models.snapshots.fields import Given
 from breadcrumbs.models.snapshots.formats import LIMIT, NONE_GIVEN, Opened, kind, open_snapshot
 from breadcrumbs.models.snapshots.parquet import ExtraMissing

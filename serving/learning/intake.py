@@ -14,8 +14,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from breadcrumbs.models import untrusted
 from breadcrumbs.models.errors import BreadcrumbsError
+from breadcrumbs.models.snapshots import untrusted
 from breadcrumbs.models.snapshots.parquet import ExtraMissing
 from breadcrumbs.models.spool import FileTooLarge
 from breadcrumbs.serving.learning import example_files

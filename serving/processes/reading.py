@@ -1,6 +1,6 @@
 """Reading a file that is not trusted, in a child process with limits of memory and time.
 
-The child prints what came of it (`models.untrusted`). It knows nothing of what is read.
+The child prints what came of it (`models.snapshots.untrusted`). It knows nothing of what is read.
 """
 
 from collections.abc import Callable, Mapping, Sequence

@@ -199,8 +199,8 @@ def test_what_is_erased_while_a_head_is_stored_takes_the_head_with_it(tmp_path: 
         told = {"candidate": "d", "live": "d", "rows": 1, "holdout": "split", "candidate_metrics": report["candidate"]}
         judged = Judged.model_validate(told | {"gate": {"answer": "yes", "reasons": []}})
         made = Made(tiny_head(), judged, b"{}")
+        live = cast("Live", SimpleNamespace(line=DEFAULT))  # of which only the name is read: nothing goes live
         with pytest.raises(RefitFailed, match=r"1 of the 1 examples that it took were erased"):
-            live = cast("Live", SimpleNamespace(line=DEFAULT))  # of which only the name is read: nothing goes live
             await refit.settle("job", RefitRequest(), store, tiny_bundle, live, 1, made)
         assert await heads.versions(store) == []
         assert await store.names("heads") == []
