@@ -30,7 +30,7 @@ LONGEST = (
     "serving/cluster/test_cluster", "training/run/test_machines", "models/test_families", "test_command_examples",
     "test_tour", "training/run/test_small_sets", "training/data/test_objects", "attacks/test_chaos", "test_wheel",
     "serving/processes/test_child", "training/run/test_fit", "attacks/test_fuzz", "serving/test_workers",
-    "attacks/test_attacks", "training/run/test_epoch",
+    "attacks/test_attacks", "training/run/test_epoch", "training/run/test_finetune",
 )  # fmt: skip
 """Files that take longest. The first three wait for real refits, which leave the cores to whoever else works; they are
 run side by side, so that the cores are theirs."""
