@@ -24,6 +24,7 @@ METRICS = Metrics(
     ece=0.05,
     nll=1.5,
     recall=(0.9, None),
+    precision=(0.8, None),
 )
 
 
