@@ -4,6 +4,7 @@ import gc
 import os
 import signal
 import subprocess
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -37,7 +38,12 @@ run side by side, so that the cores are theirs."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Function]) -> None:
-    """Mark what is slow, and begin with the files that take longest: at the end no process waits for another's."""
+    """Mark what is slow, and begin with the files that take longest: at the end no process waits for another's.
+
+    Of tests with one id xdist runs one, and says nothing of the others.
+    """
+    twice = [name for name, count in Counter(item.nodeid for item in items).items() if count > 1]
+    assert twice == [], "these tests have the id of another one"
     for item in items:
         names = vars(item.module)
         starts = names.get("subprocess") is subprocess or any(callable(names.get(n)) for n in STARTERS)
