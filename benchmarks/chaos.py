@@ -30,7 +30,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import onnxruntime as ort
@@ -63,7 +63,11 @@ with socket.create_server(("127.0.0.1", 0)) as free:
     PORT = free.getsockname()[1]
 PHOTOS = 64
 DISK = 256 * 2**20
+PAUSE = 0.03  # seconds of a user between an answer and the next request
 REMEMBER = 1_000_000
+
+
+Activate = Literal["never", "if_better", "always"]
 
 
 class Row(NamedTuple):
@@ -112,6 +116,7 @@ class Chaos:
     def _start(self) -> "subprocess.Popen[bytes]":
         line = [sys.executable, "-m", "breadcrumbs", "serve", "--store", str(self.store), "--port", str(PORT)]
         line += ["--access-log", "none", "--device", "cpu", "--remember", str(REMEMBER)]
+        line += ["--refit-cpu", "share"]  # an idle refit beside a busy machine ends when the load does
         with (self._folder / ".." / "log").open("ab") as log:
             server = subprocess.Popen(line, cwd=ROOT, stderr=log, stdout=log)
         while server.poll() is None:
@@ -187,10 +192,15 @@ class Chaos:
     def refit(self, client: Client) -> None:
         """Start a refit that goes live; some are waited for."""
         sha = self._draw.choice(sorted(self.known.snapshots))
-        job = client.refit([sha], RefitSpec(activate="always"))
+        job = client.refit([sha], self._spec("always"))
         self.known.jobs.add(job.id)
         if self._draw.random() < 0.7:
             client.wait(job.id)
+
+    def _spec(self, activate: Activate) -> RefitSpec:
+        """A refit that chooses nothing, so that it is short, and makes a head unlike the others."""
+        l2 = 10 ** self._draw.uniform(-4, -2)
+        return RefitSpec(activate=activate, members=("plain",), transfer="emanate", l2=l2, prior_offset=1.0)
 
     def activate(self, client: Client) -> None:
         """Make some head live."""
@@ -199,22 +209,24 @@ class Chaos:
 
     def canary(self, client: Client) -> None:
         """Let some head answer a share of the requests for a while."""
-        spec = TrialSpec(head=self._sound(client), mode="canary", share=self._draw.uniform(0.05, 0.5), until="5s")
+        head, share = self._sound(client, live=False), self._draw.uniform(0.05, 0.5)
+        spec = TrialSpec(head=head, mode="canary", share=share, until="5s")
         self._tried(client.start_trial(spec))
 
     def bake(self, client: Client) -> None:
         """Make some head live and watch it."""
-        done = client.activate(self._sound(client), "chaos", bake="5s", stop_if=StopIf(disagreement=0.9))
+        done = client.activate(self._sound(client, live=False), "chaos", bake="5s", stop_if=StopIf(disagreement=0.9))
         self.known.activations[done.number] = done.head
         self._tried(*(client.trial(one.start.number) for one in client.trials()[:1]))
 
     def _tried(self, *states: TrialState) -> None:
         self.known.trials.update((one.start.number, one.start.head) for one in states)
 
-    def _sound(self, client: Client) -> int:
-        """Some head that is not damaged."""
-        versions = [record.version for record in client.heads().heads]
-        return self._draw.choice([version for version in versions if version not in self.damaged])
+    def _sound(self, client: Client, live: bool = True) -> int:
+        """Some head that is not damaged; with live=False, one that is not live."""
+        found = client.heads()
+        bad = self.damaged if live else self.damaged | {found.live}
+        return self._draw.choice([record.version for record in found.heads if record.version not in bad])
 
     def rollback(self, client: Client) -> None:
         """Go back."""
@@ -223,7 +235,7 @@ class Chaos:
 
     def kill_child(self, client: Client) -> None:
         """Kill a refit's process."""
-        job = client.refit([], RefitSpec())
+        job = client.refit([], self._spec("if_better"))
         self.known.jobs.add(job.id)
         time.sleep(1.0)
         for pid in family(self._server.pid)[1:]:
@@ -315,7 +327,7 @@ def ask(photos: list[bytes], first: int, over: threading.Event, rows: list[Row])
         classes = {one["index"]: one["probability"] for one in body["predictions"][0]["classes"]}
         told = body["predictions"][0]["id"] or ""
         rows.append(Row(time.monotonic(), photo, body["head"]["version"], classes, id=told))
-        time.sleep(0.005)  # steady load is enough; the rows are kept in memory
+        time.sleep(PAUSE)  # steady load is enough; the rows are kept in memory
 
 
 def draw_photos() -> list[bytes]:
