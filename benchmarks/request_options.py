@@ -5,8 +5,10 @@
 Each step runs as the server runs it, with the arrays of a head that has answered before; with OMP_NUM_THREADS=1 on one
 thread. Printed are the median and the 99th percentile of an image's step, in CPU time, which other load hardly changes;
 beside them the softmax and ranking that every answer costs, and what a head's first request costs once. A head has 20
-rows of 1,280 numbers a class: `known` takes 65,536 points of them at most, `explain` searches 209,715 at most. A
-temperature is in the head's weights, and costs nothing.
+rows of 1,280 numbers a class: `known` takes 65,536 points of them at most, `explain` searches 209,715 at most. How many
+of these it reads depends on the rows: they are drawn as pretrained features of photos are spread (30 % of the variance
+between classes, falling as 1/j along the directions), and once without any structure. A temperature is in the head's
+weights, and costs nothing.
 """
 
 import argparse
@@ -75,24 +77,43 @@ def measured(count: int, repeats: int) -> dict[str, dict[str, float]]:
         "once for a prior and a head: log π": (lambda: Prior(weights).log(head), 20),
         "once for a head: lineages": (lambda: Lineages(tree, names).deepest(probabilities, best, CONFIDENCE), 20),
     }
-    points, rows = evidence(count, drawn)
-    feature = drawn.normal(size=(1, DIM)).astype(np.float32)
-    steps |= {
-        "known": (lambda: points.of(feature), max(20, repeats // 20)),
-        "explain: 3 rows": (lambda: nearest(rows, feature, 3), 3),
+    points, feature = known(count, drawn), drawn.normal(size=(1, DIM)).astype(np.float32)
+    steps["known"] = lambda: points.of(feature), max(20, repeats // 20)
+    found = {step: timed(run, times) for step, (run, times) in steps.items()}
+    for what, share, falling in (("", 0.3, 0.5), ("; rows without structure", 0.0, 0.0)):
+        found |= explained(count, drawn, share, falling, what)
+    return found
+
+
+def explained(count: int, drawn: np.random.Generator, share: float, falling: float, what: str) -> dict[str, Any]:
+    """The microseconds of the rows of an answer; the j-th direction has j^−falling of the first one's deviation."""
+    labels = np.arange(ROWS * count) % count
+    scale = np.arange(1, DIM + 1, dtype=np.float32) ** -falling
+    centres = np.sqrt(share) * drawn.standard_normal((count, DIM), np.float32)
+
+    def row(of: np.ndarray) -> np.ndarray:
+        return scale * (centres[of] + np.sqrt(1 - share) * drawn.standard_normal((len(of), DIM), np.float32))
+
+    rows = np.concatenate([row(some).astype(np.float16) for some in np.array_split(labels, 64)])
+    (part,) = bounded([Part(rows, np.arange(len(rows)), labels)])
+    began = time.process_time()
+    parts = [part.sketched()]
+    once = (time.process_time() - began) * 1e6
+    features = iter(row(drawn.integers(0, count, 1000))[:, None])
+    return {
+        f"once for a head: the sketch of its rows{what}": {"median": once, "p99": once},
+        f"explain: 3 rows{what}": timed(lambda: nearest(parts, next(features), 3), 50 if share else 5),
     }
-    return {step: timed(run, times) for step, (run, times) in steps.items()}
 
 
-def evidence(count: int, drawn: np.random.Generator) -> tuple[Known, list[Part]]:
-    """The points of a head of so many classes, and the rows that are searched for one answer."""
+def known(count: int, drawn: np.random.Generator) -> Known:
+    """The points of a head of so many classes."""
     labels = np.arange(ROWS * count) % count
     kept = min(POINTS, len(labels))
     scales = np.tile(np.linspace(0, 1, STEPS, dtype=np.float32), (len(GROUPS), 1))
     own = unit(drawn.normal(size=(kept, DIRECTIONS)).astype(np.float32))
     basis = drawn.normal(size=(DIM, DIRECTIONS)).astype(np.float32)
-    rows = drawn.standard_normal((len(labels), DIM), np.float32).astype(np.float16)
-    return Known(basis, own, labels[:kept] % len(GROUPS), scales), bounded([Part(rows, np.arange(len(rows)), labels)])
+    return Known(basis, own, labels[:kept] % len(GROUPS), scales)
 
 
 def taxonomy(names: list[str]) -> Taxonomy:

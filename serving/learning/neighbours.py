@@ -1,14 +1,14 @@
 """The stored rows that are nearest to a feature: where they lie, and how far they are.
 
-Rows stay in their files, mapped, and are read a block at a time, however many features are looked up together. The
-distance is 1 − cos, 0 … 2, as `models.known` measures nearness. It knows nothing of where rows come from, or of who may
-see them.
+Rows stay in their files, mapped, and are read a block at a time, however many features are looked up together; of a
+part with a sketch, only those that are likely to be near. The distance is 1 − cos, 0 … 2, as `models.known` measures
+nearness. It knows nothing of where rows come from, or of who may see them.
 
 Letters: N features, M rows, D feature dimensions, k neighbours.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -16,11 +16,14 @@ from numpy.typing import NDArray
 
 from breadcrumbs.models.arrays import Floats
 from breadcrumbs.models.known import unit
+from breadcrumbs.serving.learning.sketch import Sketch, sketch
 
 BLOCK = 2**23
 """Numbers of rows that are in memory at a time, as float32: 32 MiB."""
 MOST = 2**28
 """Numbers of rows that are searched at most, M · D: 131,072 rows of 2,048; of more, as many of each class."""
+READ = 2048
+"""Rows that are read of a part with a sketch for each feature, those of the highest estimates."""
 
 Integers = NDArray[np.int64]
 
@@ -33,18 +36,25 @@ class Part:
         features: (S, D), as stored.
         rows: int64 (M,), those of them that count.
         labels: int64 (M,), of each one's class: rows of one label are of one class.
+        sketch: of these rows; None: each is read.
     """
 
     features: NDArray[Any]
     rows: Integers
     labels: Integers
+    sketch: Sketch | None = None
 
     def __len__(self) -> int:
         return len(self.rows)
 
     def take(self, places: NDArray[Any]) -> "Part":
         """Some of the rows, by their places among them or a mask (M,)."""
-        return Part(self.features, self.rows[places], self.labels[places])
+        own = self.sketch and self.sketch.take(places)
+        return Part(self.features, self.rows[places], self.labels[places], own)
+
+    def sketched(self, block: int = BLOCK) -> "Part":
+        """The same rows with a sketch, for which each is read once, so many numbers at a time."""
+        return replace(self, sketch=sketch(self.features, self.rows, max(1, block // self.features.shape[1])))
 
 
 @dataclass(frozen=True)
@@ -76,6 +86,8 @@ def _evenly(labels: Integers, count: int) -> Integers:
 def nearest(parts: Sequence[Part], features: Floats, k: int, block: int = BLOCK) -> list[list[Near]]:
     """Return the k nearest rows of each feature (N, D), the nearest first; fewer where there are fewer rows.
 
+    Of a part with a sketch and more than 2,048 rows, a row that is as near may be missed, seldom.
+
     Args:
         parts: where the rows are.
         features: to look up.
@@ -83,12 +95,23 @@ def nearest(parts: Sequence[Part], features: Floats, k: int, block: int = BLOCK)
         block: numbers of rows that are in memory at a time.
     """
     wanted = unit(features)
+    most = max((len(part) for part in parts), default=0)
+    some = max(1, 2 * block // max(1, most))  # features whose bounds are in memory at a time
+    return [
+        near
+        for start in range(0, len(wanted), some)
+        for near in _nearest(parts, wanted[start : start + some], k, block)
+    ]
+
+
+def _nearest(parts: Sequence[Part], wanted: Floats, k: int, block: int) -> list[list[Near]]:
     best: Floats = np.full((len(wanted), k), -np.inf, np.float32)  # cosines
     where = np.full((len(wanted), k, 2), -1, np.int64)
     for number, part in enumerate(parts):
         step = max(1, block // part.features.shape[1])
-        for start in range(0, len(part), step):
-            rows = part.rows[start : start + step]
+        places = _candidates(part, wanted, k)
+        for start in range(0, len(places), step):
+            rows = part.rows[places[start : start + step]]
             cosine = wanted @ unit(part.features[rows]).T  # (N, block)
             place = np.stack([np.full(len(rows), number), rows], 1)
             best, where = _kept(best, where, cosine, place, k)
@@ -100,6 +123,14 @@ def nearest(parts: Sequence[Part], features: Floats, k: int, block: int = BLOCK)
         ]
         for values, places in zip(best, where, strict=True)
     ]
+
+
+def _candidates(part: Part, wanted: Floats, k: int) -> Integers:
+    """The places of the rows that are read, in order."""
+    count = max(READ, 4 * k)
+    if part.sketch is None or len(part) <= count:
+        return np.arange(len(part))
+    return np.unique(np.argpartition(-part.sketch.estimates(wanted), count - 1, 1)[:, :count])
 
 
 def _kept(best: Floats, where: Integers, cosine: Floats, place: Integers, k: int) -> tuple[Floats, Integers]:

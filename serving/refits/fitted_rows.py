@@ -41,7 +41,8 @@ class Source:
     """Rows of one origin.
 
     Attributes:
-        part: the rows, their labels numbering `classes`.
+        part: the rows that are searched, their labels numbering `classes`.
+        rows: how many there are of them in all.
         classes: names, as the head knows them.
         snapshot: sha256 of the stored snapshot; empty: the bundle's, or examples.
         ids: int64 (S,), numbers of the images in their data set; None: unknown.
@@ -49,6 +50,7 @@ class Source:
     """
 
     part: Part
+    rows: int
     classes: tuple[str, ...]
     snapshot: str = ""
     ids: NDArray[np.int64] | None = None
@@ -57,10 +59,14 @@ class Source:
 
 @dataclass(frozen=True, eq=False)
 class Visible:
-    """The rows that may be seen, as many as are searched, and how many there are of them in all."""
+    """The rows that may be seen."""
 
     sources: list[Source]
-    rows: int
+
+    @property
+    def rows(self) -> int:
+        """How many there are in all."""
+        return sum(source.rows for source in self.sources)
 
     @property
     def parts(self) -> list[Part]:
@@ -99,16 +105,15 @@ class FittedRows:
                 self._open.popitem(last=False)
         newest = await self._examples.newest()
         shown = [await self._shown(source, newest, sees) for source in sources]
-        kept = [source for source in shown if source is not None and len(source.part)]
-        parts = await asyncio.to_thread(bounded, [source.part for source in kept])
-        rows = sum(len(source.part) for source in kept)
-        return Visible([replace(source, part=part) for source, part in zip(kept, parts, strict=True)], rows)
+        return Visible([source for source in shown if source is not None and len(source.part)])
 
     async def _shown(self, source: Source, newest: Mapping[str, Said], sees: Sees) -> Source | None:
         """A source without rows that were erased since, or that may not be seen."""
         if source.said:
-            there = [one.id in newest and sees(_owners(one)) for one in source.said]
-            return replace(source, part=source.part.take(np.array(there)))
+            there = np.array([one.id in newest and sees(_owners(one)) for one in source.said])
+            if there.all():
+                return source
+            return replace(source, part=source.part.take(there[source.part.rows]), rows=int(there.sum()))
         if not source.snapshot:
             return source
         if not await self._store.has(snapshots.object_name(source.snapshot, "json")):
@@ -128,7 +133,7 @@ class FittedRows:
                 continue
         if lineage.refit is not None:
             found += await self._of_examples(lineage.refit, became)
-        return found
+        return await asyncio.to_thread(_searched, found)
 
     def _of_bundle(self, became: Became) -> list[Source]:
         """The bundle's own rows, each image once."""
@@ -174,7 +179,7 @@ class FittedRows:
         names = [became.get(one.label, one.label) or "" for one in own]
         classes, labels = np.unique(np.array(names, object).astype(str), return_inverse=True)
         part = Part(np.stack([one.feature for one in own]), np.arange(len(own)), labels.astype(np.int64))
-        return [Source(part, tuple(classes.tolist()), said=tuple(newest[one.id] for one in own))]
+        return [Source(part, len(part), tuple(classes.tolist()), said=tuple(newest[one.id] for one in own))]
 
 
 def _owners(said: Said) -> Collection[str]:
@@ -191,4 +196,10 @@ def _source(snapshot: Snapshot, became: Became, wanted: NDArray[np.bool_], sha: 
     there = np.array([name is not None for name in names] + [False])  # the last one is that of label −1
     rows = np.flatnonzero(wanted & there[snapshot.labels])
     classes = tuple(name or "" for name in names)
-    return Source(Part(snapshot.features, rows, snapshot.labels[rows]), classes, sha, snapshot.ids)
+    return Source(Part(snapshot.features, rows, snapshot.labels[rows]), len(rows), classes, sha, snapshot.ids)
+
+
+def _searched(sources: list[Source]) -> list[Source]:
+    """As many rows of each as are searched, with a sketch of them."""
+    parts = bounded([source.part for source in sources])
+    return [replace(source, part=part.sketched()) for source, part in zip(sources, parts, strict=True)]
