@@ -1,6 +1,6 @@
 """Requests that nobody thought of, drawn from our own OpenAPI, valid and not: no 5xx, nothing that is not documented.
 
-Bounded: `EXAMPLES` requests an operation, the same ones each time.
+Bounded: `EXAMPLES` requests an operation, the same ones each time; `FEW` where the server starts a child for each.
 """
 
 from collections.abc import Iterator
@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import schemathesis
 from hypothesis import HealthCheck, Phase, settings
+from patience import PATIENCE
 from schemathesis.specs.openapi.checks import positive_data_acceptance, unsupported_method
 from server_process import Server, serving
 from tiny import picture, png
@@ -19,7 +20,7 @@ from breadcrumbs.serving.http.prediction.upload import NPY, SAFETENSORS
 from breadcrumbs.serving.http.routes.examples import TYPES
 from breadcrumbs.serving.settings import Settings
 
-EXAMPLES = 25
+EXAMPLES, FEW = 25, 5
 EXCLUDED = [positive_data_acceptance, unsupported_method]
 """An image or a snapshot is not just any bytes, which is all that a schema can say; and /v1/heads/rollback is also a
 /v1/heads/{version} whose version is no number. Every other check of schemathesis is made."""
@@ -47,16 +48,37 @@ schemathesis.serializer.alias(FILES, "application/octet-stream")  # else it says
 schema = schemathesis.openapi.from_dict(create_app(Settings()).openapi())
 
 
+IMPORT = {"path": "/v1/examples", "method": "POST"}
+
+
+def drawn(count: int) -> settings:
+    """Requests that are drawn, the same ones each time."""
+    return settings(
+        max_examples=count, derandomize=True, database=None, phases=[Phase.explicit, Phase.generate],
+        suppress_health_check=list(HealthCheck),
+    )  # fmt: skip
+
+
 # A parameter of pytest's own: without one, all operations have one id, and of tests with one id xdist runs one.
 @pytest.mark.parametrize("excluded", [EXCLUDED], ids=["documented"])
-@schema.parametrize()
-@settings(
-    max_examples=EXAMPLES, derandomize=True, database=None, phases=[Phase.explicit, Phase.generate],
-    suppress_health_check=list(HealthCheck),
-)  # fmt: skip
+@schema.exclude(**IMPORT).parametrize()
+@drawn(EXAMPLES)
 def test_every_operation_answers_as_documented(case: schemathesis.Case, fuzzed: Server, excluded: list[Any]) -> None:
     """Positive and negative data, odd headers, missing parts: status, content type, headers, schema."""
-    answer = case.call(base_url=str(fuzzed.client.base_url))
+    check(case, fuzzed, excluded)
+
+
+@pytest.mark.parametrize("excluded", [EXCLUDED], ids=["documented"])
+@schema.include(**IMPORT).parametrize()
+@drawn(FEW)
+def test_an_import_answers_as_documented(case: schemathesis.Case, fuzzed: Server, excluded: list[Any]) -> None:
+    """The same of an operation that is answered by a child."""
+    check(case, fuzzed, excluded)
+
+
+def check(case: schemathesis.Case, fuzzed: Server, excluded: list[Any]) -> None:
+    """Ask, and compare with what is documented."""
+    answer = case.call(base_url=str(fuzzed.client.base_url), timeout=PATIENCE)
     case.validate_response(answer, excluded_checks=excluded)
 
 

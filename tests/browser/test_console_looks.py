@@ -99,8 +99,7 @@ def march(bundle: Bundle, tmp_path: Path) -> Path:
     return file
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("size", [DESKTOP, PHONE], ids=["desktop", "phone"])
+@pytest.mark.parametrize(("size", "scheme"), [(DESKTOP, "light"), (PHONE, "dark")], ids=["desktop-light", "phone-dark"])
 def test_every_text_can_be_read_and_fits(
     opened: Open, serve: Serve, bundle: Bundle, tmp_path: Path, march: Path, scheme: str, size: dict[str, int]
 ) -> None:
