@@ -22,11 +22,13 @@ class Recognised:
 
     Attributes:
         head: its version.
+        knows: whether the new class is one of its classes.
         recalls: of each group, of the new class, of all.
         new_as: the names that the new class's photos got, the most frequent first, and of how many.
     """
 
     head: int
+    knows: bool
     recalls: Recalls
     new_as: dict[str, int]
 
@@ -47,7 +49,8 @@ def recognised(client: Client, photos: Photos) -> Recognised:
         raise DemoFailed(f"heads {sorted(heads)} answered; expected one")
     said = [(name, photo.cls) for name, photo in zip(told, photos.reported, strict=True)]
     new_as = Counter(name for name, cls in said if cls == NEW)
-    return Recognised(heads.pop(), _recalls(photos, told), dict(new_as.most_common()))
+    knows = any(one.known and one.name == NEW for one in client.classes().classes)
+    return Recognised(heads.pop(), knows, _recalls(photos, told), dict(new_as.most_common()))
 
 
 def _recalls(photos: Photos, told: list[str]) -> Recalls:

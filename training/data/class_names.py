@@ -19,7 +19,7 @@ def plain(name: str) -> str:
 
 
 def spaced(name: str) -> str | None:
-    """Return why a name cannot be a class's for its spaces, or None: nobody sees them, so they make two of one class."""
+    """Return why a name cannot be a class's because of its spaces, which nobody sees, or None."""
     if not name.strip():
         return "is empty; name it"
     if name != name.strip():

@@ -6,6 +6,7 @@ Letters: D feature dimensions.
 """
 
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 
 import numpy as np
 from fastapi import Request
@@ -26,6 +27,23 @@ from breadcrumbs.training.data.class_names import plain
 
 MOST = 10_000
 """Labels of a request, at most."""
+
+
+class Known:
+    """The classes of the live head, in whatever form of Unicode a client writes their names."""
+
+    def __init__(self, classes: Sequence[str]) -> None:
+        self.classes = classes
+
+    def name(self, text: str) -> str:
+        """Return the class's own name if it is one of these, else the text in composed form."""
+        if text.isascii():  # which has one form only
+            return text
+        return self._forms.get(text) or self._forms.get(plain(text), plain(text))
+
+    @cached_property
+    def _forms(self) -> dict[str, str]:
+        return {plain(name): name for name in self.classes} | {name: name for name in self.classes}
 
 
 async def read(request: Request, service: Service, asked: Sequence[LabelBody]) -> list[Label]:
@@ -136,9 +154,7 @@ def _of_content(request: Request, service: Service, name: str, one: LabelBody, s
     return Label(said, feature)
 
 
-def of_image(
-    request: Request, service: Service, known: Known, one: LabelBody, data: bytes, feature: Floats
-) -> Label:
+def of_image(request: Request, service: Service, known: Known, one: LabelBody, data: bytes, feature: Floats) -> Label:
     """Return what is kept of a label and of its image, which the request's key owns, with its feature (D,)."""
     return _of_content(request, service, _class(known, one, 0), one, f"image:{content_of(data)}", feature)
 
@@ -147,18 +163,6 @@ def may_verify(request: Request) -> bool:
     """Whether a request's labels may be verified ones."""
     key = key_of(request)
     return key is None or key.may("refit")
-
-
-class Known:
-    """The classes of the live head, by whatever form of Unicode a client writes their names in."""
-
-    def __init__(self, classes: Sequence[str]) -> None:
-        self.classes = classes
-        self._named = {plain(name): name for name in classes} | {name: name for name in classes}
-
-    def name(self, text: str) -> str:
-        """Return the class's own name if it is one of these, else the text in composed form."""
-        return self._named.get(text) or self._named.get(plain(text), plain(text))
 
 
 def _class(known: Known, one: LabelBody, place: int) -> str:

@@ -29,7 +29,9 @@ class LabelBody(Strict):
     """An image file, in base64; or"""
     feature: Vector | None = None
     """A feature of the backbone, D numbers."""
-    cls: Annotated[Printable, Field(min_length=1, max_length=1000), AfterValidator(_no_space)] | int = Field(alias="class")
+    cls: Annotated[Printable, Field(min_length=1, max_length=1000), AfterValidator(_no_space)] | int = Field(
+        alias="class"
+    )
     """Class name, or index of a class of the live head; an unknown name becomes a new class with the next refit."""
     by: Printable = Field(default="", max_length=200)
     """Who says so; the name of the key unless it is given."""
