@@ -14,7 +14,7 @@ from breadcrumbs.demo.recognised import Recognised
 from breadcrumbs.models.refit_report import Answer
 from breadcrumbs.serving.client.client import Client
 from breadcrumbs.serving.http.examples.schemas import LabelBody
-from breadcrumbs.serving.http.schemas import Verdict
+from breadcrumbs.serving.refits.refit import Verdict
 
 EVERY = 4
 """Corrections between two refits."""

@@ -59,9 +59,9 @@ def edited(live: Iterable[str], mapping: Names) -> EditedClasses:
             raise EditError(f"classes: the live head has no class {name!r:.80}; {_near(name, old)}")
     became = [mapping.get(name, name) for name in old]
     names = tuple(dict.fromkeys(name for name in became if name is not None))
-    for name in mapping.values():
-        if name is not None and (why := spaced(name)):
-            raise EditError(f"classes: class {name!r:.80} {why}")
+    for new in mapping.values():
+        if new is not None and (why := spaced(new)):
+            raise EditError(f"classes: class {new!r:.80} {why}")
     try:
         check_classes(names)
     except FormatError as error:

@@ -25,6 +25,7 @@ from breadcrumbs.serving.client.async_client import AsyncClient
 from breadcrumbs.serving.client.client import Client, ServerError
 from breadcrumbs.serving.http.examples.schemas import LabelBody
 from breadcrumbs.serving.learning import answer_ids
+from breadcrumbs.serving.refusals import tell
 from breadcrumbs.serving.state import keys
 
 DAY = 86_400_000  # milliseconds
@@ -68,7 +69,7 @@ class Tenants:
             except ServerError as error:
                 return error.status, str(error)
             except ValidationError as error:
-                return 422, str(error)
+                return 422, tell(error)
         return 200, ""
 
     def by_asyncio(self, labels: Labels) -> tuple[int, str]:
@@ -83,7 +84,7 @@ class Tenants:
         except ServerError as error:
             return error.status, str(error)
         except ValidationError as error:
-            return 422, str(error)
+            return 422, tell(error)
         return 200, ""
 
 
@@ -114,7 +115,7 @@ def made(days: float) -> str:
 
 
 BAD: dict[str, tuple[Callable[[Tenants], Labels], int, tuple[str, ...]]] = {
-    "unknown answer": (lambda _: [{"answer": made(0.5), "class": "oak"}], 404, ("there is no answer", "never remembered")),
+    "unknown answer": (lambda _: [{"answer": made(0), "class": "oak"}], 404, ("there is no answer", "never remembered")),
     "no id": (lambda _: [{"answer": "x", "class": "oak"}], 404, ("there is no answer 'x'", "expected the id of a")),
     "an id of tomorrow": (lambda _: [{"answer": made(-1), "class": "oak"}], 404, ("there is no answer",)),
     "expired": (lambda _: [{"answer": made(DAYS + 1), "class": "oak"}], 410, ("for 30 days", "send the image or its f")),
