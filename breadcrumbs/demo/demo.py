@@ -81,12 +81,10 @@ def _walk(client: Client, photos: Photos) -> list[Learned]:
     for step in stream(client, photos.arriving, lambda: recognised(client, photos)):
         steps.append(step)
         if step.gate is not None:
-            _say(
-                f"   {step.photos} photos, {step.corrections} corrections, {step.new} of them {NEW}s: the gate says "
-                f"{step.gate}, head {step.recognised.head} is live"
-            )
+            _say(f"   {step.photos} photos, {step.corrections} corrections, {step.new} of them {NEW}s: {step.note}")
         if step.recognised.knows:
             return steps
+    _say(f"   all {len(photos.arriving)} photos have come, and no head that knows {NEW}s is live")
     return steps
 
 

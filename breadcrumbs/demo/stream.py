@@ -29,6 +29,7 @@ class Learned:
         corrections: wrong answers among them, each corrected.
         new: corrections that name the class that nobody trained.
         gate: its answer on the head that was fitted to them. None before the first refit.
+        note: why that head is live, or why not.
         recognised: what the head says that is live then.
     """
 
@@ -36,6 +37,7 @@ class Learned:
     corrections: int
     new: int
     gate: Answer | None
+    note: str
     recognised: Recognised
 
 
@@ -47,7 +49,7 @@ def stream(
     Raises:
         DemoFailed: a refit failed, or the head that answers is not the one that it made live.
     """
-    yield Learned(0, 0, 0, None, ask())
+    yield Learned(0, 0, 0, None, "", ask())
     corrections, new, fitted = 0, 0, 0
     for came, photo in enumerate(photos, 1):
         (prediction,) = client.predict(photo.data, top_k=1).predictions
@@ -60,7 +62,7 @@ def stream(
             now = ask()
             if verdict.activated and now.head != verdict.head:
                 raise DemoFailed(f"head {now.head} answered; head {verdict.head} should be live")
-            yield Learned(came, corrections, new, verdict.gate.answer, now)
+            yield Learned(came, corrections, new, verdict.gate.answer, verdict.note, now)
 
 
 def _refit(client: Client) -> Verdict:
