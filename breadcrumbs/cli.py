@@ -135,7 +135,7 @@ def demo(*, out: Path = Path("runs/demo"), port: int = 8000, stay: bool = True, 
         out: Folder for everything it makes: new, empty, or made by an earlier demo, and then emptied.
         port: Port of the server.
         stay: Leave the server running at the end, until Ctrl-C.
-        json: Print one JSON object at the end, with the accuracy before and after; the steps go to standard error.
+        json: Print one JSON object at the end, with what each head recognised; what is done goes to standard error.
     """
     from breadcrumbs.demo.demo import run
 

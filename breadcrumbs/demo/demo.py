@@ -1,6 +1,6 @@
 """Learning from use, once, as a user would walk it: commands in child processes, everything else over HTTP.
 
-photos in folders -> train -> serve -> predict -> correct answers -> refit -> the gate -> live -> before / after
+photos in folders -> train -> serve -> a stream of photos -> corrections -> refits -> the gate -> live, step by step
 """
 
 import signal
@@ -8,30 +8,26 @@ import socket
 import subprocess
 import sys
 import time
+from dataclasses import asdict
 from pathlib import Path
 
-import numpy as np
 from rich.console import Console
 from rich.table import Table
 
 from breadcrumbs.demo.folder import DemoFailed, own
-from breadcrumbs.demo.photos import NEW, Photo, Photos, deal
-from breadcrumbs.models.groups import GROUPS, groups
+from breadcrumbs.demo.photos import NEW, Photos, deal
+from breadcrumbs.demo.recognised import recognised
+from breadcrumbs.demo.stream import EVERY, Learned, stream
 from breadcrumbs.serving.client.client import Client, ServerError
-from breadcrumbs.serving.http.examples.schemas import LabelBody
-from breadcrumbs.training.config import RefitSpec
 from breadcrumbs.training.terminal.refit_events import tell_json
 from breadcrumbs.training.terminal.tables import show
 
 START_SECONDS = 60
 INTERRUPTED = 130  # the command line's status
-REQUEST_IMAGES = 50
 REMEMBER = 10_000  # answers
+CALLED = 3  # names of the new class's photos that a row lists
 
 screen = Console()
-
-Recalls = dict[str, float]
-"""Share of the reported images that were recognised, of each group and of the new class."""
 
 
 def run(out: Path, port: int, *, stay: bool, as_json: bool = False) -> None:
@@ -63,11 +59,11 @@ def _run(out: Path, port: int, mark: int, *, stay: bool, as_json: bool) -> None:
     try:
         with Client(f"http://127.0.0.1:{port}", timeout=120) as client:
             _wait_ready(client, server)
-            rows = _walk(client, photos)
+            steps = _walk(client, photos)
         if as_json:
-            tell_json({"images": len(photos.reported), "heads": rows})
+            tell_json({"images": len(photos.reported), "new": NEW, "steps": [asdict(step) for step in steps]})
         else:
-            _table(rows, len(photos.reported))
+            _table(steps, len(photos.reported))
         if stay:
             _say(f"the server stays up: http://127.0.0.1:{port}/   (Ctrl-C stops it)")
             server.wait()
@@ -77,64 +73,19 @@ def _run(out: Path, port: int, mark: int, *, stay: bool, as_json: bool) -> None:
         _stop(server)
 
 
-def _walk(client: Client, photos: Photos) -> dict[str, Recalls]:
-    """What was measured of each head, by its name."""
-    _say(f"3  predict {len(photos.reported)} other images over HTTP, {NEW}s among them")
-    before, first = _measure(client, photos)
-    _say(f"4  {len(photos.arriving)} new photos arrive, {NEW}s among them; somebody says what each shows")
-    wrong = _correct(client, photos.arriving)
-    _say(f"   the server had {wrong} of them wrong")
-    _say("5  refit the head from these examples and the rows that it was trained on")
-    job = client.refit(spec=RefitSpec(allow_new_classes=True), examples="verified")
-    done = client.wait(job.id)
-    if done.state != "succeeded" or done.verdict is None:
-        raise DemoFailed(f"refit {job.id} {done.state}: {done.error.message if done.error else ''}")
-    verdict = done.verdict
-    _say(
-        f"   the gate compares it with head {first} on images that neither was fitted to, and says {verdict.gate.words}"
-    )
-    _say(f"6  head {verdict.head} {'is live' if verdict.activated else 'stays a candidate: ' + verdict.note}")
-    after, second = _measure(client, photos)
-    if verdict.activated and second != verdict.head:
-        raise DemoFailed(f"head {second} answered; head {verdict.head} should be live")
-    return {f"head {first}, as trained": before, f"head {second}, after {len(photos.arriving)} labels": after}
-
-
-def _correct(client: Client, arriving: list[Photo]) -> int:
-    """Predict the photos that arrive and label the answers; how many of these were wrong."""
-    said, wrong = list[LabelBody](), 0
-    answered = [
-        prediction
-        for first in range(0, len(arriving), REQUEST_IMAGES)
-        for prediction in client.predict([photo.data for photo in arriving[first : first + REQUEST_IMAGES]]).predictions
-    ]
-    for photo, prediction in zip(arriving, answered, strict=True):
-        wrong += prediction.classes[0].name != photo.cls
-        label = {"answer": prediction.id, "class": photo.cls, "by": "demo", "verified": True}
-        said.append(LabelBody.model_validate(label))
-    client.labels(said)
-    return wrong
-
-
-def _measure(client: Client, photos: Photos) -> tuple[Recalls, int]:
-    """Predict every reported image over HTTP: the recall of each group and of the new class, and the head."""
-    answered, hits = set[int](), list[bool]()
-    for first in range(0, len(photos.reported), REQUEST_IMAGES):
-        some = photos.reported[first : first + REQUEST_IMAGES]
-        answer = client.predict([photo.data for photo in some], top_k=1)
-        answered.add(answer.head.version)
-        told = [prediction.classes[0].name for prediction in answer.predictions]
-        hits += [name == photo.cls for name, photo in zip(told, some, strict=True)]
-    if len(answered) != 1:
-        raise DemoFailed(f"heads {sorted(answered)} answered; expected one")
-    return _recalls(photos, np.array(hits)), answered.pop()
-
-
-def _recalls(photos: Photos, hits: np.typing.NDArray[np.bool_]) -> Recalls:
-    group_of = dict(zip(photos.trained, groups(tuple(photos.trained.values()), "A"), strict=True))
-    kind = np.array([group_of.get(photo.cls, NEW) for photo in photos.reported])
-    found = {name: float(hits[kind == name].mean()) for name in (*GROUPS, NEW)}
-    return {**found, "all": float(hits.mean())}
+def _walk(client: Client, photos: Photos) -> list[Learned]:
+    """The server as it was trained, and after each refit, until one with the new class is live."""
+    _say(f"3  photos arrive one by one, {NEW}s among them; somebody corrects each wrong answer")
+    _say(f"   after every {EVERY} corrections a head is fitted to all of them and to the rows that it was trained on")
+    steps = list[Learned]()
+    for step in stream(client, photos.arriving, lambda: recognised(client, photos)):
+        steps.append(step)
+        if step.gate is not None:
+            _say(f"   {step.photos} photos, {step.corrections} corrections, {step.new} of them {NEW}s: {step.note}")
+        if step.recognised.knows:
+            return steps
+    _say(f"   all {len(photos.arriving)} photos have come, and no head that knows {NEW}s is live")
+    return steps
 
 
 def _check_free(port: int) -> None:
@@ -187,10 +138,13 @@ def _stop(server: "subprocess.Popen[bytes]") -> None:
         raise DemoFailed(f"the server ended with status {code}")
 
 
-def _table(rows: dict[str, Recalls], images: int) -> None:
-    columns = next(iter(rows.values()))
-    names = [f"{name} (new)" if name == NEW else name for name in columns]
-    table = Table("head", *names, title=f"recognised in %, {images} images over HTTP")
-    for head, recalls in rows.items():
-        table.add_row(head, *(f"{100 * recalls[name]:.1f}" for name in columns))
+def _table(steps: list[Learned], images: int) -> None:
+    names = [f"{name} (new)" if name == NEW else name for name in steps[0].recognised.recalls]
+    title = f"recognised in %, {images} other images over HTTP"
+    table = Table("corrections", f"of {NEW}s", "gate", "live head", *names, f"{NEW}s are called", title=title)
+    for step in steps:
+        told = step.recognised
+        called = ", ".join(f"{name} {count}" for name, count in list(told.new_as.items())[:CALLED])
+        shown = [f"{100 * told.recalls[name]:.1f}" for name in told.recalls]
+        table.add_row(str(step.corrections), str(step.new), step.gate or "", str(told.head), *shown, called)
     show(table, screen)

@@ -18,16 +18,25 @@ def plain(name: str) -> str:
     return unicodedata.normalize("NFC", name)
 
 
+def spaced(name: str) -> str | None:
+    """Return why a name cannot be a class's because of its spaces, which nobody sees, or None."""
+    if not name.strip():
+        return "is empty; name it"
+    if name != name.strip():
+        return "begins or ends with a space; rename it"
+    return None
+
+
 def fault(name: str) -> str | None:
     """Return why a name cannot be a class's, or None."""
     if any("\ud800" <= letter <= "\udfff" for letter in name):
         return "is not Unicode text; rename it in UTF-8"
     if not name.strip():
-        return "is empty; name it"
+        return spaced(name)
     if why := printable.defect(name):
         return f"{why}; rename it"
-    if name != name.strip():
-        return "begins or ends with a space; rename it"
+    if why := spaced(name):
+        return why
     if len(name) > LONGEST:
         return f"has {len(name)} characters; expected at most {LONGEST}"
     return None

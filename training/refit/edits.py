@@ -18,6 +18,7 @@ from breadcrumbs.models.arrays import Floats
 from breadcrumbs.models.errors import BreadcrumbsError, FormatError
 from breadcrumbs.models.head import LinearHead, check_classes
 from breadcrumbs.training.config import RefitSpec
+from breadcrumbs.training.data.class_names import spaced
 
 FEWEST = 2
 """Classes that must be left."""
@@ -58,6 +59,9 @@ def edited(live: Iterable[str], mapping: Names) -> EditedClasses:
             raise EditError(f"classes: the live head has no class {name!r:.80}; {_near(name, old)}")
     became = [mapping.get(name, name) for name in old]
     names = tuple(dict.fromkeys(name for name in became if name is not None))
+    for new in mapping.values():
+        if new is not None and (why := spaced(new)):
+            raise EditError(f"classes: class {new!r:.80} {why}")
     try:
         check_classes(names)
     except FormatError as error:

@@ -6,7 +6,7 @@ Letters: D feature dimensions.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from fastapi import Request
@@ -23,9 +23,27 @@ from breadcrumbs.serving.learning.answer import Answer
 from breadcrumbs.serving.learning.example import Label, Said, identity
 from breadcrumbs.serving.learning.examples import Change
 from breadcrumbs.serving.refusals import BadRequest, Forbidden, TooLarge
+from breadcrumbs.training.data.class_names import plain
 
 MOST = 10_000
 """Labels of a request, at most."""
+
+
+class Known:
+    """The classes of the live head, in whatever form of Unicode a client writes their names."""
+
+    def __init__(self, classes: Sequence[str]) -> None:
+        self.classes = classes
+
+    def name(self, text: str) -> str:
+        """Return the class's own name if it is one of these, else the text in composed form."""
+        if text.isascii():  # which has one form only
+            return text
+        return self._forms.get(text) or self._forms.get(plain(text), plain(text))
+
+    @cached_property
+    def _forms(self) -> dict[str, str]:
+        return {plain(name): name for name in self.classes} | {name: name for name in self.classes}
 
 
 async def read(request: Request, service: Service, asked: Sequence[LabelBody]) -> list[Label]:
@@ -44,7 +62,7 @@ async def read(request: Request, service: Service, asked: Sequence[LabelBody]) -
         raise TooLarge(f"the request has {len(asked)} labels; the limit is {MOST}: send them in several requests")
     for place, one in enumerate(asked):
         _check(one, _name(place))
-    known = (await line_of(request, service)).head.head.classes
+    known = Known((await line_of(request, service)).head.head.classes)
     classes = [_class(known, one, place) for place, one in enumerate(asked)]
     if any(one.verified for one in asked):
         check_right(request, "refit", "a verified label")
@@ -136,25 +154,9 @@ def _of_content(request: Request, service: Service, name: str, one: LabelBody, s
     return Label(said, feature)
 
 
-@dataclass(frozen=True)
-class Told:
-    """What is said of a thing: its class, by whom, whether somebody vouches for it, and the sender's name for it."""
-
-    label: str
-    by: str
-    verified: bool
-    ref: str
-
-
-def of_image(request: Request, service: Service, told: Told, data: bytes, feature: Floats) -> Label:
-    """Return what is kept of an image that the request's key owns, with its feature (D,)."""
-    key, content = key_of(request), content_of(data)
-    owner = None if key is None else key.name
-    said = Said(
-        identity(owner, content), told.label, told.by, told.verified, f"image:{content}", content, told.ref,
-        service.bundle.backbone_digest, owner,
-    )  # fmt: skip
-    return Label(said, feature)
+def of_image(request: Request, service: Service, known: Known, one: LabelBody, data: bytes, feature: Floats) -> Label:
+    """Return what is kept of a label and of its image, which the request's key owns, with its feature (D,)."""
+    return _of_content(request, service, _class(known, one, 0), one, f"image:{content_of(data)}", feature)
 
 
 def may_verify(request: Request) -> bool:
@@ -163,13 +165,13 @@ def may_verify(request: Request) -> bool:
     return key is None or key.may("refit")
 
 
-def _class(known: Sequence[str], one: LabelBody, place: int) -> str:
+def _class(known: Known, one: LabelBody, place: int) -> str:
     """The name of a label's class; a number is an index into the known ones, of the live head."""
     if isinstance(one.cls, str):
-        return one.cls
-    if not 0 <= one.cls < len(known):
-        raise BadRequest(f"{_name(place)}: class {one.cls}: expected 0 … {len(known) - 1}, or a class name")
-    return known[one.cls]
+        return known.name(one.cls)
+    if not 0 <= one.cls < len(known.classes):
+        raise BadRequest(f"{_name(place)}: class {one.cls}: expected 0 … {len(known.classes) - 1}, or a class name")
+    return known.classes[one.cls]
 
 
 def _author(request: Request, one: LabelBody) -> str:

@@ -5,12 +5,19 @@ It knows nothing of how they come about.
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from breadcrumbs.models.groups import Group
 from breadcrumbs.models.printable import Printable
 from breadcrumbs.serving.http.schemas import NEXT, HeadName, Ranked, Strict, Vector
 from breadcrumbs.serving.learning.examples import Change
+from breadcrumbs.training.data import class_names
+
+
+def _no_space(name: str) -> str:
+    if why := class_names.spaced(name):
+        raise ValueError(why)
+    return name
 
 
 class LabelBody(Strict):
@@ -22,7 +29,9 @@ class LabelBody(Strict):
     """An image file, in base64; or"""
     feature: Vector | None = None
     """A feature of the backbone, D numbers."""
-    cls: Annotated[Printable, Field(min_length=1, max_length=1000)] | int = Field(alias="class")
+    cls: Annotated[Printable, Field(min_length=1, max_length=1000), AfterValidator(_no_space)] | int = Field(
+        alias="class"
+    )
     """Class name, or index of a class of the live head; an unknown name becomes a new class with the next refit."""
     by: Printable = Field(default="", max_length=200)
     """Who says so; the name of the key unless it is given."""

@@ -9,6 +9,7 @@ from collections.abc import Coroutine, Sequence
 from typing import Any
 
 from fastapi import APIRouter, Request
+from pydantic import ValidationError
 
 from breadcrumbs.models.errors import BreadcrumbsError
 from breadcrumbs.models.head import softmax
@@ -16,16 +17,17 @@ from breadcrumbs.serving.http import bodies
 from breadcrumbs.serving.http.access_control import key_of
 from breadcrumbs.serving.http.disconnect import while_connected
 from breadcrumbs.serving.http.examples import labels
+from breadcrumbs.serving.http.examples.schemas import LabelBody
 from breadcrumbs.serving.http.label_studio import bodies as words
 from breadcrumbs.serving.http.label_studio import labeling
-from breadcrumbs.serving.http.label_studio.bodies import Pair, PredictBody, SetupBody, Task, WebhookBody
+from breadcrumbs.serving.http.label_studio.bodies import Pair, PredictBody, Project, SetupBody, Task, WebhookBody
 from breadcrumbs.serving.http.label_studio.images import LabelStudio
 from breadcrumbs.serving.http.label_studio.labeling import Labeling
 from breadcrumbs.serving.http.prediction.upload import check_takes_images
 from breadcrumbs.serving.http.service import Service, Serving, body, line_of, problems
 from breadcrumbs.serving.learning.removal import Found
 from breadcrumbs.serving.predict.engine import BoundHead, Scores
-from breadcrumbs.serving.refusals import BadRequest, Forbidden, TooLarge
+from breadcrumbs.serving.refusals import BadRequest, Forbidden, TooLarge, tell
 from breadcrumbs.serving.setting_names import both
 
 AT_ONCE = 8
@@ -33,6 +35,8 @@ AT_ONCE = 8
 SAID = ("ANNOTATION_CREATED", "ANNOTATIONS_CREATED", "ANNOTATION_UPDATED")
 """Actions of a webhook that make labels."""
 DELETED = "ANNOTATIONS_DELETED"
+AUTHOR = 200
+"""Characters of an author that are kept."""
 Result = Scores | BreadcrumbsError
 """Of one task: its scores, or why there are none."""
 
@@ -124,21 +128,21 @@ async def _keep(request: Request, service: Service, studio: LabelStudio, asked: 
     if asked.project is None:
         raise BadRequest("project: expected the project of the annotation")
     config = labeling.read(asked.project.label_config)
-    said: list[tuple[Pair, str]] = []
+    said: list[tuple[Pair, LabelBody]] = []
     gone = set[int]()
     for pair in words.pairs(asked):
         chosen = pair.annotation.chosen(config)
         if chosen is None:
             gone.add(pair.annotation.id)  # it may have had one before
         else:
-            said.append((pair, chosen))
+            said.append((pair, _label(request, pair, chosen, asked.project)))
     removed = await _remove(request, service, gone) if gone else {"examples": [], "heads": []}
     found = []
-    for pair, chosen in said:
+    known = labels.Known((await line_of(request, service)).head.head.classes)
+    for pair, one in said:
         data = await _image(studio, pair.task, config)
         scores = await _computed(request, service, data, pair.task)
-        told = labels.Told(chosen, pair.annotation.author, labels.may_verify(request), pair.ref(asked.project.id))
-        found.append(labels.of_image(request, service, told, data, scores.feature))
+        found.append(labels.of_image(request, service, known, one, data, scores.feature))
     await labels.check_verified(request, service, found)
     changes = await labels.keep(service, found)
     return {
@@ -147,6 +151,15 @@ async def _keep(request: Request, service: Service, studio: LabelStudio, asked: 
         "removed": removed["examples"],
         "heads": removed["heads"],
     }
+
+
+def _label(request: Request, pair: Pair, chosen: str, project: Project) -> LabelBody:
+    """What an annotation says, by the rules of any other label."""
+    told = {"class": chosen, "by": pair.annotation.author[:AUTHOR], "ref": pair.ref(project.id)}
+    try:
+        return LabelBody.model_validate(told | {"verified": labels.may_verify(request)})
+    except ValidationError as error:
+        raise BadRequest(f"task {pair.task.id}: {tell(error)}") from error
 
 
 async def _remove(request: Request, service: Service, annotations: set[int]) -> dict[str, Any]:

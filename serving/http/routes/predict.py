@@ -24,6 +24,7 @@ from breadcrumbs.serving.http.service import BYTES, Service, Serving, answering,
 from breadcrumbs.serving.predict.inference import Outcome
 from breadcrumbs.serving.refusals import BadRequest
 from breadcrumbs.serving.state.live_head import Live
+from breadcrumbs.training.data.class_names import spaced
 
 SAFETENSORS = "application/octet-stream"
 ERRORS = problems(413, 415, 422, 503)
@@ -176,8 +177,8 @@ def _snapshot(
                 raise BadRequest(f"label {label}: expected 0 … {len(known) - 1}, or a class name")
             indices.append(label)
             continue
-        if not label:
-            raise BadRequest(f"label {json.dumps(label)}: a class name cannot be empty")
+        if why := spaced(label):
+            raise BadRequest(f"label {json.dumps(label)} {why}")
         if label not in classes:
             classes.append(label)
         indices.append(classes.index(label))

@@ -90,7 +90,11 @@ CASES: list[tuple[str, str, dict[str, Any], int, str, str]] = [
     ),
     (
         "POST", "/v1/features", {"params": SAFE, "json": {"images": text(IMAGE), "labels": [""], "epoch": 1}},
-        422, "bad_request", "cannot be empty",
+        422, "bad_request", "is empty; name it",
+    ),
+    (
+        "POST", "/v1/features", {"params": SAFE, "json": {"images": text(IMAGE), "labels": [" oak"], "epoch": 1}},
+        422, "bad_request", "begins or ends with a space",
     ),
     (
         "POST", "/v1/features", {"params": SAFE, "json": {"images": text(IMAGE), "labels": [0], "epoch": -1}},

@@ -48,7 +48,9 @@ def test_one_mapping_says_all_at_once(
     [
         ({"oka": "x"}, "classes: the live head has no class 'oka'; near it: oak"),
         ({"zzzzzz": None}, "the live head has no class 'zzzzzz'; its 6 classes have no name near it"),
-        ({"oak": ""}, "classes: class '' is empty or occurs twice; expected a name"),
+        ({"oak": ""}, "classes: class '' is empty; name it"),
+        ({"oak": " \u3000"}, "classes: class .* is empty; name it"),
+        ({"oak": "yew "}, "classes: class 'yew ' begins or ends with a space; rename it"),
         ({"oak": "a\nb"}, "classes: class 'a\\nb' .*; expected a name"),
         (dict.fromkeys(LIVE), "classes: 0 of 6 classes would be left; expected 2 or more"),
         (dict.fromkeys(LIVE, "tree"), "classes: 1 of 6 classes would be left; expected 2 or more"),
