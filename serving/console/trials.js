@@ -1,6 +1,6 @@
 // Heads on trial: what each has come to beside the live one, and the way to start and end one.
 
-import { get, post, send } from "./api.js";
+import { Refused, get, post, send } from "./api.js";
 import { NONE, ago, count, empty, h, many, percent, table } from "./draw.js";
 import { sure } from "./question.js";
 import { attempt } from "./trouble.js";
@@ -48,9 +48,15 @@ export function starting(head, live, again) {
   } }, "Try");
 }
 
-// The newest trials with what they have come to; `again` draws the page anew.
+// The newest trials with what they have come to; null where they are for other keys. `again` draws the page anew.
 export async function trials(signal, again) {
-  const { trials: listed, next } = await get(`/v1/trials?limit=${LISTED}`, signal);
+  let listed, next;
+  try {
+    ({ trials: listed, next } = await get(`/v1/trials?limit=${LISTED}`, signal));
+  } catch (error) {
+    if (error instanceof Refused && error.status === 403) return null;
+    throw error;
+  }
   const whole = await Promise.all(listed.map((one) => get(`/v1/trials/${one.start.number}`, signal)));
   const ending = ({ number }) => h("button", { ariaLabel: `End trial ${number}`, onclick: () =>
     attempt(() => send(`/v1/trials/${number}`, { method: "DELETE" }).finally(again)) }, "End");
