@@ -12,7 +12,9 @@ const OUTCOMES = {
   overtaken: "another head went live",
 };
 const TITLES = ["trial", "#head", "#beside", "how", "state", "#answers", "#differ", "#labels", "#right", "#the other", "difference", "end"];
+const PARTS = ["#answers", "#differ", "#labels", "#right", "#the other"];
 const LISTED = 5;
+const CLASSES = 100; // of a trial, at most
 
 const plainly = (text) => Promise.resolve({ shown: [h("p", {}, text)], overrules: false });
 
@@ -36,6 +38,20 @@ function row(trial, ending) {
     compared ? percent(all.disagreed / compared) : NONE, count(all.labels ?? 0), percent(all.recall), percent(all.recall_against), difference(all),
     end ? NONE : ending(start),
   ];
+}
+
+function part(name, { compared, disagreed, labels, recall, recall_against: other }) {
+  return [name, count(compared), compared ? percent(disagreed / compared) : NONE, count(labels), percent(recall), percent(other)];
+}
+
+// What a trial has come to in each group, and in each class that was answered or labelled.
+function parts({ start, groups, classes }) {
+  const first = classes.slice(0, CLASSES); // those that the heads differ on most come first
+  const more = classes.length > first.length ? h("p", { className: "quiet" }, `These are the ${CLASSES} of ${count(classes.length)} classes that the heads differ on most.`) : "";
+  const named = Object.entries(groups).filter(([name]) => name !== "all");
+  return h("details", {}, h("summary", {}, `Trial ${start.number} by group and by class`),
+    table(`Trial ${start.number} by group`, ["group", ...PARTS], named.map(([name, one]) => part(name, one)), "stacked"),
+    table(`Trial ${start.number} by class`, ["class", ...PARTS], first.map((one) => part(one.name, one)), "stacked"), more);
 }
 
 // A button that puts a head on trial beside the live one, for a week.
@@ -64,7 +80,7 @@ export async function trials(signal, again) {
   return [
     h("h2", {}, "On trial"), h("p", { className: "quiet" }, WHAT),
     whole.length ? table("Heads on trial, the newest first", TITLES, whole.map((one) => row(one, ending)), "stacked") : empty("No head was ever on trial."),
-    ...notes,
+    ...whole.filter(({ classes }) => classes.length).map(parts), ...notes,
     ...(next ? [h("p", { className: "quiet" }, `These are the newest ${many(LISTED, "trial")}; breadcrumbs trials lists all.`)] : []),
   ];
 }

@@ -57,7 +57,7 @@ class TrialSpec(BaseModel):
     @classmethod
     def _in_the_default_line(cls, given: object) -> object:
         if isinstance(given, Mapping) and "line" in given:
-            raise ValueError(f"line {given['line']!r:.80}: a head is tried in the default line only; leave it out")
+            raise ValueError("a head is tried in the default line only; leave out line")
         return given
 
 

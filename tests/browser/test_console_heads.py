@@ -3,6 +3,7 @@
 import re
 from pathlib import Path
 
+from patience import soon
 from playwright.sync_api import Page, expect
 from refits import finish
 from running import Serve
@@ -109,7 +110,7 @@ def test_to_overrule_the_gate_takes_a_reason(page: Page, serve: Serve) -> None:
 
 
 def test_a_head_is_tried_beside_the_live_one(page: Page, serve: Serve) -> None:
-    """Started with a reason, counted, and ended; what it came to stays."""
+    """Started with a reason, counted by group and by class, and ended; what it came to stays."""
     with serve(remember=100) as client:
         finish(client, {"spec": {"activate": "never"}})
         page.goto(f"{client.base_url}#heads")
@@ -122,6 +123,17 @@ def test_a_head_is_tried_beside_the_live_one(page: Page, serve: Serve) -> None:
         trials = page.get_by_role("table", name="Heads on trial")
         expect(trials.get_by_role("row").nth(1)).to_contain_text("counted only")
         assert client.get("/v1/trials/1").json()["start"]["reason"] == "before the weekend"
+        client.post("/v1/predict", json={"features": [[1, 0, 0, 0], [0, 1, 0, 0]]}).raise_for_status()
+        soon(lambda: client.get("/v1/trials/1").json()["classes"], "the counts of the trial")
+        page.reload()
+        page.get_by_text("Trial 1 by group and by class").click()
+        told = client.get("/v1/trials/1").json()
+        for name, found in (
+            ("group", [one for one in told["groups"] if one != "all"]),
+            ("class", [one["name"] for one in told["classes"]]),
+        ):
+            cells = page.get_by_role("table", name=f"Trial 1 by {name}").locator("tbody td:first-child")
+            assert sorted(cells.all_inner_texts()) == sorted(found)
         trials.get_by_role("button", name="End trial 1").click()
         expect(trials.get_by_role("row").nth(1)).to_contain_text("ended")
         assert client.get("/v1/trials/1").json()["end"]["outcome"] == "ended"

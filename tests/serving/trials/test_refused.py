@@ -25,11 +25,11 @@ CASES: list[tuple[str, str, dict[str, Any], str]] = [
     ("POST", "/v1/trials", {"head": 3, "mode": "canary", "share": 0.5},
      "a share of 0.5 does not fit beside those of running trials (trial 1 0.6): end one, or ask for less"),
     ("POST", "/v1/trials", {"head": 2}, "head 2 is on trial already: end trial 1 before another one starts"),
-    ("POST", "/v1/trials", {"head": 4}, "head 4 was fitted to another backbone"),
+    ("POST", "/v1/trials", {"head": 4}, "head 4 was fitted to backbone ffffffffffff; this one is "),
     ("POST", "/v1/trials", {"head": 3, "stop_if": {"worse": 0.05}}, "can never be decided"),
     ("POST", "/v1/trials", {"head": 3, "stop_if": {"errors": 0.9999999999}}, "can never be decided"),
     ("POST", "/v1/trials?line=lab-a", {"head": 3}, f"line: {DEFAULT_ONLY}, not in 'lab-a'; leave it out"),
-    ("POST", "/v1/trials", {"head": 3, "line": "lab-a"}, f"line 'lab-a': {DEFAULT_ONLY}; leave it out"),
+    ("POST", "/v1/trials", {"head": 3, "line": "lab-a"}, f"{DEFAULT_ONLY}; leave out line"),
     ("POST", "/v1/trials?line=a%07", {"head": 3}, f"line 'a\\x07': {NAME}"),
 ]  # fmt: skip
 
