@@ -1,13 +1,14 @@
-"""A server to which all happens at once: load, uploads, refits, swaps, trials, labels; kill -9, a full disk, damage.
+"""A server to which all happens at once: load, uploads, refits, swaps, trials, lines, labels; kill -9, damage, no disk.
 
     python benchmarks/chaos.py [--seconds 300] [--users 4] [--seed 0]
 
 The server is `breadcrumbs serve` on the embedded bundle and remembers its answers, refits are real. Somebody labels all
 the time, so that kills come while labels are written. Canaries answer with heads that are not live, and some heads
-that go live are watched. It counts what users feel: requests sent, answered and wrong (each answer is compared with the
-head that it names, read from the store afterwards), answers of which the store remembers another head than their user
-was told, acknowledged writes that are gone, and how long no request was answered after each kill. Exit status 1 if an
-answer was wrong or a write was lost.
+that go live are watched. Half of the requests name a line, or several; heads go live in the lines all the time, so that
+kills come while their logs are written. It counts what users feel: requests sent, answered and wrong (each answer is
+compared with the head that it names, read from the store afterwards), answers of a line by a head that was never live
+there, answers of which the store remembers another head than their user was told, acknowledged writes that are gone,
+and how long no request was answered after each kill. Exit status 1 if an answer was wrong or a write was lost.
 The disk is filled only where this process may mount one of its own.
 """
 
@@ -30,35 +31,29 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import numpy as np
-import onnxruntime as ort
+from audit import BUNDLE, Acknowledged, Answer, Row, lost, mistold, strayed, told, wrong
 from PIL import Image
 
-from breadcrumbs import models
 from breadcrumbs.models import bundle as bundles
-from breadcrumbs.models.head import softmax
-from breadcrumbs.models.images.preprocess import load
 from breadcrumbs.models.snapshots import snapshot as snapshots
 from breadcrumbs.serving.client.client import Client, ServerError
 from breadcrumbs.serving.http.examples.schemas import LabelBody
-from breadcrumbs.serving.learning.answer import from_record
-from breadcrumbs.serving.learning.answers import PREFIX as ANSWERS
-from breadcrumbs.serving.learning.examples import Examples
 from breadcrumbs.serving.processes.child import family
 from breadcrumbs.serving.state import heads
-from breadcrumbs.serving.state.segments import Segments
+from breadcrumbs.serving.state.activation_log import Activation
+from breadcrumbs.serving.state.line_names import DEFAULT
+from breadcrumbs.serving.state.lines import folder
 from breadcrumbs.serving.state.stop_rules import StopIf
 from breadcrumbs.serving.state.store import Store, StoreError
-from breadcrumbs.serving.trials.log import TrialLog
 from breadcrumbs.serving.trials.state import TrialState
 from breadcrumbs.serving.trials.trial import TrialSpec
 from breadcrumbs.serving.upkeep import verify
 from breadcrumbs.training.config import RefitSpec
 
 ROOT = Path(__file__).parents[1]
-BUNDLE = Path(models.__file__).parent / "demo"
 with socket.create_server(("127.0.0.1", 0)) as free:
     PORT = free.getsockname()[1]
 PHOTOS = 64
@@ -68,30 +63,6 @@ REMEMBER = 1_000_000
 
 
 Activate = Literal["never", "if_better", "always"]
-
-
-class Row(NamedTuple):
-    """One request: when it was answered, its photo, the head, the probabilities by class and the answer's id; or what
-    went wrong.
-    """
-
-    at: float
-    photo: int
-    version: int
-    classes: dict[int, float]
-    failure: str = ""
-    id: str = ""
-
-
-class Acknowledged(NamedTuple):
-    """What the server said it had written."""
-
-    snapshots: set[str]
-    jobs: set[str]
-    activations: dict[int, int]
-    labels: dict[str, str]
-    answers: set[str]
-    trials: dict[int, int]
 
 
 class Chaos:
@@ -105,7 +76,8 @@ class Chaos:
 
     def __init__(self, folder: Path, fillable: bool, seed: int) -> None:
         self.store = folder / "store"
-        self.known = Acknowledged(set(), set(), {}, {}, set(), {})
+        self.known = Acknowledged(set(), set(), {}, {}, {}, set(), {})
+        self.lines: list[str] = []
         self.happened: Counter[str] = Counter()
         self.kills: list[float] = []
         self.damaged: set[int] = set()
@@ -133,12 +105,19 @@ class Chaos:
         until = time.monotonic() + seconds
         acts = [self.upload, self.refit, self.refit, self.activate, self.activate, self.rollback, self.kill_child]
         acts += [self.label, self.label_answer, self.canary, self.canary, self.bake]
+        acts = [self.create_line, *acts, self.damage_line_log]
         acts += [self.kill, self.damage, self.damage_log] + [self.fill] * self._fillable
         for act in acts:  # each once, then as it comes
             self._do(act)
         while time.monotonic() < until:
             self._do(self._draw.choice(acts))
             time.sleep(self._draw.random())
+
+    def change_lines(self, over: threading.Event) -> None:
+        """Let heads go live in lines, and go back, until it is over."""
+        while not over.wait(0.3):
+            if self.lines:
+                self._do(self._draw.choice([self.activate_line, self.activate_line, self.rollback_line]))
 
     def _do(self, act: Any) -> None:
         with Client(f"http://127.0.0.1:{PORT}", timeout=60) as client:
@@ -204,8 +183,26 @@ class Chaos:
 
     def activate(self, client: Client) -> None:
         """Make some head live."""
-        done = client.activate(self._sound(client), "chaos")
-        self.known.activations[done.number] = done.head
+        self._went_live(client.activate(self._sound(client), "chaos"))
+
+    def create_line(self, client: Client) -> None:
+        """Begin a line, of which the users hear."""
+        made = client.create_line(f"line-{len(self.lines)}", self._sound(client), "chaos")
+        self._went_live(made.activation, made.name)
+        self.lines.append(made.name)
+
+    def activate_line(self, client: Client) -> None:
+        """Make some head live in some line."""
+        line = self._draw.choice(self.lines)
+        self._went_live(client.activate(self._sound(client), "chaos", line=line), line)
+
+    def rollback_line(self, client: Client) -> None:
+        """Go back in some line."""
+        line = self._draw.choice(self.lines)
+        self._went_live(client.rollback("chaos", line=line), line)
+
+    def _went_live(self, done: Activation, line: str = DEFAULT) -> None:
+        self.known.activations[line, done.number] = done.head
 
     def canary(self, client: Client) -> None:
         """Let some head answer a share of the requests for a while."""
@@ -216,7 +213,7 @@ class Chaos:
     def bake(self, client: Client) -> None:
         """Make some head live and watch it."""
         done = client.activate(self._sound(client, live=False), "chaos", bake="5s", stop_if=StopIf(disagreement=0.9))
-        self.known.activations[done.number] = done.head
+        self._went_live(done)
         self._tried(*(client.trial(one.start.number) for one in client.trials()[:1]))
 
     def _tried(self, *states: TrialState) -> None:
@@ -230,8 +227,7 @@ class Chaos:
 
     def rollback(self, client: Client) -> None:
         """Go back."""
-        done = client.rollback("chaos")
-        self.known.activations[done.number] = done.head
+        self._went_live(client.rollback("chaos"))
 
     def kill_child(self, client: Client) -> None:
         """Kill a refit's process."""
@@ -259,8 +255,7 @@ class Chaos:
         live = found.live
         if live == 1:  # keep one that is good
             live = max(record.version for record in found.heads if record.version not in self.damaged)
-            done = client.activate(live, "chaos")
-            self.known.activations[done.number] = done.head
+            self._went_live(client.activate(live, "chaos"))
         path = self.store / heads.folder(live) / "head.safetensors"
         data = bytearray(path.read_bytes())
         data[-5] ^= 1
@@ -270,15 +265,24 @@ class Chaos:
 
     def damage_log(self, client: Client) -> None:
         """Cut the newest record of the log in two while no server runs: the last good activation takes over."""
+        self._cut(DEFAULT, client)
+
+    def damage_line_log(self, client: Client) -> None:
+        """The same of the log of a line."""
+        self._cut(self._draw.choice(self.lines), client)
+
+    def _cut(self, line: str, client: Client) -> None:
         self._stop()
-        path = max((self.store / "activations").glob("*.json"))
-        path.write_bytes(path.read_bytes()[:60])
-        number = int(path.stem)
-        self.known.activations.pop(number, None)  # acknowledged; not the server loses it, we do
+        path = max((self.store / folder(line)).glob("*.json"))
+        number, whole = int(path.stem), path.read_bytes()
+        self.known.cut[line, number] = json.loads(whole)[
+            "head"
+        ]  # acknowledged or not: the server does not lose it, we do
+        path.write_bytes(whole[:60])
         self._server = self._start()
-        after = client.activations()[0]
-        if (after.number, after.actor) != (number + 1, "server"):
-            raise RuntimeError(f"activation {number} was damaged; the server went on with {after}")
+        after = {one.number: one.actor for one in client.activations(line=line)}
+        if after.get(number + 1) != "server":
+            raise RuntimeError(f"activation {number} of the line {line} was damaged; the server went on with {after}")
 
     def fill(self, client: Client) -> None:
         """Fill the disk; a write is refused, reading goes on; then there is room again."""
@@ -307,27 +311,36 @@ class Chaos:
         self._server.wait(60)
 
 
-def ask(photos: list[bytes], first: int, over: threading.Event, rows: list[Row]) -> None:
-    """One user: a request at a time until it is over."""
-    connection, photo = http.client.HTTPConnection("127.0.0.1", PORT, timeout=30), first
+def ask(photos: list[bytes], lines: list[str], first: int, over: threading.Event, rows: list[Row]) -> None:
+    """One user: a request at a time until it is over, every other one to a line or to several at once."""
+    connection, photo, draw = http.client.HTTPConnection("127.0.0.1", PORT, timeout=30), first, random.Random(first)
     while not over.is_set():
         photo = (photo + 1) % len(photos)
+        known = [DEFAULT, *lines]
+        asked = draw.sample(known, min(len(known), draw.choice([0, 0, 1, 3])))
+        query = "&".join(f"line={one}" for one in asked)
         try:
-            connection.request("POST", "/v1/predict", photos[photo], {"content-type": "image/png"})
+            connection.request("POST", f"/v1/predict?{query}", photos[photo], {"content-type": "image/png"})
             answer = connection.getresponse()
             body = json.loads(answer.read())
         except (OSError, http.client.HTTPException) as error:
-            rows.append(Row(time.monotonic(), photo, 0, {}, type(error).__name__))
+            rows.append(Row(time.monotonic(), photo, failure=type(error).__name__))
             connection.close()
             time.sleep(0.02)
             continue
         if answer.status != 200:
-            rows.append(Row(time.monotonic(), photo, 0, {}, str(answer.status)))
+            rows.append(Row(time.monotonic(), photo, failure=str(answer.status)))
             continue
-        classes = {one["index"]: one["probability"] for one in body["predictions"][0]["classes"]}
-        told = body["predictions"][0]["id"] or ""
-        rows.append(Row(time.monotonic(), photo, body["head"]["version"], classes, id=told))
+        by_line = body.get("lines") or {"".join(asked) or DEFAULT: body}
+        rows.append(Row(time.monotonic(), photo, tuple(answer_of(line, one) for line, one in by_line.items())))
         time.sleep(PAUSE)  # steady load is enough; the rows are kept in memory
+
+
+def answer_of(line: str, body: dict[str, Any]) -> Answer:
+    """What a line said of one image, from the JSON."""
+    (one,) = body["predictions"]
+    classes = {found["index"]: found["probability"] for found in one["classes"]}
+    return Answer(line, body["head"]["version"], classes, one["id"] or "")
 
 
 def draw_photos() -> list[bytes]:
@@ -339,60 +352,6 @@ def draw_photos() -> list[bytes]:
         Image.fromarray(coarse).resize((transform.width, transform.height)).save(file, "PNG")
         found.append(file.getvalue())
     return found
-
-
-def wrong(rows: list[Row], photos: list[bytes], store: Path, damaged: set[int]) -> int:
-    """How many answers are not what the head that they name says; a damaged head was sound when it answered."""
-    bundle = bundles.read(BUNDLE)
-    images = np.stack([load(photo, bundle.preprocess) for photo in photos])
-    features = ort.InferenceSession(bundle.backbone(), providers=["CPUExecutionProvider"]).run(None, {"image": images})[
-        0
-    ]
-    known: dict[int, np.ndarray] = {}
-    for version in {row.version for row in rows} - {0}:
-        path = store / heads.folder(version) / "head.safetensors"
-        if version in damaged:
-            data = bytearray(path.read_bytes())
-            data[-5] ^= 1
-            path.write_bytes(data)
-        _, head = asyncio.run(heads.read(Store.open(store), version))
-        known[version] = softmax(head.logits(features))
-    return sum(
-        any(abs(known[row.version][row.photo][index] - value) > 1e-3 for index, value in row.classes.items())
-        for row in rows
-        if not row.failure
-    )
-
-
-def lost(known: Acknowledged, store: Path) -> list[str]:
-    """Acknowledged writes that are not in the store."""
-    names = set(asyncio.run(Store.open(store).names("")))
-    gone = [f"snapshot {sha}" for sha in known.snapshots if f"snapshots/{sha}.safetensors" not in names]
-    gone += [f"refit {job}" for job in known.jobs if f"refits/{job}/request.json" not in names]
-    for number, head in known.activations.items():
-        path = store / f"activations/{number:08d}.json"
-        if not path.exists() or json.loads(path.read_text())["head"] != head:
-            gone.append(f"activation {number} of head {head}")
-    log = TrialLog(Store.open(store))
-    asyncio.run(log.read())
-    gone += [f"trial {one} of head {head}" for one, head in known.trials.items() if log.trial(one).head != head]
-    return gone + asyncio.run(forgotten(known, Store.open(store)))
-
-
-async def mistold(rows: list[Row], store: Store) -> int:
-    """How many answers have another head in the store than their user was told."""
-    told, other = {row.id: row.version for row in rows if row.id}, 0
-    async for _, records in Segments(store, ANSWERS).records():
-        other += sum(told.get(one.id, one.head) != one.head for one in map(from_record, records))
-    return other
-
-
-async def forgotten(known: Acknowledged, store: Store) -> list[str]:
-    """Acknowledged labels, and answers that the store had, that are not in it any more."""
-    newest = await Examples(store).newest()
-    gone = [f"label {one}" for one, name in known.labels.items() if one not in newest or newest[one].label != name]
-    there = {record.id async for _, records in Segments(store, ANSWERS).records() for record in records}
-    return gone + [f"answer {one}" for one in known.answers - there]
 
 
 @contextlib.contextmanager
@@ -419,11 +378,11 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()
     photos, over, rows = draw_photos(), threading.Event(), list[Row]()
-    with disk() as (folder, fillable):
-        chaos = Chaos(folder, fillable, given.seed)
+    with disk() as (room, fillable):
+        chaos = Chaos(room, fillable, given.seed)
         places = [k * PHOTOS // given.users for k in range(given.users)]
-        users = [threading.Thread(target=ask, args=(photos, place, over, rows)) for place in places]
-        users.append(threading.Thread(target=chaos.teach, args=(over,)))
+        users = [threading.Thread(target=ask, args=(photos, chaos.lines, place, over, rows)) for place in places]
+        users += [threading.Thread(target=act, args=(over,)) for act in (chaos.teach, chaos.change_lines)]
         for user in users:
             user.start()
         try:
@@ -437,6 +396,9 @@ def main() -> None:
         findings = asyncio.run(verify(Store.open(chaos.store))).findings
         false = wrong(rows, photos, chaos.store, chaos.damaged)
         other = asyncio.run(mistold(rows, Store.open(chaos.store)))
+        stray = asyncio.run(strayed(rows, chaos.known, Store.open(chaos.store)))
+    missed = sum(row.failure == "404" for row in rows)  # an acknowledged line that was not found
+    by_lines = sum(answer.line != DEFAULT for answer in told(rows))
     unforeseen = [
         f for f in findings if f.kind == "damaged" and not any(heads.folder(v) in f.name for v in chaos.damaged)
     ]
@@ -447,11 +409,13 @@ def main() -> None:
     print(f"happened: {dict(sorted(chaos.happened.items()))}{'' if fillable else '; no right to fill a disk here'}")
     print(f"requests: {len(rows)} sent, {len(answered)} answered, {false} wrong; "
           f"not answered: {dict(Counter(row.failure for row in rows if row.failure))}")  # fmt: skip
+    print(f"lines: {len(chaos.lines)}, {by_lines} answers; by a head that was never live there: {stray}; "
+          f"not found: {missed}")  # fmt: skip
     print(f"acknowledged: {counts[0]} snapshots, {counts[1]} refits, {counts[2]} activations, "
           f"{len(chaos.known.trials)} trials, {len(chaos.known.labels)} labels, {len(chaos.known.answers)} answers; "
           f"lost: {gone or 0}; remembered with another head: {other}")  # fmt: skip
     print(f"killed {len(chaos.kills)} times; nothing answered for {down}; other damage: {unforeseen or 0}")
-    sys.exit(bool(false or gone or unforeseen or other))
+    sys.exit(bool(false or gone or unforeseen or other or stray or missed))
 
 
 if __name__ == "__main__":

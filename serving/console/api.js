@@ -64,7 +64,7 @@ export async function get(path, signal) {
 export async function getPages(path, list, pages, signal) {
   const all = await get(path, signal);
   for (let page = 1; page < pages && all.next; page += 1) {
-    const more = await get(`${path}?after=${encodeURIComponent(all.next)}`, signal);
+    const more = await get(`${path}${path.includes("?") ? "&" : "?"}after=${encodeURIComponent(all.next)}`, signal);
     all[list].push(...more[list]);
     all.next = more.next;
   }

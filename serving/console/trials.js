@@ -1,6 +1,6 @@
 // Heads on trial: what each has come to beside the live one, and the way to start and end one.
 
-import { get, post, send } from "./api.js";
+import { Refused, get, post, send } from "./api.js";
 import { NONE, ago, count, empty, h, many, percent, table } from "./draw.js";
 import { sure } from "./question.js";
 import { attempt } from "./trouble.js";
@@ -12,7 +12,9 @@ const OUTCOMES = {
   overtaken: "another head went live",
 };
 const TITLES = ["trial", "#head", "#beside", "how", "state", "#answers", "#differ", "#labels", "#right", "#the other", "difference", "end"];
+const PARTS = ["#answers", "#differ", "#labels", "#right", "#the other"];
 const LISTED = 5;
+const CLASSES = 100; // of a trial, at most
 
 const plainly = (text) => Promise.resolve({ shown: [h("p", {}, text)], overrules: false });
 
@@ -38,6 +40,20 @@ function row(trial, ending) {
   ];
 }
 
+function part(name, { compared, disagreed, labels, recall, recall_against: other }) {
+  return [name, count(compared), compared ? percent(disagreed / compared) : NONE, count(labels), percent(recall), percent(other)];
+}
+
+// What a trial has come to in each group, and in each class that was answered or labelled.
+function parts({ start, groups, classes }) {
+  const first = classes.slice(0, CLASSES); // those that the heads differ on most come first
+  const more = classes.length > first.length ? h("p", { className: "quiet" }, `These are the ${CLASSES} of ${count(classes.length)} classes that the heads differ on most.`) : "";
+  const named = Object.entries(groups).filter(([name]) => name !== "all");
+  return h("details", {}, h("summary", {}, `Trial ${start.number} by group and by class`),
+    table(`Trial ${start.number} by group`, ["group", ...PARTS], named.map(([name, one]) => part(name, one)), "stacked"),
+    table(`Trial ${start.number} by class`, ["class", ...PARTS], first.map((one) => part(one.name, one)), "stacked"), more);
+}
+
 // A button that puts a head on trial beside the live one, for a week.
 export function starting(head, live, again) {
   const deed = `Try head ${head}`;
@@ -48,9 +64,15 @@ export function starting(head, live, again) {
   } }, "Try");
 }
 
-// The newest trials with what they have come to; `again` draws the page anew.
+// The newest trials with what they have come to; null where they are for other keys. `again` draws the page anew.
 export async function trials(signal, again) {
-  const { trials: listed, next } = await get(`/v1/trials?limit=${LISTED}`, signal);
+  let listed, next;
+  try {
+    ({ trials: listed, next } = await get(`/v1/trials?limit=${LISTED}`, signal));
+  } catch (error) {
+    if (error instanceof Refused && error.status === 403) return null;
+    throw error;
+  }
   const whole = await Promise.all(listed.map((one) => get(`/v1/trials/${one.start.number}`, signal)));
   const ending = ({ number }) => h("button", { ariaLabel: `End trial ${number}`, onclick: () =>
     attempt(() => send(`/v1/trials/${number}`, { method: "DELETE" }).finally(again)) }, "End");
@@ -58,7 +80,7 @@ export async function trials(signal, again) {
   return [
     h("h2", {}, "On trial"), h("p", { className: "quiet" }, WHAT),
     whole.length ? table("Heads on trial, the newest first", TITLES, whole.map((one) => row(one, ending)), "stacked") : empty("No head was ever on trial."),
-    ...notes,
+    ...whole.filter(({ classes }) => classes.length).map(parts), ...notes,
     ...(next ? [h("p", { className: "quiet" }, `These are the newest ${many(LISTED, "trial")}; breadcrumbs trials lists all.`)] : []),
   ];
 }

@@ -3,6 +3,7 @@
 import { get, getPages, send } from "./api.js";
 import { answersOf, together } from "./asking.js";
 import { bars, dropZone, empty, h, loading, many, percent } from "./draw.js";
+import { DEFAULT, allLines } from "./lines.js";
 import { KINDS, smallPicture } from "./photos.js";
 import { concernsAll, tell } from "./trouble.js";
 
@@ -11,6 +12,7 @@ const NAMED = 5; // of those; more are counted
 const SMALL = 128; // pixels: below this they are shown as they are
 const TOP = 5; // classes of an answer
 const NEAREST = 3; // stored images that an answer is like
+const LINE = "line "; // before a line's name, where a head's number can be
 
 // An image that is loaded needs its address no more.
 function picture(blob) {
@@ -68,10 +70,17 @@ function answer(found, place) {
       `compute ${took(timing.compute_ms)}`, `batch of\u00a0${size}`].join(", ")));
 }
 
-function chooser(list, first) {
+// A head, or the live one of a named line.
+function chooser(list, lines, first) {
   const options = list.heads.map((head) => h("option", { value: head.version },
     `head ${head.version}${head.version === list.live ? ", live" : ""}`));
-  return h("select", {}, h("option", { value: first.value }, first.text), options);
+  const named = lines.filter(({ name }) => name !== DEFAULT).map(({ name, head }) =>
+    h("option", { value: LINE + name }, `line ${name}: head ${head.version}`));
+  return h("select", {}, h("option", { value: first.value }, first.text), options, named);
+}
+
+function asked(value) {
+  return value.startsWith(LINE) ? { line: value.slice(LINE.length) } : { head: value };
 }
 
 // Which classes can be there: all, or those of a prior that is stored.
@@ -173,17 +182,17 @@ function desk(conditions) {
 }
 
 export async function show(content, signal) {
-  const [list, { samples }, { priors }] = await Promise.all(
-    [get("/v1/heads", signal), get("/v1/samples", signal), getPages("/v1/priors", "priors", Infinity, signal)]);
+  const [list, lines, { samples }, { priors }] = await Promise.all([get("/v1/heads", signal), allLines(signal),
+    get("/v1/samples", signal), getPages("/v1/priors", "priors", Infinity, signal)]);
   if (!list.heads.some((head) => head.version === list.live)) list.heads.push({ version: list.live }); // on a later page
-  const one = chooser(list, { value: "active", text: "the live one" });
-  const other = chooser(list, { value: "", text: "no other" });
+  const one = chooser(list, lines, { value: "active", text: "the live one" });
+  const other = chooser(list, lines, { value: "", text: "no other" });
   const prior = priorChooser(priors);
   const known = h("input", { type: "checkbox" });
   const nearest = h("input", { type: "checkbox" });
   const more = () => ({ ...(prior.value && { prior: prior.value }), ...(known.checked && { known: true }), ...(nearest.checked && { explain: NEAREST }) });
   const heads = () => [one.value, other.value].filter(Boolean);
-  const { ask, again, work, elements } = desk(() => heads().map((head) => ({ head, top_k: TOP, ...more() })));
+  const { ask, again, work, elements } = desk(() => heads().map((head) => ({ ...asked(head), top_k: TOP, ...more() })));
   for (const chosen of [one, other, prior, known, nearest]) chosen.addEventListener("change", again);
   addEventListener("back", work, { signal });
   addEventListener("paste", (event) => ask([...event.clipboardData.files]), { signal });

@@ -16,8 +16,8 @@ def note(scope: Scope, **fields: Any) -> None:
 
     Args:
         scope: of the request.
-        fields: numbers for its log line; `problem`, the type of its error; `told`, the status and the problem of an
-            answer that the connection gave before the app did.
+        fields: numbers and names for its log line; `problem`, the type of its error; `told`, the status and the problem
+            of an answer that the connection gave before the app did.
     """
     scope.setdefault(NOTES, {}).update(fields)
 

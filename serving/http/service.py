@@ -13,6 +13,7 @@ from breadcrumbs.models.lineages import HeadLineages
 from breadcrumbs.serving.http.access_control import check_line, key_of, lines_of
 from breadcrumbs.serving.http.label_studio.images import LabelStudio
 from breadcrumbs.serving.http.metrics import Metrics
+from breadcrumbs.serving.http.notes import note
 from breadcrumbs.serving.http.open_inference.statistics import Statistics
 from breadcrumbs.serving.http.schemas import ProblemResponse
 from breadcrumbs.serving.http.shares import Turnstile
@@ -146,6 +147,8 @@ Serving = Annotated[Service, Depends(_service)]
 async def line_of(request: Request, service: Service, name: str | None = None) -> Live:
     """Return the line that a request is about: the one that it names, or its key's first one, or the default one.
 
+    A named one is noted for the request's log line.
+
     Raises:
         BadRequest: no line can be called so.
         NotFound: there is no such line.
@@ -155,7 +158,10 @@ async def line_of(request: Request, service: Service, name: str | None = None) -
     if name is None:
         name = (lines_of(request) or (DEFAULT,))[0]
     check_line(request, name)
-    return await service.lines.find(name)
+    found = await service.lines.find(name)
+    if name != DEFAULT:
+        note(request.scope, line=name)
+    return found
 
 
 async def answering(request: Request, service: Service, line: Live, head: str, ref: str = "") -> BoundHead | None:

@@ -5,10 +5,11 @@ of how answers are divided or counted.
 """
 
 import re
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from breadcrumbs.models.printable import Printable
 from breadcrumbs.serving.refusals import BadRequest
@@ -51,6 +52,13 @@ class TrialSpec(BaseModel):
     `stop_if.worse` (0.05 if absent). Absent: never by itself."""
     reason: Printable = Field(default="", max_length=1000)
     """Why, for the log; one line of printable text."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _in_the_default_line(cls, given: object) -> object:
+        if isinstance(given, Mapping) and "line" in given:
+            raise ValueError("a head is tried in the default line only; leave out line")
+        return given
 
 
 class Start(BaseModel):

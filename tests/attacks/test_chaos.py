@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.mark.slow
 def test_nothing_is_wrong_or_lost_while_everything_happens() -> None:
-    """Load, labels, refits, swaps, trials, kill -9 of child and server, damage, a full disk where that may be."""
+    """Load, labels, refits, swaps, trials, lines, kill -9 of child and server, damage, a full disk where it may be."""
     line = [sys.executable, str(ROOT / "benchmarks" / "chaos.py"), "--seconds", "12"]
     done = subprocess.run(
         line,
@@ -31,7 +31,9 @@ def test_nothing_is_wrong_or_lost_while_everything_happens() -> None:
     assert "lost: 0; remembered with another head: 0" in done.stdout
     assert re.search(r"[1-9]\d* trials, ", done.stdout), done.stdout
     assert re.search(r"[1-9]\d* labels, [1-9]\d* answers; lost", done.stdout), done.stdout
-    for act in ("upload", "refit", "label", "label_answer", "activate", "kill", "kill_child", "damage", "damage_log"):
+    assert re.search(r"lines: \d+, \d{2,} answers; by a head that was never live there: 0; not found: 0", done.stdout)
+    acts = "upload refit label label_answer activate create_line activate_line kill kill_child damage damage_log"
+    for act in f"{acts} damage_line_log".split():
         assert f"'{act}': " in done.stdout, (act, done.stdout)
     assert "'rollback" in done.stdout  # it may be refused: where the swaps before led nowhere
     assert "no right to fill a disk" in done.stdout or "'disk full: 507': " in done.stdout, done.stdout

@@ -3,9 +3,12 @@
 import re
 from pathlib import Path
 
+from patience import soon
 from playwright.sync_api import Page, expect
 from refits import finish
 from running import Serve
+
+from breadcrumbs.serving.state import keys
 
 
 def test_heads_are_listed_with_their_recalls(page: Page, serve: Serve, tmp_path: Path) -> None:
@@ -107,7 +110,7 @@ def test_to_overrule_the_gate_takes_a_reason(page: Page, serve: Serve) -> None:
 
 
 def test_a_head_is_tried_beside_the_live_one(page: Page, serve: Serve) -> None:
-    """Started with a reason, counted, and ended; what it came to stays."""
+    """Started with a reason, counted by group and by class, and ended; what it came to stays."""
     with serve(remember=100) as client:
         finish(client, {"spec": {"activate": "never"}})
         page.goto(f"{client.base_url}#heads")
@@ -120,6 +123,55 @@ def test_a_head_is_tried_beside_the_live_one(page: Page, serve: Serve) -> None:
         trials = page.get_by_role("table", name="Heads on trial")
         expect(trials.get_by_role("row").nth(1)).to_contain_text("counted only")
         assert client.get("/v1/trials/1").json()["start"]["reason"] == "before the weekend"
+        client.post("/v1/predict", json={"features": [[1, 0, 0, 0], [0, 1, 0, 0]]}).raise_for_status()
+        soon(lambda: client.get("/v1/trials/1").json()["classes"], "the counts of the trial")
+        page.reload()
+        page.get_by_text("Trial 1 by group and by class").click()
+        told = client.get("/v1/trials/1").json()
+        for name, found in (
+            ("group", [one for one in told["groups"] if one != "all"]),
+            ("class", [one["name"] for one in told["classes"]]),
+        ):
+            cells = page.get_by_role("table", name=f"Trial 1 by {name}").locator("tbody td:first-child")
+            assert sorted(cells.all_inner_texts()) == sorted(found)
         trials.get_by_role("button", name="End trial 1").click()
         expect(trials.get_by_role("row").nth(1)).to_contain_text("ended")
         assert client.get("/v1/trials/1").json()["end"]["outcome"] == "ended"
+
+
+def test_each_line_is_shown_and_changed_by_itself(page: Page, serve: Serve) -> None:
+    """Its live head, its log and its way back; trials are of the default line; the choice keeps the focus."""
+    with serve() as client:
+        finish(client, {"spec": {"activate": "never"}})
+        client.put("/v1/lines/lab-a", json={"head": 2, "reason": "for the lab"}).raise_for_status()
+        page.goto(f"{client.base_url}#heads")
+        line = page.get_by_role("combobox", name="Line")
+        expect(line.get_by_role("option")).to_have_text(["default: head 1", "lab-a: head 2"])
+        expect(page.locator("tr.live td").first).to_have_text("1live")
+        expect(page.get_by_role("heading", name="On trial")).to_be_visible()
+        line.select_option("lab-a")
+        expect(page.locator("tr.live td").first).to_have_text("2live")
+        expect(line).to_be_focused()
+        expect(page.get_by_text("for the lab")).to_be_visible()
+        expect(page.get_by_role("heading", name="On trial")).to_have_count(0)
+        page.get_by_role("button", name="Activate head 1").click()
+        expect(page.get_by_role("dialog")).to_contain_text("Make head 1 live instead of head 2 in the line lab-a?")
+        page.get_by_role("dialog").get_by_role("button", name="Activate head 1").click()
+        expect(line.get_by_role("option")).to_have_text(["default: head 1", "lab-a: head 1"])
+        expect(page.get_by_role("button", name="Roll back to head 2")).to_be_visible()
+        assert len(client.get("/v1/activations").json()["activations"]) == 1
+
+
+def test_a_key_of_a_line_sees_that_line(page: Page, serve: Serve, tmp_path: Path) -> None:
+    """Without a choice, since it reaches no other; trials are not for it, and the rest of the page is there."""
+    path = tmp_path / "keys.json"
+    admin, bound = keys.add(path, "boss", ("admin",)), keys.add(path, "lab-a", ("predict", "promote"), lines=("lab-a",))
+    with serve(keys=path) as client:
+        client.put("/v1/lines/lab-a", headers={"Authorization": f"Bearer {admin}"}).raise_for_status()
+        page.goto(f"{client.base_url}#heads")
+        page.get_by_label("Key", exact=True).fill(bound)
+        page.keyboard.press("Enter")
+        expect(page.locator("tr.live td").first).to_have_text("1live")
+        expect(page.get_by_role("table", name="What went live")).to_contain_text("create")
+        expect(page.get_by_role("combobox", name="Line")).to_have_count(0)
+        expect(page.get_by_role("heading", name="On trial")).to_have_count(0)

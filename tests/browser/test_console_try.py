@@ -17,11 +17,12 @@ from breadcrumbs.models.snapshots import snapshot as snapshots
 
 
 def test_an_image_is_answered_and_two_heads_compared(page: Page, serve: Serve, tmp_path: Path) -> None:
-    """From a sample, from a file, with bars, version and timing; then with a second head beside it, same image."""
+    """From a sample, from a file, with bars, version and timing; then beside it a line's head, and another head."""
     image = tmp_path / "tree.png"
     image.write_bytes(png(picture(5)))
     with serve() as client:
         finish(client, {"spec": {"activate": "never"}})
+        client.put("/v1/lines/lab-a", json={"head": 2}).raise_for_status()
         page.goto(str(client.base_url))
         expect(page.get_by_text("No image yet.")).to_be_visible()
         page.get_by_role("button", name="sample: elm").click()
@@ -39,7 +40,13 @@ def test_an_image_is_answered_and_two_heads_compared(page: Page, serve: Serve, t
         best = answer["predictions"][0]["classes"][0]
         expect(newest.locator("dt").first).to_have_text(best["class"])
         expect(newest.locator("dd.number").first).to_have_text(f"{100 * best['probability']:.1f} %")
-        page.get_by_role("combobox", name="Compare with").select_option("2")
+        other = page.get_by_role("combobox", name="Compare with")
+        with page.expect_request(lambda one: "line=lab-a" in one.url):
+            other.select_option(label="line lab-a: head 2")
+        expect(newest.locator("h3")).to_have_text(["Head 1", "Head 2"])
+        other.select_option("no other")
+        expect(newest.locator("h3")).to_have_text(["Head 1"])
+        other.select_option("2")
         expect(newest.locator("h3")).to_have_text(["Head 1", "Head 2"])
         boxes = [section.bounding_box() for section in newest.locator("section").all()]
 

@@ -242,13 +242,15 @@ def test_cores_are_shared_out_and_refits_stay_single() -> None:
 
 
 def test_a_trial_runs_on_every_process(tiny_bundle: Bundle, tmp_path: Path) -> None:
-    """A canary that answers all is met everywhere, the counts are one sum, and its end reaches all."""
+    """A canary that answers all is met everywhere but in a line, the counts are one sum, and its end reaches all."""
     with several(tiny_bundle, tmp_path / "store") as server, server.client() as client:
         assert heads_of(client) == {1}
         asyncio.run(heads.add(Store.open(tmp_path / "store"), tiny_head(5), tiny_bundle, Lineage(), {}))
         body = {"head": 2, "mode": "canary", "share": 1.0}
         assert client.post("/v1/trials", json=body).status_code == 201
         soon(lambda: heads_of(client) == {2}, "the canary on every process")
+        assert client.put("/v1/lines/lab-a", json={"head": 1}).status_code == 201
+        assert heads_of(client, line="lab-a") == {1}
         before = client.get("/v1/trials/1").json()["answered"].get("2", 0)
         assert heads_of(client) == {2}
         soon(lambda: client.get("/v1/trials/1").json()["answered"]["2"] >= before + 40, "the counts of all")

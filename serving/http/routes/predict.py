@@ -13,6 +13,7 @@ from breadcrumbs.models.snapshots.snapshot import UNLABELLED, Snapshot, to_bytes
 from breadcrumbs.serving.http import image_upload
 from breadcrumbs.serving.http.disconnect import while_connected
 from breadcrumbs.serving.http.image_upload import Upload
+from breadcrumbs.serving.http.notes import note
 from breadcrumbs.serving.http.outcomes import count_predictions, record
 from breadcrumbs.serving.http.prediction import upload as brought
 from breadcrumbs.serving.http.prediction.conditions import Resolved, resolve
@@ -64,6 +65,8 @@ async def predict(request: Request, service: Serving, options: Annotated[Predict
 async def answer(request: Request, service: Service, options: PredictOptions = PLAIN) -> Response:
     """Answer a predict request; raises what the problems of the route say."""
     first, *others = [await line_of(request, service, name) for name in dict.fromkeys(options.line or (None,))]
+    if others:
+        note(request.scope, line=",".join(one.line for one in (first, *others)))
     came = await brought.read(request, service)
     chosen = await answering(request, service, first, options.head, options.ref)
     also = [line.head for line in others]

@@ -227,19 +227,24 @@ def test_an_activation_reaches_every_replica(machines: Machines, http: httpx.Cli
 
 
 def test_no_request_fails_when_a_replica_and_then_a_node_is_lost(machines: Machines, http: httpx.Client) -> None:
-    """By the client's rules; there are three replicas again, and the trial that ran goes on."""
+    """By the client's rules; there are three replicas again, the trial that ran goes on, and a line keeps its head."""
     over, counts = threading.Event(), Counter[str]()
     tried = asyncio.run(heads.add(machines.store, tiny_head(11), machines.bundle, Lineage(parent=1), {}))
     body = {"head": tried.version, "mode": "canary", "share": 0.5}
+    assert http.put("/v1/lines/lab-b", json={"head": 1}).status_code == 201
     trial = http.post("/v1/trials", json=body).json()["start"]["number"]
 
     def user() -> None:
         while not over.is_set():
             with httpx.Client(base_url=http.base_url, timeout=PATIENCE, verify=False) as client:
-                for _ in range(20):
-                    answer, again = ask(client, 12)
-                    counts["failed" if answer is None or answer.status_code != 200 else "answered"] += 1
+                for line in ("default", "lab-b") * 10:
+                    answer, again = ask(client, 12, line)
                     counts["tried again"] += again
+                    if answer is None or answer.status_code != 200:
+                        counts["failed"] += 1
+                        continue
+                    counts["answered"] += 1
+                    counts["of another head"] += line == "lab-b" and answer.json()["head"]["version"] != 1
 
     users = [threading.Thread(target=user) for _ in range(4)]
     for one in users:
@@ -258,7 +263,7 @@ def test_no_request_fails_when_a_replica_and_then_a_node_is_lost(machines: Machi
         for one in users:
             one.join()
 
-    assert counts["failed"] == 0
+    assert (counts["failed"], counts["of another head"]) == (0, 0)
     assert counts["answered"] > 40
     assert http.delete(f"/v1/trials/{trial}").json()["end"]["outcome"] == "ended"
     assert len(until(lambda: len(versions(http)) == 3 and versions(http), "answers of three replicas")) == 3

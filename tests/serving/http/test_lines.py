@@ -16,6 +16,7 @@ from tiny import CLASSES, picture, png, tiny_head
 from breadcrumbs.models.bundle import Bundle
 from breadcrumbs.serving.client.async_client import AsyncClient
 from breadcrumbs.serving.client.client import Client, ServerError
+from breadcrumbs.serving.logs import ACCESS
 from breadcrumbs.serving.state import heads, keys
 from breadcrumbs.serving.state.heads import Lineage
 from breadcrumbs.serving.state.keys import KeysError
@@ -40,7 +41,7 @@ def add_heads(folder: Path, bundle: Bundle, lines: tuple[str | None, ...]) -> No
 def lined(tiny_bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
     """A client of a server with the lines `lab-a` of head 2 and one with the longest name, of head 3."""
     store = tmp_path_factory.mktemp("store")
-    with running(make_settings(tiny_bundle, store, follow=0.1, remember=100)) as client:
+    with running(make_settings(tiny_bundle, store, follow=0.1, remember=100, access_log="all")) as client:
         add_heads(store, tiny_bundle, (None, None))
         assert client.put("/v1/lines/lab-a", json={"head": 2}).status_code == 201
         assert client.put(f"/v1/lines/{LONG}", json={"head": 3, "reason": "a trial"}).status_code == 201
@@ -90,6 +91,27 @@ def test_several_lines_answer_one_request_on_one_pass(lined: httpx.Client) -> No
         for mine, own in zip(one["predictions"][0]["classes"], alone[line]["predictions"][0]["classes"], strict=True):
             assert mine["class"] == own["class"]
             assert mine["probability"] == pytest.approx(own["probability"], abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "line"),
+    [
+        ("POST", "/v1/predict", None), ("POST", "/v1/predict?line=default", None),
+        ("POST", f"/v1/predict?line={LONG}", LONG), ("POST", "/v1/predict?line=lab-a&line=default", "lab-a,default"),
+        ("POST", "/v2/models/tiny@lab-a/infer", "lab-a"), ("GET", "/v1/activations?line=lab-a", "lab-a"),
+        ("POST", "/v1/heads/2/activate?line=lab-a", "lab-a"), ("POST", "/v1/heads/rollback?line=lab-a", "lab-a"),
+    ],
+)  # fmt: skip
+def test_the_log_names_the_line(
+    lined: httpx.Client, caplog: pytest.LogCaptureFixture, method: str, path: str, line: str | None
+) -> None:
+    """Of an answer and of a change; the default line goes without saying."""
+    body = TENSOR if "/v2/" in path else IMAGE if "predict" in path else {}
+    with caplog.at_level("INFO", ACCESS):
+        lined.request(method, path, **body)
+        said = soon(lambda: [one.args for one in caplog.records if one.name == ACCESS], "a line in the log")
+
+    assert [one.get("line") for one in said] == [line]
 
 
 BAD = [

@@ -5,6 +5,7 @@ import json
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import httpx
 import numpy as np
@@ -25,6 +26,7 @@ from breadcrumbs.serving.state.store import Store
 
 PNG = {"content-type": "image/png"}
 CANARY = {"mode": "canary", "share": 0.5}
+LINES = {"default": 1, "lab-a": 2, "lab-b": 4}
 SWAPS = 200
 
 
@@ -46,7 +48,11 @@ def fill(folder: Path, bundle: Bundle, count: int) -> dict[int, LinearHead]:
 def check(answer: httpx.Response, known: dict[int, LinearHead], seeds: list[int]) -> int:
     """Every number in the answer is the one that the head it names gives; returns that head's version."""
     assert answer.status_code == 200, answer.text
-    body = answer.json()
+    return check_body(answer.json(), known, seeds)
+
+
+def check_body(body: dict[str, Any], known: dict[int, LinearHead], seeds: list[int]) -> int:
+    """The same of an answer's JSON, or of a line's part of it."""
     head = known[body["head"]["version"]]
     assert body["head"]["digest"] == head.digest
     logits = head.logits(expected_features(np.stack([picture(seed) for seed in seeds]))).astype(np.float64)
@@ -58,7 +64,10 @@ def check(answer: httpx.Response, known: dict[int, LinearHead], seeds: list[int]
 
 
 def test_two_hundred_swaps_under_load_lose_and_mix_nothing(serve: Serve, tiny_bundle: Bundle, tmp_path: Path) -> None:
-    """While heads change and canaries come and go, every answer succeeds and is wholly that of the head it names."""
+    """While heads change and canaries come and go, every answer succeeds and is wholly that of the head it names.
+
+    One line is swapped too; another one keeps its head.
+    """
     known = fill(tmp_path / "store", tiny_bundle, 3)
     images = [png(picture(seed)) for seed in range(6)]
     over = threading.Event()
@@ -68,28 +77,39 @@ def test_two_hundred_swaps_under_load_lose_and_mix_nothing(serve: Serve, tiny_bu
         with httpx.Client(base_url=url, timeout=PATIENCE) as mine:
             while not over.is_set():
                 if several:  # 6 images, batches of 4: one request in two batches, still one head
-                    answer = mine.post("/v1/predict", files=[("image", image) for image in images])
-                    seen.append(check(answer, known, list(range(6))))
+                    answer = mine.post(
+                        "/v1/predict", params={"line": [*LINES]}, files=[("image", one) for one in images]
+                    )
+                    assert answer.status_code == 200, answer.text
+                    by_line = answer.json()["lines"]
+                    versions = [check_body(by_line[line], known, list(range(6))) for line in LINES]
+                    assert (versions[1] in {2, 3}, versions[2]) == (True, LINES["lab-b"])
+                    seen.append(versions[0])
                 else:
                     seen.append(check(mine.post("/v1/predict", content=images[0], headers=PNG), known, [0]))
         return seen
 
     with serve(max_batch=4) as client, ThreadPoolExecutor(2) as pool:
+        for line in ("lab-a", "lab-b"):
+            client.put(f"/v1/lines/{line}", json={"head": LINES[line]}).raise_for_status()
         loads = [pool.submit(load, str(client.base_url), several) for several in (False, True)]
         tried: list[int] = []
         try:
             for swap in range(SWAPS):
                 answer = client.post(f"/v1/heads/{(swap + 1) % 4 + 1}/activate")
                 assert answer.status_code == 200, answer.text
+                if swap % 10 == 0:
+                    client.post(f"/v1/heads/{2 + swap // 10 % 2}/activate?line=lab-a").raise_for_status()
                 if swap % 20 == 0:  # refused where that head is on trial still
                     tried.append(client.post("/v1/trials", json=CANARY | {"head": (swap + 2) % 4 + 1}).status_code)
         finally:
             over.set()
         seen = [version for one in loads for version in one.result()]
         log = client.get("/v1/activations", params={"limit": 1000}).json()["activations"]
+        swapped = client.get("/v1/activations?line=lab-a").json()["activations"]
         trials = client.get("/v1/trials").json()["trials"]
 
-    assert len(log) == SWAPS + 1
+    assert (len(log), len(swapped)) == (SWAPS + 1, SWAPS // 10)
     assert (len(trials), set(tried) <= {201, 409}) == (tried.count(201), True)
     assert {one["end"]["outcome"] for one in trials if one["end"]} <= {"overtaken"}
     assert set(seen) == set(known)

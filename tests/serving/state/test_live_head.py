@@ -270,7 +270,10 @@ def test_named_heads_are_bound_once_and_the_cache_is_bounded(tiny_bundle: Bundle
 
 
 def test_servers_on_one_store_follow_each_other(tiny_bundle: Bundle, tmp_path: Path) -> None:
-    """What one makes live the other serves within a second; a damaged head it does not take; both go back together."""
+    """What one makes live the other serves within a second; a damaged head it does not take; both go back together.
+
+    A line is followed beside, and goes its own way.
+    """
     settings = make_settings(tiny_bundle, tmp_path / "store", follow=0.1)
     with running(settings) as one, running(settings.model_copy(update={"refit": False})) as other:
 
@@ -288,6 +291,9 @@ def test_servers_on_one_store_follow_each_other(tiny_bundle: Bundle, tmp_path: P
             assert soon(number), one.get(f"/v1/refit/{job}").json()
         answer = other.post("/v1/predict", content=png(picture()), headers={"content-type": "image/png"}).json()
         assert answer["head"]["version"] == 3
+        one.put("/v1/lines/lab-a", json={"head": 1}).raise_for_status()
+        one.post("/v1/heads/2/activate?line=lab-a").raise_for_status()
+        wait(lambda: other.get("/v1/heads?line=lab-a").json()["live"] == 2, "the line's head on the other server")
         assert one.post("/v1/trials", json={"head": 1}).status_code == 201
         assert other.post("/v1/heads/rollback").json()["head"] == 2
         assert soon(2)
@@ -295,6 +301,8 @@ def test_servers_on_one_store_follow_each_other(tiny_bundle: Bundle, tmp_path: P
             end = wait(lambda server=server: server.get("/v1/trials/1").json()["end"], "the end of a trial that it met")
             assert end["outcome"] == "overtaken"
         assert one.get("/v1/activations").json()["activations"][0]["head"] == 2
+        assert other.post("/v1/heads/rollback?line=lab-a").json()["head"] == 1
+        wait(lambda: one.get("/v1/heads?line=lab-a").json()["live"] == 1, "the line's rollback on the first server")
         path = tmp_path / "store" / "heads" / "000003" / "head.safetensors"
         whole = path.read_bytes()
         assert one.post("/v1/heads/3/activate").status_code == 200

@@ -271,9 +271,10 @@ def test_shares_do_not_meet(serve: Serve, tiny_bundle: Bundle, tmp_path: Path) -
 
 
 def test_of_servers_that_judge_one_rolls_back(serve: Serve, tiny_bundle: Bundle, tmp_path: Path) -> None:
-    """A server without the lease adds nothing to either log, and the store verifies."""
+    """A server without the lease adds nothing to either log, and a line that has the head live keeps it."""
     with serve(**REMEMBERING) as one, serve(refit="elsewhere", **REMEMBERING) as two:
         store_heads(tmp_path / "store", tiny_bundle, turned())
+        one.put("/v1/lines/lab-a", json={"head": 2}).raise_for_status()
         one.post("/v1/heads/2/activate", json={"bake": "1h"}).raise_for_status()
         soon(lambda: predict(two)["head"]["version"] == 2, "the follower")
         assert state(two, 1)["end"] is None, "it knows the trial from now on"
@@ -283,6 +284,7 @@ def test_of_servers_that_judge_one_rolls_back(serve: Serve, tiny_bundle: Bundle,
         assert len(one.get("/v1/activations").json()["activations"]) == 3
         counted = state(one, 1)
         assert counted["answered"].get("2", 0) >= 40, "what both servers counted"
+        assert [predict(server, line="lab-a")["head"]["version"] for server in (one, two)] == [2, 2]
 
 
 @pytest.mark.slow
