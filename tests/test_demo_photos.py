@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from breadcrumbs.demo.photos import ARRIVING, NEW, REPORTED, TESTED, Photo, deal
+from breadcrumbs.demo.photos import ARRIVING, NEW, REPORTED, TESTED, Photo, deal, lay
 
 
 def pixels(data: bytes) -> bytes:
@@ -15,8 +15,12 @@ def pixels(data: bytes) -> bytes:
 
 
 def test_photos_are_dealt_out_once(tmp_path: Path) -> None:
-    """Folders have every class but the new one; what arrives and what is reported is in neither, nor in both."""
+    """Folders have every class but the new one; what arrives and what is reported is in neither, nor in both.
+
+    What arrives can be laid into folders of its own, with the new class.
+    """
     photos = deal(tmp_path)
+    lay(tmp_path / "new", photos.arriving)
 
     def in_folder(part: str) -> list[Photo]:
         return [Photo(path.read_bytes(), path.parent.name) for path in (tmp_path / part).glob("*/*.png")]
@@ -27,5 +31,6 @@ def test_photos_are_dealt_out_once(tmp_path: Path) -> None:
     assert {name: sum(photo.cls == name for photo in train) for name in photos.trained} == photos.trained
     assert len(test) == TESTED * len(photos.trained)
     assert (len(photos.reported), len(photos.arriving)) == (REPORTED * len(classes), ARRIVING * len(classes))
+    assert sorted(in_folder("new"), key=repr) == sorted(photos.arriving, key=repr)
     seen = [{pixels(photo.data) for photo in part} for part in (train, test, photos.arriving, photos.reported)]
     assert sum(map(len, seen)) == len(set().union(*seen)) > 4000
