@@ -268,7 +268,7 @@ def main(wanted: list[str], looked_at: Path | None) -> None:
         dark = browser.new_page(viewport=DESKTOP, device_scale_factor=1.5, color_scheme="dark")  # type: ignore[arg-type]
         health(dark, camera, base, data)
         if looked_at is not None:
-            every(browser, base, client.refits().refits[0].id, looked_at)
+            every(browser, base, client.jobs()[0].id, looked_at)
 
 
 if __name__ == "__main__":

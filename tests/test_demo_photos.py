@@ -4,8 +4,10 @@ import io
 from pathlib import Path
 
 import numpy as np
+import pytest
 from PIL import Image
 
+from breadcrumbs.demo.demo import write_photos
 from breadcrumbs.demo.photos import ARRIVING, NEW, REPORTED, TESTED, Photo, deal, lay
 
 
@@ -34,3 +36,16 @@ def test_photos_are_dealt_out_once(tmp_path: Path) -> None:
     assert sorted(in_folder("new"), key=repr) == sorted(photos.arriving, key=repr)
     seen = [{pixels(photo.data) for photo in part} for part in (train, test, photos.arriving, photos.reported)]
     assert sum(map(len, seen)) == len(set().union(*seen)) > 4000
+
+
+def test_photos_alone_are_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Below a folder of any length, told in two lines, however narrow the place is where they are printed."""
+    out = tmp_path / ("a-folder-with-a-long-name-" * 5) / "tour"
+    write_photos(out)
+    told = capsys.readouterr().out.splitlines()
+
+    assert [line.partition(":")[0] for line in told] == [str(out / "photos"), str(out / "new-photos")]
+    assert {path.name for path in (out / "photos/train").iterdir()} == {
+        path.name for path in (out / "new-photos").iterdir()
+    } - {NEW}
+    assert len(list((out / "new-photos" / NEW).glob("*.png"))) == ARRIVING

@@ -172,7 +172,7 @@ def _check_free(port: int) -> None:
 
 
 def _say(text: str) -> None:
-    screen.print(text, highlight=False)
+    show(text, screen)
 
 
 def _command(*arguments: str) -> None:
