@@ -45,6 +45,7 @@ EPOCH = 38  # of what is made here, the bundle's newest being 37
 REQUEST = 50  # images
 LOAD_SECONDS = 90
 REFIT_SECONDS = 600  # at most: it comes last for the CPU
+expect.set_options(timeout=120_000)  # on a busy machine, too
 FLAGS = [
     "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update", "--disable-sync",
 ]  # fmt: skip

@@ -54,8 +54,9 @@ def _run(out: Path, port: int, mark: int, *, stay: bool, as_json: bool) -> None:
     started = time.monotonic()
     photos = _photos(out)
     most, fewest = max(photos.trained.values()), min(photos.trained.values())
-    _say(f"1  train on {out}/{TRAINED_ON}: {len(photos.trained)} classes of {most} … {fewest} images; nothing of '{NEW}'")
-    _command("train", "--recipe", "demo", "--data", f"{out}/{TRAINED_ON}", "--crop", "1", "--out", str(out / "run"))
+    data = f"{out}/{TRAINED_ON}"
+    _say(f"1  train on {data}: {len(photos.trained)} classes of {most} … {fewest} images; nothing of '{NEW}'")
+    _command("train", "--recipe", "demo", "--data", data, "--crop", "1", "--out", str(out / "run"))
     _say(f"   {time.monotonic() - started:.0f} s")
     _say(f"2  serve {out}/run/bundle, and remember the answers")
     serve = ["serve", "--bundle", f"{out}/run/bundle", "--store", f"{out}/store", "--port", str(port)]

@@ -59,6 +59,7 @@ def test_what_was_ever_compared_on_is_not_fitted_to(page: Page, serve: Serve, bu
         line = page.locator(".snapshot").filter(has_text="march.safetensors")
         expect(page.get_by_role("checkbox", name="april.safetensors")).to_be_checked()
         expect(line.get_by_role("checkbox")).not_to_be_checked()
+        page.get_by_role("combobox", name="Compare on").select_option(index=0)
         expect(line.get_by_role("checkbox")).to_be_disabled()
         expect(line).to_contain_text("was compared on: nothing is fitted to it")
         expect(page.get_by_text("Fits a head to 1 snapshot (8 rows; epoch 6)")).to_be_visible()
