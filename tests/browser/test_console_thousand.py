@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import pytest
 from accessible import violations
@@ -16,7 +15,6 @@ from told import told
 from breadcrumbs.models import bundle as bundles
 from breadcrumbs.models import head as heads
 from breadcrumbs.models.refit_report import RefitReport
-from breadcrumbs.training.report import refit_page
 
 COUNT, NEW = 1000, 200
 NAMES = tuple(f"Plantae_Magnoliopsida_Rosales_Rosa_{c:05}" if c % 3 == 0 else f"species {c}" for c in range(COUNT))
@@ -54,15 +52,8 @@ def thousand(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Thousand]:
     with running(make_settings(bundle, folder / "store")) as client:
         client.put("/v1/snapshots", content=snapshot_file(bundle, NAMES, (2,) * COUNT)).raise_for_status()
         job = finish(client)["id"]
-        report = measured()
-        put(folder / "store" / "refits" / job, report)
+        (folder / "store" / "refits" / job / "report.json").write_text(measured().model_dump_json())
         yield Thousand(str(client.base_url), job)
-
-
-def put(folder: Path, report: RefitReport) -> None:
-    """Lay a report in the place of the one that the fake child left."""
-    (folder / "report.json").write_text(report.model_dump_json())
-    (folder / "report.html").write_bytes(refit_page.build(report))
 
 
 def views(page: Page, served: Thousand) -> Iterator[str]:
@@ -130,15 +121,3 @@ def test_all_classes_are_shown_when_somebody_asks(page: Page, thousand: Thousand
     expect(page.locator("tbody details[open]")).to_have_count(0)
     page.get_by_label(f"More of {NAMES[-1]}").press("Enter")
     expect(page.get_by_role("button", name=f"Remove {NAMES[-1]}")).to_be_in_viewport()
-
-
-def test_the_report_has_every_class_and_is_scrolled_by_keys(page: Page, thousand: Thousand) -> None:
-    """In the console's frame; its table is searched, takes the focus and goes to its end."""
-    page.goto(f"{thousand.url}/console/report.html#{thousand.job}")
-    report = page.frame_locator("#report")
-    expect(report.locator("table.listed tbody tr")).to_have_count(COUNT)
-    table = report.locator(".tall")
-    table.press("End")
-    expect(table.locator("tbody tr").last).to_be_in_viewport()
-    report.get_by_label("Find a class").fill(NAMES[-1])
-    expect(table.locator("tbody tr").first).to_contain_text(NAMES[-1])
