@@ -72,7 +72,7 @@ def test_the_tour_can_be_walked(tmp_path: Path) -> None:
     printed = {}
     with contextlib.ExitStack() as stack:
         for line in COMMANDS:
-            here = line.replace("127.0.0.1:8000", f"127.0.0.1:{port}").replace("epoch-0037", f"epoch-{EPOCHS + 1:04}")
+            here = line.replace("127.0.0.1:8000", f"127.0.0.1:{port}").replace("epoch-0038", f"epoch-{EPOCHS + 2:04}")
             words = shlex.split(here)
             if words[0] == "train":
                 words += ["--epochs", str(EPOCHS)]

@@ -27,7 +27,7 @@ def in_pages_of_one(route: Route) -> None:
 
 def test_a_file_that_is_named_so_is_compared_on(page: Page, serve: Serve, bundle: Bundle) -> None:
     """The first one at once; none of them is ticked, and the one beside them is."""
-    names = ("holdout.npz", "Hold-out of March.safetensors", "birds_held-out.parquet", "HELDOUT")
+    names = ("holdout.npz", "Hold-out of April.safetensors", "birds_held-out.parquet", "HELDOUT")
     with serve() as client:
         page.goto(f"{client.base_url}#refit")
         page.locator("input[type=file]").set_input_files(files(bundle, "march.safetensors", *names))
