@@ -44,7 +44,7 @@ MARGIN = 20  # pixels below what a picture shows last
 EPOCH = 38  # of what is made here, the bundle's newest being 37
 REQUEST = 50  # images
 LOAD_SECONDS = 90
-REFIT_SECONDS = 600  # at most: it comes last for the CPU
+REFIT_SECONDS = 600  # at most
 expect.set_options(timeout=120_000)  # on a busy machine, too
 FLAGS = [
     "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update", "--disable-sync",
@@ -55,7 +55,19 @@ FLAGS = [
 def serving(folder: Path) -> Iterator[tuple[str, Client]]:
     """The server of the demo bundle, on a free port: its address, and a client."""
     line = [sys.executable, "-m", "breadcrumbs", "serve", "--bundle", str(BUNDLE), "--store", str(folder / "store")]
-    line += ["--port", "0", "--device", "cpu", "--access-log", "none", "--remember", "1000", "--remember-images"]
+    line += [
+        "--port",
+        "0",
+        "--device",
+        "cpu",
+        "--access-log",
+        "none",
+        "--remember",
+        "1000",
+        "--remember-images",
+        "--refit-cpu",
+        "share",
+    ]
     with subprocess.Popen(line, cwd=ROOT, stderr=subprocess.PIPE, text=True) as process:
         log = process.stderr
         try:
