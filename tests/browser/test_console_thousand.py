@@ -79,7 +79,7 @@ def views(page: Page, served: Thousand) -> Iterator[str]:
 
 @pytest.mark.parametrize("size", SIZES)
 def test_everything_fits_and_can_be_used(opened: Open, thousand: Thousand, size: str) -> None:
-    """Nothing is beyond the screen's edge, axe finds nothing among a hundred classes, no part draws a thousand unasked."""
+    """Nothing is beyond the screen's edge, axe finds nothing among a hundred classes, no part draws a thousand."""
     page = opened(viewport=SIZES[size], color_scheme="light")
     for view in views(page, thousand):
         assert page.evaluate("document.documentElement.scrollWidth") <= SIZES[size]["width"], view
