@@ -126,7 +126,14 @@ def doctor(*, json: Json = False, settings: Annotated[Settings | None, Parameter
 
 
 @app.command(group=BEGIN, sort_key=0)
-def demo(*, out: Path = Path("runs/demo"), port: int = 8000, stay: bool = True, json: Json = False) -> None:
+def demo(
+    *,
+    out: Path = Path("runs/demo"),
+    port: int = 8000,
+    stay: bool = True,
+    only_photos: bool = False,
+    json: Json = False,
+) -> None:
     """Learn from use, once, on this machine: train on embedded images, serve, predict, correct, refit, go live.
 
     Example: `breadcrumbs demo --port 8001 --no-stay`
@@ -135,10 +142,14 @@ def demo(*, out: Path = Path("runs/demo"), port: int = 8000, stay: bool = True, 
         out: Folder for everything it makes: new, empty, or made by an earlier demo, and then emptied.
         port: Port of the server.
         stay: Leave the server running at the end, until Ctrl-C.
+        only_photos: Write the photos and end: OUT/photos to train on, OUT/new-photos that arrive later.
         json: Print one JSON object at the end, with what each head recognised; what is done goes to standard error.
     """
-    from breadcrumbs.demo.demo import run
+    from breadcrumbs.demo.demo import run, write_photos
 
+    if only_photos:
+        write_photos(out, as_json=json)
+        return
     run(out, port, stay=stay, as_json=json)
 
 

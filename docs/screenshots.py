@@ -1,12 +1,15 @@
 """Takes the pictures of the console in docs/img/: Chromium, and a server that does what they show.
 
-    python docs/screenshots.py [NAME …]
+    python docs/screenshots.py [--every FOLDER] [NAME …]
+
+With `--every`, FOLDER gets each part of the console too, at 1280 and 375 pixels, in light and dark: to be looked at.
 
 The demo bundle is served from a fresh store; snapshots are made of its test images and uploaded, a refit runs, heads go
 live and back, images are asked for. Nothing in a picture is made up, so numbers and times differ from run to run. NAMEs
 choose which pictures are kept; without one, all. It needs the development extras and the system's `chromium`.
 """
 
+import argparse
 import contextlib
 import io
 import re
@@ -22,7 +25,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from playwright.sync_api import FilePayload, Page, expect, sync_playwright
+from playwright.sync_api import Browser, FilePayload, Page, expect, sync_playwright
 
 from breadcrumbs import Client
 from breadcrumbs.models.snapshots import snapshot as snapshots
@@ -34,13 +37,15 @@ ROOT = Path(__file__).parents[1]
 IMAGES = ROOT / "docs" / "img"
 BUNDLE = ROOT / "models" / "demo"
 MOST_BYTES = 100_000
-COLOURS = 256
-DESKTOP, PHONE = {"width": 1080, "height": 640}, {"width": 375, "height": 700}
+COLOURS = 64
+DESKTOP, PHONE, WIDE = {"width": 1080, "height": 640}, {"width": 375, "height": 700}, {"width": 1280, "height": 800}
+PARTS = ("try", "teach", "review", "classes", "heads", "refit", "health")
 MARGIN = 20  # pixels below what a picture shows last
 EPOCH = 38  # of what is made here, the bundle's newest being 37
 REQUEST = 50  # images
 LOAD_SECONDS = 90
-REFIT_SECONDS = 600  # at most: it comes last for the CPU
+REFIT_SECONDS = 600  # at most
+expect.set_options(timeout=120_000)  # on a busy machine, too
 FLAGS = [
     "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update", "--disable-sync",
 ]  # fmt: skip
@@ -50,7 +55,19 @@ FLAGS = [
 def serving(folder: Path) -> Iterator[tuple[str, Client]]:
     """The server of the demo bundle, on a free port: its address, and a client."""
     line = [sys.executable, "-m", "breadcrumbs", "serve", "--bundle", str(BUNDLE), "--store", str(folder / "store")]
-    line += ["--port", "0", "--device", "cpu", "--access-log", "none", "--remember", "1000", "--remember-images"]
+    line += [
+        "--port",
+        "0",
+        "--device",
+        "cpu",
+        "--access-log",
+        "none",
+        "--remember",
+        "1000",
+        "--remember-images",
+        "--refit-cpu",
+        "share",
+    ]
     with subprocess.Popen(line, cwd=ROOT, stderr=subprocess.PIPE, text=True) as process:
         log = process.stderr
         try:
@@ -221,7 +238,23 @@ def health(page: Page, camera: Camera, base: str, data: Data) -> None:
         one.join()
 
 
-def main(wanted: list[str]) -> None:
+def every(browser: Browser, base: str, job: str, folder: Path) -> None:
+    """Each part, and a refit's report, as a desktop and a phone show them in light and dark; from top to bottom."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for scheme in ("light", "dark"):
+        for size in (WIDE, PHONE):
+            page = browser.new_page(viewport=size, color_scheme=scheme)  # type: ignore[arg-type]
+            for part in PARTS:
+                page.goto(f"{base}/#{part}")
+                expect(page.locator("main .loading")).to_have_count(0)
+                page.screenshot(path=folder / f"{part}-{size['width']}-{scheme}.png", full_page=True)
+            page.goto(f"{base}/console/report.html#{job}")
+            expect(page.frame_locator("#report").locator("img").first).to_be_visible()
+            page.screenshot(path=folder / f"report-{size['width']}-{scheme}.png")
+            page.close()
+
+
+def main(wanted: list[str], looked_at: Path | None) -> None:
     """Walk through the console once, with a camera."""
     camera = Camera(wanted)
     data = load(TrainConfig())
@@ -247,7 +280,13 @@ def main(wanted: list[str]) -> None:
         camera.take(phone, "phone", ".stacked >> nth=0 >> tbody tr")
         dark = browser.new_page(viewport=DESKTOP, device_scale_factor=1.5, color_scheme="dark")  # type: ignore[arg-type]
         health(dark, camera, base, data)
+        if looked_at is not None:
+            every(browser, base, client.jobs()[0].id, looked_at)
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("names", nargs="*", metavar="NAME")
+    parser.add_argument("--every", type=Path, metavar="FOLDER")
+    given = parser.parse_args()
+    main(given.names, given.every)

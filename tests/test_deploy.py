@@ -29,8 +29,8 @@ def test_compose_mounts_files_that_are_there() -> None:
     assert "breadcrumbs" in compose["services"]
 
 
-def test_the_dashboard_asks_for_metrics_that_there_are() -> None:
-    """By their names at /metrics, in panels that do not overlap."""
+def test_the_dashboard_shows_every_metric_that_there_is() -> None:
+    """By its name at /metrics, and no other, in panels that do not overlap."""
     text = Metrics().text().decode()
     known = set(re.findall(r"^# TYPE (\w+) (?:counter|gauge)", text, re.MULTILINE))
     for name in re.findall(r"^# TYPE (\w+) histogram", text, re.MULTILINE):
@@ -44,6 +44,9 @@ def test_the_dashboard_asks_for_metrics_that_there_are() -> None:
     cells = [(x, y) for panel in DASHBOARD["panels"] for x, y in covered(panel["gridPos"])]
 
     assert asked <= known
+    families = {re.sub(r"_(bucket|sum|count)$", "", name) for name in asked}
+    there = set(re.findall(r"^# TYPE (breadcrumbs_\w+)", text, re.MULTILINE))
+    assert {name for name in there if not name.endswith("_created")} <= families
     assert len(cells) == len(set(cells))
 
 

@@ -83,11 +83,11 @@ def test_the_tour_can_be_walked(tmp_path: Path) -> None:
                 words += ["--server", f"http://127.0.0.1:{port}"]
             printed[line] = run(words, tmp_path)
 
-    assert len(COMMANDS) == 12
+    assert len(COMMANDS) == 13
     names = re.compile(r"^(?:ok|--)  (\w+): ", re.MULTILINE)
     assert names.findall(printed["doctor"]) == names.findall(PAGE)
-    assert (tmp_path / "runs/tour/report/index.html").exists()
-    assert (tmp_path / "runs/tour/refit/report.html").exists()
+    assert (tmp_path / "runs/tour/run/report/index.html").exists()
+    assert "bag" in (tmp_path / "runs/tour/refit/report.html").read_text()
     assert "●" in printed["heads"]
     assert "head 2 is live (activate" in printed[next(c for c in COMMANDS if c.startswith("heads activate"))]
     assert "head 1 is live (rollback" in printed[next(c for c in COMMANDS if c.startswith("heads rollback"))]

@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from breadcrumbs.demo.folder import DemoFailed, own
-from breadcrumbs.demo.photos import NEW, Photos, deal
+from breadcrumbs.demo.photos import NEW, Photos, deal, lay
 from breadcrumbs.demo.recognised import recognised
 from breadcrumbs.demo.stream import EVERY, Learned, stream
 from breadcrumbs.serving.client.client import Client, ServerError
@@ -26,6 +26,7 @@ START_SECONDS = 60
 INTERRUPTED = 130  # the command line's status
 REMEMBER = 10_000  # answers
 CALLED = 3  # names of the new class's photos that a row lists
+TRAINED_ON, ARRIVED = "photos", "new-photos"  # folders
 
 screen = Console()
 
@@ -47,10 +48,11 @@ def run(out: Path, port: int, *, stay: bool, as_json: bool = False) -> None:
 def _run(out: Path, port: int, mark: int, *, stay: bool, as_json: bool) -> None:
     screen.stderr = as_json
     started = time.monotonic()
-    photos = deal(out / "photos")
+    photos = _photos(out)
     most, fewest = max(photos.trained.values()), min(photos.trained.values())
-    _say(f"1  train on {out}/photos: {len(photos.trained)} classes of {most} … {fewest} images; nothing of '{NEW}'")
-    _command("train", "--recipe", "demo", "--data", f"{out}/photos", "--crop", "1", "--out", str(out / "run"))
+    data = f"{out}/{TRAINED_ON}"
+    _say(f"1  train on {data}: {len(photos.trained)} classes of {most} … {fewest} images; nothing of '{NEW}'")
+    _command("train", "--recipe", "demo", "--data", data, "--crop", "1", "--out", str(out / "run"))
     _say(f"   {time.monotonic() - started:.0f} s")
     _say(f"2  serve {out}/run/bundle, and remember the answers")
     serve = ["serve", "--bundle", f"{out}/run/bundle", "--store", f"{out}/store", "--port", str(port)]
@@ -71,6 +73,29 @@ def _run(out: Path, port: int, mark: int, *, stay: bool, as_json: bool) -> None:
         pass
     finally:
         _stop(server)
+
+
+def write_photos(out: Path, *, as_json: bool = False) -> None:
+    """Write the photos that the demo trains on and those that arrive later, and do nothing with them.
+
+    Raises:
+        DemoFailed: the folder is in use, or something else made it.
+    """
+    with own(out):
+        photos = _photos(out)
+    folders = {"photos": str(out / TRAINED_ON), "new_photos": str(out / ARRIVED)}
+    if as_json:
+        tell_json(folders)
+        return
+    _say(f"{folders['photos']}: {len(photos.trained)} classes to train on; nothing of '{NEW}'")
+    _say(f"{folders['new_photos']}: {len(photos.arriving)} photos that arrive later, {NEW}s among them")
+
+
+def _photos(out: Path) -> Photos:
+    """The photos, with those to train on and those that arrive in folders below `out`."""
+    photos = deal(out / TRAINED_ON)
+    lay(out / ARRIVED, photos.arriving)
+    return photos
 
 
 def _walk(client: Client, photos: Photos) -> list[Learned]:
@@ -99,7 +124,7 @@ def _check_free(port: int) -> None:
 
 
 def _say(text: str) -> None:
-    screen.print(text, highlight=False)
+    show(text, screen)
 
 
 def _command(*arguments: str) -> None:

@@ -71,6 +71,13 @@ def deal(folder: Path, seed: int = 0) -> Photos:
     return Photos(trained, [arriving[place] for place in rng.permutation(len(arriving))], reported)
 
 
+def lay(folder: Path, photos: Sequence[Photo]) -> None:
+    """Write photos below a folder, in one for each class, numbered in their order."""
+    for number, photo in enumerate(photos):
+        (folder / photo.cls).mkdir(parents=True, exist_ok=True)
+        (folder / photo.cls / f"{number:03d}.png").write_bytes(photo.data)
+
+
 def _write(folder: Path, split: Split, row: int, names: Sequence[str]) -> None:
     place = folder / names[split.labels[row]]
     place.mkdir(parents=True, exist_ok=True)

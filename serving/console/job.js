@@ -12,6 +12,7 @@ const NAMES = Object.keys(STAGES);
 const MEASURES = ["many", "medium", "few", "balanced", "all"];
 const SHOWN = "breadcrumbs-job"; // the refit that this tab shows
 const AGAIN = 1000; // ms before a stream that broke is taken up again
+const OPEN = 50; // new classes; the table of more is closed until somebody looks
 
 // The refit that this tab shows, on whatever part.
 export function keepShown(id) {
@@ -89,7 +90,8 @@ const JUDGES = { pinned: "those that the operator has pinned", snapshot: "those 
 function fresh(classes) {
   const rows = classes.map(({ name, images, rows: judged, recall }) => [h("td", { className: "name" }, name), count(images), count(judged),
     recall ? `${percent(recall.value)} (${percent(recall.low)} to ${percent(recall.high)})` : NONE]);
-  return table("New classes", ["new class", "#images to learn from", "#measured on", "#recognised (95 % interval)"], rows, "stacked");
+  const shown = table("New classes", ["new class", "#images to learn from", "#measured on", "#recognised (95 % interval)"], rows, "stacked");
+  return rows.length > OPEN ? h("details", {}, h("summary", {}, `${count(rows.length)} new classes`), shown) : shown;
 }
 
 function certainty({ temperature, groups: { all } }) {

@@ -1,6 +1,6 @@
 // Snapshots in, what the checks found, which examples, a refit followed live, its report.
 
-import { get, post, upload } from "./api.js";
+import { get, getPages, post, upload } from "./api.js";
 import { NONE, ago, count, dropZone, empty, h, lasting, many, table } from "./draw.js";
 import { ended, follow, keepShown, keptShown } from "./job.js";
 import { entry, listed, nameOf, newClasses, remember } from "./snapshots.js";
@@ -11,6 +11,7 @@ const WHEN = [["if_better", "if the gate says yes"], ["never", "never"], ["alway
 const PRIORS = [["", "as the live head has it"], ["uniform", "all classes equally"], ["training", "as in training"]];
 const WHAT = "A refit makes a new head from snapshots, and from those that the bundle carries. A snapshot has the features and classes of images, as the backbone saw them once.";
 const LISTED = 20;
+const PAGES = 10; // of refits and of heads, a hundred each: what so many were compared on is never fitted to
 const APART = /hold-?out|held-?out/i; // names of files that are made to compare on
 
 function option(snapshot) {
@@ -148,8 +149,10 @@ function refitTable(jobs, look) {
 }
 
 export async function show(content, signal) {
-  const [{ snapshots, next }, { refits }, { classes }, { priors }, { heads }] = await Promise.all(
-    ["/v1/snapshots", "/v1/refit", "/v1/classes", "/v1/priors", "/v1/heads"].map((path) => get(path, signal)));
+  const [{ snapshots, next }, { classes }, { priors }, { refits }, { heads }] = await Promise.all([
+    ...["/v1/snapshots", "/v1/classes", "/v1/priors"].map((path) => get(path, signal)),
+    getPages("/v1/refit", "refits", PAGES, signal), getPages("/v1/heads", "heads", PAGES, signal),
+  ]);
   const sum = (name) => classes.reduce((all, one) => all + one[name], 0);
   const uploads = h("div", { ariaLive: "polite" });
   const told = h("div", { className: "told" });

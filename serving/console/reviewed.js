@@ -1,6 +1,6 @@
 // One remembered answer to review: its picture if there is one, what the head said, and the class that a person says.
 
-import { NONE, ago, h, percent } from "./draw.js";
+import { ago, h, percent } from "./draw.js";
 import { classField } from "./labels.js";
 
 const TEMPLATE = "breadcrumbs-pictures"; // the address of pictures, for this browser
@@ -65,7 +65,7 @@ export function reviewCard(answer, known, decide) {
   const fault = h("p", { className: "bad", role: "alert" });
   const element = h("article", { className: "card review", tabIndex: -1, ariaLabel: name },
     pictureOf(answer),
-    h("p", { className: "quiet" }, answer.ref || NONE, ", ", ago(answer.at), `, head ${answer.head.version}`),
+    h("p", { className: "quiet" }, answer.ref ? `${answer.ref}, ` : "", ago(answer.at), `, head ${answer.head.version}`),
     h("div", { className: "choices" }, buttons), keep, h("p", { className: "acts" }, skip), fault);
   return { answer, element, other, fault, choices: answer.classes.map((one) => one.class) };
 }

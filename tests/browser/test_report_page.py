@@ -74,6 +74,14 @@ def test_the_table_of_classes_is_sorted_by_keys(page: Page, files: dict[int, Pat
     expect(page.locator("table.listed tbody tr").nth(80).locator("td").first).to_contain_text("species 1")
 
 
+def test_the_table_of_classes_is_scrolled_by_keys(page: Page, files: dict[int, Path]) -> None:
+    """It takes the focus, and End and Home show its ends."""
+    page.goto(files[240].as_uri())
+    for key, there in (("End", "scrollTop + one.clientHeight >= one.scrollHeight - 1"), ("Home", "scrollTop === 0")):
+        page.locator(".tall").press(key)
+        page.wait_for_function(f"() => {{ const one = document.querySelector('.tall'); return one.{there}; }}")
+
+
 def test_without_scripts_the_table_is_whole(opened: Open, files: dict[int, Path]) -> None:
     """In its own order, with nothing on it that does nothing."""
     page = opened(java_script_enabled=False)

@@ -33,6 +33,12 @@ def show(result: RenderableType, console: Console | None = None) -> None:
             result.box, result.pad_edge = None, False
             result.title_justify = result.caption_justify = "left"
             result.leading = int(result.show_lines)
+            # A title and a caption would be wrapped to the table's width.
+            parts = [result.title, result, result.caption]
+            result.title = result.caption = None
+            for part in filter(None, parts):
+                console.print(part, highlight=False, markup=False)
+            return
     console.print(result, highlight=False, markup=False)
 
 

@@ -2,6 +2,7 @@
 
 import io
 
+import pytest
 from rich.console import Console
 from rich.table import Table
 from told import told
@@ -25,23 +26,29 @@ def test_all_is_the_share_of_images_and_balanced_the_mean_of_recalls() -> None:
     assert "test_images" not in words
 
 
-def printed(width: int, *, terminal: bool) -> list[str]:
-    """The lines of a table with a long cell, without the spaces at their ends."""
-    table = Table("name", "text", title="all of it")
-    table.add_row("one", "a long text " * 20)
+CAPTION = "what the numbers of this table mean, in a sentence that is longer than a short table is wide"
+
+
+def printed(width: int, text: str, *, terminal: bool) -> list[str]:
+    """The lines of a table with one cell and a caption, without the spaces at their ends."""
+    table = Table("name", "text", title="all of it", caption=CAPTION)
+    table.add_row("one", text)
     file = io.StringIO()
     show(table, Console(file=file, width=width, force_terminal=terminal, color_system=None))
     return [line.rstrip() for line in file.getvalue().splitlines()]
 
 
-def test_a_file_gets_plain_lines() -> None:
-    """One a row, without a frame, and nothing is cut off or wrapped."""
-    assert printed(40, terminal=False) == ["all of it", "name  text", "one   " + ("a long text " * 20).rstrip()]
+@pytest.mark.parametrize("words", [1, 20])
+def test_a_file_gets_plain_lines(words: int) -> None:
+    """One a row, without a frame, and nothing is cut off or wrapped, nor is a caption longer than the rows."""
+    text = ("a long text " * words).rstrip()
+
+    assert printed(40, text, terminal=False) == ["all of it", "name  text", f"one   {text}", CAPTION]
 
 
 def test_a_terminal_gets_a_table_that_fits() -> None:
     """Framed, and no wider than the terminal."""
-    lines = printed(40, terminal=True)
+    lines = printed(40, "a long text " * 20, terminal=True)
 
     assert lines[1].startswith("┏")
     assert max(map(len, lines)) <= 40
