@@ -171,7 +171,7 @@ class Chaos:
     def refit(self, client: Client) -> None:
         """Start a refit that goes live; some are waited for."""
         sha = self._draw.choice(sorted(self.known.snapshots))
-        job = client.refit([sha], self._spec("always"))
+        job = client.refit([sha], self._spec("always").model_copy(update={"use_bundle_snapshots": False}))
         self.known.jobs.add(job.id)
         if self._draw.random() < 0.7:
             client.wait(job.id)
