@@ -153,7 +153,7 @@ def test_where_there_is_nothing_a_sentence_says_so(page: Page, tiny_bundle: Bund
 def test_what_takes_long_says_that_it_loads(page: Page, serve: Serve) -> None:
     """Until the server has answered."""
     with serve() as client:
-        page.route("**/v1/heads", lambda _: None)
+        page.route("**/v1/heads?line=default", lambda _: None)
         page.goto(f"{client.base_url}#heads")
         expect(page.get_by_text("Loading …")).to_be_visible()
         page.get_by_role("link", name="Health").click()

@@ -136,11 +136,11 @@ def test_an_answer_that_no_script_expects_says_so(browser: Browser, serve: Serve
     """A bug, or a server of another version: it is told, with a way to try again."""
     with serve() as client:
         tab = browser.new_page()
-        tab.route("**/v1/heads", lambda route: route.fulfill(json={"surprise": True}))
+        tab.route("**/v1/heads?line=default", lambda route: route.fulfill(json={"surprise": True}))
         tab.goto(f"{client.base_url}#heads")
         expect(tab.get_by_role("alert")).to_contain_text("The console itself failed")
         expect(tab.get_by_text("Loading …")).to_have_count(0)
-        tab.unroute("**/v1/heads")
+        tab.unroute("**/v1/heads?line=default")
         tab.get_by_role("button", name="Try again").click()
         expect(tab.locator("tr.live")).to_be_visible()
         expect(tab.get_by_role("alert")).to_be_hidden()
