@@ -31,7 +31,7 @@ from breadcrumbs.serving.state import erasure
 from breadcrumbs.serving.state.segment_file import Record
 from breadcrumbs.serving.state.segments import Segments
 from breadcrumbs.serving.state.store import NotFound, Store, StoreError
-from breadcrumbs.serving.state.unhurried import unhurried
+from breadcrumbs.serving.state.unhurried import PAUSE
 
 LOG = logging.getLogger("breadcrumbs.answers")
 PREFIX = "answers"
@@ -47,10 +47,13 @@ PENDING_BYTES = 64 * 2**20
 """Memory for what is not written yet; beyond it, thumbnails and then answers are not remembered."""
 SHARES = 16
 """Parts of the bounds; a segment is merged until it is one, so that what is removed at a time is no more."""
+GENTLE = 5e-3
+"""Seconds of a pause, at most, while answers are written beside requests: one of a few milliseconds then meets a piece
+of that work, and not all of it."""
 LARGEST = 4 * 2**20
 """Bytes of a merged segment, about."""
-TOGETHER = 64
-"""Answers that are worked out together: what numpy does of so many takes less than a millisecond."""
+TOGETHER = 8
+"""Answers that are worked out together, in a third of a millisecond; of more a request would wait longer for Python."""
 
 
 class Expired(NotFound):
@@ -104,8 +107,11 @@ class Answers:
         self._size += size
         return one.id
 
-    async def flush(self) -> None:
+    async def flush(self, over: float = 0.0) -> None:
         """Write what came; it stays in memory if the store cannot be written.
+
+        Args:
+            over: seconds that the work may be spread over.
 
         Raises:
             StoreError: the store cannot be written.
@@ -114,9 +120,10 @@ class Answers:
             some = list(self._pending.values())
             if not some:
                 return
-            records = await asyncio.to_thread(self._records, some)
+            pause = max(PAUSE, min(GENTLE, over * TOGETHER / len(some)))
+            records = await asyncio.to_thread(self._records, some, pause)
             for start in range(0, len(records), self._share):
-                await self._segments.append(records[start : start + self._share])
+                await self._segments.append(records[start : start + self._share], pause)
             for one in some:
                 del self._pending[one.id]
                 self._size -= one.size
@@ -127,12 +134,13 @@ class Answers:
         """Answers of a segment at most."""
         return max(1, self._bounds.count // SHARES)
 
-    def _records(self, some: Sequence[_Pending]) -> list[Record]:
+    def _records(self, some: Sequence[_Pending], pause: float) -> list[Record]:
         """What is written of answers, in their order."""
         made: dict[str, Record] = {}
         for own in _alike(some):
             small = [None if one.image is None else _thumbnail(one.image) for one in own]
-            made |= {one.id: to_record(one) for one in unhurried(answered(own, self._few(own[0].scores.head), small))}
+            made |= {one.id: to_record(one) for one in answered(own, self._few(own[0].scores.head), small)}
+            time.sleep(pause)
         return [made[one.id] for one in some]
 
     def _unwritten(self, ids: Iterable[str]) -> dict[str, Answer]:

@@ -32,7 +32,7 @@ async def run(answers: Answers, examples: Examples, removal: Removal, bundle: Bu
         await asyncio.sleep(PAUSE)
         left -= 1
         try:
-            await answers.flush()
+            await answers.flush(PAUSE / 2)
             if not left:
                 await answers.keep(measure=partial(measure, examples, bundle))
                 await examples.keep()

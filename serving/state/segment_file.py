@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 from pydantic_core import to_json
 
 from breadcrumbs.serving.state.store import StoreError
-from breadcrumbs.serving.state.unhurried import unhurried
+from breadcrumbs.serving.state.unhurried import PAUSE, unhurried
 
 FORMAT = "breadcrumbs.segment/1"
 DIGEST, LENGTH = 32, 8
@@ -63,9 +63,9 @@ class Place(NamedTuple):
     check: int
 
 
-def encode(records: Sequence[Record]) -> bytes:
-    """Return the bytes of a segment."""
-    header = HEADER + b",".join(_told(one) for one in unhurried(records)) + END
+def encode(records: Sequence[Record], pause: float = PAUSE) -> bytes:
+    """Return the bytes of a segment; `pause`, in seconds, is that of `unhurried`."""
+    header = HEADER + b",".join(_told(one) for one in unhurried(records, pause)) + END
     body = len(header).to_bytes(LENGTH, "little") + header + b"".join(one.blob for one in records)
     return hashlib.sha256(body).digest() + body
 

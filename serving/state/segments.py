@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from breadcrumbs.serving.state import erasure
 from breadcrumbs.serving.state.segment_file import Place, Record, decode, encode, record_at
 from breadcrumbs.serving.state.store import Conflict, NotFound, Store, StoreError
+from breadcrumbs.serving.state.unhurried import PAUSE
 
 NAME = re.compile(r"(?P<first>[0-9a-f]{16})-(?P<last>[0-9a-f]{16})-(?P<count>[0-9a-f]{6})-[0-9a-f]{16}")
 TRIES = 20
@@ -71,13 +72,17 @@ class Segments:
         self._store = store
         self._prefix = prefix
 
-    async def append(self, records: Sequence[Record]) -> Segment:
+    async def append(self, records: Sequence[Record], pause: float = PAUSE) -> Segment:
         """Write records, at least one, as a new segment. They are durable when this returns.
+
+        Args:
+            records: in their order.
+            pause: seconds, of `encode`.
 
         Raises:
             StoreFull: there is no room; nothing was written.
         """
-        data = await asyncio.to_thread(encode, records)
+        data = await asyncio.to_thread(encode, records, pause)
         await self._store.check_room(len(data))
         times = [record.at for record in records]
         while True:

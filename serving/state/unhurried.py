@@ -13,11 +13,11 @@ WORK, PAUSE = 2e-4, 5e-5
 """Seconds of work, of this thread's CPU time, and of the pause after them."""
 
 
-def unhurried(items: Iterable[T]) -> Iterator[T]:
-    """Yield items, with a pause whenever the work on them has taken `WORK`."""
+def unhurried(items: Iterable[T], pause: float = PAUSE) -> Iterator[T]:
+    """Yield items, with a pause, in seconds, whenever the work on them has taken `WORK`."""
     until = time.thread_time() + WORK
     for item in items:
         yield item
         if time.thread_time() > until:
-            time.sleep(PAUSE)
+            time.sleep(pause)
             until = time.thread_time() + WORK

@@ -16,8 +16,7 @@ def test_nothing_is_left_out(count: int) -> None:
 def test_a_pause_comes_after_some_work(monkeypatch: pytest.MonkeyPatch) -> None:
     """In which other threads run."""
     monkeypatch.setattr(unhurried, "WORK", 0.0)
-    monkeypatch.setattr(unhurried, "PAUSE", 0.01)
     began = time.monotonic()
-    list(unhurried.unhurried(range(10)))
+    list(unhurried.unhurried(range(10), 0.01))
 
-    assert time.monotonic() - began >= 10 * unhurried.PAUSE
+    assert time.monotonic() - began >= 10 * 0.01
