@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from breadcrumbs.models import safetensor
-from breadcrumbs.models.arrays import Floats
+from breadcrumbs.models.arrays import Floats, products
 from breadcrumbs.models.errors import FormatError
 from breadcrumbs.models.files import read_regular
 from breadcrumbs.models.groups import GROUPS
@@ -104,7 +104,7 @@ class Known:
         for start in range(0, len(features), CHUNK):
             part = slice(start, start + CHUNK)
             rows = directions(features[part], self.basis)
-            found = rows @ self.points.T  # (n, P)
+            found = products(rows, self.points)  # (n, P)
             place[part] = found.argmax(1)
             best = np.take_along_axis(found, place[part, None], 1)[:, 0]
             similarity[part] = np.where(rows.any(1), best, -1)

@@ -119,14 +119,15 @@ def ask(
 
 def load(server: Running, users: int, seconds: float, image: bytes, path: Callable[[], str]) -> tuple[float, float]:
     """Answers a second, and milliseconds of the server's processor time an answer."""
-    counts, over = [0] * users, threading.Event()
+    counts, wrong, over = [0] * users, list[str](), threading.Event()
 
     def user(place: int) -> None:
         connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=60)
         while not over.is_set():
-            status = ask(connection, "POST", path(), image)
+            asked = path()
+            status = ask(connection, "POST", asked, image)
             if status != 200:
-                sys.exit(f"{path()}: {status}")
+                wrong.append(f"{asked}: {status}")
             counts[place] += 1
 
     threads = [threading.Thread(target=user, args=(place,), daemon=True) for place in range(users)]
@@ -137,6 +138,8 @@ def load(server: Running, users: int, seconds: float, image: bytes, path: Callab
     over.set()
     for one in threads:
         one.join()
+    if wrong:
+        sys.exit(f"{len(wrong)} requests failed, such as {wrong[0]}")
     took, answers = time.perf_counter() - began, sum(counts)
     return answers / took, 1000 * (server.cpu - before) / answers
 

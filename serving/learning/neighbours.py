@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from breadcrumbs.models.arrays import Floats
+from breadcrumbs.models.arrays import Floats, products
 from breadcrumbs.models.known import unit
 from breadcrumbs.serving.learning.sketch import Sketch, sketch
 
@@ -111,8 +111,8 @@ def _nearest(parts: Sequence[Part], wanted: Floats, k: int, block: int) -> list[
         step = max(1, block // part.features.shape[1])
         places = _candidates(part, wanted, k)
         for start in range(0, len(places), step):
-            rows = part.rows[places[start : start + step]]
-            cosine = wanted @ unit(part.features[rows]).T  # (N, block)
+            some = places[start : start + step]
+            rows, cosine = part.rows[some], _cosines(part, some, wanted)  # (N, block)
             place = np.stack([np.full(len(rows), number), rows], 1)
             best, where = _kept(best, where, cosine, place, k)
     return [
@@ -123,6 +123,15 @@ def _nearest(parts: Sequence[Part], wanted: Floats, k: int, block: int) -> list[
         ]
         for values, places in zip(best, where, strict=True)
     ]
+
+
+def _cosines(part: Part, places: Integers, wanted: Floats) -> Floats:
+    """The cosines of features (N, D), of length 1, and some rows (R,): (N, R)."""
+    rows = part.features[part.rows[places]]
+    if part.sketch is None:
+        return products(wanted, unit(rows))
+    found = products(wanted, np.asarray(rows, np.float32))
+    return np.asarray((found * part.sketch.scale[places]).clip(-1, 1))
 
 
 def _candidates(part: Part, wanted: Floats, k: int) -> Integers:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from breadcrumbs.models.arrays import Floats
+from breadcrumbs.models.arrays import Floats, products
 from breadcrumbs.models.known import unit
 
 DIRECTIONS = 128
@@ -31,19 +31,21 @@ class Sketch:
 
     Attributes:
         basis: B, f32 (D, K), orthonormal columns.
-        inside: f32 (M, K), Bᵀx of each row.
+        inside: f32 (M, K), Bᵀx of each row, of length 1.
+        scale: f32 (M,), what makes each row as stored one of length 1; 0 for a row of zeros.
     """
 
     basis: Floats
     inside: Floats
+    scale: Floats
 
     def take(self, places: NDArray[Any]) -> "Sketch":
         """Of some of the rows, by their places or a mask (M,)."""
-        return Sketch(self.basis, self.inside[places])
+        return Sketch(self.basis, self.inside[places], self.scale[places])
 
     def estimates(self, features: Floats) -> Floats:
         """Return about what the cosine of each feature (N, D), of length 1, and each row is: (N, M)."""
-        return np.asarray((features @ self.basis) @ self.inside.T, np.float32)
+        return products(features @ self.basis, self.inside)
 
 
 def sketch(features: NDArray[Any], rows: NDArray[np.int64], step: int) -> Sketch:
@@ -60,7 +62,13 @@ def sketch(features: NDArray[Any], rows: NDArray[np.int64], step: int) -> Sketch
     basis: Floats = draw.standard_normal((dim, max(1, min(DIRECTIONS, dim // 8))), np.float32)
     for _ in range(ROUNDS):  # subspace iteration: towards the first K right singular vectors of the sample
         basis = np.linalg.qr(some.T @ (some @ basis))[0]
-    inside = np.empty((len(rows), basis.shape[1]), np.float32)
+    inside, scale = np.empty((len(rows), basis.shape[1]), np.float32), np.zeros(len(rows), np.float32)
     for start in range(0, len(rows), step):
-        inside[start : start + step] = unit(features[rows[start : start + step]]) @ basis
-    return Sketch(basis, inside)
+        part = slice(start, start + step)
+        stored = np.asarray(features[rows[part]], np.float32)
+        own = unit(stored)
+        inside[part] = own @ basis
+        largest = np.abs(stored).argmax(1)[:, None]  # a number of each row that is far from 0, unless all are 0
+        before, after = (np.take_along_axis(one, largest, 1)[:, 0] for one in (stored, own))
+        np.divide(after, before, out=scale[part], where=after != 0)
+    return Sketch(basis, inside, scale)
