@@ -34,6 +34,28 @@ def test_without_remembered_answers_a_sentence_says_how_to_have_them(page: Page,
         expect(page.get_by_text("Nothing is left to review.")).to_be_visible()
 
 
+@pytest.mark.parametrize("width", [375, 1280])
+@pytest.mark.parametrize("images", [False, True])
+def test_with_and_without_pictures_a_card_has_one_column(page: Page, serve: Serve, width: int, images: bool) -> None:
+    """The picture, or that there is none, is above; names of classes stand in one line."""
+    with serve(remember=100, remember_images=images) as client:
+        ask(client, 1)
+        page.set_viewport_size({"width": width, "height": 800})
+        page.goto(f"{client.base_url}/#review")
+        card = page.locator(".review")
+        expect(card.locator("img" if images else ".blank")).to_be_visible()
+        lefts = card.evaluate(
+            "one => [...one.children].filter(c => c.offsetHeight).map(c => c.getBoundingClientRect().x)"
+        )
+        heights = card.locator(".choice").evaluate_all("all => all.map(one => one.offsetHeight)")
+        first = card.evaluate("one => one.firstElementChild.matches('img, .blank')")
+
+    assert first
+    assert len(lefts) >= 5
+    assert len(set(lefts)) == 1
+    assert max(heights) < 50
+
+
 @pytest.mark.parametrize("view", ["one at a time", "many at once"])
 def test_answers_are_labelled_by_keys_and_taken_back(page: Page, serve: Serve, view: str) -> None:
     """A digit keeps one of the first classes, S leaves one out, U brings the last one back; each is counted."""
