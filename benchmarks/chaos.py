@@ -1,4 +1,4 @@
-"""A server to which all happens at once: load, uploads, refits, swaps, trials, lines, labels; kill -9, damage, no disk.
+"""A server to which all happens at once: load, uploads, refits, swaps, trials, lines, labels; kill -9, a full disk.
 
     python benchmarks/chaos.py [--seconds 300] [--users 4] [--seed 0]
 

@@ -5,10 +5,10 @@
 Each step runs as the server runs it, with the arrays of a head that has answered before; with OMP_NUM_THREADS=1 on one
 thread. Printed are the median and the 99th percentile of an image's step, in CPU time, which other load hardly changes;
 beside them the softmax and ranking that every answer costs, and what a head's first request costs once. A head has 20
-rows of 1,280 numbers a class: `known` takes 65,536 points of them at most, `explain` searches 209,715 at most. How many
-of these it reads depends on the rows: they are drawn as pretrained features of photos are spread (30 % of the variance
-between classes, falling as 1/j along the directions), and once without any structure. A temperature is in the head's
-weights, and costs nothing.
+rows of 1,280 numbers a class: `known` takes 65,536 points of them at most, `explain` searches 209,715 at most. Of
+these it reads 2,048. Rows are drawn as pretrained features of photos are spread (30 % of the variance between classes,
+falling as 1/j along the directions), and once without any structure. A temperature is in the head's weights, and costs
+nothing.
 """
 
 import argparse

@@ -135,7 +135,7 @@ class Answers:
         return max(1, self._bounds.count // SHARES)
 
     def _records(self, some: Sequence[_Pending], pause: float) -> list[Record]:
-        """What is written of answers, in their order."""
+        """What is written of answers, in their order; a pause, in seconds, comes after each few of them."""
         made: dict[str, Record] = {}
         for own in _alike(some):
             small = [None if one.image is None else _thumbnail(one.image) for one in own]

@@ -95,8 +95,8 @@ def nearest(parts: Sequence[Part], features: Floats, k: int, block: int = BLOCK)
         block: numbers of rows that are in memory at a time.
     """
     wanted = unit(features)
-    most = max((len(part) for part in parts), default=0)
-    some = max(1, 2 * block // max(1, most))  # features whose bounds are in memory at a time
+    most = max([1, *map(len, parts)])
+    some = max(1, 2 * block // most)  # features whose estimates are in memory at a time
     return [
         near
         for start in range(0, len(wanted), some)
