@@ -117,11 +117,24 @@ def ask(
     return answer.status
 
 
+def together(users: int, seconds: float, user: Callable[[int, threading.Event], None]) -> float:
+    """Let users, by their numbers, ask in threads of their own until the event; return the seconds it took."""
+    over, began = threading.Event(), time.perf_counter()
+    threads = [threading.Thread(target=user, args=(place, over), daemon=True) for place in range(users)]
+    for one in threads:
+        one.start()
+    time.sleep(seconds)
+    over.set()
+    for one in threads:
+        one.join()
+    return time.perf_counter() - began
+
+
 def load(server: Running, users: int, seconds: float, image: bytes, path: Callable[[], str]) -> tuple[float, float]:
     """Answers a second, and milliseconds of the server's processor time an answer."""
-    counts, wrong, over = [0] * users, list[str](), threading.Event()
+    counts, wrong = [0] * users, list[str]()
 
-    def user(place: int) -> None:
+    def user(place: int, over: threading.Event) -> None:
         connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=60)
         while not over.is_set():
             asked = path()
@@ -130,17 +143,11 @@ def load(server: Running, users: int, seconds: float, image: bytes, path: Callab
                 wrong.append(f"{asked}: {status}")
             counts[place] += 1
 
-    threads = [threading.Thread(target=user, args=(place,), daemon=True) for place in range(users)]
-    before, began = server.cpu, time.perf_counter()
-    for one in threads:
-        one.start()
-    time.sleep(seconds)
-    over.set()
-    for one in threads:
-        one.join()
+    before = server.cpu
+    took = together(users, seconds, user)
     if wrong:
         sys.exit(f"{len(wrong)} requests failed, such as {wrong[0]}")
-    took, answers = time.perf_counter() - began, sum(counts)
+    answers = sum(counts)
     return answers / took, 1000 * (server.cpu - before) / answers
 
 

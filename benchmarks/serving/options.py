@@ -20,7 +20,7 @@ from pathlib import Path
 from urllib.parse import urlencode
 
 import numpy as np
-from lines import serving, tell
+from lines import serving, tell, together
 
 from breadcrumbs.models import bundle as bundles
 
@@ -31,9 +31,9 @@ Turn = tuple[float, float, float]
 
 def turn(port: int, users: int, seconds: float, images: list[bytes], path: str, wanted: set[str]) -> Turn:
     """Ask for some seconds; each answer must have these keys."""
-    took, wrong, over, numbers = list[float](), list[str](), threading.Event(), itertools.count()
+    took, wrong, numbers = list[float](), list[str](), itertools.count()
 
-    def user() -> None:
+    def user(_: int, over: threading.Event) -> None:
         connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
         while not over.is_set():
             began = time.perf_counter()
@@ -45,17 +45,10 @@ def turn(port: int, users: int, seconds: float, images: list[bytes], path: str, 
             if answer.status != 200 or not wanted <= told["predictions"][0].keys():
                 wrong.append(f"{answer.status}, {told}")
 
-    threads = [threading.Thread(target=user, daemon=True) for _ in range(users)]
-    began = time.perf_counter()
-    for one in threads:
-        one.start()
-    time.sleep(seconds)
-    over.set()
-    for one in threads:
-        one.join()
+    all_took = together(users, seconds, user)
     if wrong:
         sys.exit(f"{path}: {len(wrong)} of {len(took)} answers are not what was asked for, such as {wrong[0]}")
-    return len(took) / (time.perf_counter() - began), float(np.median(took)), float(np.quantile(took, 0.99))
+    return len(took) / all_took, float(np.median(took)), float(np.quantile(took, 0.99))
 
 
 def main() -> None:
