@@ -73,6 +73,6 @@ def _words(error: ErrorDetails) -> str:
     """Of a text that is checked otherwise first, pydantic counts items."""
     bound = LENGTHS.get(error["type"])
     if bound is None or not isinstance(error["input"], str):
-        return error["msg"]
+        return error["msg"].removeprefix("Value error, ")  # pydantic's words for an error of our own
     words, limit = bound
     return f"expected {words} {error['ctx'][limit]} characters"
